@@ -1,0 +1,36 @@
+//! What can go wrong in an evaluation; every message says the remedy.
+
+use std::path::PathBuf;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// A model, tokenizer or text.
+    #[error(transparent)]
+    Model(#[from] msrnn_models::error::ModelError),
+    /// A state or budget.
+    #[error(transparent)]
+    Core(#[from] msrnn_core::Error),
+    /// Training.
+    #[error("training: {0}")]
+    Train(String),
+    /// A file could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file could not be written.
+    #[error("cannot write {}: {source}; choose another place with --out or free some space", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A request that cannot be met.
+    #[error("{0}")]
+    Input(String),
+}

@@ -1,0 +1,137 @@
+//! The decoder: embedding, layers, norm, logits.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Int, Tensor, activation::silu};
+use msrnn_core::vanilla::causal_attention;
+
+use crate::config::ModelConfig;
+use crate::linear::Linear;
+use crate::norm::RmsNorm;
+use crate::rotary::{Rotary, Rotation};
+
+/// A Llama-architecture decoder: its weights, and the token-wise parts of its computation.
+///
+/// What runs between the tokens is elsewhere: [`Decoder::forward`] is the vanilla transformer, and
+/// [`crate::recurrent`] the same weights as a multi-state RNN.
+#[derive(Module, Debug)]
+pub struct Decoder {
+    /// `[vocab, d]`
+    pub embedding: Param<Tensor<2>>,
+    /// From the first to the last.
+    pub layers: Vec<DecoderLayer>,
+    /// Before the logits.
+    pub norm: RmsNorm,
+    /// `[vocab, d]`; absent when tied to the embedding.
+    pub head: Option<Linear>,
+    #[module(skip)]
+    pub(crate) rotary: Rotary,
+    #[module(skip)]
+    pub(crate) config: ModelConfig,
+}
+
+/// One layer: x + Attn(norm(x)), then x + FF(norm(x)).
+#[derive(Module, Debug)]
+pub struct DecoderLayer {
+    /// Before attention.
+    pub attention_norm: RmsNorm,
+    /// `[heads · head_dim, d]`
+    pub query: Linear,
+    /// `[kv_heads · head_dim, d]`
+    pub key: Linear,
+    /// `[kv_heads · head_dim, d]`
+    pub value: Linear,
+    /// `[d, heads · head_dim]`
+    pub output: Linear,
+    /// Before the feed-forward.
+    pub feed_forward_norm: RmsNorm,
+    /// `[intermediate, d]`
+    pub gate: Linear,
+    /// `[intermediate, d]`
+    pub up: Linear,
+    /// `[d, intermediate]`
+    pub down: Linear,
+}
+
+impl Decoder {
+    /// The configuration that the weights belong to.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Logits of a whole text with vanilla causal attention, the plain transformer.
+    ///
+    /// tokens: `[batch, n]`; logits: `[batch, n, vocab]`
+    pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        let [batch, n] = tokens.dims();
+        let positions = Tensor::<1, Int>::arange(0..n as i64, &tokens.device()).reshape([1, n]);
+        let rotation = self.rotary.at(positions.expand([batch, n]));
+        let mut x = self.embed(tokens);
+        for layer in &self.layers {
+            x = layer.forward(x, &rotation, &self.config);
+        }
+        self.logits(x)
+    }
+
+    /// Rows of the embedding. `[batch, n]` to `[batch, n, d]`
+    pub fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        let [batch, n] = tokens.dims();
+        self.embedding.val().select(0, tokens.reshape([batch * n])).reshape([batch, n, self.config.hidden_size])
+    }
+
+    /// Final norm and output projection. `[batch, n, d]` to `[batch, n, vocab]`
+    pub fn logits(&self, x: Tensor<3>) -> Tensor<3> {
+        let [batch, n, d] = x.dims();
+        let x = self.norm.forward(x);
+        match &self.head {
+            Some(head) => head.forward(x),
+            None => x
+                .reshape([batch * n, d])
+                .matmul(self.embedding.val().transpose())
+                .reshape([batch, n, self.config.vocab_size]),
+        }
+    }
+}
+
+impl DecoderLayer {
+    /// The layer over a whole text with vanilla causal attention. `[batch, n, d]`
+    pub fn forward(&self, x: Tensor<3>, rotation: &Rotation, config: &ModelConfig) -> Tensor<3> {
+        let (query, key, value) = self.project(x.clone(), config);
+        let attended = causal_attention(
+            rotation.apply(query),
+            rotation.apply(key),
+            value,
+            scale(config),
+            config.sliding_window,
+        );
+        self.finish(x, attended)
+    }
+
+    /// Norm and projections to heads: query `[batch, heads, n, head_dim]`, key and value
+    /// `[batch, kv_heads, n, head_dim]`, none rotated.
+    pub(crate) fn project(&self, x: Tensor<3>, config: &ModelConfig) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
+        let [batch, n, _] = x.dims();
+        let x = self.attention_norm.forward(x);
+        let heads =
+            |x: Tensor<3>, heads: usize| x.reshape([batch, n, heads, config.head_dim]).swap_dims(1, 2);
+        (
+            heads(self.query.forward(x.clone()), config.heads),
+            heads(self.key.forward(x.clone()), config.kv_heads),
+            heads(self.value.forward(x), config.kv_heads),
+        )
+    }
+
+    /// Output projection, residuals and feed-forward. `x` is the layer's input, `attended`
+    /// `[batch, heads, n, head_dim]`.
+    pub(crate) fn finish(&self, x: Tensor<3>, attended: Tensor<4>) -> Tensor<3> {
+        let [batch, heads, n, head_dim] = attended.dims();
+        let attended = attended.swap_dims(1, 2).reshape([batch, n, heads * head_dim]);
+        let x = x + self.output.forward(attended);
+        let y = self.feed_forward_norm.forward(x.clone());
+        x + self.down.forward(silu(self.gate.forward(y.clone())) * self.up.forward(y))
+    }
+}
+
+/// 1/√head_dim, the factor before the softmax.
+pub(crate) fn scale(config: &ModelConfig) -> f64 {
+    (config.head_dim as f64).sqrt().recip()
+}

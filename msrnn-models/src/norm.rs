@@ -1,0 +1,25 @@
+//! Root-mean-square normalisation.
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+use msrnn_core::precision::{narrow, widen};
+
+/// y = w · x / √(mean(x²) + ε) over the last dimension, the mean taken in at least f32
+/// (Zhang & Sennrich 2019, arXiv 1910.07467).
+#[derive(Module, Debug)]
+pub struct RmsNorm {
+    /// `[d]`
+    pub weight: Param<Tensor<1>>,
+    #[module(skip)]
+    pub(crate) epsilon: f64,
+}
+
+impl RmsNorm {
+    /// Normalises the last dimension of `x`.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let dtype = x.dtype();
+        let wide = widen(x);
+        let scale = (wide.clone() * wide.clone()).mean_dim(D - 1).add_scalar(self.epsilon).sqrt();
+        narrow(wide / scale, dtype) * self.weight.val().unsqueeze()
+    }
+}

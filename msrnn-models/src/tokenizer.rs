@@ -1,0 +1,79 @@
+//! Text to token ids and back, by the checkpoint's own `tokenizer.json`.
+
+use std::path::Path;
+
+use tokenizers::Tokenizer as Inner;
+
+use crate::error::ModelError;
+
+/// Name of the tokenizer's file in a model directory.
+pub const TOKENIZER: &str = "tokenizer.json";
+
+/// A tokenizer of a model directory.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    inner: Inner,
+    bos: Option<u32>,
+}
+
+impl Tokenizer {
+    /// Reads `tokenizer.json` of a model directory. `bos` is the model's first token of a text.
+    ///
+    /// # Errors
+    ///
+    /// When the file is missing or is not a tokenizer.
+    pub fn read(directory: &Path, bos: Option<u32>) -> Result<Self, ModelError> {
+        let path = directory.join(TOKENIZER);
+        let bytes = std::fs::read(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;
+        Self::from_bytes(&bytes, bos).map_err(|e| ModelError::Tokenizer(format!("{}: {e}", path.display())))
+    }
+
+    /// Parses the bytes of a `tokenizer.json`.
+    ///
+    /// # Errors
+    ///
+    /// When they are not a tokenizer.
+    pub fn from_bytes(bytes: &[u8], bos: Option<u32>) -> Result<Self, ModelError> {
+        let inner = Inner::from_bytes(bytes).map_err(|e| ModelError::Tokenizer(e.to_string()))?;
+        Ok(Self { inner, bos })
+    }
+
+    /// The ids of a text, without any special token.
+    ///
+    /// # Errors
+    ///
+    /// When the tokenizer cannot encode the text.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        let encoding = self.inner.encode_fast(text, false).map_err(|e| ModelError::Tokenizer(e.to_string()))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The ids that every context of a text starts with: what `tokenizer.json` puts before an empty
+    /// text, else the model's BOS where it has one and its tokenizer says nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the tokenizer fails on the empty text.
+    pub fn prefix(&self) -> Result<Vec<u32>, ModelError> {
+        let encoding = self.inner.encode_fast("", true).map_err(|e| ModelError::Tokenizer(e.to_string()))?;
+        let ids: Vec<u32> = encoding.get_ids().to_vec();
+        match (ids.is_empty(), self.bos) {
+            (true, Some(bos)) => Ok(vec![bos]),
+            _ => Ok(ids),
+        }
+    }
+
+    /// The text of some ids, without special tokens.
+    ///
+    /// # Errors
+    ///
+    /// When an id is unknown to the tokenizer.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, ModelError> {
+        self.inner.decode(ids, true).map_err(|e| ModelError::Tokenizer(e.to_string()))
+    }
+
+    /// Number of ids, added tokens included.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+}
