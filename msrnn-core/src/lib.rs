@@ -1,6 +1,31 @@
-//! core
+//! Transformers are multi-state RNNs: the abstract step, the state, and the policy contract.
+//!
+//! A decoder layer is a step x', H' = f(x, H) whose state H is a matrix of key/value rows (Oren et
+//! al. 2024, arXiv 2401.06104). Left to grow it is the vanilla transformer; bounded to k rows by a
+//! policy that omits one row per step it is an RNN, in constant memory and time per token.
+//!
+//! - [`rnn`]: the step itself, for transformers and plain RNNs alike
+//! - [`state`]: the multi-state of an attention layer, written in place
+//! - [`policy`]: what a compression policy is asked and shown
+//! - [`attention`]: append, attend, omit; token by token, in blocks, or after a prefill
+//! - [`budget`]: how many states, as a number, a share or bytes
+//! - [`vanilla`]: causal attention as plain tensor code, which the laws compare with
+//! - [`laws`] (feature `laws`): what every policy must satisfy, as properties
+//!
+//! This crate knows no model, does no I/O and names no backend: everything runs on the
+//! [`Device`](burn::tensor::Device) that its inputs are on.
+
+pub mod attention;
+pub mod budget;
+mod error;
+#[cfg(feature = "laws")]
+pub mod laws;
+pub mod omission;
+pub mod policy;
 pub mod precision;
+pub mod rnn;
+pub mod snapshot;
+pub mod state;
 pub mod vanilla;
-/// e
-#[derive(Debug, thiserror::Error)]
-pub enum Error {}
+
+pub use error::Error;

@@ -186,7 +186,9 @@ struct Raw {
     attention_bias: bool,
     #[serde(default)]
     mlp_bias: bool,
-    sliding_window: Option<usize>,
+    /// Absent and null differ.
+    #[serde(default, deserialize_with = "present")]
+    sliding_window: Option<Option<usize>>,
     hidden_act: Option<String>,
     bos_token_id: Option<u32>,
     #[serde(default)]
@@ -222,6 +224,10 @@ impl Ids {
             Ids::Several(ids) => ids,
         }
     }
+}
+
+fn present<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Option<usize>>, D::Error> {
+    Option::deserialize(value).map(Some)
 }
 
 fn default_epsilon() -> f64 {
@@ -261,8 +267,9 @@ impl Raw {
         if head_dim % 2 != 0 {
             return Err(format!("head_dim {head_dim} is odd; the rotary embedding needs pairs"));
         }
-        let rope = self.rope_parameters.or(self.rope_scaling);
-        let rope_theta = self.rope_theta.or(rope.as_ref().and_then(|rope| rope.rope_theta)).unwrap_or(10_000.0);
+        // As transformers reads them: the older key wins, and a theta inside it wins over one outside.
+        let rope = self.rope_scaling.or(self.rope_parameters);
+        let rope_theta = rope.as_ref().and_then(|rope| rope.rope_theta).or(self.rope_theta).unwrap_or(10_000.0);
         if !(rope_theta.is_finite() && rope_theta > 0.0) {
             return Err(format!("`rope_theta` {rope_theta} must be positive"));
         }
@@ -284,8 +291,10 @@ impl Raw {
             attention_bias: self.attention_bias,
             mlp_bias: self.mlp_bias,
             sliding_window: match (architecture, self.sliding_window) {
-                (Architecture::MistralForCausalLM, Some(window)) => Some(positive("sliding_window", window)?),
-                _ => None,
+                (Architecture::LlamaForCausalLM, _) | (_, Some(None)) => None,
+                (_, Some(Some(window))) => Some(positive("sliding_window", window)?),
+                // What transformers takes where the key is absent; null is no window.
+                (Architecture::MistralForCausalLM, None) => Some(4096),
             },
             bos_token_id: self.bos_token_id,
             eos_token_ids: self.eos_token_id.into_vec(),

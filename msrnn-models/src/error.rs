@@ -80,6 +80,15 @@ pub enum ModelError {
         /// How many ids the model has.
         vocab_size: usize,
     },
+    /// No model there.
+    #[error("{} is no directory; give a Hugging Face model directory, or leave --model out for the bundled model", .0.display())]
+    NoDirectory(PathBuf),
+    /// A prompt without a token.
+    #[error("the prompt is empty and the tokenizer puts nothing before it; give some text")]
+    EmptyPrompt,
+    /// A protocol that cannot be read.
+    #[error("no protocol is called {0:?}; there are strict, prefill:N for the first N tokens of a context, and prefill for all of it")]
+    Protocol(String),
     /// Sampling parameters that make no sense.
     #[error("{0}")]
     Sampling(String),

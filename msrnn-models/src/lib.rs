@@ -1,10 +1,29 @@
 //! Llama, Mistral and Yi checkpoints as multi-state RNNs.
+//!
+//! A Hugging Face model directory becomes a [`Decoder`](decoder::Decoder), which computes the
+//! vanilla transformer, and a [`Recurrent`](recurrent::Recurrent), which computes the same weights
+//! step by step with a bounded or unbounded state.
+//!
+//! - [`config`]: `config.json`; [`weights`]: names and shapes; [`checkpoint`]: safetensors files
+//! - [`decoder`]: the layers, with [`linear`], [`norm`] and [`rotary`]
+//! - [`recurrent`]: steps, scans and prefill; [`placement`]: positions for extrapolation
+//! - [`model`]: a directory as a whole; [`tokenizer`], [`sampling`], [`generate`]: text in and out
+//! - [`protocol`]: strict, or prefill then strict
+
 pub mod checkpoint;
 pub mod config;
 pub mod decoder;
 pub mod error;
+pub mod generate;
 pub mod linear;
+pub mod model;
 pub mod norm;
+pub mod placement;
+pub mod protocol;
+pub mod recurrent;
 pub mod rotary;
+pub mod sampling;
 pub mod tokenizer;
 pub mod weights;
+
+pub use model::Model;

@@ -101,8 +101,9 @@ impl Parts<'_> {
     fn param<const D: usize>(&mut self) -> Param<Tensor<D>> {
         let (index, data) = self.data.next().expect("a tensor for every name of `tensors`");
         let value = Tensor::from_data(data.convert_dtype(self.dtype), (self.device, self.dtype));
+        let value = if self.device.is_autodiff() { value.require_grad() } else { value };
         // An optimiser's state is kept by id: the same model must have the same ids in every run.
-        Param::initialized(ParamId::from(index as u64), value.require_grad())
+        Param::initialized(ParamId::from(index as u64), value)
     }
 
     fn linear(&mut self, bias: bool) -> Linear {

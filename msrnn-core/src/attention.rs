@@ -1,0 +1,363 @@
+//! Attention over a multi-state: append, attend, omit.
+//!
+//! Oren et al. 2024 (arXiv 2401.06104), equations 6, 7 and 9. The query of a step attends over all
+//! rows, its own included, with the softmax over exactly those; then, if there are more than k,
+//! the policy omits one. The two protocols of the paper:
+//!
+//! - *strict*, [`Attention::step`] and [`Attention::scan`]: every token is such a step, the
+//!   prompt's too;
+//! - *prefill*, [`Attention::prefill`]: the prompt is one causal block with full attention, then
+//!   the state is cut to k rows at once.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use burn::tensor::{Bool, DType, Device, Int, Tensor};
+
+use crate::error::Error;
+use crate::omission::{lowest, survivors};
+use crate::policy::{Compression, Policy, Rows, View};
+use crate::precision::{narrow, softmax};
+use crate::state::{MultiState, StateShape};
+use crate::vanilla;
+
+/// Tokens that are attended at once where nothing is omitted between them.
+const BLOCK: usize = 128;
+
+/// The shape of a layer's attention.
+#[derive(Clone, Debug)]
+pub struct Attention {
+    /// Query heads; query heads `h·group .. (h+1)·group` read KV head `h`.
+    pub heads: usize,
+    /// KV heads.
+    pub kv_heads: usize,
+    /// Channels per head.
+    pub head_dim: usize,
+    /// Factor before the softmax.
+    pub scale: f64,
+    /// Sliding window: rows with t − position ≥ window are masked, though still held.
+    pub window: Option<usize>,
+    /// Positions numbered anew in every step; none keeps the original ones.
+    pub placement: Option<Arc<dyn Placement>>,
+}
+
+/// Puts query and keys in their places when positions depend on what is held.
+///
+/// Normally keys are rotated by their original position before they enter the state. A placement
+/// instead sees raw queries and keys at every step and rotates them by positions of its own.
+pub trait Placement: Debug + Send + Sync {
+    /// Rotates one query and all keys.
+    ///
+    /// query: `[batch, heads, 1, head_dim]`, which belongs to the newest row; keys:
+    /// `[batch, kv_heads, rows, head_dim]`; positions: original ones, `[batch, kv_heads, rows]`,
+    /// −1 in empty slots.
+    fn place(&self, query: Tensor<4>, keys: Tensor<4>, positions: Tensor<3, Int>) -> (Tensor<4>, Tensor<4>);
+}
+
+impl Attention {
+    /// An empty state for a batch.
+    pub fn initial_state(
+        &self,
+        batch: usize,
+        layer: usize,
+        compression: &Compression,
+        dtype: DType,
+        device: &Device,
+    ) -> MultiState {
+        let shape = StateShape { batch, kv_heads: self.kv_heads, head_dim: self.head_dim, layer, dtype };
+        MultiState::new(shape, compression, device)
+    }
+
+    /// One token of every batch row.
+    ///
+    /// # Shapes
+    ///
+    /// - query, output: `[batch, heads, head_dim]`
+    /// - key, value: `[batch, kv_heads, head_dim]`
+    pub fn step(
+        &self,
+        query: Tensor<3>,
+        key: Tensor<3>,
+        value: Tensor<3>,
+        state: &mut MultiState,
+        compression: &Compression,
+    ) -> Tensor<3> {
+        state.append(key, value);
+        let rows = state.rows_in_step();
+        let (attended, weights) = self.attend(query, state, rows);
+        let omitted = omit(weights, state, compression, rows);
+        state.advance(omitted);
+        attended
+    }
+
+    /// `n` tokens of every batch row: equal to `n` steps.
+    ///
+    /// As long as nothing has to be omitted the tokens are attended in blocks; then one by one.
+    ///
+    /// # Shapes
+    ///
+    /// - query, output: `[batch, heads, n, head_dim]`
+    /// - key, value: `[batch, kv_heads, n, head_dim]`
+    pub fn scan(
+        &self,
+        query: Tensor<4>,
+        key: Tensor<4>,
+        value: Tensor<4>,
+        state: &mut MultiState,
+        compression: &Compression,
+    ) -> Tensor<4> {
+        let [batch, _, n, head_dim] = query.dims();
+        let room = match state.states() {
+            _ if !state.is_level() => 0,
+            None => n,
+            Some(states) => states.saturating_sub(state.seen[0]).min(n),
+        };
+        let policy = compression.policy().filter(|policy| policy.memory() > 0);
+        let mut attended = Vec::new();
+        let mut done = 0;
+        while done < room {
+            let m = BLOCK.min(room - done);
+            let part = |x: &Tensor<4>| x.clone().narrow(2, done, m);
+            attended.push(self.block(part(&query), part(&key), part(&value), state, policy, false).0);
+            done += m;
+        }
+        for t in done..n {
+            let token = |x: &Tensor<4>, heads| x.clone().narrow(2, t, 1).reshape([batch, heads, head_dim]);
+            let query = token(&query, self.heads);
+            let (key, value) = (token(&key, self.kv_heads), token(&value, self.kv_heads));
+            attended.push(self.step(query, key, value, state, compression).reshape([batch, self.heads, 1, head_dim]));
+        }
+        Tensor::cat(attended, 2)
+    }
+
+    /// The prefill protocol: `n` tokens with full causal attention, then a cut to k rows at once by
+    /// the scores that the last of them gives. A policy with memory gathers it from all of them.
+    ///
+    /// Shapes as in [`Attention::scan`]. Reads the scores back, once.
+    ///
+    /// # Errors
+    ///
+    /// When the state has already seen tokens.
+    pub fn prefill(
+        &self,
+        query: Tensor<4>,
+        key: Tensor<4>,
+        value: Tensor<4>,
+        state: &mut MultiState,
+        compression: &Compression,
+    ) -> Result<Tensor<4>, Error> {
+        if let Some(&seen) = state.seen.iter().find(|&&seen| seen > 0) {
+            return Err(Error::PrefillNotFirst(seen));
+        }
+        let n = query.dims()[2];
+        let (policy, states) = match compression {
+            Compression::Bounded { policy, states } if n > *states => (policy, *states),
+            _ => return Ok(self.scan(query, key, value, state, compression)),
+        };
+        state.reserve(n + 1);
+        let mut attended = Vec::new();
+        let mut scores = None;
+        for first in (0..n).step_by(BLOCK) {
+            let m = BLOCK.min(n - first);
+            let part = |x: &Tensor<4>| x.clone().narrow(2, first, m);
+            let last = first + m == n;
+            let (out, last_scores) =
+                self.block(part(&query), part(&key), part(&value), state, Some(policy), last);
+            attended.push(out);
+            scores = last_scores;
+        }
+        let scores = scores.expect("the last block scores its last token");
+        let [batch, groups, rows] = scores.dims();
+        let data = scores.into_data().convert::<f64>();
+        let data: &[f64] = data.as_slice().expect("scores are numbers");
+        let keep: Vec<Vec<Vec<usize>>> = (0..batch)
+            .map(|row| {
+                let group = |group: usize| &data[(row * groups + group) * rows..][..rows];
+                (0..groups).map(|i| survivors(group(i), states)).collect()
+            })
+            .collect();
+        state.cut(&keep, states);
+        Ok(Tensor::cat(attended, 2))
+    }
+
+    /// Appends a block that fits into the empty slots, and attends causally. The policy, if any, is
+    /// shown every token in order, as it would have been step by step, or the last one only if it
+    /// remembers nothing and `score_last` asks for that.
+    fn block(
+        &self,
+        query: Tensor<4>,
+        key: Tensor<4>,
+        value: Tensor<4>,
+        state: &mut MultiState,
+        policy: Option<&Arc<dyn Policy>>,
+        score_last: bool,
+    ) -> (Tensor<4>, Option<Tensor<3>>) {
+        let [batch, heads, n, head_dim] = query.dims();
+        let (group, before) = (heads / self.kv_heads, state.seen[0]);
+        let rows = before + n;
+        state.reserve(rows);
+        state.append_block(key, value);
+
+        // [batch, kv_heads, group, n, rows]
+        let (attended, weights) = if self.placement.is_some() {
+            let tokens = (0..n).map(|t| {
+                let query = query.clone().narrow(2, t, 1).reshape([batch, heads, head_dim]);
+                let (attended, weights) = self.attend(query, state, before + t + 1);
+                let later = Tensor::zeros([batch, self.kv_heads, group, n - t - 1], (&weights.device(), weights.dtype()));
+                let weights = Tensor::cat(vec![weights, later], 3);
+                (attended.reshape([batch, heads, 1, head_dim]), weights.reshape([batch, self.kv_heads, group, 1, rows]))
+            });
+            let (attended, weights): (Vec<_>, Vec<_>) = tokens.unzip();
+            (Tensor::cat(attended, 2), Tensor::cat(weights, 3))
+        } else {
+            let (dtype, device) = (query.dtype(), query.device());
+            let keys = state.keys().narrow(2, 0, rows);
+            let logits = query
+                .mul_scalar(self.scale)
+                .reshape([batch, self.kv_heads, group * n, head_dim])
+                .matmul(keys.swap_dims(2, 3))
+                .reshape([batch, self.kv_heads, group, n, rows]);
+            let positions = Tensor::<1, Int>::arange(0..rows as i64, &device);
+            let hidden = vanilla::hidden(positions.clone().narrow(0, before, n), positions, self.window)
+                .reshape([1, 1, 1, n, rows])
+                .expand([batch, self.kv_heads, group, n, rows]);
+            let weights = softmax(logits.mask_fill(hidden, f32::NEG_INFINITY));
+            let attended = narrow(weights.clone(), dtype)
+                .reshape([batch, self.kv_heads, group * n, rows])
+                .matmul(state.values().narrow(2, 0, rows))
+                .reshape([batch, heads, n, head_dim]);
+            (attended, weights)
+        };
+
+        let mut scores = None;
+        if let Some(policy) = policy {
+            let first = match (policy.memory() > 0, score_last) {
+                (true, _) => 0,
+                (false, true) => n - 1,
+                (false, false) => n,
+            };
+            for t in first..n {
+                let rows = before + t + 1;
+                let weights = weights.clone().narrow(3, t, 1).narrow(4, 0, rows);
+                let weights = weights.reshape([batch, self.kv_heads, group, rows]);
+                scores = Some(score(policy.as_ref(), weights, state, rows, before + t).0);
+            }
+        }
+        state.advance_block(n);
+        (attended, scores)
+    }
+
+    /// Attends over the first `rows` slots: output `[batch, heads, head_dim]` and weights
+    /// `[batch, kv_heads, group, rows]`.
+    fn attend(&self, query: Tensor<3>, state: &MultiState, rows: usize) -> (Tensor<3>, Tensor<4>) {
+        let [batch, heads, head_dim] = query.dims();
+        let (group, dtype) = (heads / self.kv_heads, query.dtype());
+        let mut keys = state.keys().narrow(2, 0, rows);
+        let mut query = query.reshape([batch, heads, 1, head_dim]);
+        if let Some(placement) = &self.placement {
+            let positions = state.positions().narrow(2, 0, rows).expand([batch, self.kv_heads, rows]);
+            (query, keys) = placement.place(query, keys, positions);
+        }
+        let mut logits = query
+            .mul_scalar(self.scale)
+            .reshape([batch, self.kv_heads, group, head_dim])
+            .matmul(keys.swap_dims(2, 3));
+        if let Some(hidden) = self.hidden(state, rows) {
+            let groups = hidden.dims()[1];
+            let hidden = hidden.reshape([batch, groups, 1, rows]).expand([batch, self.kv_heads, group, rows]);
+            logits = logits.mask_fill(hidden, f32::NEG_INFINITY);
+        }
+        let weights = softmax(logits);
+        let attended = narrow(weights.clone(), dtype).matmul(state.values().narrow(2, 0, rows));
+        (attended.reshape([batch, heads, head_dim]), weights)
+    }
+
+    /// Slots that the current query does not see: empty ones, and those outside the sliding window.
+    /// None when it sees them all, as in the steady state of a bounded layer.
+    fn hidden(&self, state: &MultiState, rows: usize) -> Option<Tensor<3, Bool>> {
+        let newest = state.seen.iter().max().copied().unwrap_or(0);
+        let empty = state.seen.iter().any(|&seen| seen + 1 < rows).then(|| state.empty(rows));
+        // A row cannot be older than the number of tokens seen.
+        let outside = self.window.filter(|&window| newest >= window).map(|window| {
+            let positions = state.positions().narrow(2, 0, rows);
+            let now = state.now().expand(positions.dims());
+            (now - positions).greater_equal_elem(window as i64)
+        });
+        match (empty, outside) {
+            (Some(empty), Some(outside)) => Some(empty.bool_or(outside)),
+            (empty, outside) => empty.or(outside),
+        }
+    }
+}
+
+/// Lets the policy look at the step, and returns the slot to omit if some batch row is full.
+fn omit(
+    weights: Tensor<4>,
+    state: &mut MultiState,
+    compression: &Compression,
+    rows: usize,
+) -> Option<Tensor<3, Int>> {
+    let policy = compression.policy()?;
+    let must_omit = state.any_full();
+    if !must_omit && policy.memory() == 0 {
+        return None;
+    }
+    let (scores, view) = score(policy.as_ref(), weights, state, rows, state.seen[0]);
+    if !must_omit {
+        return None;
+    }
+    let omitted = lowest(scores, view.positions());
+    if policy.rewrites() {
+        rewrite(policy.as_ref(), &view, &omitted, state);
+    }
+    Some(omitted)
+}
+
+/// The policy's scores of the first `rows` slots, its memory updated. `now` is the current token's
+/// position where all batch rows have seen equally many.
+fn score(
+    policy: &dyn Policy,
+    weights: Tensor<4>,
+    state: &mut MultiState,
+    rows: usize,
+    now: usize,
+) -> (Tensor<3>, View) {
+    let (batch, groups) = (state.shape().batch, state.groups());
+    let sees = policy.sees();
+    let view = View {
+        granularity: policy.granularity(),
+        states: state.states().unwrap_or(usize::MAX),
+        layer: state.shape().layer,
+        weights: sees.weights.then_some(weights),
+        keys: sees.keys.then(|| state.keys().narrow(2, 0, rows)),
+        values: sees.values.then(|| state.values().narrow(2, 0, rows)),
+        positions: state.positions().narrow(2, 0, rows),
+        now: match state.is_level() {
+            true => Tensor::full([batch, groups, 1], now as i64, &state.device()),
+            false => state.now(),
+        },
+    };
+    let mut memory = state.lend_memory(rows);
+    let scores = policy.score(&view, &mut memory);
+    state.return_memory(memory, rows);
+    (scores, view)
+}
+
+/// Lets the policy change keys and values, in the batch rows that are full.
+fn rewrite(policy: &dyn Policy, view: &View, omitted: &Tensor<3, Int>, state: &mut MultiState) {
+    let all_full = state.all_full();
+    let before = (!all_full).then(|| (state.keys(), state.values()));
+    let mut rows = Rows { keys: state.keys(), values: state.values() };
+    policy.rewrite(view, omitted, &mut rows);
+    if let Some((keys, values)) = before {
+        let dims = keys.dims();
+        let full: Vec<bool> = (0..dims[0]).map(|row| state.is_full(row)).collect();
+        let full = Tensor::<1, Bool>::from_data(full.as_slice(), &state.device()).reshape([dims[0], 1, 1, 1]);
+        let full = full.expand(dims);
+        rows = Rows {
+            keys: keys.mask_where(full.clone(), rows.keys),
+            values: values.mask_where(full, rows.values),
+        };
+    }
+    state.set_rows(rows);
+}

@@ -1,0 +1,37 @@
+//! What can be wrong with a state or its bound; every message says the remedy.
+
+/// An error of this crate.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// A bound below what the policy needs.
+    #[error("policy {policy} needs at least {needed} states, not {states}; give {policy}@{needed} or more")]
+    TooFewStates {
+        /// The policy.
+        policy: String,
+        /// What was asked for.
+        states: usize,
+        /// What it needs.
+        needed: usize,
+    },
+    /// A budget that does not make one state.
+    #[error("a budget of {budget} makes {states} states of {bytes_per_state} bytes in a context of {context} tokens; give at least one state")]
+    EmptyBudget {
+        /// As written.
+        budget: String,
+        /// What it comes to.
+        states: usize,
+        /// Bytes that one state takes in all layers.
+        bytes_per_state: usize,
+        /// Tokens of a context.
+        context: usize,
+    },
+    /// A budget that cannot be read.
+    #[error("{0:?} is no budget; write a number of states (512), a share of the context (25%) or bytes (64MiB)")]
+    Budget(String),
+    /// A saved state that does not belong here.
+    #[error("the saved state does not fit: {0}; use it with the model and policy that it was saved under")]
+    Snapshot(String),
+    /// A prefill into a state that has already seen tokens.
+    #[error("a prefill starts from an empty state, but {0} tokens were seen; use a fresh state or the strict protocol")]
+    PrefillNotFirst(usize),
+}

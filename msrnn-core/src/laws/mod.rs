@@ -1,0 +1,136 @@
+//! What every policy must satisfy, as properties: one line puts a policy through all of them.
+//!
+//! ```no_run
+//! use burn::tensor::Tensor;
+//! use msrnn_core::policy::{Granularity, Memory, Policy, View};
+//!
+//! /// Omits the oldest row.
+//! #[derive(Debug)]
+//! struct Fifo;
+//!
+//! impl Policy for Fifo {
+//!     fn name(&self) -> String {
+//!         "fifo".into()
+//!     }
+//!
+//!     fn granularity(&self) -> Granularity {
+//!         Granularity::Layer
+//!     }
+//!
+//!     fn score(&self, view: &View, _memory: &mut Memory) -> Tensor<3> {
+//!         view.age().neg().float()
+//!     }
+//! }
+//!
+//! msrnn_core::policy_laws!(fifo, Fifo);
+//! ```
+//!
+//! Every law is also a plain function of a policy and a device, so that a suite can run the same
+//! laws on any backend. A law that fails panics with its name, the policy, and the smallest shape
+//! for which it fails. The trials are the same in every run; `PROPTEST_RNG_SEED` draws others and
+//! `PROPTEST_CASES` more of them.
+//!
+//! # Rounding
+//!
+//! Two ways to compute the same thing differ by rounding, and when the two lowest scores of a step
+//! lie closer together than that, they may rightly omit different rows and part for ever. The laws
+//! that compare decisions therefore run in the widest dtype of the device, f64 if it has one, where
+//! that practically never happens; and they stop comparing at the first decision that is closer
+//! than rounding, which is what makes them usable where f32 is all there is. Values are compared in
+//! f64 to 1e-12 and in f32 to 1e-5.
+
+mod batches;
+mod case;
+mod chunks;
+mod decisions;
+mod machine;
+mod masks;
+mod prefill;
+mod saved;
+mod simulation;
+mod spy;
+mod states;
+mod text;
+mod unbounded;
+
+use std::sync::Arc;
+
+pub use burn::tensor::Device;
+
+pub use batches::a_batch_equals_its_rows_alone;
+pub use chunks::{chunks_equal_single_tokens, what_comes_later_changes_nothing_before};
+pub use decisions::{protected_rows_survive, the_lowest_score_goes_and_on_ties_the_oldest};
+pub use masks::a_mask_simulation_equals_physical_omission;
+pub use prefill::{
+    after_a_prefill_chunks_equal_single_tokens, prefill_cut_keeps_k_highest,
+    prefill_equals_strict_when_nothing_must_go,
+};
+pub use saved::a_saved_and_reloaded_state_continues_identically;
+pub use states::{
+    at_most_k_states_after_a_step_and_k_plus_one_inside, mean_steps_kept_does_not_depend_on_the_policy,
+    positions_count_tokens_seen,
+};
+pub use unbounded::{a_budget_of_at_least_the_length_equals_unbounded, unbounded_state_equals_vanilla_attention};
+
+use crate::policy::Policy;
+
+/// What can be put through the laws: a policy, or one that is shared already.
+pub trait IntoShared {
+    /// The policy, shared.
+    fn into_shared(self) -> Arc<dyn Policy>;
+}
+
+impl<P: Policy + 'static> IntoShared for P {
+    fn into_shared(self) -> Arc<dyn Policy> {
+        Arc::new(self)
+    }
+}
+
+impl IntoShared for Arc<dyn Policy> {
+    fn into_shared(self) -> Arc<dyn Policy> {
+        self
+    }
+}
+
+/// A module of tests, one for every law of a policy; see [`laws`](crate::laws).
+///
+/// `policy_laws!(module, policy)` or `policy_laws!(module, policy, device)`: `policy` is an
+/// expression that makes a [`Policy`] or an `Arc<dyn Policy>`, and the device is the default one
+/// where none is given.
+#[macro_export]
+macro_rules! policy_laws {
+    ($module:ident, $policy:expr) => {
+        $crate::policy_laws!($module, $policy, $crate::laws::Device::default());
+    };
+    ($module:ident, $policy:expr, $device:expr) => {
+        mod $module {
+            #[allow(unused_imports)]
+            use super::*;
+
+            $crate::policy_laws! { @each $policy, $device,
+                a_budget_of_at_least_the_length_equals_unbounded
+                at_most_k_states_after_a_step_and_k_plus_one_inside
+                positions_count_tokens_seen
+                mean_steps_kept_does_not_depend_on_the_policy
+                protected_rows_survive
+                the_lowest_score_goes_and_on_ties_the_oldest
+                chunks_equal_single_tokens
+                what_comes_later_changes_nothing_before
+                a_batch_equals_its_rows_alone
+                a_saved_and_reloaded_state_continues_identically
+                a_mask_simulation_equals_physical_omission
+                prefill_equals_strict_when_nothing_must_go
+                prefill_cut_keeps_k_highest
+                after_a_prefill_chunks_equal_single_tokens
+            }
+        }
+    };
+    (@each $policy:expr, $device:expr, $($law:ident)*) => {
+        $(
+            #[test]
+            fn $law() {
+                $crate::laws::$law(&$crate::laws::IntoShared::into_shared($policy), &$device);
+            }
+        )*
+    };
+}

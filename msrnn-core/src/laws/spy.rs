@@ -1,0 +1,123 @@
+//! A policy that decides as another does, and writes down what it was shown and how it scored.
+
+use std::sync::{Arc, Mutex};
+
+use burn::tensor::{DType, Int, Tensor};
+
+use crate::policy::{Granularity, Memory, Policy, Rows, Sees, View};
+
+/// What a policy was shown of one decision, and its scores.
+#[derive(Clone, Debug)]
+pub(super) struct Look {
+    /// Position of the current token.
+    pub(super) now: i64,
+    /// Position and score of every row that is not empty.
+    pub(super) rows: Vec<(i64, f64)>,
+}
+
+impl Look {
+    /// The row to omit: the lowest score, on equal scores the oldest.
+    pub(super) fn lowest(&self) -> i64 {
+        self.ascending()[0].0
+    }
+
+    /// Rows in the order in which they would go.
+    pub(super) fn ascending(&self) -> Vec<(i64, f64)> {
+        let mut rows = self.rows.clone();
+        // Zeros of either sign are equal scores.
+        rows.sort_by(|a, b| (a.1 + 0.0).total_cmp(&(b.1 + 0.0)).then(a.0.cmp(&b.0)));
+        rows
+    }
+
+    /// Whether rounding may decide: the two lowest scores differ, but by less than two ways to
+    /// compute them may.
+    ///
+    /// A softmax weight is off by about as much, relatively, as its logit is absolutely: some
+    /// head_dim + 4 roundings of terms of size 10 here, 1e-5 in f32 and 1e-14 in f64. The bounds
+    /// leave a factor for what a policy makes of the weights. Equal scores are no matter of
+    /// rounding: rows outside a sliding window all weigh exactly nothing.
+    pub(super) fn is_close(&self, dtype: DType) -> bool {
+        let bound = match dtype {
+            DType::F64 => 1e-9,
+            _ => 1e-4,
+        };
+        let rows = self.ascending();
+        let [(_, lowest), (_, second), ..] = rows[..] else { return false };
+        lowest != second && second - lowest <= bound * lowest.abs().max(second.abs())
+    }
+}
+
+/// Writes down every call of another policy.
+#[derive(Debug)]
+pub(super) struct Spy {
+    inner: Arc<dyn Policy>,
+    calls: Mutex<Vec<Vec<Vec<Look>>>>,
+}
+
+impl Spy {
+    pub(super) fn new(inner: &Arc<dyn Policy>) -> Arc<Self> {
+        Arc::new(Self { inner: inner.clone(), calls: Mutex::default() })
+    }
+
+    /// The calls since the last time, each by batch row and group.
+    pub(super) fn take(&self) -> Vec<Vec<Vec<Look>>> {
+        std::mem::take(&mut self.calls.lock().expect("no other test has this spy"))
+    }
+}
+
+impl Policy for Spy {
+    fn name(&self) -> String {
+        self.inner.name()
+    }
+
+    fn sees(&self) -> Sees {
+        self.inner.sees()
+    }
+
+    fn granularity(&self) -> Granularity {
+        self.inner.granularity()
+    }
+
+    fn memory(&self) -> usize {
+        self.inner.memory()
+    }
+
+    fn min_states(&self) -> usize {
+        self.inner.min_states()
+    }
+
+    fn score(&self, view: &View, memory: &mut Memory) -> Tensor<3> {
+        let scores = self.inner.score(view, memory);
+        self.calls.lock().expect("no other test has this spy").push(looks(view, &scores));
+        scores
+    }
+
+    fn rewrites(&self) -> bool {
+        self.inner.rewrites()
+    }
+
+    fn rewrite(&self, view: &View, omitted: &Tensor<3, Int>, rows: &mut Rows) {
+        self.inner.rewrite(view, omitted, rows);
+    }
+}
+
+/// A view and its scores on the host, by batch row and group.
+pub(super) fn looks(view: &View, scores: &Tensor<3>) -> Vec<Vec<Look>> {
+    let [_, groups, rows] = view.positions.dims();
+    assert_eq!(scores.dims(), view.positions.dims(), "a policy gives one score for every position");
+    let positions = view.positions.to_data().convert::<i64>();
+    let now = view.now.to_data().convert::<i64>();
+    let scores = scores.to_data().convert::<f64>();
+    let positions = positions.as_slice::<i64>().expect("positions are integers").chunks(rows);
+    let now = now.as_slice::<i64>().expect("positions are integers");
+    let scores = scores.as_slice::<f64>().expect("scores are numbers").chunks(rows);
+    let looks: Vec<Look> = positions
+        .zip(scores)
+        .zip(now)
+        .map(|((positions, scores), &now)| {
+            let rows = positions.iter().copied().zip(scores.iter().copied());
+            Look { now, rows: rows.filter(|&(position, _)| position >= 0).collect() }
+        })
+        .collect();
+    looks.chunks(groups).map(<[_]>::to_vec).collect()
+}

@@ -1,0 +1,144 @@
+//! How many rows a state holds, and which tokens they are.
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor};
+
+use super::case::{Verdict, check};
+use super::machine::{Machine, dtypes, widest};
+use super::text::Text;
+use crate::policy::Policy;
+use crate::state::MultiState;
+
+/// g(t) = min(t, k): between two steps at most k rows are held, inside a step the policy is shown
+/// all of them and the new one, and the memory allocated never changes.
+///
+/// # Panics
+///
+/// When it does not hold, with the smallest shape.
+pub fn at_most_k_states_after_a_step_and_k_plus_one_inside(policy: &Arc<dyn Policy>, device: &Device) {
+    let dtype = widest(device);
+    check("at_most_k_states_after_a_step_and_k_plus_one_inside", policy, |case| {
+        let text = Text::new(case, device, dtype);
+        let mut machine = Machine::bounded(case, case.batch, policy, device, dtype);
+        let bytes = machine.state.bytes();
+        for t in 0..case.tokens {
+            machine.steps(&text, t..t + 1);
+            let calls = machine.looks();
+            if calls.len() != usize::from(t >= case.states || policy.memory() > 0) {
+                return Err(format!("token {t}: the policy was called {} times", calls.len()));
+            }
+            for look in calls.iter().flatten().flatten() {
+                let (rows, expected) = (look.rows.len(), t.min(case.states) + 1);
+                if rows != expected || distinct(look.rows.iter().map(|row| row.0)) != expected {
+                    return Err(format!("token {t}: shown {rows} rows instead of {expected} distinct: {:?}", look.rows));
+                }
+            }
+            let expected = (t + 1).min(case.states);
+            for held in machine.state.held().iter().flatten() {
+                if held.len() != expected || distinct(held.iter().copied()) != expected {
+                    return Err(format!("token {t}: {expected} rows should be held, not {held:?}"));
+                }
+            }
+            let state = &machine.state;
+            if (state.slots(), state.bytes(), state.max_rows()) != (case.states + 1, bytes, expected) {
+                return Err(format!("token {t}: {} slots and {} bytes, not {bytes}", state.slots(), state.bytes()));
+            }
+        }
+        Ok(())
+    });
+}
+
+/// Positions are the original ones: the token after n others has position n however many of them
+/// are held, and a row goes on holding the key and value of the token at its position.
+///
+/// # Panics
+///
+/// When it does not hold, with the smallest shape.
+pub fn positions_count_tokens_seen(policy: &Arc<dyn Policy>, device: &Device) {
+    for dtype in dtypes(device) {
+        check("positions_count_tokens_seen", policy, |case| {
+            let text = Text::new(case, device, dtype);
+            let mut machine = Machine::bounded(case, case.batch, policy, device, dtype);
+            for t in 0..case.tokens {
+                machine.steps(&text, t..t + 1);
+                for look in machine.looks().iter().flatten().flatten() {
+                    let newest = look.rows.iter().map(|row| row.0).max();
+                    if look.now != t as i64 || newest != Some(t as i64) {
+                        return Err(format!("token {t} is shown as {} among {:?}", look.now, look.rows));
+                    }
+                }
+                let ahead = machine.state.ahead(1).into_data().convert::<i64>();
+                let ahead: &[i64] = ahead.as_slice().expect("positions are integers");
+                if ahead.iter().any(|&next| next != t as i64 + 1) || machine.state.seen().iter().any(|&n| n != t + 1) {
+                    return Err(format!("after token {t} the next is said to be {ahead:?}"));
+                }
+            }
+            rows_are_their_tokens(&machine.state, &text, policy.as_ref())
+        });
+    }
+}
+
+/// For n tokens, the mean over all of them of the steps that they took part in is
+/// Σ_{t=1..n} min(t, k+1) / n under every policy, which is how "steps kept" is to be counted: the
+/// step that omits a row is its last.
+///
+/// # Panics
+///
+/// When it does not hold, with the smallest shape.
+pub fn mean_steps_kept_does_not_depend_on_the_policy(policy: &Arc<dyn Policy>, device: &Device) {
+    let dtype = widest(device);
+    check("mean_steps_kept_does_not_depend_on_the_policy", policy, |case| {
+        let text = Text::new(case, device, dtype);
+        let mut machine = Machine::bounded(case, case.batch, policy, device, dtype);
+        machine.scans(&text, 0..case.tokens, case);
+        let n = case.tokens;
+        let expected: usize = (1..=n).map(|t| t.min(case.states + 1)).sum();
+        for (row, trace) in machine.trace().iter().enumerate() {
+            for group in 0..machine.state.groups() {
+                let mut last: Vec<usize> = vec![n - 1; n];
+                for (step, omitted) in trace.omitted.iter().enumerate() {
+                    omitted[group].iter().for_each(|&position| last[position as usize] = step);
+                }
+                let kept: usize = last.iter().enumerate().map(|(position, last)| last + 1 - position).sum();
+                if kept != expected {
+                    return Err(format!("batch row {row}: {kept} steps kept in all, instead of {expected}"));
+                }
+            }
+        }
+        Ok(())
+    });
+}
+
+fn distinct(positions: impl Iterator<Item = i64>) -> usize {
+    positions.collect::<std::collections::BTreeSet<_>>().len()
+}
+
+/// Whether every row holds the key and value of the token at its position. A policy that rewrites
+/// rows is free to change them.
+pub(super) fn rows_are_their_tokens(state: &MultiState, text: &Text, policy: &dyn Policy) -> Verdict {
+    if policy.rewrites() {
+        return Ok(());
+    }
+    let [batch, kv_heads, slots, head_dim] = state.keys().dims();
+    let tokens = text.key.dims()[2];
+    let host = |x: Tensor<4>| x.into_data().convert::<f64>();
+    let positions = state.positions().into_data().convert::<i64>();
+    let positions: &[i64] = positions.as_slice().expect("positions are integers");
+    for (what, rows, expected) in [("key", state.keys(), &text.key), ("value", state.values(), &text.value)] {
+        let (rows, expected) = (host(rows), host(expected.clone()));
+        let rows: &[f64] = rows.as_slice().expect("rows are numbers");
+        let expected: &[f64] = expected.as_slice().expect("rows are numbers");
+        for head in 0..batch * kv_heads {
+            let group = head * state.groups() / kv_heads;
+            for slot in 0..slots {
+                let position = positions[group * slots + slot];
+                let held = &rows[(head * slots + slot) * head_dim..][..head_dim];
+                if position >= 0 && held != &expected[(head * tokens + position as usize) * head_dim..][..head_dim] {
+                    return Err(format!("the row of position {position} holds another {what}: {held:?}"));
+                }
+            }
+        }
+    }
+    Ok(())
+}

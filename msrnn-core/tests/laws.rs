@@ -1,0 +1,16 @@
+//! The laws on what this crate itself provides: the unbounded state, and policies of both levels
+//! that use everything the contract offers.
+
+mod policies;
+
+use burn::tensor::Device;
+use msrnn_core::{laws, policy_laws};
+use policies::{Merging, Norms};
+
+#[test]
+fn unbounded_state_equals_vanilla_attention() {
+    laws::unbounded_state_equals_vanilla_attention(&Device::default());
+}
+
+policy_laws!(norms, Norms);
+policy_laws!(merging, Merging);

@@ -1,0 +1,102 @@
+//! Text generation with a bounded or unbounded state.
+
+use burn::tensor::{Int, Tensor, TensorData};
+use msrnn_core::state::MultiState;
+
+use crate::error::ModelError;
+use crate::model::Model;
+use crate::protocol::Protocol;
+use crate::recurrent::Recurrent;
+use crate::sampling::{Sampler, Sampling};
+
+/// Tokens of a prompt that go through the layers at once.
+const BLOCK: usize = 256;
+
+/// Why a generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stop {
+    /// The model said so.
+    Eos,
+    /// As many tokens as were asked for.
+    Length,
+    /// The caller said so.
+    Interrupted,
+}
+
+/// A generation and the states that it left.
+#[derive(Debug)]
+pub struct Generation {
+    /// Ids, without the prompt and without the end token.
+    pub tokens: Vec<u32>,
+    /// Why it ended.
+    pub stop: Stop,
+    /// One per layer.
+    pub states: Vec<MultiState>,
+}
+
+/// Feeds `prompt` and draws up to `max_new_tokens` tokens.
+///
+/// `emit` is called with every token as it is drawn; when it returns false the generation ends.
+///
+/// # Errors
+///
+/// When the prompt is empty or has an id that the model does not know, or the sampling parameters
+/// make no sense.
+pub fn generate(
+    model: &Model,
+    recurrent: &Recurrent<'_>,
+    prompt: &[u32],
+    protocol: Protocol,
+    sampling: Sampling,
+    max_new_tokens: usize,
+    mut emit: impl FnMut(u32) -> bool,
+) -> Result<Generation, ModelError> {
+    let mut sampler = Sampler::new(sampling)?;
+    if prompt.is_empty() {
+        return Err(ModelError::EmptyPrompt);
+    }
+    model.check_ids(prompt)?;
+    let device = model.decoder.embedding.val().device();
+    let ids = |ids: &[u32]| {
+        let n = ids.len();
+        let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
+        Tensor::<2, Int>::from_data(TensorData::new(ids, [1, n]), &device)
+    };
+    let mut states = recurrent.initial_states(1);
+    let (block, rest) = prompt.split_at(protocol.block(prompt.len()));
+    let mut logits = None;
+    if !block.is_empty() {
+        logits = Some(recurrent.prefill(ids(block), &mut states)?);
+    }
+    for chunk in rest.chunks(BLOCK) {
+        logits = Some(recurrent.scan(ids(chunk), &mut states));
+    }
+    let mut logits = last_row(logits.expect("the prompt is not empty"));
+
+    let mut tokens = Vec::new();
+    let mut stop = Stop::Length;
+    while tokens.len() < max_new_tokens {
+        let token = sampler.next(&logits);
+        if model.eos_token_ids.contains(&token) {
+            stop = Stop::Eos;
+            break;
+        }
+        tokens.push(token);
+        if !emit(token) {
+            stop = Stop::Interrupted;
+            break;
+        }
+        if tokens.len() < max_new_tokens {
+            logits = last_row(recurrent.scan(ids(&[token]), &mut states));
+        }
+    }
+    Ok(Generation { tokens, stop, states })
+}
+
+/// Logits of the last token, on the host.
+fn last_row(logits: Tensor<3>) -> Vec<f32> {
+    let [_, n, vocab] = logits.dims();
+    let data = logits.narrow(1, n - 1, 1).reshape([vocab]).into_data().convert::<f32>();
+    data.as_slice().expect("logits are numbers").to_vec()
+}

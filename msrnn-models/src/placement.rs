@@ -1,0 +1,90 @@
+//! Positions with compressed gaps, for texts far beyond the trained context.
+//!
+//! Oren et al. 2024 (arXiv 2401.06104, appendix on extrapolation). The text of the paper gives
+//! ln(ln g) for gaps above 10, which cannot be used as written; this is the rule of the authors'
+//! code: with T = 10, a gap x becomes x up to T and T + ln(ln(x − T + e)) above, rounded up. Gaps 1
+//! to 10 stay, 11 to 22 become 11, 23 to 1625 become 12, longer ones 13.
+
+use burn::tensor::{Int, Tensor};
+use msrnn_core::attention::Placement;
+
+use crate::rotary::Rotary;
+
+/// The largest gap that stays as it is.
+const T: f64 = 10.0;
+
+/// Numbers the held rows anew at every step, their gaps compressed; keys are held unrotated.
+#[derive(Clone, Debug)]
+pub struct GapCompressed {
+    rotary: Rotary,
+}
+
+impl GapCompressed {
+    /// Positions to be rotated by `rotary`.
+    pub fn new(rotary: Rotary) -> Self {
+        Self { rotary }
+    }
+}
+
+impl Placement for GapCompressed {
+    fn place(&self, query: Tensor<4>, keys: Tensor<4>, positions: Tensor<3, Int>) -> (Tensor<4>, Tensor<4>) {
+        let [batch, kv_heads, rows, head_dim] = keys.dims();
+        let [_, heads, _, _] = query.dims();
+        let places = compress(positions.reshape([batch * kv_heads, rows]));
+        let keys = self.rotary.at(places.clone()).apply(keys.reshape([batch * kv_heads, 1, rows, head_dim]));
+        let newest = self.rotary.at(places.max_dim(1));
+        let query = newest.apply(query.reshape([batch * kv_heads, heads / kv_heads, 1, head_dim]));
+        (query.reshape([batch, heads, 1, head_dim]), keys.reshape([batch, kv_heads, rows, head_dim]))
+    }
+}
+
+/// New positions of rows by their original ones, `[sequences, rows]`; −1 (empty) becomes 0.
+fn compress(positions: Tensor<2, Int>) -> Tensor<2, Int> {
+    let [sequences, rows] = positions.dims();
+    let (sorted, order) = positions.sort_with_indices(1);
+    let sorted = sorted.clamp_min(0);
+    let previous = match rows {
+        1 => Tensor::zeros_like(&sorted),
+        _ => {
+            let first = Tensor::zeros([sequences, 1], &sorted.device());
+            Tensor::cat(vec![first, sorted.clone().narrow(1, 0, rows - 1)], 1)
+        }
+    };
+    let gaps = (sorted - previous).float();
+    let long = gaps.clone().clamp_min(T).sub_scalar(T).add_scalar(std::f64::consts::E).log().log().add_scalar(T);
+    let short = gaps.clone().lower_equal_elem(T);
+    let compressed = long.ceil().mask_where(short, gaps).int().cumsum(1);
+    // Back from sorted order to slots: the inverse permutation.
+    compressed.gather(1, order.argsort(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    fn places(positions: &[i64]) -> Vec<i64> {
+        let device = Device::flex();
+        let positions = Tensor::<1, Int>::from_data(positions, &device).reshape([1, positions.len()]);
+        compress(positions).into_data().convert::<i64>().as_slice::<i64>().unwrap().to_vec()
+    }
+
+    #[test]
+    fn short_gaps_stay() {
+        assert_eq!(places(&[0, 1, 2, 3]), [0, 1, 2, 3]);
+        assert_eq!(places(&[0, 10, 20]), [0, 10, 20]);
+    }
+
+    #[test]
+    fn long_gaps_shrink_as_in_the_authors_code() {
+        for (gap, expected) in [(11, 11), (22, 11), (23, 12), (1625, 12), (1626, 13), (60_000, 13)] {
+            assert_eq!(places(&[0, gap])[1], expected, "gap {gap}");
+        }
+    }
+
+    #[test]
+    fn slots_may_stand_in_any_order_and_be_empty() {
+        assert_eq!(places(&[100, 0, 1, 101]), [13, 0, 1, 14]);
+        assert_eq!(places(&[5, -1, 3, -1]), [5, 0, 3, 0]);
+    }
+}

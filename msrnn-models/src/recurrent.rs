@@ -1,0 +1,176 @@
+//! A decoder as a multi-state RNN: the same weights, with a state instead of a context.
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Int, Tensor};
+use msrnn_core::attention::Attention;
+use msrnn_core::policy::{Compression, Policy};
+use msrnn_core::rnn::MultiStateRnn;
+use msrnn_core::state::MultiState;
+use serde::{Deserialize, Serialize};
+
+use crate::decoder::{Decoder, DecoderLayer, scale};
+use crate::error::ModelError;
+use crate::placement::GapCompressed;
+use crate::rotary::{Rotary, Rotation};
+
+/// How the positions of held rows are numbered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Positions {
+    /// The number of tokens seen before. The paper's normal runs, and the default.
+    #[default]
+    Original,
+    /// Gaps between neighbouring held rows compressed; for texts far beyond the trained context.
+    GapCompressed,
+}
+
+/// A decoder under a compression.
+#[derive(Clone, Debug)]
+pub struct Recurrent<'m> {
+    decoder: &'m Decoder,
+    compression: Compression,
+    attention: Attention,
+}
+
+/// One layer of a [`Recurrent`], which is a multi-state RNN by itself.
+#[derive(Clone, Copy, Debug)]
+pub struct RecurrentLayer<'m, 'r> {
+    layer: &'m DecoderLayer,
+    index: usize,
+    recurrent: &'r Recurrent<'m>,
+}
+
+impl<'m> Recurrent<'m> {
+    /// The decoder's weights as a multi-state RNN.
+    pub fn new(decoder: &'m Decoder, compression: Compression, positions: Positions) -> Self {
+        let config = decoder.config();
+        let attention = Attention {
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+            scale: scale(config),
+            window: config.sliding_window,
+            placement: match positions {
+                Positions::Original => None,
+                Positions::GapCompressed => Some(Arc::new(GapCompressed::new(decoder.rotary.clone()))),
+            },
+        };
+        Self { decoder, compression, attention }
+    }
+
+    /// How the state is bounded.
+    pub fn compression(&self) -> &Compression {
+        &self.compression
+    }
+
+    /// The layers, first to last.
+    pub fn layers(&self) -> Vec<RecurrentLayer<'m, '_>> {
+        let layers = self.decoder.layers.iter().enumerate();
+        layers.map(|(index, layer)| RecurrentLayer { layer, index, recurrent: self }).collect()
+    }
+
+    /// Empty states of all layers for a batch.
+    pub fn initial_states(&self, batch: usize) -> Vec<MultiState> {
+        let weights = self.decoder.embedding.val();
+        let (dtype, device) = (weights.dtype(), weights.device());
+        (0..self.decoder.layers.len())
+            .map(|layer| self.attention.initial_state(batch, layer, &self.compression, dtype, &device))
+            .collect()
+    }
+
+    /// One token of every batch row. `[batch]` ids to `[batch, vocab]` logits
+    pub fn step(&self, tokens: Tensor<1, Int>, states: &mut [MultiState]) -> Tensor<2> {
+        let [batch] = tokens.dims();
+        self.scan(tokens.reshape([batch, 1]), states).reshape([batch, self.decoder.config().vocab_size])
+    }
+
+    /// `n` tokens of every batch row, layer by layer: equal to `n` steps. `[batch, n]` ids to
+    /// `[batch, n, vocab]` logits
+    pub fn scan(&self, tokens: Tensor<2, Int>, states: &mut [MultiState]) -> Tensor<3> {
+        let x = self.hidden(tokens, states, |layer, x, rotation, state| Ok(layer.scan(x, rotation, state)));
+        self.decoder.logits(x.unwrap_or_else(|never: std::convert::Infallible| match never {}))
+    }
+
+    /// `n` tokens with full causal attention, after which every layer is cut to its bound at once.
+    ///
+    /// # Errors
+    ///
+    /// When the states have already seen tokens.
+    pub fn prefill(&self, tokens: Tensor<2, Int>, states: &mut [MultiState]) -> Result<Tensor<3>, ModelError> {
+        let x = self.hidden(tokens, states, |layer, x, rotation, state| layer.prefill(x, rotation, state))?;
+        Ok(self.decoder.logits(x))
+    }
+
+    fn hidden<E>(
+        &self,
+        tokens: Tensor<2, Int>,
+        states: &mut [MultiState],
+        mut through: impl FnMut(RecurrentLayer<'m, '_>, Tensor<3>, &Rotation, &mut MultiState) -> Result<Tensor<3>, E>,
+    ) -> Result<Tensor<3>, E> {
+        // All layers have seen equally many tokens.
+        let rotation = self.decoder.rotary.at(states[0].ahead(tokens.dims()[1]));
+        let mut x = self.decoder.embed(tokens);
+        for (layer, state) in self.layers().into_iter().zip(states) {
+            x = through(layer, x, &rotation, state)?;
+        }
+        Ok(x)
+    }
+}
+
+/// Bytes that one state takes in all layers, key, value, position and the policy's memory.
+pub fn bytes_per_state(decoder: &Decoder, policy: &dyn Policy) -> usize {
+    let config = decoder.config();
+    let dtype = decoder.embedding.val().dtype();
+    let groups = policy.granularity().groups(config.kv_heads);
+    let int = Tensor::<1, Int>::zeros([1], &decoder.embedding.val().device()).dtype().size();
+    let wide: burn::tensor::DType = msrnn_core::precision::accumulation(dtype).into();
+    let row = 2 * config.kv_heads * config.head_dim * dtype.size();
+    config.layers * (row + groups * (int + policy.memory() * wide.size()))
+}
+
+impl RecurrentLayer<'_, '_> {
+    fn scan(&self, x: Tensor<3>, rotation: &Rotation, state: &mut MultiState) -> Tensor<3> {
+        let Recurrent { attention, compression, .. } = self.recurrent;
+        let (query, key, value) = self.rotated(x.clone(), rotation);
+        self.layer.finish(x, attention.scan(query, key, value, state, compression))
+    }
+
+    fn prefill(&self, x: Tensor<3>, rotation: &Rotation, state: &mut MultiState) -> Result<Tensor<3>, ModelError> {
+        let Recurrent { attention, compression, .. } = self.recurrent;
+        let (query, key, value) = self.rotated(x.clone(), rotation);
+        Ok(self.layer.finish(x, attention.prefill(query, key, value, state, compression)?))
+    }
+
+    /// Query, key and value; rotated here unless a placement rotates them at every step.
+    fn rotated(&self, x: Tensor<3>, rotation: &Rotation) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
+        let (query, key, value) = self.layer.project(x, self.recurrent.decoder.config());
+        match self.recurrent.attention.placement {
+            None => (rotation.apply(query), rotation.apply(key), value),
+            Some(_) => (query, key, value),
+        }
+    }
+
+    fn rotary(&self) -> &Rotary {
+        &self.recurrent.decoder.rotary
+    }
+}
+
+impl MultiStateRnn for RecurrentLayer<'_, '_> {
+    type State = MultiState;
+
+    fn initial_state(&self, batch: usize, device: &Device) -> MultiState {
+        let Recurrent { attention, compression, decoder } = self.recurrent;
+        attention.initial_state(batch, self.index, compression, decoder.embedding.val().dtype(), device)
+    }
+
+    fn step(&self, x: Tensor<2>, state: &mut MultiState) -> Tensor<2> {
+        let [batch, d] = x.dims();
+        MultiStateRnn::scan(self, x.reshape([batch, 1, d]), state).reshape([batch, d])
+    }
+
+    fn scan(&self, xs: Tensor<3>, state: &mut MultiState) -> Tensor<3> {
+        let rotation = self.rotary().at(state.ahead(xs.dims()[1]));
+        RecurrentLayer::scan(self, xs, &rotation, state)
+    }
+}
