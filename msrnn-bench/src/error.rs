@@ -11,6 +11,9 @@ pub enum BenchError {
     /// A state or budget.
     #[error(transparent)]
     Core(#[from] msrnn_core::Error),
+    /// A policy spec.
+    #[error(transparent)]
+    Spec(#[from] msrnn_policies::SpecError),
     /// Training.
     #[error("training: {0}")]
     Train(String),

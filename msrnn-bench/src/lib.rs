@@ -1,4 +1,21 @@
-//! Evaluation and training of multi-state RNNs.
+//! Evaluation and training of multi-state RNNs: what the `msrnn` command does, as a library.
+//!
+//! - [`contexts`]: texts and ids as contexts to score; [`stories`]: the generator of held-out text
+//! - [`evaluate`]: scoring; [`trace`] and [`logits`] look on
+//! - [`compare`]: policies × states; [`statistics`] and [`report`]: what came out
+//! - [`train`]: the bundled model; [`bundled`]: the model itself
+//! - [`device`]: where it runs; [`output`]: files that are whole or marked as not
+
+pub mod bundled;
+pub mod compare;
+pub mod contexts;
+pub mod device;
 pub mod error;
+pub mod evaluate;
+pub mod logits;
+pub mod output;
+pub mod report;
+pub mod statistics;
 pub mod stories;
+pub mod trace;
 pub mod train;

@@ -72,8 +72,47 @@ impl Tokenizer {
         self.inner.decode(ids, true).map_err(|e| ModelError::Tokenizer(e.to_string()))
     }
 
+    /// Text of a stream of ids, piece by piece.
+    pub fn stream(&self) -> TextStream<'_> {
+        TextStream { tokenizer: self, ids: Vec::new(), shown: String::new() }
+    }
+
     /// Number of ids, added tokens included.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
+    }
+}
+
+/// Decodes ids one by one; a character that needs several ids comes with its last.
+#[derive(Debug)]
+pub struct TextStream<'t> {
+    tokenizer: &'t Tokenizer,
+    ids: Vec<u32>,
+    shown: String,
+}
+
+/// Ids that are decoded again with every new one, so that spacing comes out as in one piece.
+const MEMORY: usize = 16;
+
+impl TextStream<'_> {
+    /// The text that `id` adds.
+    ///
+    /// # Errors
+    ///
+    /// When the id is unknown to the tokenizer.
+    pub fn push(&mut self, id: u32) -> Result<String, ModelError> {
+        self.ids.push(id);
+        let text = self.tokenizer.decode(&self.ids)?;
+        // A replacement character at the end is a character whose other bytes are still to come.
+        if text.ends_with('\u{fffd}') || !text.starts_with(&self.shown) {
+            return Ok(String::new());
+        }
+        let piece = text[self.shown.len()..].to_owned();
+        self.shown = text;
+        if self.ids.len() > 2 * MEMORY {
+            self.ids.drain(..MEMORY);
+            self.shown = self.tokenizer.decode(&self.ids)?;
+        }
+        Ok(piece)
     }
 }

@@ -103,12 +103,57 @@ impl Entry {
     }
 }
 
-/// What `explain full` says.
-pub fn explain_full() -> String {
-    format!(
-        "{:<13} full\n{:<13} The vanilla transformer: every row stays, g(t) = t.\n{:<13} Omit nothing. Takes no number of states.\n{:<13} Vaswani et al. 2017, arXiv 1706.03762; as an unbounded multi-state RNN in Oren et al. 2024, arXiv 2401.06104, section 3.1\n",
-        "name", "idea", "rule", "citation"
-    )
+/// Everything about the policy of a name, as text.
+///
+/// # Errors
+///
+/// When there is no such policy.
+pub fn explain(name: &str) -> Result<String, SpecError> {
+    match name {
+        "full" => Ok(FULL.into()),
+        _ => entry(name).map(Entry::explain).ok_or_else(|| SpecError::unknown(name)),
+    }
+}
+
+const FULL: &str = "\
+name          full
+idea          The vanilla transformer: a state that grows, g(t) = t.
+rule          Omit nothing. Takes no number of states.
+citation      Oren et al. 2024, arXiv 2401.06104, section 3.1
+";
+
+const HEADER: [&str; 5] = ["policy", "sees", "decides per", "bytes per state", "idea"];
+
+fn rows() -> Vec<[String; 5]> {
+    let full = ["full", "nothing", "-", "0", "The vanilla transformer: a state that grows."].map(String::from);
+    let policy = |entry: &Entry| {
+        let bytes = entry.bytes_per_state().to_string();
+        [entry.name.into(), entry.sees(), entry.decides().into(), bytes, entry.idea.into()]
+    };
+    std::iter::once(full).chain(entries().map(policy)).collect()
+}
+
+/// All policies, as an aligned table.
+pub fn table() -> String {
+    let mut rows = rows();
+    rows.insert(0, HEADER.map(String::from));
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: [usize; 5] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in &rows {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let _ = writeln!(text, "{}", cells.join("  ").trim_end());
+    }
+    text
+}
+
+/// All policies, as a Markdown table.
+pub fn markdown() -> String {
+    let mut text = format!("| {} |\n|---|---|---|---|---|\n", HEADER.join(" | "));
+    for row in rows() {
+        let _ = writeln!(text, "| `{}` | {} |", row[0], row[1..].join(" | "));
+    }
+    text
 }
 
 /// The number behind `prefix`, when `text` starts with it.

@@ -61,6 +61,15 @@ impl PolicySpec {
         }
     }
 
+    /// The same spec with a seed for what draws at random and names none of its own.
+    #[must_use]
+    pub fn seeded(self, seed: u64) -> Self {
+        match self.name().as_str() {
+            "random" => Self { policy: Some(Arc::new(crate::Random { seed })), ..self },
+            _ => self,
+        }
+    }
+
     /// The policy with its budget resolved to a number of states.
     ///
     /// `bytes_per_state`: of one row in all layers, given the policy.

@@ -6,6 +6,7 @@ pub mod tokenizer;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::grad_clipping::GradientClippingConfig;
@@ -160,7 +161,8 @@ const SHORT: usize = 64;
 ///
 /// The directory ends up as a Hugging Face checkpoint beside `train.json` (the configuration) and
 /// `train.jsonl` (the log). A run that was stopped goes on from its last checkpoint and ends with
-/// the same weights as one that was not.
+/// the same weights as one that was not. When `interrupt` becomes true the run stops, and the
+/// result is false.
 ///
 /// # Errors
 ///
@@ -170,8 +172,9 @@ pub fn train(
     config: &TrainConfig,
     directory: &Path,
     device: &Device,
+    interrupt: &AtomicBool,
     mut report: impl FnMut(&LogLine),
-) -> Result<(), BenchError> {
+) -> Result<bool, BenchError> {
     config.check()?;
     let tokenizer = prepare(config, directory)?;
     let training = device.clone().autodiff();
@@ -187,6 +190,9 @@ pub fn train(
     let started = Instant::now();
     let mut losses = Vec::new();
     for step in first..config.steps {
+        if interrupt.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
         let batch: Vec<Vec<u32>> = sequences.by_ref().take(config.batch).collect::<Result<_, _>>()?;
         let learning_rate = config.learning_rate_at(step);
         let (loss, gradients) = gradients(&decoder, &batch, config.threads, &training);
@@ -219,7 +225,8 @@ pub fn train(
             checkpoint::save(directory, done, &decoder, &optimizer)?;
         }
     }
-    checkpoint::finish(directory, &decoder)
+    checkpoint::finish(directory, &decoder)?;
+    Ok(true)
 }
 
 fn new_optimizer(config: &TrainConfig) -> ModuleOptimizer {

@@ -6,7 +6,7 @@ use msrnn_core::policy::{Granularity, Memory, Policy, Rows, Sees, View};
 /// Looks at everything and remembers two things, so that all that a policy can be shown is tried:
 /// omits the row with the shortest value and key, weighted by recent attention and by age.
 #[derive(Debug)]
-pub struct Norms;
+pub(crate) struct Norms;
 
 impl Policy for Norms {
     fn name(&self) -> String {
@@ -38,7 +38,7 @@ impl Policy for Norms {
 /// The general level: omits as TOVA does, head by head, but adds half of the omitted value to the
 /// newest of the other rows first.
 #[derive(Debug)]
-pub struct Merging;
+pub(crate) struct Merging;
 
 impl Policy for Merging {
     fn name(&self) -> String {
@@ -63,12 +63,8 @@ impl Policy for Merging {
 
     fn rewrite(&self, view: &View, omitted: &Tensor<3, Int>, rows: &mut Rows) {
         let [batch, kv_heads, _, head_dim] = rows.values.dims();
-        let others = view.positions().scatter(
-            2,
-            omitted.clone(),
-            omitted.clone().zeros_like(),
-            IndexingUpdateOp::Assign,
-        );
+        let none = omitted.clone().zeros_like().sub_scalar(1);
+        let others = view.positions().scatter(2, omitted.clone(), none, IndexingUpdateOp::Assign);
         let along = |slot: Tensor<3, Int>| slot.reshape([batch, kv_heads, 1, 1]).expand([batch, kv_heads, 1, head_dim]);
         let newest = along(others.argmax(2));
         let share = rows.values.clone().gather(2, along(omitted.clone())).mul_scalar(0.5);

@@ -1,0 +1,25 @@
+//! The model that is part of the program: trained by `msrnn train` on the story generator.
+
+use burn::tensor::{DType, Device};
+use msrnn_models::Model;
+use msrnn_models::model::ModelFiles;
+
+use crate::error::BenchError;
+
+/// Its name, as `--model` takes it.
+pub const NAME: &str = "bundled";
+
+const FILES: ModelFiles<'static> = ModelFiles {
+    config: include_str!("../bundled/config.json"),
+    weights: include_bytes!("../bundled/model.safetensors"),
+    tokenizer: include_bytes!("../bundled/tokenizer.json"),
+};
+
+/// Loads it.
+///
+/// # Errors
+///
+/// When the device cannot hold it.
+pub fn load(dtype: DType, device: &Device) -> Result<Model, BenchError> {
+    Ok(Model::from_files(&FILES, dtype, device)?)
+}

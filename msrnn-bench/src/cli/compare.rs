@@ -1,0 +1,131 @@
+//! `msrnn compare`
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use msrnn_bench::compare::{Comparison, Grid, compare};
+use msrnn_bench::contexts::Contexts;
+use msrnn_bench::error::BenchError;
+use msrnn_bench::evaluate::Form;
+use msrnn_bench::output::write_file;
+use msrnn_bench::report;
+use msrnn_core::budget::Budget;
+use msrnn_policies::PolicySpec;
+use serde::Serialize;
+
+use super::options::{ModelOptions, RunOptions, Setting, progress};
+use super::{INTERRUPT, Outcome, print_json};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    model: ModelOptions,
+    /// Texts to score; held-out stories of the bundled generator if absent
+    #[arg(long, value_name = "FILE")]
+    text: Vec<PathBuf>,
+    /// Policies, with or without a bound of their own
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "window,window+4,h2o,h2o-layer,tova,tova-head,tova+4,random"
+    )]
+    policies: Vec<PolicySpec>,
+    /// Numbers of states, for policies without a bound of their own
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "16,32,64,128,256")]
+    states: Vec<Budget>,
+    #[command(flatten)]
+    run: RunOptions,
+    /// step: token by token through all layers; layer: blocks of tokens layer by layer, the same result faster
+    #[arg(long, value_enum, default_value_t)]
+    form: Form,
+    /// Held-out stories, one context each
+    #[arg(long, value_name = "N", default_value_t = 16, conflicts_with = "text")]
+    stories: usize,
+    /// Contexts side by side; 16 for the bundled model, else 1
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Runs side by side; one per core for the bundled model, else 1
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// Where compare.json, compare.csv and compare.svg go
+    #[arg(long, value_name = "DIR", default_value = "out/compare")]
+    out: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    setting: Setting,
+    form: Form,
+    text: String,
+    contexts: usize,
+    tokens: usize,
+    seconds: f64,
+    #[serde(flatten)]
+    comparison: &'a Comparison,
+}
+
+pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
+    let started = Instant::now();
+    let model = args.model.open()?;
+    let context = args.run.context(&model)?;
+    let (text, contexts) = match args.text.is_empty() {
+        true => {
+            let text = format!("{} held-out stories of the bundled generator, seed {}", args.stories, args.run.seed);
+            (text, Contexts::of_stories(args.run.seed, args.stories, context, &model)?)
+        }
+        false => {
+            let names: Vec<String> = args.text.iter().map(|path| path.display().to_string()).collect();
+            (names.join(", "), Contexts::of_texts(&args.text, context, &model)?)
+        }
+    };
+    let (batch, jobs) = match args.model.is_bundled() {
+        true => (16, std::thread::available_parallelism().map_or(1, usize::from)),
+        false => (1, 1),
+    };
+    let grid = Grid {
+        policies: args.policies.iter().map(|spec| spec.clone().seeded(args.run.seed)).collect(),
+        states: args.states.clone(),
+        context,
+        positions: args.run.positions,
+        protocol: args.run.protocol,
+        form: args.form,
+        batch: args.batch.unwrap_or(batch),
+        jobs: args.jobs.unwrap_or(jobs),
+    };
+    let bar = progress(grid.tokens(&model, &contexts)?);
+    let comparison = compare(&model, &contexts, &grid, &|tokens| bar.inc(tokens as u64), &INTERRUPT)?;
+    bar.finish_and_clear();
+
+    let title = format!("Perplexity over states, {}, contexts of {context} tokens", args.model.model.display());
+    let report = Report {
+        setting: Setting::new(&args.model, &args.run, &model, context, &contexts.prefix),
+        form: args.form,
+        text,
+        contexts: contexts.contexts.len(),
+        tokens: contexts.predicted(),
+        seconds: started.elapsed().as_secs_f64(),
+        comparison: &comparison,
+    };
+    let json = serde_json::to_vec_pretty(&report).map_err(|e| BenchError::Input(format!("no JSON: {e}")))?;
+    // What was interrupted does not take the place of a whole result.
+    let name = |ending: &str| args.out.join(format!("compare{}.{ending}", if comparison.complete { "" } else { ".partial" }));
+    write_file(&name("json"), &json)?;
+    write_file(&name("csv"), &report::csv(&comparison)?)?;
+    if let Some(svg) = report::plot(&comparison, &title)? {
+        write_file(&name("svg"), svg.as_bytes())?;
+    }
+    for run in comparison.never_bound() {
+        tracing::warn!("{}@{} never omitted a row: its bound was never reached", run.policy, run.states.unwrap_or(0));
+    }
+    if args.run.json {
+        print_json(&report)?;
+    } else {
+        println!("perplexity ± standard error over contexts");
+        println!("{}: {} contexts of at most {context} tokens, each begun with {:?}, {} predicted tokens, {} protocol\n", report.text, report.contexts, contexts.prefix, report.tokens, args.run.protocol);
+        println!("{}", report::table(&comparison));
+        println!("{:.0} s; results and plot in {}", report.seconds, args.out.display());
+    }
+    Ok(if comparison.complete { Outcome::Done } else { Outcome::Interrupted })
+}

@@ -1,0 +1,130 @@
+//! `msrnn generate`
+
+use std::io::Write;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use msrnn_bench::error::BenchError;
+use msrnn_bench::evaluate::Observed;
+use msrnn_models::generate::{Stop, generate};
+use msrnn_models::recurrent::{Recurrent, bytes_per_state};
+use msrnn_models::sampling::Sampling;
+use serde::Serialize;
+
+use super::options::{ModelOptions, PolicyOptions, RunOptions, Setting};
+use super::{INTERRUPT, Outcome, print_json};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    model: ModelOptions,
+    /// What is continued
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    prompt: String,
+    #[command(flatten)]
+    policy: PolicyOptions,
+    #[command(flatten)]
+    run: RunOptions,
+    /// Tokens to draw, at most
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    max_new_tokens: usize,
+    /// 0 takes the most likely token
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    temperature: f64,
+    /// Only the N most likely tokens; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    top_k: usize,
+    /// Only the most likely tokens that together have probability P
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    top_p: f64,
+}
+
+#[derive(Serialize)]
+struct Report {
+    policy: String,
+    states: Option<usize>,
+    prompt_tokens: usize,
+    tokens: usize,
+    text: String,
+    ids: Vec<u32>,
+    stop: Stop,
+    #[serde(flatten)]
+    observed: Observed,
+    seconds: f64,
+    tokens_per_second: f64,
+    complete: bool,
+    #[serde(flatten)]
+    setting: Setting,
+}
+
+pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
+    let model = args.model.open()?;
+    let tokenizer = model.tokenizer()?;
+    let prefix = tokenizer.prefix()?;
+    let mut prompt = prefix.clone();
+    prompt.extend(tokenizer.encode(&args.prompt)?);
+
+    let trained = model.decoder.config().max_position_embeddings;
+    let context = args.run.context(&model)?;
+    let length = prompt.len() + args.max_new_tokens;
+    if length > trained {
+        tracing::warn!("prompt and new tokens are {length} together, beyond the model's {trained} positions");
+    }
+    let spec = args.policy.spec(args.run.seed)?;
+    let compression = spec.compression(context, |policy| bytes_per_state(&model.decoder, policy))?;
+    let states = compression.states();
+    let recurrent = Recurrent::new(&model.decoder, compression, args.run.positions);
+    let sampling =
+        Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p, seed: args.run.seed };
+
+    let started = Instant::now();
+    let mut text = String::new();
+    let mut stream = tokenizer.stream();
+    let mut failed = None;
+    if !args.run.json {
+        show(&args.prompt);
+    }
+    let generation =
+        generate(&model, &recurrent, &prompt, args.run.protocol, sampling, args.max_new_tokens, |token| {
+            match stream.push(token) {
+                Ok(piece) => {
+                    if !args.run.json {
+                        show(&piece);
+                    }
+                    text.push_str(&piece);
+                }
+                Err(error) => failed = Some(error),
+            }
+            failed.is_none() && !INTERRUPT.load(Ordering::Relaxed)
+        })?;
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let complete = generation.stop != Stop::Interrupted;
+    if args.run.json {
+        print_json(&Report {
+            policy: spec.name(),
+            states,
+            prompt_tokens: prompt.len(),
+            tokens: generation.tokens.len(),
+            text,
+            stop: generation.stop,
+            observed: Observed::of(&generation.states),
+            seconds,
+            tokens_per_second: generation.tokens.len() as f64 / seconds,
+            complete,
+            ids: generation.tokens,
+            setting: Setting::new(&args.model, &args.run, &model, context, &prefix),
+        })?;
+    } else {
+        println!();
+    }
+    Ok(if complete { Outcome::Done } else { Outcome::Interrupted })
+}
+
+/// Prints text as it comes. A closed pipe is the reader's choice, not an error.
+fn show(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

@@ -1,0 +1,115 @@
+//! The command line: one file per subcommand.
+
+mod compare;
+mod generate;
+mod options;
+mod perplexity;
+mod policies;
+mod trace;
+mod train;
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::{CommandFactory, Parser, Subcommand};
+use msrnn_bench::error::BenchError;
+
+/// Transformers as multi-state RNNs: run Llama, Mistral and Yi checkpoints in bounded memory, under
+/// any compression policy, and see what it costs.
+#[derive(Debug, Parser)]
+#[command(
+    name = "msrnn",
+    version,
+    after_help = "Without a command, msrnn compares all policies on the bundled model.\n\n\
+    Exit codes: 0 done; 1 failed, with the reason on stderr; 2 wrong usage; 130 interrupted, with what was \
+    finished kept and marked as partial."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Compare policies × states by perplexity, against the full state and shorter contexts
+    Compare(compare::Args),
+    /// Perplexity of a text under one policy
+    Perplexity(perplexity::Args),
+    /// Continue a prompt
+    Generate(generate::Args),
+    /// Write which row was omitted when
+    Trace(trace::Args),
+    /// Train the bundled model
+    Train(train::Args),
+    /// List the policies
+    Policies(policies::ListArgs),
+    /// Explain a policy: idea, rule, cost, source
+    Explain(policies::ExplainArgs),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How a command ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    Interrupted,
+}
+
+/// Set by Ctrl-C: finish the block, keep what is there, and end.
+static INTERRUPT: AtomicBool = AtomicBool::new(false);
+
+/// Parses the command line, runs the command, and says how it ended.
+pub(crate) fn run() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .with_max_level(tracing::Level::WARN)
+        .init();
+    // A second Ctrl-C ends at once. Without a handler Ctrl-C still ends the program, unkindly.
+    let _ = ctrlc::set_handler(|| {
+        if INTERRUPT.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    });
+    let result = match Cli::parse().command.unwrap_or_else(default_command) {
+        Command::Compare(args) => compare::run(&args),
+        Command::Perplexity(args) => perplexity::run(&args),
+        Command::Generate(args) => generate::run(&args),
+        Command::Trace(args) => trace::run(&args),
+        Command::Train(args) => train::run(&args),
+        Command::Policies(args) => policies::list(&args),
+        Command::Explain(args) => policies::explain(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "msrnn", &mut std::io::stdout());
+            Ok(Outcome::Done)
+        }
+    };
+    match result {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Interrupted) => {
+            eprintln!("interrupted: what was finished is kept and marked as partial");
+            ExitCode::from(130)
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn default_command() -> Command {
+    let compare = Cli::parse_from(["msrnn", "compare"]).command;
+    compare.expect("`msrnn compare` is a command")
+}
+
+/// Prints one JSON object on stdout.
+fn print_json(value: &impl serde::Serialize) -> Result<(), BenchError> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| BenchError::Input(format!("no JSON: {e}")))?;
+    println!("{text}");
+    Ok(())
+}

@@ -1,0 +1,208 @@
+//! Options that commands share, and what they open.
+
+use std::path::PathBuf;
+
+use burn::tensor::Device;
+use indicatif::{ProgressBar, ProgressStyle};
+use msrnn_bench::bundled;
+use msrnn_bench::contexts::Contexts;
+use msrnn_bench::device::{DeviceName, Precision};
+use msrnn_bench::error::BenchError;
+use msrnn_bench::evaluate::{Form, Scoring};
+use msrnn_core::budget::Budget;
+use msrnn_models::Model;
+use msrnn_models::protocol::Protocol;
+use msrnn_models::recurrent::{Positions, bytes_per_state};
+use msrnn_policies::PolicySpec;
+use serde::Serialize;
+
+/// Which model runs, where, and in which precision.
+#[derive(Debug, clap::Args)]
+pub(super) struct ModelOptions {
+    /// A Hugging Face model directory, or `bundled`
+    #[arg(long, value_name = "DIR", default_value = bundled::NAME)]
+    pub(super) model: PathBuf,
+    /// cpu, wgpu[:n] or cuda[:n]
+    #[arg(long, default_value = "cpu")]
+    pub(super) device: DeviceName,
+    /// Precision of weights, states and computation
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) dtype: Precision,
+}
+
+impl ModelOptions {
+    pub(super) fn is_bundled(&self) -> bool {
+        self.model.as_os_str() == bundled::NAME
+    }
+
+    pub(super) fn open(&self) -> Result<Model, BenchError> {
+        let device: Device = self.device.open()?;
+        let dtype = self.dtype.on(&device, self.device)?;
+        if self.is_bundled() {
+            return bundled::load(dtype, &device);
+        }
+        let model = Model::load(&self.model, dtype, &device)?;
+        if !model.unused.is_empty() {
+            let shown: Vec<&str> = model.unused.iter().take(5).map(String::as_str).collect();
+            tracing::warn!("the model does not use {} tensors of the checkpoint: {} …", model.unused.len(), shown.join(", "));
+        }
+        Ok(model)
+    }
+}
+
+/// How a model runs.
+#[derive(Debug, clap::Args)]
+pub(super) struct RunOptions {
+    /// Tokens of a context; the model's maximum positions if absent
+    #[arg(long, value_name = "N")]
+    pub(super) context: Option<usize>,
+    /// strict: token by token from the first; prefill:N: the first N as one block, then one cut
+    #[arg(long, default_value_t)]
+    pub(super) protocol: Protocol,
+    /// original: tokens seen; gap-compressed: the paper's numbering for texts far beyond the context
+    #[arg(long, default_value = "original", value_parser = positions)]
+    pub(super) positions: Positions,
+    /// Seed of everything that is drawn at random
+    #[arg(long, default_value_t = 0)]
+    pub(super) seed: u64,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+fn positions(text: &str) -> Result<Positions, String> {
+    match text {
+        "original" => Ok(Positions::Original),
+        "gap-compressed" => Ok(Positions::GapCompressed),
+        _ => Err("expected original or gap-compressed".into()),
+    }
+}
+
+impl RunOptions {
+    /// The length of a context, with a warning where the model was not trained for it.
+    pub(super) fn context(&self, model: &Model) -> Result<usize, BenchError> {
+        let trained = model.decoder.config().max_position_embeddings;
+        match self.context {
+            None => Ok(trained),
+            Some(context) if context < 2 => {
+                Err(BenchError::Input(format!("--context {context} leaves nothing to predict; give at least 2")))
+            }
+            Some(context) => {
+                if context > trained {
+                    tracing::warn!("a context of {context} tokens is beyond the model's {trained} positions");
+                }
+                Ok(context)
+            }
+        }
+    }
+}
+
+/// What is scored.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct Source {
+    /// A text; begins with what the tokenizer puts before a text, such as BOS
+    #[arg(long, value_name = "FILE")]
+    pub(super) text: Option<PathBuf>,
+    /// A JSON array of token ids, used as it is
+    #[arg(long, value_name = "FILE")]
+    pub(super) ids: Option<PathBuf>,
+}
+
+impl Source {
+    pub(super) fn contexts(&self, context: usize, model: &Model) -> Result<Contexts, BenchError> {
+        match (&self.text, &self.ids) {
+            (_, Some(ids)) => Contexts::of_ids(ids, context, model),
+            (Some(text), None) => Contexts::of_texts(&[text], context, model),
+            (None, None) => Err(BenchError::Input("give --text or --ids".into())),
+        }
+    }
+}
+
+/// One policy and its bound.
+#[derive(Debug, clap::Args)]
+pub(super) struct PolicyOptions {
+    /// full, or a policy such as tova@512, window+4@25% or h2o@64MiB (see `msrnn policies`)
+    #[arg(long, value_name = "POLICY")]
+    pub(super) policy: PolicySpec,
+    /// The number of states, where the policy does not name it: 512, 25% or 64MiB
+    #[arg(long, value_name = "K")]
+    pub(super) states: Option<Budget>,
+}
+
+impl PolicyOptions {
+    pub(super) fn spec(&self, seed: u64) -> Result<PolicySpec, BenchError> {
+        let spec = match (self.policy.budget(), self.states) {
+            (Some(budget), Some(_)) => {
+                return Err(BenchError::Input(format!("the states are given twice, as @{budget} and as --states; leave one out")));
+            }
+            (None, Some(_)) if self.policy.is_full() => {
+                return Err(BenchError::Input("full keeps every state; leave --states out, or choose another policy".into()));
+            }
+            (None, Some(states)) => self.policy.with_budget(states),
+            (_, None) => self.policy.clone(),
+        };
+        Ok(spec.seeded(seed))
+    }
+
+    pub(super) fn scoring(
+        &self,
+        model: &Model,
+        context: usize,
+        run: &RunOptions,
+        form: Form,
+        batch: usize,
+    ) -> Result<Scoring, BenchError> {
+        let compression =
+            self.spec(run.seed)?.compression(context, |policy| bytes_per_state(&model.decoder, policy))?;
+        Ok(Scoring { compression, positions: run.positions, protocol: run.protocol, form, batch })
+    }
+}
+
+/// What a result says about the run that made it.
+#[derive(Debug, Serialize)]
+pub(super) struct Setting {
+    version: &'static str,
+    model: String,
+    parameters: usize,
+    device: DeviceName,
+    dtype: Precision,
+    context: usize,
+    prefix: Vec<u32>,
+    protocol: Protocol,
+    positions: Positions,
+    seed: u64,
+}
+
+impl Setting {
+    pub(super) fn new(
+        options: &ModelOptions,
+        run: &RunOptions,
+        model: &Model,
+        context: usize,
+        prefix: &[u32],
+    ) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            model: options.model.display().to_string(),
+            parameters: model.decoder.config().parameters(),
+            device: options.device,
+            dtype: options.dtype,
+            context,
+            prefix: prefix.to_vec(),
+            protocol: run.protocol,
+            positions: run.positions,
+            seed: run.seed,
+        }
+    }
+}
+
+/// A bar over tokens, on stderr, hidden where that is no terminal.
+pub(super) fn progress(tokens: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:40} {percent}% of {len} tokens, {per_sec}, {eta} left");
+    let bar = ProgressBar::new(tokens as u64);
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

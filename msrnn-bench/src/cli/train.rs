@@ -1,0 +1,92 @@
+//! `msrnn train`
+
+use std::path::PathBuf;
+
+use msrnn_bench::device::DeviceName;
+use msrnn_bench::error::BenchError;
+use msrnn_bench::train::{TrainConfig, train};
+
+use super::{INTERRUPT, Outcome};
+
+/// The defaults are those of the bundled model.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Where the model, its log and its checkpoints go; a run that was stopped goes on there
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// cpu, wgpu[:n] or cuda[:n]
+    #[arg(long, default_value = "cpu")]
+    device: DeviceName,
+    /// Optimiser steps
+    #[arg(long, default_value_t = TrainConfig::default().steps)]
+    steps: usize,
+    /// Sequences in a step
+    #[arg(long, default_value_t = TrainConfig::default().batch)]
+    batch: usize,
+    /// Tokens in a sequence
+    #[arg(long, default_value_t = TrainConfig::default().context)]
+    context: usize,
+    /// Highest learning rate
+    #[arg(long, default_value_t = TrainConfig::default().learning_rate)]
+    learning_rate: f64,
+    /// Steps over which the learning rate rises
+    #[arg(long, default_value_t = TrainConfig::default().warmup)]
+    warmup: usize,
+    /// Layers
+    #[arg(long, default_value_t = TrainConfig::default().layers)]
+    layers: usize,
+    /// Width of the residual stream
+    #[arg(long, default_value_t = TrainConfig::default().hidden_size)]
+    hidden_size: usize,
+    /// Width of the feed-forward layer
+    #[arg(long, default_value_t = TrainConfig::default().intermediate_size)]
+    intermediate_size: usize,
+    /// Query heads
+    #[arg(long, default_value_t = TrainConfig::default().heads)]
+    heads: usize,
+    /// KV heads
+    #[arg(long, default_value_t = TrainConfig::default().kv_heads)]
+    kv_heads: usize,
+    /// Ids of the tokenizer
+    #[arg(long, default_value_t = TrainConfig::default().vocab_size)]
+    vocab_size: usize,
+    /// Stories that the tokenizer is learnt from
+    #[arg(long, default_value_t = TrainConfig::default().tokenizer_stories)]
+    tokenizer_stories: usize,
+    /// Parts of a batch, each on a thread of its own
+    #[arg(long, default_value_t = TrainConfig::default().threads)]
+    threads: usize,
+    /// Seed of weights and stories
+    #[arg(long, default_value_t = TrainConfig::default().seed)]
+    seed: u64,
+}
+
+pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
+    let config = TrainConfig {
+        hidden_size: args.hidden_size,
+        intermediate_size: args.intermediate_size,
+        layers: args.layers,
+        heads: args.heads,
+        kv_heads: args.kv_heads,
+        vocab_size: args.vocab_size,
+        tokenizer_stories: args.tokenizer_stories,
+        context: args.context,
+        batch: args.batch,
+        steps: args.steps,
+        learning_rate: args.learning_rate,
+        warmup: args.warmup,
+        threads: args.threads,
+        seed: args.seed,
+        ..TrainConfig::default()
+    };
+    println!("training {} parameters, {} tokens a step", config.model().parameters(), config.batch * config.context);
+    let device = args.device.open()?;
+    let complete = train(&config, &args.out, &device, &INTERRUPT, |line| {
+        let valid = match (line.valid, line.valid_short) {
+            (Some(full), Some(short)) => format!(", validation perplexity {full:.3} ({short:.3} on contexts of 64)"),
+            _ => String::new(),
+        };
+        println!("step {:>6}, loss {:.4}{valid}, {:.0} s", line.step, line.loss, line.seconds);
+    })?;
+    Ok(if complete { Outcome::Done } else { Outcome::Interrupted })
+}

@@ -1,0 +1,289 @@
+//! Policies × states on the same contexts, against the full state and the short-context baseline.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use msrnn_core::budget::Budget;
+use msrnn_core::policy::Compression;
+use msrnn_models::Model;
+use msrnn_models::protocol::Protocol;
+use msrnn_models::recurrent::{Positions, bytes_per_state};
+use msrnn_policies::{PolicySpec, SpecError};
+use serde::Serialize;
+
+use crate::contexts::Contexts;
+use crate::error::BenchError;
+use crate::evaluate::{ContextScore, Evaluation, Form, Observed, Observer, Scoring, evaluate};
+use crate::statistics::{Mean, paired_difference, perplexity};
+
+/// What is compared.
+#[derive(Clone, Debug)]
+pub struct Grid {
+    /// Policies without budget; `full` may be among them and is added if not.
+    pub policies: Vec<PolicySpec>,
+    /// Budgets of every bounded policy, and lengths of the short contexts.
+    pub states: Vec<Budget>,
+    /// Tokens of a context, which a share of the context refers to.
+    pub context: usize,
+    /// How positions are numbered.
+    pub positions: Positions,
+    /// How the first tokens enter the state.
+    pub protocol: Protocol,
+    /// In which order layers and tokens are computed.
+    pub form: Form,
+    /// Contexts side by side.
+    pub batch: usize,
+    /// Runs side by side.
+    pub jobs: usize,
+}
+
+/// Which kind of run a [`Run`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// The unbounded state: the topline.
+    Full,
+    /// The unbounded state on contexts of `states` tokens.
+    Baseline,
+    /// A bounded state.
+    Policy,
+}
+
+/// One run of a comparison.
+#[derive(Clone, Debug, Serialize)]
+pub struct Run {
+    /// Which kind of run it is.
+    pub kind: Kind,
+    /// `tova`, `full` or `baseline`.
+    pub policy: String,
+    /// k, or the baseline's context; none for the full state.
+    pub states: Option<usize>,
+    /// exp of the mean nll per token.
+    pub perplexity: Mean,
+    /// Nats per token above the full state, paired by context.
+    pub above_full: Option<Mean>,
+    /// Sum over all predicted tokens.
+    pub nll: f64,
+    /// Predicted tokens.
+    pub tokens: usize,
+    /// What the states were seen to hold.
+    #[serde(flatten)]
+    pub observed: Observed,
+    /// Wall-clock time, shared with the runs beside it.
+    pub seconds: f64,
+    /// Predicted tokens per second.
+    pub tokens_per_second: f64,
+    /// Scores by context.
+    pub contexts: Vec<ContextScore>,
+}
+
+/// All runs of a comparison.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    /// Full state, baselines by length, then policies by name and states, as asked for.
+    pub runs: Vec<Run>,
+    /// False when it was interrupted; the runs are those that were finished.
+    pub complete: bool,
+}
+
+/// A run before it is made.
+struct Plan {
+    kind: Kind,
+    policy: String,
+    states: Option<usize>,
+    compression: Compression,
+}
+
+impl Grid {
+    fn plan(&self, model: &Model) -> Result<Vec<Plan>, SpecError> {
+        let bytes = |policy: &dyn msrnn_core::policy::Policy| bytes_per_state(&model.decoder, policy);
+        let full = |kind, policy: &str, states| Plan {
+            kind,
+            policy: policy.into(),
+            states,
+            compression: Compression::Unbounded,
+        };
+        let mut plans = vec![full(Kind::Full, "full", None)];
+        let mut bounded = Vec::new();
+        for spec in self.policies.iter().filter(|spec| !spec.is_full()) {
+            let budgets = match spec.budget() {
+                Some(budget) => vec![budget],
+                None => self.states.clone(),
+            };
+            for budget in budgets {
+                let compression = spec.with_budget(budget).compression(self.context, bytes)?;
+                let states = compression.states();
+                bounded.push(Plan { kind: Kind::Policy, policy: spec.name(), states, compression });
+            }
+        }
+        let mut lengths: Vec<usize> = bounded.iter().filter_map(|plan| plan.states).filter(|&k| k > 1).collect();
+        lengths.sort_unstable();
+        lengths.dedup();
+        plans.extend(lengths.into_iter().map(|k| full(Kind::Baseline, "baseline", Some(k))));
+        plans.extend(bounded);
+        Ok(plans)
+    }
+
+    /// Tokens that all runs together go through.
+    ///
+    /// # Errors
+    ///
+    /// When a policy cannot have that budget.
+    pub fn tokens(&self, model: &Model, contexts: &Contexts) -> Result<usize, BenchError> {
+        Ok(self.plan(model)?.iter().map(|plan| plan.contexts(contexts).tokens()).sum())
+    }
+}
+
+impl Plan {
+    fn contexts(&self, contexts: &Contexts) -> Contexts {
+        match (self.kind, self.states) {
+            (Kind::Baseline, Some(length)) => contexts.shorter(length),
+            _ => contexts.clone(),
+        }
+    }
+}
+
+/// Makes all runs of a grid. `advance` is called with the tokens that were gone through.
+///
+/// # Errors
+///
+/// When a policy cannot have its budget, or a run fails.
+pub fn compare(
+    model: &Model,
+    contexts: &Contexts,
+    grid: &Grid,
+    advance: &(dyn Fn(usize) + Sync),
+    interrupt: &AtomicBool,
+) -> Result<Comparison, BenchError> {
+    let plans = grid.plan(model)?;
+    let next = AtomicUsize::new(0);
+    let results: Mutex<Vec<Option<Result<Evaluation, BenchError>>>> =
+        Mutex::new(plans.iter().map(|_| None).collect());
+    std::thread::scope(|scope| {
+        for _ in 0..grid.jobs.clamp(1, plans.len()) {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(plan) = plans.get(index) else { break };
+                    if interrupt.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let result = plan.run(model, contexts, grid, advance, interrupt);
+                    results.lock().expect("no run panicked")[index] = Some(result);
+                }
+            });
+        }
+    });
+    let results = results.into_inner().expect("no run panicked");
+    let mut finished = Vec::new();
+    let mut complete = true;
+    for (plan, result) in plans.iter().zip(results) {
+        match result.transpose()? {
+            Some(evaluation) if evaluation.complete => finished.push((plan, evaluation)),
+            _ => complete = false,
+        }
+    }
+    let full = finished.iter().find(|(plan, _)| plan.kind == Kind::Full).map(|(_, full)| full.contexts.clone());
+    let runs = finished.iter().map(|(plan, evaluation)| plan.report(evaluation, full.as_deref())).collect();
+    Ok(Comparison { runs, complete })
+}
+
+impl Plan {
+    fn run(
+        &self,
+        model: &Model,
+        contexts: &Contexts,
+        grid: &Grid,
+        advance: &(dyn Fn(usize) + Sync),
+        interrupt: &AtomicBool,
+    ) -> Result<Evaluation, BenchError> {
+        struct Advance<'a>(&'a (dyn Fn(usize) + Sync));
+        impl Observer for Advance<'_> {
+            fn advance(&mut self, tokens: usize) {
+                (self.0)(tokens);
+            }
+        }
+        let cut = self.contexts(contexts);
+        // As many tokens side by side, however short the contexts are.
+        let shorter = (grid.context / self.states.unwrap_or(grid.context).max(1)).max(1);
+        let batch = if self.kind == Kind::Baseline { grid.batch * shorter.min(8) } else { grid.batch };
+        let scoring = Scoring {
+            compression: self.compression.clone(),
+            positions: grid.positions,
+            protocol: grid.protocol,
+            form: grid.form,
+            batch,
+        };
+        let mut evaluation = evaluate(model, &cut.contexts, &scoring, &mut Advance(advance), interrupt)?;
+        if self.kind == Kind::Baseline && evaluation.complete {
+            evaluation.contexts = self.regroup(&evaluation.contexts, contexts);
+        }
+        Ok(evaluation)
+    }
+
+    /// Scores of short contexts, summed over the context that each was cut from.
+    fn regroup(&self, scores: &[ContextScore], contexts: &Contexts) -> Vec<ContextScore> {
+        let length = self.states.unwrap_or(usize::MAX);
+        let mut scores = scores.iter();
+        let parts = |ids: &Vec<u32>| Contexts::cut(&ids[contexts.prefix.len()..], length, &contexts.prefix).contexts.len();
+        let sum = |ids: &Vec<u32>| {
+            scores.by_ref().take(parts(ids)).fold(ContextScore { nll: 0.0, tokens: 0 }, |sum, score| ContextScore {
+                nll: sum.nll + score.nll,
+                tokens: sum.tokens + score.tokens,
+            })
+        };
+        contexts.contexts.iter().map(sum).collect()
+    }
+
+    fn report(&self, evaluation: &Evaluation, full: Option<&[ContextScore]>) -> Run {
+        Run {
+            kind: self.kind,
+            policy: self.policy.clone(),
+            states: self.states,
+            perplexity: perplexity(&evaluation.contexts),
+            above_full: full.and_then(|full| paired_difference(&evaluation.contexts, full)),
+            nll: evaluation.nll(),
+            tokens: evaluation.tokens(),
+            observed: evaluation.observed,
+            seconds: evaluation.seconds,
+            tokens_per_second: evaluation.tokens_per_second(),
+            contexts: evaluation.contexts.clone(),
+        }
+    }
+}
+
+impl Comparison {
+    /// The distinct numbers of states, ascending.
+    pub fn states(&self) -> Vec<usize> {
+        let mut states: Vec<usize> = self.runs.iter().filter_map(|run| run.states).collect();
+        states.sort_unstable();
+        states.dedup();
+        states
+    }
+
+    /// The names of baseline and policies, in the order of the runs.
+    pub fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for run in self.runs.iter().filter(|run| run.kind != Kind::Full) {
+            if !names.contains(&run.policy.as_str()) {
+                names.push(&run.policy);
+            }
+        }
+        names
+    }
+
+    /// The full state's run.
+    pub fn full(&self) -> Option<&Run> {
+        self.runs.iter().find(|run| run.kind == Kind::Full)
+    }
+
+    /// The run of a name and number of states.
+    pub fn run(&self, name: &str, states: usize) -> Option<&Run> {
+        self.runs.iter().find(|run| run.policy == name && run.states == Some(states))
+    }
+
+    /// Bounded runs in which nothing was omitted: their bound was never reached.
+    pub fn never_bound(&self) -> Vec<&Run> {
+        self.runs.iter().filter(|run| run.kind == Kind::Policy && run.observed.omitted == 0).collect()
+    }
+}

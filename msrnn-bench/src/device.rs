@@ -1,0 +1,121 @@
+//! Where a model runs and in which precision, chosen at run time among what was compiled in.
+
+use std::fmt;
+use std::str::FromStr;
+
+use burn::tensor::{DType, Device};
+use serde::Serialize;
+
+use crate::error::BenchError;
+
+/// A device by name: `cpu`, `wgpu[:n]` or `cuda[:n]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
+pub enum DeviceName {
+    /// burn's Flex backend.
+    Cpu,
+    /// The n-th GPU of WebGPU's default order; none lets it choose.
+    Wgpu(Option<usize>),
+    /// The n-th NVIDIA GPU.
+    Cuda(usize),
+}
+
+impl DeviceName {
+    /// Opens the device.
+    ///
+    /// # Errors
+    ///
+    /// When its backend was not compiled in.
+    pub fn open(self) -> Result<Device, BenchError> {
+        match self {
+            #[cfg(feature = "flex")]
+            DeviceName::Cpu => Ok(Device::flex()),
+            #[cfg(feature = "wgpu")]
+            DeviceName::Wgpu(index) => {
+                use burn::tensor::DeviceKind;
+                Ok(Device::wgpu(index.map_or(DeviceKind::DefaultDevice, DeviceKind::DiscreteGpu)))
+            }
+            #[cfg(feature = "cuda")]
+            DeviceName::Cuda(index) => Ok(Device::cuda(index)),
+            #[allow(unreachable_patterns)]
+            other => Err(BenchError::Input(format!(
+                "this msrnn was built without {other}; build it with `cargo build --release --features {}`",
+                match other {
+                    DeviceName::Cpu => "flex",
+                    DeviceName::Wgpu(_) => "wgpu",
+                    DeviceName::Cuda(_) => "cuda",
+                }
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceName::Cpu => f.write_str("cpu"),
+            DeviceName::Wgpu(None) => f.write_str("wgpu"),
+            DeviceName::Wgpu(Some(index)) => write!(f, "wgpu:{index}"),
+            DeviceName::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl From<DeviceName> for String {
+    fn from(name: DeviceName) -> Self {
+        name.to_string()
+    }
+}
+
+impl FromStr for DeviceName {
+    type Err = BenchError;
+
+    fn from_str(text: &str) -> Result<Self, BenchError> {
+        let wrong = || BenchError::Input(format!("no device is called {text:?}; there are cpu, wgpu[:n] and cuda[:n]"));
+        let (name, index) = match text.split_once(':') {
+            Some((name, index)) => (name, Some(index.parse::<usize>().map_err(|_| wrong())?)),
+            None => (text, None),
+        };
+        match (name, index) {
+            ("cpu", None) => Ok(DeviceName::Cpu),
+            ("wgpu", index) => Ok(DeviceName::Wgpu(index)),
+            ("cuda", index) => Ok(DeviceName::Cuda(index.unwrap_or(0))),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+/// Precision of weights, states and computation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// IEEE half floats.
+    F16,
+    /// bfloat16.
+    Bf16,
+    /// 64-bit floats, for checks.
+    F64,
+}
+
+impl Precision {
+    /// burn's name for it, if the device can compute in it.
+    ///
+    /// # Errors
+    ///
+    /// When the device cannot.
+    pub fn on(self, device: &Device, name: DeviceName) -> Result<DType, BenchError> {
+        let dtype = match self {
+            Precision::F32 => DType::F32,
+            Precision::F16 => DType::F16,
+            Precision::Bf16 => DType::BF16,
+            Precision::F64 => DType::F64,
+        };
+        match device.supports_dtype(dtype) {
+            true => Ok(dtype),
+            false => Err(BenchError::Input(format!("{name} cannot compute in {dtype:?}; choose --dtype f32"))),
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Scoring contexts through a bounded or unbounded state.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use burn::tensor::{Device, Int, Tensor, TensorData, activation::log_softmax};
+use msrnn_core::policy::Compression;
+use msrnn_core::precision::widen;
+use msrnn_core::state::MultiState;
+use msrnn_models::Model;
+use msrnn_models::protocol::Protocol;
+use msrnn_models::recurrent::{Positions, Recurrent};
+use serde::Serialize;
+
+use crate::error::BenchError;
+
+/// Tokens that go through the layers at once in the layer form, and between two looks at the clock.
+pub const BLOCK: usize = 128;
+
+/// In which order layers and tokens are computed. The result is the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// Every token through all layers before the next token.
+    Step,
+    /// A block of tokens through one layer before the next layer. Exact, since the state of a layer
+    /// depends on that layer's inputs alone.
+    #[default]
+    Layer,
+}
+
+/// How contexts are scored.
+#[derive(Clone, Debug)]
+pub struct Scoring {
+    /// How the state is bounded.
+    pub compression: Compression,
+    /// How positions are numbered.
+    pub positions: Positions,
+    /// How the first tokens enter the state.
+    pub protocol: Protocol,
+    /// In which order layers and tokens are computed.
+    pub form: Form,
+    /// Contexts side by side, where neighbours have equal length.
+    pub batch: usize,
+}
+
+/// What a scoring found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Evaluation {
+    /// Negative log-likelihood and number of predicted tokens of every context, in nats.
+    pub contexts: Vec<ContextScore>,
+    /// What the states were seen to hold.
+    #[serde(flatten)]
+    pub observed: Observed,
+    /// Wall-clock time.
+    pub seconds: f64,
+    /// False when it was interrupted: the contexts are those that were finished.
+    pub complete: bool,
+}
+
+/// What states really held, read from them rather than derived from a budget.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Observed {
+    /// Omissions: one per layer, deciding group and row.
+    pub omitted: usize,
+    /// Most rows that a layer carried from one token to the next.
+    pub max_rows: usize,
+    /// Bytes of the states of all layers, of one context, at their largest.
+    pub state_bytes: usize,
+}
+
+impl Observed {
+    /// Looks at the states of all layers.
+    pub fn of(states: &[MultiState]) -> Self {
+        let mut observed = Self::default();
+        for state in states {
+            for (row, groups) in state.held().iter().enumerate() {
+                for held in groups {
+                    observed.omitted += state.seen()[row] - held.len();
+                    observed.max_rows = observed.max_rows.max(held.len());
+                }
+            }
+            observed.max_rows = observed.max_rows.max(state.max_rows());
+        }
+        observed.state_bytes = states.iter().map(|state| state.bytes() / state.shape().batch).sum();
+        observed
+    }
+
+    fn add(&mut self, other: Self) {
+        self.omitted += other.omitted;
+        self.max_rows = self.max_rows.max(other.max_rows);
+        self.state_bytes = self.state_bytes.max(other.state_bytes);
+    }
+}
+
+/// The score of one context.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ContextScore {
+    /// Sum over the predicted tokens, natural logarithm.
+    pub nll: f64,
+    /// Predicted tokens: all but the first.
+    pub tokens: usize,
+}
+
+impl Evaluation {
+    /// Sum over all predicted tokens, natural logarithm.
+    pub fn nll(&self) -> f64 {
+        self.contexts.iter().map(|context| context.nll).sum()
+    }
+
+    /// Predicted tokens.
+    pub fn tokens(&self) -> usize {
+        self.contexts.iter().map(|context| context.tokens).sum()
+    }
+
+    /// exp(nll / tokens): every predicted token weighs the same, in whichever context it is.
+    pub fn perplexity(&self) -> f64 {
+        (self.nll() / self.tokens() as f64).exp()
+    }
+
+    /// Predicted tokens per second.
+    pub fn tokens_per_second(&self) -> f64 {
+        self.tokens() as f64 / self.seconds
+    }
+}
+
+/// One block of tokens that was just scored, for who wants more than its likelihood.
+#[derive(Debug)]
+pub struct Block<'a> {
+    /// Index of the context in every batch row.
+    pub contexts: std::ops::Range<usize>,
+    /// Position of the block's first token in its context.
+    pub start: usize,
+    /// `[batch, n, vocab]`
+    pub logits: &'a Tensor<3>,
+    /// One per layer.
+    pub states: &'a mut [MultiState],
+}
+
+/// Looks on while contexts are scored.
+pub trait Observer {
+    /// Called once per batch of contexts, before its first block.
+    fn start(&mut self, _states: &mut [MultiState]) {}
+
+    /// Called after every block, in the order of the text.
+    ///
+    /// # Errors
+    ///
+    /// When what was seen cannot be kept; the scoring ends.
+    fn block(&mut self, _block: Block<'_>) -> Result<(), BenchError> {
+        Ok(())
+    }
+
+    /// Called with the number of tokens of every block.
+    fn advance(&mut self, _tokens: usize) {}
+}
+
+/// Sees nothing.
+impl Observer for () {}
+
+/// Scores `contexts`, each from an empty state.
+///
+/// `interrupt`: when it becomes true, the scoring ends with the contexts finished so far.
+///
+/// # Errors
+///
+/// When the observer fails, or a prefill does.
+pub fn evaluate(
+    model: &Model,
+    contexts: &[Vec<u32>],
+    scoring: &Scoring,
+    observer: &mut dyn Observer,
+    interrupt: &AtomicBool,
+) -> Result<Evaluation, BenchError> {
+    let started = Instant::now();
+    let recurrent = Recurrent::new(&model.decoder, scoring.compression.clone(), scoring.positions);
+    let device = model.decoder.embedding.val().device();
+    let mut evaluation = Evaluation {
+        contexts: Vec::with_capacity(contexts.len()),
+        observed: Observed::default(),
+        seconds: 0.0,
+        complete: true,
+    };
+    let mut first = 0;
+    while first < contexts.len() {
+        let length = contexts[first].len();
+        let alike = contexts[first..].iter().take(scoring.batch.max(1)).take_while(|ids| ids.len() == length);
+        let range = first..first + alike.count();
+        let batch = &contexts[range.clone()];
+        let mut states = recurrent.initial_states(batch.len());
+        observer.start(&mut states);
+        let mut nll = vec![0.0; batch.len()];
+        for (start, end) in blocks(length, scoring) {
+            if interrupt.load(Ordering::Relaxed) {
+                evaluation.complete = false;
+                evaluation.seconds = started.elapsed().as_secs_f64();
+                return Ok(evaluation);
+            }
+            let tokens = tokens(batch, start, end, &device);
+            let logits = match start == 0 && scoring.protocol.block(length) > 0 {
+                true => recurrent.prefill(tokens, &mut states)?,
+                false => recurrent.scan(tokens, &mut states),
+            };
+            add_nll(&mut nll, batch, start, &logits);
+            observer.block(Block { contexts: range.clone(), start, logits: &logits, states: &mut states })?;
+            observer.advance((end - start) * batch.len());
+        }
+        evaluation.contexts.extend(nll.into_iter().map(|nll| ContextScore { nll, tokens: length - 1 }));
+        evaluation.observed.add(Observed::of(&states));
+        first = range.end;
+    }
+    evaluation.seconds = started.elapsed().as_secs_f64();
+    Ok(evaluation)
+}
+
+/// Where the blocks of a context of `n` tokens begin and end: the prefill first, if there is one.
+fn blocks(n: usize, scoring: &Scoring) -> Vec<(usize, usize)> {
+    let size = match scoring.form {
+        Form::Step => 1,
+        Form::Layer => BLOCK,
+    };
+    let prefill = scoring.protocol.block(n);
+    let mut blocks = Vec::new();
+    if prefill > 0 {
+        blocks.push((0, prefill));
+    }
+    blocks.extend((prefill..n).step_by(size).map(|start| (start, n.min(start + size))));
+    blocks
+}
+
+fn tokens(batch: &[Vec<u32>], start: usize, end: usize, device: &Device) -> Tensor<2, Int> {
+    let ids: Vec<i64> = batch.iter().flat_map(|ids| &ids[start..end]).map(|&id| i64::from(id)).collect();
+    Tensor::from_data(TensorData::new(ids, [batch.len(), end - start]), device)
+}
+
+/// Adds −ln p of every token that the logits of `start..` predict.
+fn add_nll(nll: &mut [f64], batch: &[Vec<u32>], start: usize, logits: &Tensor<3>) {
+    let [rows, n, vocab] = logits.dims();
+    let length = batch[0].len();
+    let predicted = n.min(length - 1 - start);
+    if predicted == 0 {
+        return;
+    }
+    let targets = tokens(batch, start + 1, start + 1 + predicted, &logits.device());
+    let logits = widen(logits.clone().narrow(1, 0, predicted)).reshape([rows * predicted, vocab]);
+    let log_probabilities = log_softmax(logits, 1).gather(1, targets.reshape([rows * predicted, 1]));
+    let data = log_probabilities.into_data().convert::<f64>();
+    let values: &[f64] = data.as_slice().expect("log probabilities are numbers");
+    for (sum, values) in nll.iter_mut().zip(values.chunks(predicted)) {
+        *sum -= values.iter().sum::<f64>();
+    }
+}
