@@ -1,1 +1,6 @@
-//! Examples.
+//! Examples of msrnn; see the `examples` folder beside this one.
+//!
+//! - `plain_rnn`: an ordinary RNN is a multi-state RNN with one state
+//! - `new_policy`: a compression policy of one's own, put through all laws
+//! - `generate`: text from a checkpoint in bounded memory
+//! - `perplexity_sweep`: perplexity over states

@@ -18,7 +18,7 @@ pub enum BenchError {
     #[error("training: {0}")]
     Train(String),
     /// A file could not be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {source}; check the path and who may read it", path.display())]
     Read {
         /// The file.
         path: PathBuf,

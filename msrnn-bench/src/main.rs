@@ -4,6 +4,11 @@ mod cli;
 
 use std::process::ExitCode;
 
+// Tensors of a few megabytes come and go with every operation. The system's allocator returns
+// them to the kernel each time; keeping them makes training more than twice as fast.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     cli::run()
 }

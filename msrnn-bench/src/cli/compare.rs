@@ -14,7 +14,7 @@ use msrnn_policies::PolicySpec;
 use serde::Serialize;
 
 use super::options::{ModelOptions, RunOptions, Setting, progress};
-use super::{INTERRUPT, Outcome, print_json};
+use super::{INTERRUPT, Outcome, print, print_json};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -95,6 +95,8 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         jobs: args.jobs.unwrap_or(jobs),
     };
     let bar = progress(grid.tokens(&model, &contexts)?);
+    // Before the work, not after it.
+    std::fs::create_dir_all(&args.out).map_err(|source| BenchError::Write { path: args.out.clone(), source })?;
     let comparison = compare(&model, &contexts, &grid, &|tokens| bar.inc(tokens as u64), &INTERRUPT)?;
     bar.finish_and_clear();
 
@@ -122,10 +124,20 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     if args.run.json {
         print_json(&report)?;
     } else {
-        println!("perplexity ± standard error over contexts");
-        println!("{}: {} contexts of at most {context} tokens, each begun with {:?}, {} predicted tokens, {} protocol\n", report.text, report.contexts, contexts.prefix, report.tokens, args.run.protocol);
-        println!("{}", report::table(&comparison));
-        println!("{:.0} s; results and plot in {}", report.seconds, args.out.display());
+        print(&format!(
+            "perplexity ± standard error over contexts\n\
+             {}: {} contexts of at most {context} tokens, each begun with {:?}, {} predicted tokens, {} protocol\n\n\
+             {}\n\
+             {:.0} s; results and plot in {}\n",
+            report.text,
+            report.contexts,
+            contexts.prefix,
+            report.tokens,
+            args.run.protocol,
+            report::table(&comparison),
+            report.seconds,
+            args.out.display()
+        ))?;
     }
     Ok(if comparison.complete { Outcome::Done } else { Outcome::Interrupted })
 }

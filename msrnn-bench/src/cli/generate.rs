@@ -1,6 +1,5 @@
 //! `msrnn generate`
 
-use std::io::Write;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -8,11 +7,11 @@ use msrnn_bench::error::BenchError;
 use msrnn_bench::evaluate::Observed;
 use msrnn_models::generate::{Stop, generate};
 use msrnn_models::recurrent::{Recurrent, bytes_per_state};
-use msrnn_models::sampling::Sampling;
+use msrnn_models::sampling::{Sampler, Sampling};
 use serde::Serialize;
 
 use super::options::{ModelOptions, PolicyOptions, RunOptions, Setting};
-use super::{INTERRUPT, Outcome, print_json};
+use super::{INTERRUPT, Outcome, print, print_json};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -29,13 +28,13 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 200)]
     max_new_tokens: usize,
     /// 0 takes the most likely token
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true)]
     temperature: f64,
     /// Only the N most likely tokens; 0 for all
     #[arg(long, value_name = "N", default_value_t = 0)]
     top_k: usize,
     /// Only the most likely tokens that together have probability P
-    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
     top_p: f64,
 }
 
@@ -77,28 +76,27 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let sampling =
         Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p, seed: args.run.seed };
 
+    // What is refused is refused before anything is printed.
+    Sampler::new(sampling)?;
+    model.check_ids(&prompt)?;
+
     let started = Instant::now();
     let mut text = String::new();
     let mut stream = tokenizer.stream();
     let mut failed = None;
-    if !args.run.json {
-        show(&args.prompt);
-    }
+    let show = |text: &str| if args.run.json { Ok(()) } else { print(text) };
+    show(&args.prompt)?;
     let generation =
         generate(&model, &recurrent, &prompt, args.run.protocol, sampling, args.max_new_tokens, |token| {
-            match stream.push(token) {
-                Ok(piece) => {
-                    if !args.run.json {
-                        show(&piece);
-                    }
-                    text.push_str(&piece);
-                }
-                Err(error) => failed = Some(error),
-            }
+            let shown = stream.push(token).map_err(BenchError::from).and_then(|piece| {
+                text.push_str(&piece);
+                show(&piece)
+            });
+            failed = shown.err();
             failed.is_none() && !INTERRUPT.load(Ordering::Relaxed)
         })?;
     if let Some(error) = failed {
-        return Err(error.into());
+        return Err(error);
     }
     let seconds = started.elapsed().as_secs_f64();
     let complete = generation.stop != Stop::Interrupted;
@@ -118,13 +116,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
             setting: Setting::new(&args.model, &args.run, &model, context, &prefix),
         })?;
     } else {
-        println!();
+        show("\n")?;
     }
     Ok(if complete { Outcome::Done } else { Outcome::Interrupted })
-}
-
-/// Prints text as it comes. A closed pipe is the reader's choice, not an error.
-fn show(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

@@ -8,6 +8,7 @@ mod policies;
 mod trace;
 mod train;
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -85,8 +86,9 @@ pub(crate) fn run() -> ExitCode {
         Command::Policies(args) => policies::list(&args),
         Command::Explain(args) => policies::explain(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "msrnn", &mut std::io::stdout());
-            Ok(Outcome::Done)
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "msrnn", &mut script);
+            print(&String::from_utf8_lossy(&script)).map(|()| Outcome::Done)
         }
     };
     match result {
@@ -107,9 +109,19 @@ fn default_command() -> Command {
     compare.expect("`msrnn compare` is a command")
 }
 
-/// Prints one JSON object on stdout.
+/// Prints one JSON object on stdout, on one line.
 fn print_json(value: &impl serde::Serialize) -> Result<(), BenchError> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| BenchError::Input(format!("no JSON: {e}")))?;
-    println!("{text}");
-    Ok(())
+    let text = serde_json::to_string(value).map_err(|e| BenchError::Input(format!("no JSON: {e}")))?;
+    print(&format!("{text}\n"))
+}
+
+/// Writes to stdout at once. A reader who closed the pipe has seen enough; a full disk is an error.
+fn print(text: &str) -> Result<(), BenchError> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(source) if source.kind() != ErrorKind::BrokenPipe => {
+            Err(BenchError::Write { path: "standard output".into(), source })
+        }
+        _ => Ok(()),
+    }
 }

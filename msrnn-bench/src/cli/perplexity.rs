@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use indicatif::ProgressBar;
 use msrnn_bench::error::BenchError;
-use msrnn_bench::evaluate::{Block, Evaluation, Form, Observer, evaluate};
+use msrnn_bench::evaluate::{Block, Evaluation, Form, Observed, Observer, evaluate};
 use msrnn_bench::logits::LogitsWriter;
 use msrnn_bench::output::OutputFile;
 use serde::Serialize;
 
 use super::options::{ModelOptions, PolicyOptions, RunOptions, Setting, Source, progress};
-use super::{INTERRUPT, Outcome, print_json};
+use super::{INTERRUPT, Outcome, print, print_json};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -110,13 +110,22 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
             true => "with nothing put before them".to_owned(),
             false => format!("each begun with {:?}", contexts.prefix),
         };
-        println!("policy      {spec} ({})", states.map_or("every state kept".into(), |k| format!("{k} states")));
-        println!("contexts    {} of at most {context} tokens, {begun}", evaluation.contexts.len());
-        println!("tokens      {} predicted, each with the same weight", evaluation.tokens());
-        println!("perplexity  {:.4} (nll {:.4} nats)", evaluation.perplexity(), evaluation.nll());
-        let observed = evaluation.observed;
-        println!("observed    {} omissions, at most {} rows, {} state bytes", observed.omitted, observed.max_rows, observed.state_bytes);
-        println!("speed       {:.0} tokens/s, {:.2} s", evaluation.tokens_per_second(), evaluation.seconds);
+        let Observed { omitted, max_rows, state_bytes } = evaluation.observed;
+        print(&format!(
+            "policy      {spec} ({})\n\
+             contexts    {} of at most {context} tokens, {begun}\n\
+             tokens      {} predicted, each with the same weight\n\
+             perplexity  {:.4} (nll {:.4} nats)\n\
+             observed    {omitted} omissions, at most {max_rows} rows, {state_bytes} state bytes\n\
+             speed       {:.0} tokens/s, {:.2} s\n",
+            states.map_or("every state kept".into(), |k| format!("{k} states")),
+            evaluation.contexts.len(),
+            evaluation.tokens(),
+            evaluation.perplexity(),
+            evaluation.nll(),
+            evaluation.tokens_per_second(),
+            evaluation.seconds,
+        ))?;
     }
     Ok(if evaluation.complete { Outcome::Done } else { Outcome::Interrupted })
 }

@@ -3,7 +3,7 @@
 use msrnn_bench::error::BenchError;
 use msrnn_policies::registry;
 
-use super::Outcome;
+use super::{Outcome, print};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ListArgs {
@@ -19,11 +19,11 @@ pub(super) struct ExplainArgs {
 }
 
 pub(super) fn list(args: &ListArgs) -> Result<Outcome, BenchError> {
-    print!("{}", if args.markdown { registry::markdown() } else { registry::table() });
+    print(&if args.markdown { registry::markdown() } else { registry::table() })?;
     Ok(Outcome::Done)
 }
 
 pub(super) fn explain(args: &ExplainArgs) -> Result<Outcome, BenchError> {
-    print!("{}", registry::explain(&args.name)?);
+    print(&registry::explain(&args.name)?)?;
     Ok(Outcome::Done)
 }

@@ -11,7 +11,7 @@ use msrnn_core::state::MultiState;
 use serde::Serialize;
 
 use super::options::{ModelOptions, PolicyOptions, RunOptions, Setting, Source, progress};
-use super::{INTERRUPT, Outcome, print_json};
+use super::{INTERRUPT, Outcome, print, print_json};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -86,7 +86,8 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
             setting: Setting::new(&args.model, &args.run, &model, context, &contexts.prefix),
         })?;
     } else {
-        println!("{lines} omissions of {spec} over {} contexts in {}", contexts.contexts.len(), path.display());
+        let (contexts, path) = (contexts.contexts.len(), path.display());
+        print(&format!("{lines} omissions of {spec} over {contexts} contexts in {path}\n"))?;
     }
     Ok(if complete { Outcome::Done } else { Outcome::Interrupted })
 }

@@ -6,7 +6,7 @@ use msrnn_bench::device::DeviceName;
 use msrnn_bench::error::BenchError;
 use msrnn_bench::train::{TrainConfig, train};
 
-use super::{INTERRUPT, Outcome};
+use super::{INTERRUPT, Outcome, print};
 
 /// The defaults are those of the bundled model.
 #[derive(Debug, clap::Args)]
@@ -53,6 +53,9 @@ pub(super) struct Args {
     /// Stories that the tokenizer is learnt from
     #[arg(long, default_value_t = TrainConfig::default().tokenizer_stories)]
     tokenizer_stories: usize,
+    /// Steps between two checkpoints
+    #[arg(long, default_value_t = TrainConfig::default().save_every)]
+    save_every: usize,
     /// Parts of a batch, each on a thread of its own
     #[arg(long, default_value_t = TrainConfig::default().threads)]
     threads: usize,
@@ -75,18 +78,21 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         steps: args.steps,
         learning_rate: args.learning_rate,
         warmup: args.warmup,
+        save_every: args.save_every,
         threads: args.threads,
         seed: args.seed,
         ..TrainConfig::default()
     };
-    println!("training {} parameters, {} tokens a step", config.model().parameters(), config.batch * config.context);
+    let (parameters, tokens) = (config.model().parameters(), config.batch * config.context);
+    print(&format!("training {parameters} parameters, {tokens} tokens a step\n"))?;
     let device = args.device.open()?;
     let complete = train(&config, &args.out, &device, &INTERRUPT, |line| {
         let valid = match (line.valid, line.valid_short) {
             (Some(full), Some(short)) => format!(", validation perplexity {full:.3} ({short:.3} on contexts of 64)"),
             _ => String::new(),
         };
-        println!("step {:>6}, loss {:.4}{valid}, {:.0} s", line.step, line.loss, line.seconds);
+        // The log is a file; a terminal that went away does not end the run.
+        let _ = print(&format!("step {:>6}, loss {:.4}{valid}, {:.0} s\n", line.step, line.loss, line.seconds));
     })?;
     Ok(if complete { Outcome::Done } else { Outcome::Interrupted })
 }

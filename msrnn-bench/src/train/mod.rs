@@ -52,6 +52,8 @@ pub struct TrainConfig {
     pub warmup: usize,
     /// AdamW's decoupled weight decay.
     pub weight_decay: f32,
+    /// Steps between two checkpoints, each with a validation.
+    pub save_every: usize,
     /// Parts that a step's batch is cut into, each on a thread of its own.
     pub threads: usize,
     /// Seed of weights, tokenizer texts and stories.
@@ -74,6 +76,7 @@ impl Default for TrainConfig {
             learning_rate: 3e-3,
             warmup: 100,
             weight_decay: 0.1,
+            save_every: 100,
             threads: 2,
             seed: 1,
         }
@@ -107,9 +110,9 @@ impl TrainConfig {
 
     fn check(&self) -> Result<(), BenchError> {
         ModelConfig::parse(&self.model().to_json().to_string()).map_err(BenchError::Train)?;
-        let positive = [self.batch, self.steps, self.threads, self.tokenizer_stories];
+        let positive = [self.batch, self.steps, self.threads, self.tokenizer_stories, self.save_every];
         if positive.contains(&0) || self.context < 2 {
-            return Err(BenchError::Train("batch, steps, threads and tokenizer stories must be positive and the context at least 2".into()));
+            return Err(BenchError::Train("batch, steps, threads, save-every and tokenizer stories must be positive and the context at least 2".into()));
         }
         if !self.batch.is_multiple_of(self.threads) {
             return Err(BenchError::Train(format!("a batch of {} cannot be cut into {} equal parts; make it a multiple", self.batch, self.threads)));
@@ -150,8 +153,6 @@ pub struct LogLine {
 
 /// Steps between two lines of the log.
 const LOG_EVERY: usize = 10;
-/// Steps between two checkpoints, each with a validation.
-const SAVE_EVERY: usize = 100;
 /// Stories of a validation.
 const VALID_STORIES: usize = 8;
 /// The short context of a validation.
@@ -203,7 +204,7 @@ pub fn train(
         losses.push(loss);
 
         let done = step + 1;
-        let save = done % SAVE_EVERY == 0 || done == config.steps;
+        let save = done % config.save_every == 0 || done == config.steps;
         if done % LOG_EVERY == 0 || save {
             let valid = match save {
                 true => Some(validate(&decoder, config, &tokenizer, &training)?),
@@ -345,5 +346,72 @@ impl Log {
     fn write(&mut self, line: &LogLine) -> Result<(), BenchError> {
         let text = serde_json::to_string(line).expect("a log line is JSON");
         writeln!(self.file, "{text}").map_err(|source| BenchError::Write { path: self.path.clone(), source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tiny() -> TrainConfig {
+        TrainConfig {
+            hidden_size: 16,
+            intermediate_size: 32,
+            layers: 1,
+            heads: 2,
+            kv_heads: 1,
+            vocab_size: 300,
+            tokenizer_stories: 4,
+            context: 280,
+            batch: 2,
+            steps: 6,
+            warmup: 2,
+            save_every: 3,
+            ..TrainConfig::default()
+        }
+    }
+
+    #[test]
+    fn a_stopped_and_resumed_run_ends_with_the_same_weights_and_the_same_log() {
+        let device = Device::flex();
+        let (whole, stopped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let never = AtomicBool::new(false);
+        assert!(train(&tiny(), whole.path(), &device, &never, |_| ()).unwrap());
+
+        let interrupt = AtomicBool::new(false);
+        let stop_at_3 = |line: &LogLine| interrupt.store(line.step >= 3, Ordering::Relaxed);
+        assert!(!train(&tiny(), stopped.path(), &device, &interrupt, stop_at_3).unwrap());
+        assert!(!stopped.path().join("model.safetensors").exists(), "an unfinished run leaves no model");
+        assert!(train(&tiny(), stopped.path(), &device, &never, |_| ()).unwrap());
+
+        let weights = |directory: &Path| std::fs::read(directory.join("model.safetensors")).unwrap();
+        assert_eq!(weights(whole.path()), weights(stopped.path()));
+        let log = |directory: &Path| -> Vec<(usize, f64, Option<f64>)> {
+            let text = std::fs::read_to_string(directory.join("train.jsonl")).unwrap();
+            let line = |line| serde_json::from_str::<LogLine>(line).map(|line| (line.step, line.loss, line.valid));
+            text.lines().map(|text| line(text).unwrap()).collect()
+        };
+        assert_eq!(log(whole.path()), log(stopped.path()));
+    }
+
+    #[test]
+    fn training_lowers_the_loss() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut losses = Vec::new();
+        let config = TrainConfig { steps: 30, warmup: 5, ..tiny() };
+        train(&config, directory.path(), &Device::flex(), &false.into(), |line| losses.push(line.loss)).unwrap();
+        assert!(losses[losses.len() - 1] < losses[0] - 0.3, "{losses:?}");
+    }
+
+    #[test]
+    fn impossible_settings_are_refused_with_the_reason() {
+        let refused = |config: TrainConfig| {
+            let directory = tempfile::tempdir().unwrap();
+            train(&config, directory.path(), &Device::flex(), &false.into(), |_| ()).unwrap_err().to_string()
+        };
+        assert!(refused(TrainConfig { batch: 3, threads: 2, ..tiny() }).contains("multiple"));
+        assert!(refused(TrainConfig { heads: 3, kv_heads: 2, ..tiny() }).contains("num_key_value_heads"));
+        assert!(refused(TrainConfig { vocab_size: 100, ..tiny() }).contains("258"));
+        assert!(refused(TrainConfig { steps: 0, ..tiny() }).contains("positive"));
     }
 }

@@ -13,7 +13,7 @@ use crate::policy::Policy;
 pub(super) type Verdict = Result<(), String>;
 
 /// Trials of a law.
-const CASES: u32 = 24;
+const CASES: u32 = 48;
 
 /// Where the trials start, unless another seed is asked for.
 const SEED: u64 = 2024;
@@ -66,7 +66,7 @@ fn cases(min_states: usize) -> impl Strategy<Value = Case> {
         states,
         tokens,
         chunks,
-        cut: cut.min(tokens),
+        cut: (cut * tokens).div_ceil(40),
         seed,
     })
 }

@@ -45,6 +45,7 @@ mod chunks;
 mod decisions;
 mod machine;
 mod masks;
+mod memory;
 mod prefill;
 mod saved;
 mod simulation;
@@ -61,6 +62,7 @@ pub use batches::a_batch_equals_its_rows_alone;
 pub use chunks::{chunks_equal_single_tokens, what_comes_later_changes_nothing_before};
 pub use decisions::{protected_rows_survive, the_lowest_score_goes_and_on_ties_the_oldest};
 pub use masks::a_mask_simulation_equals_physical_omission;
+pub use memory::memory_starts_at_zero_and_stays_with_its_row;
 pub use prefill::{
     after_a_prefill_chunks_equal_single_tokens, prefill_cut_keeps_k_highest,
     prefill_equals_strict_when_nothing_must_go,
@@ -112,6 +114,7 @@ macro_rules! policy_laws {
                 at_most_k_states_after_a_step_and_k_plus_one_inside
                 positions_count_tokens_seen
                 mean_steps_kept_does_not_depend_on_the_policy
+                memory_starts_at_zero_and_stays_with_its_row
                 protected_rows_survive
                 the_lowest_score_goes_and_on_ties_the_oldest
                 chunks_equal_single_tokens

@@ -1,5 +1,6 @@
 //! A policy that decides as another does, and writes down what it was shown and how it scored.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use burn::tensor::{DType, Int, Tensor};
@@ -13,7 +14,14 @@ pub(super) struct Look {
     pub(super) now: i64,
     /// Position and score of every row that is not empty.
     pub(super) rows: Vec<(i64, f64)>,
+    /// What was remembered of every row before the call, by position; empty without memory.
+    pub(super) before: Remembered,
+    /// The same after the call.
+    pub(super) after: Remembered,
 }
+
+/// A value per channel, by position.
+pub(super) type Remembered = BTreeMap<i64, Vec<f64>>;
 
 impl Look {
     /// The row to omit: the lowest score, on equal scores the oldest.
@@ -87,8 +95,14 @@ impl Policy for Spy {
     }
 
     fn score(&self, view: &View, memory: &mut Memory) -> Tensor<3> {
+        let before = remembered(view, memory);
         let scores = self.inner.score(view, memory);
-        self.calls.lock().expect("no other test has this spy").push(looks(view, &scores));
+        let mut call = looks(view, &scores);
+        if self.inner.memory() > 0 {
+            let looks = call.iter_mut().flatten().zip(before.into_iter().zip(remembered(view, memory)));
+            looks.for_each(|(look, (before, after))| (look.before, look.after) = (before, after));
+        }
+        self.calls.lock().expect("no other test has this spy").push(call);
         scores
     }
 
@@ -103,21 +117,40 @@ impl Policy for Spy {
 
 /// A view and its scores on the host, by batch row and group.
 pub(super) fn looks(view: &View, scores: &Tensor<3>) -> Vec<Vec<Look>> {
-    let [_, groups, rows] = view.positions.dims();
+    let groups = view.positions.dims()[1];
     assert_eq!(scores.dims(), view.positions.dims(), "a policy gives one score for every position");
-    let positions = view.positions.to_data().convert::<i64>();
     let now = view.now.to_data().convert::<i64>();
-    let scores = scores.to_data().convert::<f64>();
-    let positions = positions.as_slice::<i64>().expect("positions are integers").chunks(rows);
-    let now = now.as_slice::<i64>().expect("positions are integers");
-    let scores = scores.as_slice::<f64>().expect("scores are numbers").chunks(rows);
-    let looks: Vec<Look> = positions
-        .zip(scores)
+    let now: &[i64] = now.as_slice().expect("positions are integers");
+    let looks: Vec<Look> = by_group(view, scores)
+        .into_iter()
         .zip(now)
-        .map(|((positions, scores), &now)| {
-            let rows = positions.iter().copied().zip(scores.iter().copied());
-            Look { now, rows: rows.filter(|&(position, _)| position >= 0).collect() }
-        })
+        .map(|(rows, &now)| Look { now, rows, before: Remembered::new(), after: Remembered::new() })
         .collect();
     looks.chunks(groups).map(<[_]>::to_vec).collect()
+}
+
+/// What a policy remembers of the rows that are not empty, by batch row and group.
+fn remembered(view: &View, memory: &Memory) -> Vec<Remembered> {
+    let [batch, groups, _] = view.positions.dims();
+    let mut remembered = vec![Remembered::new(); batch * groups];
+    for channel in &memory.channels {
+        for (remembered, rows) in remembered.iter_mut().zip(by_group(view, channel)) {
+            rows.into_iter().for_each(|(position, value)| remembered.entry(position).or_default().push(value));
+        }
+    }
+    remembered
+}
+
+/// Position and value of every row that is not empty, by batch row and group in one.
+fn by_group(view: &View, values: &Tensor<3>) -> Vec<Vec<(i64, f64)>> {
+    let rows = view.positions.dims()[2];
+    let positions = view.positions.to_data().convert::<i64>();
+    let values = values.to_data().convert::<f64>();
+    let positions = positions.as_slice::<i64>().expect("positions are integers").chunks(rows);
+    let values = values.as_slice::<f64>().expect("scores are numbers").chunks(rows);
+    let of_group = |(positions, values): (&[i64], &[f64])| {
+        let rows = positions.iter().copied().zip(values.iter().copied());
+        rows.filter(|&(position, _)| position >= 0).collect()
+    };
+    positions.zip(values).map(of_group).collect()
 }

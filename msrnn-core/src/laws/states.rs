@@ -62,16 +62,21 @@ pub fn positions_count_tokens_seen(policy: &Arc<dyn Policy>, device: &Device) {
             let mut machine = Machine::bounded(case, case.batch, policy, device, dtype);
             for t in 0..case.tokens {
                 machine.steps(&text, t..t + 1);
-                for look in machine.looks().iter().flatten().flatten() {
-                    let newest = look.rows.iter().map(|row| row.0).max();
-                    if look.now != t as i64 || newest != Some(t as i64) {
-                        return Err(format!("token {t} is shown as {} among {:?}", look.now, look.rows));
-                    }
-                }
                 let ahead = machine.state.ahead(1).into_data().convert::<i64>();
                 let ahead: &[i64] = ahead.as_slice().expect("positions are integers");
                 if ahead.iter().any(|&next| next != t as i64 + 1) || machine.state.seen().iter().any(|&n| n != t + 1) {
                     return Err(format!("after token {t} the next is said to be {ahead:?}"));
+                }
+            }
+            let mut chunked = Machine::bounded(case, case.batch, policy, device, dtype);
+            chunked.scans(&text, 0..case.tokens, case);
+            for (form, calls) in [("by steps", machine.looks()), ("in chunks", chunked.looks())] {
+                let first = case.tokens - calls.len();
+                for (t, look) in (first..).zip(&calls).flat_map(|(t, call)| call.iter().flatten().map(move |look| (t, look))) {
+                    let newest = look.rows.iter().map(|row| row.0).max();
+                    if look.now != t as i64 || newest != Some(t as i64) {
+                        return Err(format!("{form}, token {t} is shown as {} among {:?}", look.now, look.rows));
+                    }
                 }
             }
             rows_are_their_tokens(&machine.state, &text, policy.as_ref())

@@ -1,0 +1,62 @@
+//! A policy of one's own, put through every law and run on a model:
+//! `cargo run --release -p msrnn-examples --example new_policy`, and
+//! `cargo test --release -p msrnn-examples` for the laws.
+
+use std::sync::Arc;
+
+use burn::tensor::{DType, Device, Tensor};
+use msrnn_bench::evaluate::{Form, Scoring, evaluate};
+use msrnn_bench::{bundled, contexts::Contexts};
+use msrnn_core::policy::{Compression, Granularity, Memory, Policy, Sees, View};
+use msrnn_models::{protocol::Protocol, recurrent::Positions};
+
+// The whole policy: begin.
+/// Omits the row whose *value* is shortest, head by head: what adds little to any output is
+/// cheapest to lose. The four newest rows are safe.
+#[derive(Debug)]
+struct ShortestValue;
+
+impl Policy for ShortestValue {
+    fn name(&self) -> String {
+        "shortest-value".into()
+    }
+
+    fn sees(&self) -> Sees {
+        Sees::VALUES
+    }
+
+    fn granularity(&self) -> Granularity {
+        Granularity::KvHead
+    }
+
+    fn min_states(&self) -> usize {
+        4
+    }
+
+    fn score(&self, view: &View, _memory: &mut Memory) -> Tensor<3> {
+        let length = view.values().powf_scalar(2.0).sum_dim(3).sqrt();
+        let [batch, groups, rows, _] = length.dims();
+        length.reshape([batch, groups, rows]).mask_fill(view.newest(4), f32::INFINITY)
+    }
+}
+// The whole policy: end.
+
+#[cfg(test)]
+msrnn_core::policy_laws!(shortest_value, Arc::new(ShortestValue));
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let model = bundled::load(DType::F32, &Device::default())?;
+    let contexts = Contexts::of_stories(0, 4, 512, &model)?;
+    for states in [32, 64, 128] {
+        let scoring = Scoring {
+            compression: Compression::bounded(Arc::new(ShortestValue), states)?,
+            positions: Positions::Original,
+            protocol: Protocol::Strict,
+            form: Form::Layer,
+            batch: 4,
+        };
+        let evaluation = evaluate(&model, &contexts.contexts, &scoring, &mut (), &false.into())?;
+        println!("shortest-value@{states}: perplexity {:.3}", evaluation.perplexity());
+    }
+    Ok(())
+}

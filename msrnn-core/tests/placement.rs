@@ -1,0 +1,85 @@
+//! A placement sees the original positions, in every form of evaluation.
+
+mod policies {
+    pub(crate) mod merging;
+}
+
+use std::sync::Arc;
+
+use burn::tensor::{DType, Device, Distribution, Int, Tensor};
+use msrnn_core::attention::{Attention, Placement};
+use msrnn_core::policy::Compression;
+use msrnn_core::state::MultiState;
+use policies::merging::Merging;
+
+const BATCH: usize = 2;
+const HEADS: usize = 4;
+const KV_HEADS: usize = 2;
+const TOKENS: usize = 20;
+
+/// Stretches queries and keys by their position.
+#[derive(Debug)]
+struct Stretch;
+
+fn stretch<const D: usize>(x: Tensor<D>, positions: Tensor<D, Int>) -> Tensor<D> {
+    let factor = positions.float().cast(x.dtype()).mul_scalar(0.1).add_scalar(1.0);
+    let dims = x.dims();
+    x * factor.expand(dims)
+}
+
+impl Placement for Stretch {
+    fn place(&self, query: Tensor<4>, keys: Tensor<4>, positions: Tensor<3, Int>) -> (Tensor<4>, Tensor<4>) {
+        let [batch, kv_heads, rows] = positions.dims();
+        let newest = positions.clone().narrow(1, 0, 1).max_dim(2).reshape([batch, 1, 1, 1]);
+        (stretch(query, newest), stretch(keys, positions.reshape([batch, kv_heads, rows, 1])))
+    }
+}
+
+/// A way to give a layer some tokens.
+type Form = fn(&Attention, [Tensor<4>; 3], &mut MultiState, &Compression) -> Tensor<4>;
+
+/// Outputs of a text, one half and then the other, and what is held in the end.
+fn run(layer: &Attention, text: &[Tensor<4>; 3], form: Form) -> (Tensor<4>, Vec<Vec<Vec<i64>>>) {
+    let compression = Compression::bounded(Arc::new(Merging), 6).expect("enough states");
+    let mut state = layer.initial_state(BATCH, 0, &compression, DType::F64, &text[0].device());
+    let outputs = [0, TOKENS / 2].map(|first| {
+        let half = text.each_ref().map(|x| x.clone().narrow(2, first, TOKENS / 2));
+        form(layer, half, &mut state, &compression)
+    });
+    (Tensor::cat(outputs.into(), 2), state.held())
+}
+
+#[test]
+fn a_placement_by_original_positions_equals_placing_beforehand() {
+    let device = Device::default();
+    let random =
+        |heads| Tensor::<4>::random([BATCH, heads, TOKENS, 4], Distribution::Normal(0.0, 1.0), (&device, DType::F64));
+    let text = [random(HEADS), random(KV_HEADS), random(KV_HEADS)];
+    let positions = Tensor::<1, Int>::arange(0..TOKENS as i64, &device).reshape([1, 1, TOKENS, 1]);
+    let [query, key, value] = text.clone();
+    let placed = [stretch(query, positions.clone()), stretch(key, positions), value];
+
+    let plain =
+        Attention { heads: HEADS, kv_heads: KV_HEADS, head_dim: 4, scale: 0.5, window: Some(9), placement: None };
+    let placing = Attention { placement: Some(Arc::new(Stretch)), ..plain.clone() };
+
+    let steps: Form = |layer, text, state, compression| {
+        let tokens = (0..TOKENS / 2).map(|t| {
+            let [query, key, value] = text.each_ref().map(|x| x.clone().narrow(2, t, 1).squeeze_dim(2));
+            layer.step(query, key, value, state, compression).unsqueeze_dim(2)
+        });
+        Tensor::cat(tokens.collect(), 2)
+    };
+    let scans: Form = |layer, [query, key, value], state, compression| layer.scan(query, key, value, state, compression);
+    let prefill: Form = |layer, [query, key, value], state, compression| match state.seen()[0] {
+        0 => layer.prefill(query, key, value, state, compression).expect("the state is empty"),
+        _ => layer.scan(query, key, value, state, compression),
+    };
+    for (name, form) in [("steps", steps), ("scans", scans), ("a prefill", prefill)] {
+        let (expected, expected_held) = run(&plain, &placed, form);
+        let (output, held) = run(&placing, &text, form);
+        let off = (expected - output).abs().max().into_scalar::<f64>();
+        assert!(off <= 1e-12, "by {name} off by {off}");
+        assert_eq!(held, expected_held, "by {name}");
+    }
+}
