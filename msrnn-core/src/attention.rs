@@ -84,7 +84,7 @@ impl Attention {
     ) -> Tensor<3> {
         state.append(key, value);
         let rows = state.rows_in_step();
-        let (attended, weights) = self.attend(query, state, rows);
+        let (attended, weights) = self.attend(query, state, rows, 0);
         let omitted = omit(weights, state, compression, rows);
         state.advance(omitted);
         attended
@@ -202,7 +202,7 @@ impl Attention {
         let (attended, weights) = if self.placement.is_some() {
             let tokens = (0..n).map(|t| {
                 let query = query.clone().narrow(2, t, 1).reshape([batch, heads, head_dim]);
-                let (attended, weights) = self.attend(query, state, before + t + 1);
+                let (attended, weights) = self.attend(query, state, before + t + 1, t);
                 let later = Tensor::zeros([batch, self.kv_heads, group, n - t - 1], (&weights.device(), weights.dtype()));
                 let weights = Tensor::cat(vec![weights, later], 3);
                 (attended.reshape([batch, heads, 1, head_dim]), weights.reshape([batch, self.kv_heads, group, 1, rows]))
@@ -248,8 +248,8 @@ impl Attention {
     }
 
     /// Attends over the first `rows` slots: output `[batch, heads, head_dim]` and weights
-    /// `[batch, kv_heads, group, rows]`.
-    fn attend(&self, query: Tensor<3>, state: &MultiState, rows: usize) -> (Tensor<3>, Tensor<4>) {
+    /// `[batch, kv_heads, group, rows]`. The query comes `ahead` tokens after those counted as seen.
+    fn attend(&self, query: Tensor<3>, state: &MultiState, rows: usize, ahead: usize) -> (Tensor<3>, Tensor<4>) {
         let [batch, heads, head_dim] = query.dims();
         let (group, dtype) = (heads / self.kv_heads, query.dtype());
         let mut keys = state.keys().narrow(2, 0, rows);
@@ -262,7 +262,7 @@ impl Attention {
             .mul_scalar(self.scale)
             .reshape([batch, self.kv_heads, group, head_dim])
             .matmul(keys.swap_dims(2, 3));
-        if let Some(hidden) = self.hidden(state, rows) {
+        if let Some(hidden) = self.hidden(state, rows, ahead) {
             let groups = hidden.dims()[1];
             let hidden = hidden.reshape([batch, groups, 1, rows]).expand([batch, self.kv_heads, group, rows]);
             logits = logits.mask_fill(hidden, f32::NEG_INFINITY);
@@ -274,13 +274,13 @@ impl Attention {
 
     /// Slots that the current query does not see: empty ones, and those outside the sliding window.
     /// None when it sees them all, as in the steady state of a bounded layer.
-    fn hidden(&self, state: &MultiState, rows: usize) -> Option<Tensor<3, Bool>> {
-        let newest = state.seen.iter().max().copied().unwrap_or(0);
-        let empty = state.seen.iter().any(|&seen| seen + 1 < rows).then(|| state.empty(rows));
+    fn hidden(&self, state: &MultiState, rows: usize, ahead: usize) -> Option<Tensor<3, Bool>> {
+        let newest = state.seen.iter().max().map_or(0, |seen| seen + ahead);
+        let empty = state.seen.iter().any(|&seen| seen + ahead + 1 < rows).then(|| state.empty(rows));
         // A row cannot be older than the number of tokens seen.
         let outside = self.window.filter(|&window| newest >= window).map(|window| {
             let positions = state.positions().narrow(2, 0, rows);
-            let now = state.now().expand(positions.dims());
+            let now = state.now().add_scalar(ahead as i64).expand(positions.dims());
             (now - positions).greater_equal_elem(window as i64)
         });
         match (empty, outside) {
