@@ -42,7 +42,7 @@ impl Policy for ShortestValue {
 // The whole policy: end.
 
 #[cfg(test)]
-msrnn_core::policy_laws!(shortest_value, Arc::new(ShortestValue));
+msrnn_core::policy_laws!(shortest_value, ShortestValue);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model = bundled::load(DType::F32, &Device::default())?;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatter};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -115,25 +116,61 @@ const COLOURS: [RGBColor; 9] = [
 ///
 /// When the plot cannot be drawn.
 pub fn plot(comparison: &Comparison, title: &str) -> Result<Option<String>, BenchError> {
-    let states = comparison.states();
-    let values = comparison.runs.iter().map(|run| run.perplexity.mean).filter(|value| value.is_finite());
-    let lowest = values.clone().fold(f64::INFINITY, f64::min);
-    let highest = values.fold(0.0, f64::max);
-    let (Some(&first), Some(&last)) = (states.first(), states.last()) else { return Ok(None) };
+    if comparison.states().is_empty() {
+        return Ok(None);
+    }
     let mut svg = String::new();
-    draw(comparison, title, &states, (first as f64, last as f64 * 1.001), (lowest * 0.97, highest * 1.03), &mut svg)
+    draw(comparison, title, &mut svg)
         .map_err(|e| BenchError::Input(format!("the plot cannot be drawn: {e}")))?;
     Ok(Some(svg))
 }
 
-fn draw(
-    comparison: &Comparison,
-    title: &str,
-    states: &[usize],
-    (first, last): (f64, f64),
-    (lowest, highest): (f64, f64),
-    svg: &mut String,
-) -> Result<(), Box<dyn std::error::Error>> {
+/// Round numbers between two values, for a logarithmic axis.
+fn round_numbers(lowest: f64, highest: f64) -> Vec<f64> {
+    let decades = lowest.log10().floor() as i32..=highest.log10().ceil() as i32;
+    let all = decades.flat_map(|decade| [1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0].map(|x| x * 10f64.powi(decade)));
+    all.filter(|x| (lowest..=highest).contains(x)).collect()
+}
+
+/// A logarithmic axis with ticks of our choice.
+struct LogAxis {
+    lowest: f64,
+    highest: f64,
+    ticks: Vec<f64>,
+}
+
+impl Ranged for LogAxis {
+    type FormatOption = NoDefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, (start, end): (i32, i32)) -> i32 {
+        let share = (value / self.lowest).ln() / (self.highest / self.lowest).ln();
+        start + (share * f64::from(end - start)).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, _hint: Hint) -> Vec<f64> {
+        self.ticks.clone()
+    }
+
+    fn range(&self) -> std::ops::Range<f64> {
+        self.lowest..self.highest
+    }
+}
+
+impl ValueFormatter<f64> for LogAxis {
+    fn format(value: &f64) -> String {
+        ((value * 1e4).round() / 1e4).to_string()
+    }
+}
+
+fn draw(comparison: &Comparison, title: &str, svg: &mut String) -> Result<(), Box<dyn std::error::Error>> {
+    let states = comparison.states();
+    let values = comparison.runs.iter().map(|run| run.perplexity.mean).filter(|value| value.is_finite());
+    let lowest = values.clone().fold(f64::INFINITY, f64::min) * 0.97;
+    let highest = values.fold(lowest, f64::max) * 1.03;
+    let ticks: Vec<f64> = states.iter().map(|&k| k as f64).collect();
+    let (first, last) = (ticks[0], ticks[ticks.len() - 1] * 1.001);
+
     let root = SVGBackend::with_string(svg, (860, 520)).into_drawing_area();
     root.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&root)
@@ -142,14 +179,14 @@ fn draw(
         .margin_right(150)
         .x_label_area_size(44)
         .y_label_area_size(60)
-        .build_cartesian_2d((first..last).log_scale(), (lowest..highest).log_scale())?;
+        .build_cartesian_2d(
+            LogAxis { lowest: first, highest: last, ticks },
+            LogAxis { lowest, highest, ticks: round_numbers(lowest, highest) },
+        )?;
     chart
         .configure_mesh()
         .x_desc("states (log scale)")
         .y_desc("perplexity (log scale)")
-        .x_label_formatter(&|x| format!("{x:.0}"))
-        .y_label_formatter(&|y| format!("{y:.2}"))
-        .x_labels(states.len())
         .light_line_style(WHITE)
         .draw()?;
     let mut ends: Vec<(f64, &str, RGBColor)> = Vec::new();

@@ -42,7 +42,8 @@ fn message(law: fn(&Arc<dyn Policy>, &Device), rule: Rule) -> String {
 
 #[test]
 fn a_failure_names_law_policy_and_shape() {
-    let message = message(laws::the_lowest_score_goes_and_on_ties_the_oldest, |view| view.weights().mul_scalar(f32::NAN));
+    let message =
+        message(laws::the_lowest_score_goes_and_on_ties_the_oldest, |view| view.weights().mul_scalar(f32::NAN));
     for part in ["the_lowest_score_goes_and_on_ties_the_oldest", "policy broken", "not a number", "Case { batch: 1"] {
         assert!(message.contains(part), "{part:?} is not in {message}");
     }

@@ -70,7 +70,8 @@ fn a_placement_by_original_positions_equals_placing_beforehand() {
         });
         Tensor::cat(tokens.collect(), 2)
     };
-    let scans: Form = |layer, [query, key, value], state, compression| layer.scan(query, key, value, state, compression);
+    let scans: Form =
+        |layer, [query, key, value], state, compression| layer.scan(query, key, value, state, compression);
     let prefill: Form = |layer, [query, key, value], state, compression| match state.seen()[0] {
         0 => layer.prefill(query, key, value, state, compression).expect("the state is empty"),
         _ => layer.scan(query, key, value, state, compression),

@@ -93,8 +93,7 @@ fn append(fork: &mut Fork, n: usize, by_step: bool, next: &mut u64, layer: &Atte
     let new: Vec<&[u64]> = fork.remembered.iter().map(|row| &row[row.len() - n..]).collect();
     let (query, key, value) = (vectors(0, HEADS, &new), vectors(1, KV_HEADS, &new), vectors(2, KV_HEADS, &new));
     let output = if by_step {
-        let output =
-            layer.step(query.squeeze_dim(2), key.squeeze_dim(2), value.squeeze_dim(2), &mut fork.state, bound);
+        let output = layer.step(query.squeeze_dim(2), key.squeeze_dim(2), value.squeeze_dim(2), &mut fork.state, bound);
         output.reshape([BATCH, HEADS, 1, HEAD_DIM])
     } else {
         layer.scan(query, key, value, &mut fork.state, bound)
@@ -112,8 +111,7 @@ fn append(fork: &mut Fork, n: usize, by_step: bool, next: &mut u64, layer: &Atte
 
 fn run(transitions: &[(usize, Transition)], window: Option<usize>, bound: &Compression) {
     let device = Device::default();
-    let layer =
-        Attention { heads: HEADS, kv_heads: KV_HEADS, head_dim: HEAD_DIM, scale: 0.5, window, placement: None };
+    let layer = Attention { heads: HEADS, kv_heads: KV_HEADS, head_dim: HEAD_DIM, scale: 0.5, window, placement: None };
     let state = layer.initial_state(BATCH, 0, bound, DType::F64, &device);
     let mut forks = vec![Fork { state, remembered: vec![Vec::new(); BATCH] }];
     let mut next = 0;

@@ -46,7 +46,8 @@ fn every_entry_of_the_registry_is_complete_and_tested() {
             "{name} is not put through the laws: add it to tests/laws.rs"
         );
         let case = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../testdata/policies/{name}.toml"));
-        let case = std::fs::read_to_string(&case).unwrap_or_else(|error| panic!("no case at {}: {error}", case.display()));
+        let case =
+            std::fs::read_to_string(&case).unwrap_or_else(|error| panic!("no case at {}: {error}", case.display()));
         let case: toml::Table = case.parse().unwrap_or_else(|error| panic!("the case of {name}: {error}"));
         let spec = case["policy"].as_str().expect("a case names its policy");
         let of = spec.split('@').next().and_then(registry::entry).map(|entry| entry.name);

@@ -9,12 +9,8 @@ const TOKENS: usize = 4096;
 
 /// States, the mean number of steps that a token is kept, and the same as printed (the average over
 /// all parts of speech). The paper's runs used TOVA; the mean is the same for every policy.
-const MEANS: [(usize, f64, &str); 4] = [
-    (256, 248.968_75, "249"),
-    (512, 480.937_5, "481"),
-    (1024, 896.875, "897"),
-    (2048, 1536.75, "1537"),
-];
+const MEANS: [(usize, f64, &str); 4] =
+    [(256, 248.968_75, "249"), (512, 480.937_5, "481"), (1024, 896.875, "897"), (2048, 1536.75, "1537")];
 
 /// Steps that tokens took part in, all together.
 fn steps_kept(policy: &str, states: usize) -> usize {

@@ -40,7 +40,9 @@ pub fn a_batch_equals_its_rows_alone(policy: &Arc<dyn Policy>, device: &Device) 
             } else {
                 before.then(after).agrees(&alone(0..case.tokens), dtype)
             };
-            verdict.map_err(|how| format!("batch row {row} (row {restarted} starts anew after {} tokens): {how}", case.cut))?;
+            verdict.map_err(|how| {
+                format!("batch row {row} (row {restarted} starts anew after {} tokens): {how}", case.cut)
+            })?;
         }
         Ok(())
     });

@@ -57,18 +57,20 @@ fn cases(min_states: usize) -> impl Strategy<Value = Case> {
     let heads = (1..=3usize, 1..=3usize, 1..=3usize, 1..=4usize);
     let bounds = (option::of(1..=12usize), min_states..=min_states + 9);
     let text = (1..=40usize, vec(1..=12usize, 0..=8), 0..=40usize, 0..1u64 << 32);
-    (heads, bounds, text).prop_map(|((batch, kv_heads, group, pairs), (window, states), (tokens, chunks, cut, seed))| Case {
-        batch,
-        kv_heads,
-        group,
-        head_dim: 2 * pairs,
-        window,
-        states,
-        tokens,
-        chunks,
-        cut: (cut * tokens).div_ceil(40),
-        seed,
-    })
+    (heads, bounds, text).prop_map(
+        |((batch, kv_heads, group, pairs), (window, states), (tokens, chunks, cut, seed))| Case {
+            batch,
+            kv_heads,
+            group,
+            head_dim: 2 * pairs,
+            window,
+            states,
+            tokens,
+            chunks,
+            cut: (cut * tokens).div_ceil(40),
+            seed,
+        },
+    )
 }
 
 /// Tries a law of a policy on random shapes.

@@ -141,12 +141,16 @@ impl Machine {
             for (row, trace) in traces.iter_mut().enumerate() {
                 let each = omitted.len() / (batch * groups);
                 let of = |group| omitted[(row * groups + group) * each..][..each].iter().copied();
-                trace.omitted.push((0..groups).map(|group| of(group).filter(|&position| position >= 0).collect()).collect());
+                trace
+                    .omitted
+                    .push((0..groups).map(|group| of(group).filter(|&position| position >= 0).collect()).collect());
             }
         }
         let (dtype, states) = (self.state.shape().dtype, self.compression.states().unwrap_or(usize::MAX));
         for call in self.looks() {
-            for (row, look) in call.iter().enumerate().flat_map(|(row, looks)| looks.iter().map(move |look| (row, look))) {
+            for (row, look) in
+                call.iter().enumerate().flat_map(|(row, looks)| looks.iter().map(move |look| (row, look)))
+            {
                 if look.now as usize >= states && look.is_close(dtype) {
                     let token = (look.now as usize).saturating_sub(self.before[row]);
                     traces[row].certain = traces[row].certain.min(token);
@@ -208,9 +212,8 @@ impl Trace {
 /// Whether all batch rows agree.
 pub(super) fn all_agree(one: &[Trace], other: &[Trace], dtype: DType) -> Verdict {
     let rows = one.iter().zip(other).enumerate();
-    rows.into_iter().try_for_each(|(row, (one, other))| {
-        one.agrees(other, dtype).map_err(|how| format!("batch row {row}, {how}"))
-    })
+    rows.into_iter()
+        .try_for_each(|(row, (one, other))| one.agrees(other, dtype).map_err(|how| format!("batch row {row}, {how}")))
 }
 
 /// Whether values are equal but for rounding.

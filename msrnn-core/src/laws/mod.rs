@@ -64,8 +64,7 @@ pub use decisions::{protected_rows_survive, the_lowest_score_goes_and_on_ties_th
 pub use masks::a_mask_simulation_equals_physical_omission;
 pub use memory::memory_starts_at_zero_and_stays_with_its_row;
 pub use prefill::{
-    after_a_prefill_chunks_equal_single_tokens, prefill_cut_keeps_k_highest,
-    prefill_equals_strict_when_nothing_must_go,
+    after_a_prefill_chunks_equal_single_tokens, prefill_cut_keeps_k_highest, prefill_equals_strict_when_nothing_must_go,
 };
 pub use saved::a_saved_and_reloaded_state_continues_identically;
 pub use states::{

@@ -55,7 +55,9 @@ pub fn prefill_cut_keeps_k_highest(policy: &Arc<dyn Policy>, device: &Device) {
                     let omitted = &traces[row].omitted[case.tokens - 1][group];
                     if held[row][group] != kept || *omitted != gone {
                         let held = &held[row][group];
-                        return Err(format!("batch row {row}: {held:?} held and {omitted:?} gone, not {kept:?} and {gone:?}"));
+                        return Err(format!(
+                            "batch row {row}: {held:?} held and {omitted:?} gone, not {kept:?} and {gone:?}"
+                        ));
                     }
                     let mut slots = slots(&machine, row, group);
                     if slots.pop() != Some(-1) || slots != kept {

@@ -129,7 +129,8 @@ impl<'a> Simulation<'a> {
             self.memory.channels = (0..self.policy.memory()).map(|_| zeros(t + 1)).collect();
         } else {
             let channels = std::mem::take(&mut self.memory.channels);
-            self.memory.channels = channels.into_iter().map(|channel| Tensor::cat(vec![channel, zeros(1)], 2)).collect();
+            self.memory.channels =
+                channels.into_iter().map(|channel| Tensor::cat(vec![channel, zeros(1)], 2)).collect();
         }
     }
 
@@ -156,9 +157,7 @@ impl<'a> Simulation<'a> {
             granularity: self.policy.granularity(),
             states,
             layer: 0,
-            weights: sees
-                .weights
-                .then(|| float(weights, [1, kv_heads, group, t + 1], accumulation(self.dtype).into())),
+            weights: sees.weights.then(|| float(weights, [1, kv_heads, group, t + 1], accumulation(self.dtype).into())),
             keys: sees.keys.then(|| rows(&self.key)),
             values: sees.values.then(|| rows(&self.value)),
             positions: Tensor::<3, Int>::from_data(

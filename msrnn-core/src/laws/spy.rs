@@ -51,7 +51,9 @@ impl Look {
         };
         let rows = self.ascending();
         let [(_, lowest), (_, second), ..] = rows[..] else { return false };
-        lowest != second && second - lowest <= bound * lowest.abs().max(second.abs())
+        // A protected row is infinitely far from one that is not.
+        let gap = second - lowest;
+        gap > 0.0 && gap.is_finite() && gap <= bound * lowest.abs().max(second.abs())
     }
 }
 

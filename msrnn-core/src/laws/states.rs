@@ -31,7 +31,10 @@ pub fn at_most_k_states_after_a_step_and_k_plus_one_inside(policy: &Arc<dyn Poli
             for look in calls.iter().flatten().flatten() {
                 let (rows, expected) = (look.rows.len(), t.min(case.states) + 1);
                 if rows != expected || distinct(look.rows.iter().map(|row| row.0)) != expected {
-                    return Err(format!("token {t}: shown {rows} rows instead of {expected} distinct: {:?}", look.rows));
+                    return Err(format!(
+                        "token {t}: shown {rows} rows instead of {expected} distinct: {:?}",
+                        look.rows
+                    ));
                 }
             }
             let expected = (t + 1).min(case.states);
@@ -72,7 +75,9 @@ pub fn positions_count_tokens_seen(policy: &Arc<dyn Policy>, device: &Device) {
             chunked.scans(&text, 0..case.tokens, case);
             for (form, calls) in [("by steps", machine.looks()), ("in chunks", chunked.looks())] {
                 let first = case.tokens - calls.len();
-                for (t, look) in (first..).zip(&calls).flat_map(|(t, call)| call.iter().flatten().map(move |look| (t, look))) {
+                for (t, look) in
+                    (first..).zip(&calls).flat_map(|(t, call)| call.iter().flatten().map(move |look| (t, look)))
+                {
                     let newest = look.rows.iter().map(|row| row.0).max();
                     if look.now != t as i64 || newest != Some(t as i64) {
                         return Err(format!("{form}, token {t} is shown as {} among {:?}", look.now, look.rows));

@@ -18,25 +18,30 @@ use crate::vanilla::causal_attention;
 /// When it does not hold, with the smallest shape.
 pub fn unbounded_state_equals_vanilla_attention(device: &Device) {
     for dtype in dtypes(device) {
-        check_shapes("unbounded_state_equals_vanilla_attention", &format!("the unbounded state in {dtype:?}"), 1, |case| {
-            let text = Text::new(case, device, dtype);
-            let Text { query, key, value } = text.clone();
-            let vanilla = causal_attention(query, key, value, attention(case).scale, case.window);
-            let machine = || Machine::unbounded(case, case.batch, device, dtype);
-            let (mut single, mut chunked) = (machine(), machine());
-            single.steps(&text, 0..case.tokens);
-            chunked.scans(&text, 0..case.tokens, case);
-            let (single, chunked) = (single.trace(), chunked.trace());
-            for (row, vanilla) in by_row_and_token(vanilla).iter().enumerate() {
-                for (t, vanilla) in vanilla.iter().enumerate() {
-                    for (form, trace) in [("by steps", &single[row]), ("in chunks", &chunked[row])] {
-                        near(vanilla, &trace.outputs[t], dtype)
-                            .map_err(|how| format!("token {t} of batch row {row}, vanilla and {form}: {how}"))?;
+        check_shapes(
+            "unbounded_state_equals_vanilla_attention",
+            &format!("the unbounded state in {dtype:?}"),
+            1,
+            |case| {
+                let text = Text::new(case, device, dtype);
+                let Text { query, key, value } = text.clone();
+                let vanilla = causal_attention(query, key, value, attention(case).scale, case.window);
+                let machine = || Machine::unbounded(case, case.batch, device, dtype);
+                let (mut single, mut chunked) = (machine(), machine());
+                single.steps(&text, 0..case.tokens);
+                chunked.scans(&text, 0..case.tokens, case);
+                let (single, chunked) = (single.trace(), chunked.trace());
+                for (row, vanilla) in by_row_and_token(vanilla).iter().enumerate() {
+                    for (t, vanilla) in vanilla.iter().enumerate() {
+                        for (form, trace) in [("by steps", &single[row]), ("in chunks", &chunked[row])] {
+                            near(vanilla, &trace.outputs[t], dtype)
+                                .map_err(|how| format!("token {t} of batch row {row}, vanilla and {form}: {how}"))?;
+                        }
                     }
                 }
-            }
-            Ok(())
-        });
+                Ok(())
+            },
+        );
     }
 }
 

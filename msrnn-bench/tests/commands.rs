@@ -1,0 +1,402 @@
+//! Every subcommand does what its help says, on small inputs.
+
+mod common;
+
+use std::path::Path;
+
+use common::{
+    assert_close, checkpoint, files, golden, msrnn, perplexity, read_json, start, succeeds, testdata, text_of, write,
+    write_ids,
+};
+use msrnn_policies::registry;
+use serde_json::{Value, json};
+
+#[test]
+fn policies_lists_every_policy_as_text_and_as_markdown() {
+    let text = succeeds(&["policies"]).stdout;
+    let markdown = succeeds(&["policies", "--markdown"]).stdout;
+    for name in std::iter::once("full").chain(registry::entries().map(|entry| entry.name)) {
+        assert!(text.lines().any(|line| line.split_whitespace().next() == Some(name)), "{name} is not in\n{text}");
+        assert!(markdown.contains(&format!("| `{name}` |")), "{name} is not in\n{markdown}");
+    }
+}
+
+#[test]
+fn explain_tells_idea_rule_cost_and_source_of_every_policy() {
+    for entry in registry::entries() {
+        for name in [entry.name, entry.example] {
+            let text = succeeds(&["explain", name]).stdout;
+            for part in [entry.idea, entry.rule, entry.cost, entry.citation, entry.differences] {
+                assert!(text.contains(part), "{part:?} is not in\n{text}");
+            }
+        }
+    }
+    assert!(succeeds(&["explain", "window+4"]).stdout.contains("window+4"));
+    assert!(succeeds(&["explain", "full"]).stdout.contains("vanilla transformer"));
+}
+
+#[test]
+fn completions_name_the_command_and_its_subcommands() {
+    let script = succeeds(&["completions", "bash"]).stdout;
+    assert!(script.contains("_msrnn") && script.contains("perplexity"), "{script}");
+    for shell in ["zsh", "fish", "powershell", "elvish"] {
+        assert!(succeeds(&["completions", shell]).stdout.contains("perplexity"), "{shell}");
+    }
+}
+
+#[test]
+fn help_and_version_are_printed_on_stdout() {
+    assert!(succeeds(&["--version"]).stdout.starts_with("msrnn "));
+    let help = succeeds(&["--help"]).stdout;
+    assert!(help.contains("Exit codes"), "{help}");
+    for command in ["compare", "perplexity", "generate", "trace", "train", "policies", "explain", "completions"] {
+        assert!(help.contains(command), "{command} is not in\n{help}");
+        assert!(succeeds(&[command, "--help"]).stdout.contains("Usage"), "{command}");
+    }
+}
+
+#[test]
+fn perplexity_of_ids_equals_the_goldens_under_full_tova_and_prefill() {
+    let directory = tempfile::tempdir().unwrap();
+    let ids = write_ids("llama-gqa", directory.path());
+    for (policy, protocol) in [("full", "strict"), ("tova@5", "strict"), ("tova@6", "prefill:12")] {
+        let expected = golden("llama-gqa", policy, protocol);
+        let found = perplexity(&checkpoint("llama-gqa"), &ids, policy, &["--protocol", protocol]);
+        assert_close(&found["nll"], &expected["nll"], 1e-9);
+        assert_eq!(found["omitted"], expected["omitted"].as_array().unwrap().len(), "{policy}");
+        assert_eq!(found["protocol"], protocol);
+    }
+}
+
+#[test]
+fn perplexity_prints_one_json_object_with_result_and_setting() {
+    let directory = tempfile::tempdir().unwrap();
+    let ids = write_ids("llama-gqa", directory.path());
+    let found = perplexity(&checkpoint("llama-gqa"), &ids, "tova", &["--states", "5"]);
+    for key in [
+        "policy", "states", "tokens", "nll", "perplexity", "omitted", "max_rows", "state_bytes", "seconds",
+        "tokens_per_second", "contexts", "complete", "form", "model", "device", "dtype", "context", "protocol",
+        "positions", "seed", "version", "parameters", "prefix",
+    ] {
+        assert!(!found[key].is_null(), "{key} is not in {found}");
+    }
+    assert_eq!(
+        json!({
+            "policy": found["policy"], "states": found["states"], "tokens": found["tokens"],
+            "max_rows": found["max_rows"], "omitted": found["omitted"], "complete": found["complete"],
+        }),
+        // Three layers decide for 40 tokens of which five stay.
+        json!({ "policy": "tova", "states": 5, "tokens": 39, "max_rows": 5, "omitted": 3 * 35, "complete": true })
+    );
+    let nll = found["nll"].as_f64().unwrap();
+    assert_close(&found["perplexity"], &json!((nll / 39.0).exp()), 1e-12);
+    assert_close(&found["contexts"][0]["nll"], &found["nll"], 1e-12);
+}
+
+#[test]
+fn perplexity_is_the_same_step_by_step_and_layer_by_layer() {
+    let directory = tempfile::tempdir().unwrap();
+    let ids = write_ids("llama-gqa", directory.path());
+    for policy in ["full", "window+2@5", "h2o@5", "tova@5", "random@5"] {
+        let form = |form: &str| perplexity(&checkpoint("llama-gqa"), &ids, policy, &["--form", form]);
+        let (step, layer) = (form("step"), form("layer"));
+        assert_close(&step["nll"], &layer["nll"], 1e-10);
+        assert_eq!(step["omitted"], layer["omitted"], "{policy}");
+    }
+}
+
+#[test]
+fn perplexity_of_a_text_begins_every_context_with_bos_and_says_what_it_did() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = write(directory.path(), "text.txt", "Once upon a time there was a little dog.\n".repeat(8));
+    let run = |more: &[&str]| {
+        let arguments = ["perplexity", "--text", text_of(&text), "--context", "32", "--policy", "window+4@16"];
+        succeeds(&[&arguments, more].concat())
+    };
+    let found = run(&["--json"]).json();
+    assert_eq!(found["prefix"], json!([0]));
+    let contexts = found["contexts"].as_array().unwrap();
+    assert!(contexts.len() > 1 && contexts[0]["tokens"] == 31, "{found}");
+    assert!(found["omitted"].as_u64().unwrap() > 0 && found["max_rows"] == 16, "{found}");
+
+    let shown = run(&[]).stdout;
+    let perplexity = format!("{:.4}", found["perplexity"].as_f64().unwrap());
+    for part in ["window+4@16", "16 states", &perplexity, "begun with [0]", "omissions", "tokens/s"] {
+        assert!(shown.contains(part), "{part:?} is not in\n{shown}");
+    }
+    // The bundled model is an ordinary model directory.
+    let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("bundled");
+    assert_eq!(run(&["--json", "--model", text_of(&bundled)]).json()["contexts"], found["contexts"]);
+    // Contexts side by side are still contexts of their own.
+    assert_close(&run(&["--json", "--batch", "4"]).json()["nll"], &found["nll"], 1e-5);
+}
+
+#[test]
+fn perplexity_warns_where_a_bound_was_never_reached_or_the_context_is_too_long() {
+    let directory = tempfile::tempdir().unwrap();
+    let ids = write_ids("llama-gqa", directory.path());
+    let model = checkpoint("llama-gqa");
+    let arguments =
+        ["perplexity", "--model", text_of(&model), "--ids", text_of(&ids), "--policy", "tova@1000", "--context", "100000"];
+    let warnings = succeeds(&arguments).stderr;
+    assert!(warnings.contains("tova@1000 never omitted a row"), "{warnings}");
+    assert!(warnings.contains("beyond the model's"), "{warnings}");
+}
+
+#[test]
+fn logits_are_those_of_the_golden_array() {
+    let directory = tempfile::tempdir().unwrap();
+    let ids = write_ids("llama-gqa", directory.path());
+    let (model, out) = (checkpoint("llama-gqa"), directory.path().join("logits.npy"));
+    let arguments = ["perplexity", "--model", text_of(&model), "--ids", text_of(&ids), "--policy", "full", "--logits"];
+    for form in ["step", "layer"] {
+        succeeds(&[&arguments[..], &[text_of(&out), "--form", form]].concat());
+        let (found, golden) = (std::fs::read(&out).unwrap(), testdata().join("goldens/llama-gqa.logits.npy"));
+        let found = npyz::NpyFile::new(&found[..]).unwrap();
+        assert_eq!((found.shape(), found.order()), (&[40, 64][..], npyz::Order::C));
+        let found = found.into_vec::<f32>().unwrap();
+        let expected = npyz::NpyFile::new(&std::fs::read(golden).unwrap()[..]).unwrap().into_vec::<f64>().unwrap();
+        let largest = expected.iter().fold(0.0, |largest: f64, logit| largest.max(logit.abs()));
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.into_iter().zip(expected) {
+            assert!((f64::from(found) - expected).abs() < 1e-4 * largest, "{found} should be {expected}");
+        }
+    }
+    assert_eq!(files(directory.path()), [ids, out], "nothing else is left behind");
+}
+
+#[test]
+fn trace_writes_the_omissions_of_the_golden_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let ids = write_ids("llama-gqa", directory.path());
+    let (model, out) = (checkpoint("llama-gqa"), directory.path().join("below/trace.jsonl"));
+    for (policy, protocol) in [("h2o@5", "strict"), ("tova@5", "strict"), ("tova-head@6", "prefill:12")] {
+        let arguments = [
+            ["trace", "--json"], ["--dtype", "f64"], ["--model", text_of(&model)], ["--ids", text_of(&ids)],
+            ["--policy", policy], ["--protocol", protocol], ["--out", text_of(&out)],
+        ];
+        let report = succeeds(&arguments.concat()).json();
+        let expected: Vec<Value> = golden("llama-gqa", policy, protocol)["omitted"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|o| json!({ "row": 0, "step": o[0], "layer": o[1], "head": o[2], "position": o[3] }))
+            .collect();
+        let text = std::fs::read_to_string(&out).unwrap();
+        let found: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(found, expected, "{policy}");
+        assert_eq!((&report["lines"], &report["complete"]), (&json!(expected.len()), &json!(true)));
+    }
+    assert_eq!(files(directory.path()), [out, ids], "nothing else is left behind");
+}
+
+#[test]
+fn generate_repeats_itself_for_a_seed_and_shows_prompt_and_continuation() {
+    let arguments = ["generate", "--prompt", "Once upon a time", "--policy", "tova@32", "--max-new-tokens", "60"];
+    let run = |more: &[&str]| succeeds(&[&arguments, more].concat());
+    let found = run(&["--json", "--temperature", "1", "--seed", "3"]).json();
+    let text = found["text"].as_str().unwrap();
+    assert!(!text.is_empty());
+    for _ in 0..2 {
+        assert_eq!(run(&["--temperature", "1", "--seed", "3"]).stdout, format!("Once upon a time{text}\n"));
+    }
+    let others = ["4", "5", "6"].map(|seed| run(&["--json", "--temperature", "1", "--seed", seed]).json());
+    assert!(others.iter().any(|other| other["ids"] != found["ids"]), "the seed makes no difference");
+
+    let ids = found["ids"].as_array().unwrap().len();
+    assert_eq!((&found["tokens"], &found["complete"]), (&json!(ids), &json!(true)));
+    assert_eq!((&found["policy"], &found["states"], &found["seed"]), (&json!("tova"), &json!(32), &json!(3)));
+    assert!(found["max_rows"].as_u64().unwrap() <= 32 && found["prompt_tokens"].as_u64().unwrap() > 1, "{found}");
+    assert!(["eos", "length"].contains(&found["stop"].as_str().unwrap()), "{found}");
+    for key in ["omitted", "state_bytes", "seconds", "tokens_per_second", "protocol", "model", "dtype", "version"] {
+        assert!(!found[key].is_null(), "{key} is not in {found}");
+    }
+}
+
+#[test]
+fn generate_takes_the_same_tokens_under_full_and_under_a_bound_that_is_never_reached() {
+    let run = |policy: &str, protocol: &str| {
+        let arguments = ["generate", "--json", "--prompt", "One day", "--max-new-tokens", "80", "--policy", policy];
+        succeeds(&[&arguments[..], &["--protocol", protocol]].concat()).json()
+    };
+    let full = run("full", "strict");
+    assert!(full["ids"].as_array().unwrap().len() > 10, "{full}");
+    assert_eq!(full["omitted"], 0);
+    for (policy, protocol) in [("tova@1000", "strict"), ("tova@1000", "prefill"), ("h2o@1000", "prefill:2")] {
+        let bounded = run(policy, protocol);
+        assert_eq!(bounded["ids"], full["ids"], "{policy}, {protocol}");
+        assert_eq!(bounded["protocol"], protocol);
+    }
+}
+
+/// Two policies and two bounds on two short stories.
+fn small_comparison<'a>(out: &'a Path, seed: &'a str) -> [&'a str; 13] {
+    let [policies, states] = ["tova,window", "16,32"];
+    [
+        "compare", "--stories", "2", "--context", "160", "--policies", policies, "--states", states, "--seed", seed,
+        "--out", text_of(out),
+    ]
+}
+
+#[test]
+fn compare_writes_json_csv_and_plot_that_agree_with_the_printed_table() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("new/out");
+    let printed = succeeds(&small_comparison(&out, "0")).stdout;
+    assert_eq!(files(directory.path()), ["csv", "json", "svg"].map(|ending| out.join(format!("compare.{ending}"))));
+
+    let report = read_json(&out.join("compare.json"));
+    assert_eq!((&report["complete"], &report["contexts"], &report["tokens"]), (&json!(true), &json!(2), &json!(318)));
+    let runs = report["runs"].as_array().unwrap();
+    let made: Vec<(&str, &str, Option<u64>)> = runs
+        .iter()
+        .map(|run| (run["kind"].as_str().unwrap(), run["policy"].as_str().unwrap(), run["states"].as_u64()))
+        .collect();
+    assert_eq!(
+        made,
+        [
+            ("full", "full", None),
+            ("baseline", "baseline", Some(16)),
+            ("baseline", "baseline", Some(32)),
+            ("policy", "tova", Some(16)),
+            ("policy", "tova", Some(32)),
+            ("policy", "window", Some(16)),
+            ("policy", "window", Some(32)),
+        ]
+    );
+
+    let mut csv = csv::Reader::from_path(out.join("compare.csv")).unwrap();
+    let header = csv.headers().unwrap().clone();
+    let lines: Vec<csv::StringRecord> = csv.records().map(Result::unwrap).collect();
+    assert_eq!(lines.len(), runs.len());
+    let plot = std::fs::read_to_string(out.join("compare.svg")).unwrap();
+    assert!(plot.starts_with("<svg") && plot.trim_end().ends_with("</svg>"));
+    for (run, line) in runs.iter().zip(&lines) {
+        let cell = |name: &str| line[header.iter().position(|title| title == name).unwrap()].to_owned();
+        for key in ["kind", "policy"] {
+            assert_eq!(run[key], cell(key));
+        }
+        let number = |name: &str| cell(name).parse::<f64>().map_or(Value::Null, Value::from);
+        for key in ["nll", "tokens", "omitted", "max_rows", "state_bytes", "seconds", "tokens_per_second"] {
+            assert_eq!(run[key].as_f64(), number(key).as_f64(), "{key}");
+        }
+        assert_eq!(run["states"].as_f64(), number("states").as_f64());
+        for (key, name) in [("perplexity", "perplexity"), ("above_full", "nats_above_full")] {
+            assert_eq!(run[key]["mean"], number(name));
+            assert_eq!(run[key]["standard_error"], number(&format!("{name}_se")));
+        }
+        let mean = |value: &Value| value["mean"].as_f64().unwrap();
+        let shown = format!("{:.3}", mean(&run["perplexity"]));
+        assert!(printed.contains(&shown), "{shown} is not in\n{printed}");
+        assert!(plot.contains(run["policy"].as_str().unwrap()), "{run} is not in the plot");
+
+        // Paired by context: the difference of the means is the mean of the differences.
+        assert!(run["above_full"]["standard_error"].is_number(), "{run}");
+        let above = (mean(&run["perplexity"]) / mean(&runs[0]["perplexity"])).ln();
+        assert!((mean(&run["above_full"]) - above).abs() < 1e-9, "{run}");
+        assert_eq!((&run["tokens"], run["contexts"].as_array().unwrap().len()), (&json!(318), 2));
+        if run["kind"] == "policy" {
+            assert!(run["max_rows"].as_u64() <= run["states"].as_u64(), "{run}");
+            assert!(run["omitted"].as_u64().unwrap() > 0, "{run}");
+        } else {
+            assert_eq!(run["omitted"], 0);
+        }
+    }
+}
+
+#[test]
+fn compare_gives_the_same_table_for_a_seed_whatever_else_runs_beside_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let table = |seed: &str, more: &[&str]| {
+        let arguments = small_comparison(directory.path(), seed);
+        let printed = succeeds(&[&arguments, more].concat()).stdout;
+        // All but the last line, which tells the time.
+        printed.trim_end().rsplit_once('\n').unwrap().0.to_owned()
+    };
+    let first = table("7", &[]);
+    assert_eq!(table("7", &[]), first);
+    assert_eq!(table("7", &["--jobs", "1"]), first);
+    assert_ne!(table("8", &[]), first);
+}
+
+#[test]
+fn compare_prints_the_json_that_it_writes() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = write(directory.path(), "text.txt", "Once upon a time there was a little dog.\n".repeat(8));
+    let arguments = [
+        "compare", "--json", "--text", text_of(&text), "--context", "40", "--policies", "full,tova@25%,random",
+        "--states", "8", "--protocol", "prefill:20", "--form", "step", "--jobs", "2", "--out", text_of(directory.path()),
+    ];
+    let printed = succeeds(&arguments).json();
+    assert_eq!(printed, read_json(&directory.path().join("compare.json")));
+    let runs = printed["runs"].as_array().unwrap();
+    let names: Vec<(&str, Option<u64>)> =
+        runs.iter().map(|run| (run["policy"].as_str().unwrap(), run["states"].as_u64())).collect();
+    let expected =
+        [("full", None), ("baseline", Some(8)), ("baseline", Some(10)), ("tova", Some(10)), ("random", Some(8))];
+    assert_eq!(names, expected);
+    assert_eq!(printed["protocol"], "prefill:20");
+}
+
+const TINY: [&str; 24] = [
+    "--hidden-size", "16", "--intermediate-size", "32", "--layers", "1", "--heads", "2", "--kv-heads", "1",
+    "--vocab-size", "300", "--tokenizer-stories", "5", "--context", "200", "--batch", "2", "--warmup", "2",
+    "--save-every", "2", "--steps", "4",
+];
+
+#[test]
+fn train_makes_a_model_directory_and_leaves_a_finished_one_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("model");
+    let train = |more: &[&str]| msrnn(&[&["train", "--out", text_of(&out)], &TINY[..], more].concat());
+    let done = train(&[]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.stdout.contains("step      4") && done.stdout.contains("validation perplexity"), "{done:?}");
+
+    let text = write(directory.path(), "text.txt", "Once upon a time there was a little dog.\n".repeat(4));
+    let arguments = ["perplexity", "--json", "--model", text_of(&out), "--text", text_of(&text), "--policy", "tova@8"];
+    let found = succeeds(&arguments).json();
+    assert_eq!((&found["context"], &found["max_rows"], &found["prefix"]), (&json!(200), &json!(8), &json!([0])));
+    // Nearly untrained: about as good as guessing among all ids.
+    let perplexity = found["perplexity"].as_f64().unwrap();
+    assert!((50.0..500.0).contains(&perplexity), "{perplexity}");
+
+    let content = || files(&out).into_iter().map(|path| (std::fs::read(&path).unwrap(), path)).collect::<Vec<_>>();
+    let before = content();
+    assert_eq!(train(&[]).code, Some(0));
+    assert!(content() == before, "a second run changed the finished directory");
+
+    let refused = train(&["--learning-rate", "0.5"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains(text_of(&out)) && refused.stderr.contains("--out"), "{}", refused.stderr);
+    assert!(content() == before, "a refused run changed the finished directory");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_who_closes_the_pipe_ends_no_command_with_an_error() {
+    use std::process::{Command, Stdio};
+    for arguments in [&["policies"][..], &["explain", "tova"], &["completions", "bash"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_msrnn"));
+        let output = command.args(arguments).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), stderr.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn generate_shows_text_while_it_still_draws() {
+    // No token ends a text, so that it goes on until it is told to stop.
+    let directory = tempfile::tempdir().unwrap();
+    let model = common::copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("bundled"), &directory.path().join("endless"));
+    common::configure(&model, json!({ "eos_token_id": null }));
+    let arguments = ["generate", "--model", text_of(&model), "--policy", "window@16", "--max-new-tokens", "1000000000"];
+    let mut running = start(&[&arguments[..], &["--prompt", "Once", "--temperature", "1"]].concat());
+    while running.stdout().len() < 200 {
+        assert!(running.ended().is_none(), "{:?}", running.wait());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(running.stdout().starts_with("Once"));
+}
