@@ -157,8 +157,7 @@ pub fn compare(
 ) -> Result<Comparison, BenchError> {
     let plans = grid.plan(model)?;
     let next = AtomicUsize::new(0);
-    let results: Mutex<Vec<Option<Result<Evaluation, BenchError>>>> =
-        Mutex::new(plans.iter().map(|_| None).collect());
+    let results: Mutex<Vec<Option<Result<Evaluation, BenchError>>>> = Mutex::new(plans.iter().map(|_| None).collect());
     std::thread::scope(|scope| {
         for _ in 0..grid.jobs.clamp(1, plans.len()) {
             scope.spawn(|| {
@@ -225,7 +224,8 @@ impl Plan {
     fn regroup(&self, scores: &[ContextScore], contexts: &Contexts) -> Vec<ContextScore> {
         let length = self.states.unwrap_or(usize::MAX);
         let mut scores = scores.iter();
-        let parts = |ids: &Vec<u32>| Contexts::cut(&ids[contexts.prefix.len()..], length, &contexts.prefix).contexts.len();
+        let parts =
+            |ids: &Vec<u32>| Contexts::cut(&ids[contexts.prefix.len()..], length, &contexts.prefix).contexts.len();
         let sum = |ids: &Vec<u32>| {
             scores.by_ref().take(parts(ids)).fold(ContextScore { nll: 0.0, tokens: 0 }, |sum, score| ContextScore {
                 nll: sum.nll + score.nll,

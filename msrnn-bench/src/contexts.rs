@@ -63,11 +63,7 @@ impl Contexts {
         Ok(all)
     }
 
-    fn of_strings<'t>(
-        texts: impl Iterator<Item = &'t str>,
-        context: usize,
-        model: &Model,
-    ) -> Result<Self, BenchError> {
+    fn of_strings<'t>(texts: impl Iterator<Item = &'t str>, context: usize, model: &Model) -> Result<Self, BenchError> {
         let tokenizer = model.tokenizer()?;
         let prefix = tokenizer.prefix()?;
         let mut contexts = Vec::new();
@@ -92,7 +88,9 @@ impl Contexts {
 
     fn checked(self, model: &Model) -> Result<Self, BenchError> {
         if self.contexts.is_empty() {
-            return Err(BenchError::Input("there is no token to predict; give a longer text or a longer --context".into()));
+            return Err(BenchError::Input(
+                "there is no token to predict; give a longer text or a longer --context".into(),
+            ));
         }
         self.contexts.iter().try_for_each(|ids| model.check_ids(ids))?;
         Ok(self)
@@ -118,7 +116,10 @@ pub fn read_text(path: &Path) -> Result<String, BenchError> {
     let bytes = std::fs::read(path).map_err(|source| BenchError::Read { path: path.into(), source })?;
     let text = String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
-        BenchError::Input(format!("{}: not UTF-8 at byte {at}; convert it first, for example with iconv", path.display()))
+        BenchError::Input(format!(
+            "{}: not UTF-8 at byte {at}; convert it first, for example with iconv",
+            path.display()
+        ))
     })?;
     match text.is_empty() {
         true => Err(BenchError::Input(format!("{}: the file is empty; give a text", path.display()))),

@@ -14,9 +14,8 @@ use crate::statistics::Mean;
 pub fn table(comparison: &Comparison) -> String {
     let cell = |run: Option<&Run>| run.map_or_else(String::new, |run| value(&run.perplexity));
     let states = comparison.states();
-    let mut rows: Vec<Vec<String>> = vec![
-        std::iter::once("policy \\ states".to_owned()).chain(states.iter().map(usize::to_string)).collect(),
-    ];
+    let mut rows: Vec<Vec<String>> =
+        vec![std::iter::once("policy \\ states".to_owned()).chain(states.iter().map(usize::to_string)).collect()];
     for name in comparison.names() {
         let cells = states.iter().map(|&k| cell(comparison.run(name, k)));
         rows.push(std::iter::once(name.to_owned()).chain(cells).collect());
@@ -63,8 +62,20 @@ pub fn csv(comparison: &Comparison) -> Result<Vec<u8>, BenchError> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let failed = |e: csv::Error| BenchError::Input(format!("the results cannot be written as CSV: {e}"));
     let header = [
-        "kind", "policy", "states", "perplexity", "perplexity_se", "nats_above_full", "nats_above_full_se", "nll",
-        "tokens", "omitted", "max_rows", "state_bytes", "seconds", "tokens_per_second",
+        "kind",
+        "policy",
+        "states",
+        "perplexity",
+        "perplexity_se",
+        "nats_above_full",
+        "nats_above_full_se",
+        "nll",
+        "tokens",
+        "omitted",
+        "max_rows",
+        "state_bytes",
+        "seconds",
+        "tokens_per_second",
     ];
     writer.write_record(header).map_err(failed)?;
     let optional = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
@@ -120,8 +131,7 @@ pub fn plot(comparison: &Comparison, title: &str) -> Result<Option<String>, Benc
         return Ok(None);
     }
     let mut svg = String::new();
-    draw(comparison, title, &mut svg)
-        .map_err(|e| BenchError::Input(format!("the plot cannot be drawn: {e}")))?;
+    draw(comparison, title, &mut svg).map_err(|e| BenchError::Input(format!("the plot cannot be drawn: {e}")))?;
     Ok(Some(svg))
 }
 
@@ -197,10 +207,8 @@ fn draw(comparison: &Comparison, title: &str, svg: &mut String) -> Result<(), Bo
     }
     for (index, name) in comparison.names().into_iter().enumerate() {
         let colour = if name == "baseline" { RGBColor(110, 110, 110) } else { COLOURS[index % COLOURS.len()] };
-        let points: Vec<(f64, f64)> = states
-            .iter()
-            .filter_map(|&k| comparison.run(name, k).map(|run| (k as f64, run.perplexity.mean)))
-            .collect();
+        let points: Vec<(f64, f64)> =
+            states.iter().filter_map(|&k| comparison.run(name, k).map(|run| (k as f64, run.perplexity.mean))).collect();
         chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?;
         chart.draw_series(points.iter().map(|&point| Circle::new(point, 3, colour.filled())))?;
         if let Some(&(_, level)) = points.last() {

@@ -74,9 +74,29 @@ fn perplexity_prints_one_json_object_with_result_and_setting() {
     let ids = write_ids("llama-gqa", directory.path());
     let found = perplexity(&checkpoint("llama-gqa"), &ids, "tova", &["--states", "5"]);
     for key in [
-        "policy", "states", "tokens", "nll", "perplexity", "omitted", "max_rows", "state_bytes", "seconds",
-        "tokens_per_second", "contexts", "complete", "form", "model", "device", "dtype", "context", "protocol",
-        "positions", "seed", "version", "parameters", "prefix",
+        "policy",
+        "states",
+        "tokens",
+        "nll",
+        "perplexity",
+        "omitted",
+        "max_rows",
+        "state_bytes",
+        "seconds",
+        "tokens_per_second",
+        "contexts",
+        "complete",
+        "form",
+        "model",
+        "device",
+        "dtype",
+        "context",
+        "protocol",
+        "positions",
+        "seed",
+        "version",
+        "parameters",
+        "prefix",
     ] {
         assert!(!found[key].is_null(), "{key} is not in {found}");
     }
@@ -136,8 +156,17 @@ fn perplexity_warns_where_a_bound_was_never_reached_or_the_context_is_too_long()
     let directory = tempfile::tempdir().unwrap();
     let ids = write_ids("llama-gqa", directory.path());
     let model = checkpoint("llama-gqa");
-    let arguments =
-        ["perplexity", "--model", text_of(&model), "--ids", text_of(&ids), "--policy", "tova@1000", "--context", "100000"];
+    let arguments = [
+        "perplexity",
+        "--model",
+        text_of(&model),
+        "--ids",
+        text_of(&ids),
+        "--policy",
+        "tova@1000",
+        "--context",
+        "100000",
+    ];
     let warnings = succeeds(&arguments).stderr;
     assert!(warnings.contains("tova@1000 never omitted a row"), "{warnings}");
     assert!(warnings.contains("beyond the model's"), "{warnings}");
@@ -172,8 +201,13 @@ fn trace_writes_the_omissions_of_the_golden_run() {
     let (model, out) = (checkpoint("llama-gqa"), directory.path().join("below/trace.jsonl"));
     for (policy, protocol) in [("h2o@5", "strict"), ("tova@5", "strict"), ("tova-head@6", "prefill:12")] {
         let arguments = [
-            ["trace", "--json"], ["--dtype", "f64"], ["--model", text_of(&model)], ["--ids", text_of(&ids)],
-            ["--policy", policy], ["--protocol", protocol], ["--out", text_of(&out)],
+            ["trace", "--json"],
+            ["--dtype", "f64"],
+            ["--model", text_of(&model)],
+            ["--ids", text_of(&ids)],
+            ["--policy", policy],
+            ["--protocol", protocol],
+            ["--out", text_of(&out)],
         ];
         let report = succeeds(&arguments.concat()).json();
         let expected: Vec<Value> = golden("llama-gqa", policy, protocol)["omitted"]
@@ -233,8 +267,19 @@ fn generate_takes_the_same_tokens_under_full_and_under_a_bound_that_is_never_rea
 fn small_comparison<'a>(out: &'a Path, seed: &'a str) -> [&'a str; 13] {
     let [policies, states] = ["tova,window", "16,32"];
     [
-        "compare", "--stories", "2", "--context", "160", "--policies", policies, "--states", states, "--seed", seed,
-        "--out", text_of(out),
+        "compare",
+        "--stories",
+        "2",
+        "--context",
+        "160",
+        "--policies",
+        policies,
+        "--states",
+        states,
+        "--seed",
+        seed,
+        "--out",
+        text_of(out),
     ]
 }
 
@@ -276,14 +321,14 @@ fn compare_writes_json_csv_and_plot_that_agree_with_the_printed_table() {
         for key in ["kind", "policy"] {
             assert_eq!(run[key], cell(key));
         }
-        let number = |name: &str| cell(name).parse::<f64>().map_or(Value::Null, Value::from);
+        assert_eq!(run["states"].as_u64(), cell("states").parse().ok());
+        let same = |value: &Value, name: &str| assert_close(value, &json!(cell(name).parse::<f64>().unwrap()), 1e-14);
         for key in ["nll", "tokens", "omitted", "max_rows", "state_bytes", "seconds", "tokens_per_second"] {
-            assert_eq!(run[key].as_f64(), number(key).as_f64(), "{key}");
+            same(&run[key], key);
         }
-        assert_eq!(run["states"].as_f64(), number("states").as_f64());
         for (key, name) in [("perplexity", "perplexity"), ("above_full", "nats_above_full")] {
-            assert_eq!(run[key]["mean"], number(name));
-            assert_eq!(run[key]["standard_error"], number(&format!("{name}_se")));
+            same(&run[key]["mean"], name);
+            same(&run[key]["standard_error"], &format!("{name}_se"));
         }
         let mean = |value: &Value| value["mean"].as_f64().unwrap();
         let shown = format!("{:.3}", mean(&run["perplexity"]));
@@ -324,8 +369,24 @@ fn compare_prints_the_json_that_it_writes() {
     let directory = tempfile::tempdir().unwrap();
     let text = write(directory.path(), "text.txt", "Once upon a time there was a little dog.\n".repeat(8));
     let arguments = [
-        "compare", "--json", "--text", text_of(&text), "--context", "40", "--policies", "full,tova@25%,random",
-        "--states", "8", "--protocol", "prefill:20", "--form", "step", "--jobs", "2", "--out", text_of(directory.path()),
+        "compare",
+        "--json",
+        "--text",
+        text_of(&text),
+        "--context",
+        "40",
+        "--policies",
+        "full,tova@25%,random",
+        "--states",
+        "8",
+        "--protocol",
+        "prefill:20",
+        "--form",
+        "step",
+        "--jobs",
+        "2",
+        "--out",
+        text_of(directory.path()),
     ];
     let printed = succeeds(&arguments).json();
     assert_eq!(printed, read_json(&directory.path().join("compare.json")));
@@ -339,9 +400,30 @@ fn compare_prints_the_json_that_it_writes() {
 }
 
 const TINY: [&str; 24] = [
-    "--hidden-size", "16", "--intermediate-size", "32", "--layers", "1", "--heads", "2", "--kv-heads", "1",
-    "--vocab-size", "300", "--tokenizer-stories", "5", "--context", "200", "--batch", "2", "--warmup", "2",
-    "--save-every", "2", "--steps", "4",
+    "--hidden-size",
+    "16",
+    "--intermediate-size",
+    "32",
+    "--layers",
+    "1",
+    "--heads",
+    "2",
+    "--kv-heads",
+    "1",
+    "--vocab-size",
+    "300",
+    "--tokenizer-stories",
+    "5",
+    "--context",
+    "200",
+    "--batch",
+    "2",
+    "--warmup",
+    "2",
+    "--save-every",
+    "2",
+    "--steps",
+    "4",
 ];
 
 #[test]

@@ -58,7 +58,10 @@ fn core_and_policies_do_no_io() {
 #[test]
 fn the_readme_lists_the_registered_policies() {
     let table = msrnn_policies::registry::markdown();
-    assert!(read("README.md").contains(&table), "paste the output of `msrnn policies --markdown` into README.md:\n{table}");
+    assert!(
+        read("README.md").contains(&table),
+        "paste the output of `msrnn policies --markdown` into README.md:\n{table}"
+    );
 }
 
 #[test]
@@ -71,8 +74,7 @@ fn every_policy_is_in_compares_default_or_is_a_variant_of_one() {
 
 #[test]
 fn the_bundled_model_is_the_one_that_train_makes() {
-    let made: msrnn_bench::train::TrainConfig =
-        serde_json::from_str(&read("msrnn-bench/bundled/train.json")).unwrap();
+    let made: msrnn_bench::train::TrainConfig = serde_json::from_str(&read("msrnn-bench/bundled/train.json")).unwrap();
     assert_eq!(made, msrnn_bench::train::TrainConfig::default());
     let config = msrnn_models::config::ModelConfig::parse(&read("msrnn-bench/bundled/config.json")).unwrap();
     assert_eq!(config, made.model());

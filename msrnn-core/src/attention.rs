@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Bool, DType, Device, Int, Tensor};
 
+use crate::blocked::Rule;
 use crate::error::Error;
 use crate::omission::{lowest, survivors};
 use crate::policy::{Compression, Policy, Rows, View};
@@ -92,7 +93,9 @@ impl Attention {
 
     /// `n` tokens of every batch row: equal to `n` steps.
     ///
-    /// As long as nothing has to be omitted the tokens are attended in blocks; then one by one.
+    /// Where the policy can decide on the host, and where there is none, blocks of tokens are matrix
+    /// products with a pass over scalars between (`blocked.rs`). Other policies are asked
+    /// token by token, as soon as something has to be omitted.
     ///
     /// # Shapes
     ///
@@ -107,6 +110,13 @@ impl Attention {
         compression: &Compression,
     ) -> Tensor<4> {
         let [batch, _, n, head_dim] = query.dims();
+        if let (true, Some(rule)) = (n > 1 && self.placement.is_none(), rule(compression)) {
+            let blocks = (0..n).step_by(BLOCK).map(|first| {
+                let part = |x: &Tensor<4>| x.clone().narrow(2, first, BLOCK.min(n - first));
+                self.scan_blocked(part(&query), part(&key), part(&value), state, rule)
+            });
+            return Tensor::cat(blocks.collect(), 2);
+        }
         let room = match state.states() {
             _ if !state.is_level() => 0,
             None => n,
@@ -161,8 +171,7 @@ impl Attention {
             let m = BLOCK.min(n - first);
             let part = |x: &Tensor<4>| x.clone().narrow(2, first, m);
             let last = first + m == n;
-            let (out, last_scores) =
-                self.block(part(&query), part(&key), part(&value), state, Some(policy), last);
+            let (out, last_scores) = self.block(part(&query), part(&key), part(&value), state, Some(policy), last);
             attended.push(out);
             scores = last_scores;
         }
@@ -203,7 +212,8 @@ impl Attention {
             let tokens = (0..n).map(|t| {
                 let query = query.clone().narrow(2, t, 1).reshape([batch, heads, head_dim]);
                 let (attended, weights) = self.attend(query, state, before + t + 1, t);
-                let later = Tensor::zeros([batch, self.kv_heads, group, n - t - 1], (&weights.device(), weights.dtype()));
+                let later =
+                    Tensor::zeros([batch, self.kv_heads, group, n - t - 1], (&weights.device(), weights.dtype()));
                 let weights = Tensor::cat(vec![weights, later], 3);
                 (attended.reshape([batch, heads, 1, head_dim]), weights.reshape([batch, self.kv_heads, group, 1, rows]))
             });
@@ -258,10 +268,8 @@ impl Attention {
             let positions = state.positions().narrow(2, 0, rows).expand([batch, self.kv_heads, rows]);
             (query, keys) = placement.place(query, keys, positions);
         }
-        let mut logits = query
-            .mul_scalar(self.scale)
-            .reshape([batch, self.kv_heads, group, head_dim])
-            .matmul(keys.swap_dims(2, 3));
+        let mut logits =
+            query.mul_scalar(self.scale).reshape([batch, self.kv_heads, group, head_dim]).matmul(keys.swap_dims(2, 3));
         if let Some(hidden) = self.hidden(state, rows, ahead) {
             let groups = hidden.dims()[1];
             let hidden = hidden.reshape([batch, groups, 1, rows]).expand([batch, self.kv_heads, group, rows]);
@@ -290,13 +298,17 @@ impl Attention {
     }
 }
 
+/// How blocks are decided on the host; none when the policy cannot do that.
+fn rule(compression: &Compression) -> Option<Option<Rule<'_>>> {
+    let Compression::Bounded { policy, states } = compression else { return Some(None) };
+    let sees = policy.sees();
+    let possible = !(sees.keys || sees.values || policy.rewrites());
+    let policy = policy.on_host().filter(|_| possible)?;
+    Some(Some(Rule { policy, sees_weights: sees.weights, states: *states }))
+}
+
 /// Lets the policy look at the step, and returns the slot to omit if some batch row is full.
-fn omit(
-    weights: Tensor<4>,
-    state: &mut MultiState,
-    compression: &Compression,
-    rows: usize,
-) -> Option<Tensor<3, Int>> {
+fn omit(weights: Tensor<4>, state: &mut MultiState, compression: &Compression, rows: usize) -> Option<Tensor<3, Int>> {
     let policy = compression.policy()?;
     let must_omit = state.any_full();
     if !must_omit && policy.memory() == 0 {
@@ -354,10 +366,7 @@ fn rewrite(policy: &dyn Policy, view: &View, omitted: &Tensor<3, Int>, state: &m
         let full: Vec<bool> = (0..dims[0]).map(|row| state.is_full(row)).collect();
         let full = Tensor::<1, Bool>::from_data(full.as_slice(), &state.device()).reshape([dims[0], 1, 1, 1]);
         let full = full.expand(dims);
-        rows = Rows {
-            keys: keys.mask_where(full.clone(), rows.keys),
-            values: values.mask_where(full, rows.values),
-        };
+        rows = Rows { keys: keys.mask_where(full.clone(), rows.keys), values: values.mask_where(full, rows.values) };
     }
     state.set_rows(rows);
 }

@@ -14,7 +14,9 @@ pub enum Error {
         needed: usize,
     },
     /// A budget that does not make one state.
-    #[error("a budget of {budget} makes {states} states of {bytes_per_state} bytes in a context of {context} tokens; give at least one state")]
+    #[error(
+        "a budget of {budget} makes {states} states of {bytes_per_state} bytes in a context of {context} tokens; give at least one state"
+    )]
     EmptyBudget {
         /// As written.
         budget: String,

@@ -16,6 +16,7 @@
 //! [`Device`](burn::tensor::Device) that its inputs are on.
 
 pub mod attention;
+mod blocked;
 pub mod budget;
 mod error;
 #[cfg(feature = "laws")]
@@ -24,6 +25,7 @@ pub mod omission;
 pub mod policy;
 pub mod precision;
 pub mod rnn;
+mod simd;
 pub mod snapshot;
 pub mod state;
 pub mod vanilla;

@@ -49,6 +49,12 @@ pub trait Policy: Debug + Send + Sync {
     /// Returns `[batch, groups, rows]`.
     fn score(&self, view: &View, memory: &mut Memory) -> Tensor<3>;
 
+    /// The same scores on the host, if the policy can give them: scans are then several times
+    /// faster. Must agree with [`Policy::score`], which the laws check.
+    fn on_host(&self) -> Option<&dyn ScoreOnHost> {
+        None
+    }
+
     /// Whether [`Policy::rewrite`] does anything.
     fn rewrites(&self) -> bool {
         false
@@ -247,6 +253,38 @@ impl Memory {
     pub fn get(&self, channel: usize) -> Tensor<3> {
         self.channels.get(channel).expect("a policy declares its memory channels").clone()
     }
+}
+
+/// [`Policy::score`] in plain numbers, for policies that need positions and mean weights only.
+pub trait ScoreOnHost: Send + Sync {
+    /// Scores the rows of one batch row and group. `scores[i]` is that of the row with
+    /// `view.positions[i]` and `view.weights[i]`, whose memory is `memory.channels[..][i]`.
+    ///
+    /// Rows that are no longer held may stand among them, with weight zero; their scores do not
+    /// matter.
+    fn score(&self, view: &HostView<'_>, memory: &mut HostMemory, scores: &mut [f64]);
+}
+
+/// What [`ScoreOnHost`] is shown of one step, one batch row and one group.
+#[derive(Clone, Copy, Debug)]
+pub struct HostView<'a> {
+    /// Position t of the current token.
+    pub now: i64,
+    /// k
+    pub states: usize,
+    /// Which layer of the stack this is, counted from 0.
+    pub layer: usize,
+    /// Original positions, the current token's last.
+    pub positions: &'a [i64],
+    /// As [`View::weights`]; empty unless the policy declares [`Sees::WEIGHTS`].
+    pub weights: &'a [f64],
+}
+
+/// As [`Memory`], of one batch row and group.
+#[derive(Clone, Debug)]
+pub struct HostMemory {
+    /// By channel, by row; at least as long as the view's positions.
+    pub channels: Vec<Vec<f64>>,
 }
 
 /// How a multi-state is bounded.

@@ -393,7 +393,7 @@ impl MultiState {
         self.count(n);
     }
 
-    fn count(&mut self, n: usize) {
+    pub(crate) fn count(&mut self, n: usize) {
         for seen in &mut self.seen {
             *seen += n;
             self.max_rows = self.max_rows.max((*seen).min(self.slots - usize::from(self.states.is_some())));

@@ -53,8 +53,7 @@ pub fn load(directory: &Path, dtype: DType, device: &Device) -> Result<Loaded, M
 ///
 /// As [`load`].
 pub fn from_bytes(config: &str, weights: &[u8], dtype: DType, device: &Device) -> Result<Loaded, ModelError> {
-    let config =
-        ModelConfig::parse(config).map_err(|reason| ModelError::Config { path: CONFIG.into(), reason })?;
+    let config = ModelConfig::parse(config).map_err(|reason| ModelError::Config { path: CONFIG.into(), reason })?;
     let shards = Shards { directory: "bundled".into(), files: vec![(WEIGHTS.into(), Bytes::Borrowed(weights))] };
     shards.decoder(&config, dtype, device)
 }
@@ -139,8 +138,8 @@ impl Shards<'static> {
     fn open(directory: &Path) -> Result<Self, ModelError> {
         let index = directory.join(INDEX);
         let names: BTreeSet<String> = if index.exists() {
-            let text = std::fs::read_to_string(&index)
-                .map_err(|source| ModelError::Read { path: index.clone(), source })?;
+            let text =
+                std::fs::read_to_string(&index).map_err(|source| ModelError::Read { path: index.clone(), source })?;
             let parsed: Index = serde_json::from_str(&text)
                 .map_err(|e| ModelError::Damaged { path: index.clone(), reason: e.to_string() })?;
             parsed.weight_map.into_values().collect()

@@ -244,7 +244,12 @@ impl Raw {
                     "architecture {other:?} is not supported; supported are LlamaForCausalLM (Llama 2/3, Yi) and MistralForCausalLM"
                 ));
             }
-            None => return Err("`architectures` is missing or empty; expected [\"LlamaForCausalLM\"] or [\"MistralForCausalLM\"]".into()),
+            None => {
+                return Err(
+                    "`architectures` is missing or empty; expected [\"LlamaForCausalLM\"] or [\"MistralForCausalLM\"]"
+                        .into(),
+                );
+            }
         };
         if let Some(act) = self.hidden_act.as_deref().filter(|act| !matches!(*act, "silu" | "swish")) {
             return Err(format!("`hidden_act` {act:?} is not supported; supported is \"silu\""));
@@ -262,7 +267,11 @@ impl Raw {
         let head_dim = match self.head_dim {
             Some(head_dim) => positive("head_dim", head_dim)?,
             None if hidden_size % heads == 0 => hidden_size / heads,
-            None => return Err(format!("`hidden_size` {hidden_size} is not a multiple of `num_attention_heads` {heads} and `head_dim` is not given")),
+            None => {
+                return Err(format!(
+                    "`hidden_size` {hidden_size} is not a multiple of `num_attention_heads` {heads} and `head_dim` is not given"
+                ));
+            }
         };
         if head_dim % 2 != 0 {
             return Err(format!("head_dim {head_dim} is odd; the rotary embedding needs pairs"));
@@ -273,7 +282,8 @@ impl Raw {
         if !(rope_theta.is_finite() && rope_theta > 0.0) {
             return Err(format!("`rope_theta` {rope_theta} must be positive"));
         }
-        let max_position_embeddings = positive("max_position_embeddings", self.max_position_embeddings.unwrap_or(2048))?;
+        let max_position_embeddings =
+            positive("max_position_embeddings", self.max_position_embeddings.unwrap_or(2048))?;
         Ok(ModelConfig {
             architecture,
             hidden_size,
@@ -326,7 +336,9 @@ impl RawRope {
                     original_max_position_embeddings: self.original_max_position_embeddings.unwrap_or(context),
                 })
             }
-            other => Err(format!("rope scaling type {other:?} is not supported; supported are \"default\", \"linear\" and \"llama3\"")),
+            other => Err(format!(
+                "rope scaling type {other:?} is not supported; supported are \"default\", \"linear\" and \"llama3\""
+            )),
         }
     }
 }

@@ -84,10 +84,11 @@ impl Decoder {
         let x = self.norm.forward(x);
         match &self.head {
             Some(head) => head.forward(x),
-            None => x
-                .reshape([batch * n, d])
-                .matmul(self.embedding.val().transpose())
-                .reshape([batch, n, self.config.vocab_size]),
+            None => x.reshape([batch * n, d]).matmul(self.embedding.val().transpose()).reshape([
+                batch,
+                n,
+                self.config.vocab_size,
+            ]),
         }
     }
 }
@@ -96,13 +97,8 @@ impl DecoderLayer {
     /// The layer over a whole text with vanilla causal attention. `[batch, n, d]`
     pub fn forward(&self, x: Tensor<3>, rotation: &Rotation, config: &ModelConfig) -> Tensor<3> {
         let (query, key, value) = self.project(x.clone(), config);
-        let attended = causal_attention(
-            rotation.apply(query),
-            rotation.apply(key),
-            value,
-            scale(config),
-            config.sliding_window,
-        );
+        let attended =
+            causal_attention(rotation.apply(query), rotation.apply(key), value, scale(config), config.sliding_window);
         self.finish(x, attended)
     }
 
@@ -111,8 +107,7 @@ impl DecoderLayer {
     pub(crate) fn project(&self, x: Tensor<3>, config: &ModelConfig) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
         let [batch, n, _] = x.dims();
         let x = self.attention_norm.forward(x);
-        let heads =
-            |x: Tensor<3>, heads: usize| x.reshape([batch, n, heads, config.head_dim]).swap_dims(1, 2);
+        let heads = |x: Tensor<3>, heads: usize| x.reshape([batch, n, heads, config.head_dim]).swap_dims(1, 2);
         (
             heads(self.query.forward(x.clone()), config.heads),
             heads(self.key.forward(x.clone()), config.kv_heads),

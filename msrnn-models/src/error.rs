@@ -71,7 +71,9 @@ pub enum ModelError {
     #[error("tokenizer: {0}")]
     Tokenizer(String),
     /// A token id that the model has no embedding for.
-    #[error("token id {id} at index {index} is outside the model's vocabulary of {vocab_size}; use ids of this model's tokenizer")]
+    #[error(
+        "token id {id} at index {index} is outside the model's vocabulary of {vocab_size}; use ids of this model's tokenizer"
+    )]
     TokenId {
         /// The id.
         id: u32,
@@ -87,7 +89,9 @@ pub enum ModelError {
     #[error("the prompt is empty and the tokenizer puts nothing before it; give some text")]
     EmptyPrompt,
     /// A protocol that cannot be read.
-    #[error("no protocol is called {0:?}; there are strict, prefill:N for the first N tokens of a context, and prefill for all of it")]
+    #[error(
+        "no protocol is called {0:?}; there are strict, prefill:N for the first N tokens of a context, and prefill for all of it"
+    )]
     Protocol(String),
     /// Sampling parameters that make no sense.
     #[error("{0}")]

@@ -50,7 +50,7 @@ impl Model {
     /// # Errors
     ///
     /// When a file is missing, damaged or of an unsupported model; see
-    /// [`checkpoint::load`](crate::checkpoint::load).
+    /// [`checkpoint::load`].
     pub fn load(directory: &Path, dtype: DType, device: &Device) -> Result<Self, ModelError> {
         if !directory.is_dir() {
             return Err(ModelError::NoDirectory(directory.into()));
@@ -96,7 +96,9 @@ impl Model {
     /// When the directory had none.
     pub fn tokenizer(&self) -> Result<&Tokenizer, ModelError> {
         self.tokenizer.as_ref().ok_or_else(|| {
-            ModelError::Tokenizer(format!("the model directory has no {TOKENIZER}; add it, or give token ids instead of text"))
+            ModelError::Tokenizer(format!(
+                "the model directory has no {TOKENIZER}; add it, or give token ids instead of text"
+            ))
         })
     }
 

@@ -90,13 +90,7 @@ impl Rotation {
         let sin = narrow(self.sin.clone(), dtype).reshape([batch, 1, rows, half]);
         let first = x.clone().narrow(3, 0, half);
         let second = x.narrow(3, half, half);
-        Tensor::cat(
-            vec![
-                first.clone() * cos.clone() - second.clone() * sin.clone(),
-                second * cos + first * sin,
-            ],
-            3,
-        )
+        Tensor::cat(vec![first.clone() * cos.clone() - second.clone() * sin.clone(), second * cos + first * sin], 3)
     }
 }
 

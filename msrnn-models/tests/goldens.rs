@@ -66,10 +66,8 @@ fn difference(found: &[f64], expected: &[f64]) -> f64 {
 fn forms(model: &Model, ids: &[u32]) -> [(&'static str, Vec<f64>); 3] {
     let recurrent = Recurrent::new(&model.decoder, Compression::Unbounded, Positions::Original);
     let mut states = recurrent.initial_states(1);
-    let steps: Vec<f64> = ids
-        .iter()
-        .flat_map(|&id| values(recurrent.step(tokens(&[id]).reshape([1]), &mut states)))
-        .collect();
+    let steps: Vec<f64> =
+        ids.iter().flat_map(|&id| values(recurrent.step(tokens(&[id]).reshape([1]), &mut states))).collect();
     let scan = recurrent.scan(tokens(ids), &mut recurrent.initial_states(1));
     [("vanilla", values(model.decoder.forward(tokens(ids)))), ("steps", steps), ("scan", values(scan))]
 }
@@ -94,6 +92,9 @@ fn f32_logits_of_every_form_equal_hugging_faces_to_1e_4() {
     }
 }
 
+/// Step, layer, head, position.
+type Omission = (usize, usize, Option<usize>, i64);
+
 #[derive(Deserialize)]
 struct Run {
     model: String,
@@ -101,11 +102,11 @@ struct Run {
     protocol: Protocol,
     nll: f64,
     logits_last: Vec<f64>,
-    omitted: Vec<(usize, usize, Option<usize>, i64)>,
+    omitted: Vec<Omission>,
 }
 
-/// Logits of every token and omissions `(step, layer, head, position)` of a run of ours.
-fn run(model: &Model, golden: &Run, ids: &[u32], chunk: usize) -> (Vec<f64>, Vec<(usize, usize, Option<usize>, i64)>) {
+/// Logits of every token and omissions of a run of ours.
+fn run(model: &Model, golden: &Run, ids: &[u32], chunk: usize) -> (Vec<f64>, Vec<Omission>) {
     let compression = golden.policy.compression(ids.len(), |_| 1).unwrap();
     let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
     let mut states = recurrent.initial_states(1);

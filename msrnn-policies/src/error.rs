@@ -32,7 +32,8 @@ pub enum SpecError {
 
 impl SpecError {
     pub(crate) fn unknown(name: &str) -> Self {
-        let known: Vec<&str> = std::iter::once("full").chain(crate::registry::entries().map(|entry| entry.name)).collect();
+        let known: Vec<&str> =
+            std::iter::once("full").chain(crate::registry::entries().map(|entry| entry.name)).collect();
         Self::Unknown { name: name.into(), known: known.join(", ") }
     }
 }

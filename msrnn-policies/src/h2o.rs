@@ -4,7 +4,7 @@
 //! earlier tokens with the highest attention accumulated over all steps.
 
 use burn::tensor::Tensor;
-use msrnn_core::policy::{Granularity, Memory, Policy, Sees, View};
+use msrnn_core::policy::{Granularity, HostMemory, HostView, Memory, Policy, ScoreOnHost, Sees, View};
 use serde::{Deserialize, Serialize};
 
 use crate::registry::Entry;
@@ -62,8 +62,27 @@ impl Policy for H2o {
 
     fn score(&self, view: &View, memory: &mut Memory) -> Tensor<3> {
         let accumulated = memory.update(ACCUMULATED, |sum| sum + view.weights());
-        let recent = view.states() - view.states() / 2;
-        accumulated.mask_fill(view.newest(recent), f32::INFINITY)
+        accumulated.mask_fill(view.newest(recent(view.states())), f32::INFINITY)
+    }
+
+    fn on_host(&self) -> Option<&dyn ScoreOnHost> {
+        Some(self)
+    }
+}
+
+/// How many of k states are the recent window.
+fn recent(states: usize) -> usize {
+    states - states / 2
+}
+
+impl ScoreOnHost for H2o {
+    fn score(&self, view: &HostView<'_>, memory: &mut HostMemory, scores: &mut [f64]) {
+        let oldest_recent = view.now - recent(view.states) as i64 + 1;
+        let sums = &mut memory.channels[ACCUMULATED];
+        for (((score, sum), &weight), &position) in scores.iter_mut().zip(sums).zip(view.weights).zip(view.positions) {
+            *sum += weight;
+            *score = if position >= oldest_recent { f64::INFINITY } else { *sum };
+        }
     }
 }
 

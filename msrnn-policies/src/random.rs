@@ -1,7 +1,7 @@
 //! Random: the seeded baseline that a rule has to beat.
 
 use burn::tensor::{Int, Tensor};
-use msrnn_core::policy::{Granularity, Memory, Policy, View};
+use msrnn_core::policy::{Granularity, HostMemory, HostView, Memory, Policy, ScoreOnHost, View};
 use serde::{Deserialize, Serialize};
 
 use crate::registry::{Entry, number_after};
@@ -41,13 +41,35 @@ impl Policy for Random {
     }
 
     fn score(&self, view: &View, _memory: &mut Memory) -> Tensor<3> {
-        let key = mix(self.seed ^ (view.layer() as u64) << 32);
-        let (first, second) = ((key % P as u64) as i64, (key >> 32) as i64 % P);
+        let (first, second) = self.keys(view.layer());
         let position = view.positions().remainder_scalar(P).add_scalar(first).remainder_scalar(P);
         let now = view.now().remainder_scalar(P).mul_scalar(STEP).add_scalar(second).remainder_scalar(P);
         let dims = position.dims();
         // A permutation of the positions mod p that the step shifts between two cubings.
         cube((cube(position) + now.expand(dims)).remainder_scalar(P)).float()
+    }
+
+    fn on_host(&self) -> Option<&dyn ScoreOnHost> {
+        Some(self)
+    }
+}
+
+impl ScoreOnHost for Random {
+    fn score(&self, view: &HostView<'_>, _memory: &mut HostMemory, scores: &mut [f64]) {
+        let (first, second) = self.keys(view.layer);
+        let cube = |x: i64| x * x % P * x % P;
+        let now = (view.now % P * STEP + second) % P;
+        for (score, &position) in scores.iter_mut().zip(view.positions) {
+            *score = cube((cube((position.rem_euclid(P) + first) % P) + now) % P) as f64;
+        }
+    }
+}
+
+impl Random {
+    /// Two residues that differ from layer to layer.
+    fn keys(&self, layer: usize) -> (i64, i64) {
+        let key = mix(self.seed ^ (layer as u64) << 32);
+        ((key % P as u64) as i64, (key >> 32) as i64 % P)
     }
 }
 

@@ -4,7 +4,7 @@
 //! least is omitted. Nothing is protected, nothing is accumulated.
 
 use burn::tensor::Tensor;
-use msrnn_core::policy::{Granularity, Memory, Policy, Sees, View};
+use msrnn_core::policy::{Granularity, HostMemory, HostView, Memory, Policy, ScoreOnHost, Sees, View};
 use serde::{Deserialize, Serialize};
 
 use crate::registry::{Entry, number_after};
@@ -69,6 +69,18 @@ impl Policy for Tova {
             first => view.weights().mask_fill(view.first(first), f32::INFINITY),
         }
     }
+
+    fn on_host(&self) -> Option<&dyn ScoreOnHost> {
+        Some(self)
+    }
+}
+
+impl ScoreOnHost for Tova {
+    fn score(&self, view: &HostView<'_>, _memory: &mut HostMemory, scores: &mut [f64]) {
+        for ((score, &weight), &position) in scores.iter_mut().zip(view.weights).zip(view.positions) {
+            *score = if position < self.first as i64 { f64::INFINITY } else { weight };
+        }
+    }
 }
 
 pub(crate) const ENTRIES: &[Entry] = &[
@@ -101,9 +113,8 @@ pub(crate) const ENTRIES: &[Entry] = &[
         citation: "Ablation of Oren et al. 2024, arXiv 2401.06104, table 3",
         differences: "As tova.",
         parse: |text| {
-            number_after(text, "tova+").map(|first| {
-                first.map(|first| std::sync::Arc::new(Tova { first, ..Tova::layer_wise() }) as _)
-            })
+            number_after(text, "tova+")
+                .map(|first| first.map(|first| std::sync::Arc::new(Tova { first, ..Tova::layer_wise() }) as _))
         },
     },
 ];

@@ -6,7 +6,7 @@
 //! counted inside k and original positions kept.
 
 use burn::tensor::Tensor;
-use msrnn_core::policy::{Granularity, Memory, Policy, View};
+use msrnn_core::policy::{Granularity, HostMemory, HostView, Memory, Policy, ScoreOnHost, View};
 use serde::{Deserialize, Serialize};
 
 use crate::registry::{Entry, number_after};
@@ -50,6 +50,18 @@ impl Policy for Window {
             first => newer_is_higher.mask_fill(view.first(first), f32::INFINITY),
         }
     }
+
+    fn on_host(&self) -> Option<&dyn ScoreOnHost> {
+        Some(self)
+    }
+}
+
+impl ScoreOnHost for Window {
+    fn score(&self, view: &HostView<'_>, _memory: &mut HostMemory, scores: &mut [f64]) {
+        for (score, &position) in scores.iter_mut().zip(view.positions) {
+            *score = if position < self.first as i64 { f64::INFINITY } else { (position - view.now) as f64 };
+        }
+    }
 }
 
 pub(crate) const ENTRIES: &[Entry] = &[
@@ -71,6 +83,8 @@ pub(crate) const ENTRIES: &[Entry] = &[
         cost: "O(k) comparisons of positions; no attention weights",
         citation: "Xiao et al. 2023 (StreamingLLM), arXiv 2309.17453; Window+i of Oren et al. 2024, arXiv 2401.06104, section 3.2",
         differences: "As in the paper's language-modelling runs, positions stay the original ones. StreamingLLM itself numbers positions inside the cache.",
-        parse: |text| number_after(text, "window+").map(|first| first.map(|first| std::sync::Arc::new(Window { first }) as _)),
+        parse: |text| {
+            number_after(text, "window+").map(|first| first.map(|first| std::sync::Arc::new(Window { first }) as _))
+        },
     },
 ];

@@ -112,7 +112,8 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     };
     let json = serde_json::to_vec_pretty(&report).map_err(|e| BenchError::Input(format!("no JSON: {e}")))?;
     // What was interrupted does not take the place of a whole result.
-    let name = |ending: &str| args.out.join(format!("compare{}.{ending}", if comparison.complete { "" } else { ".partial" }));
+    let name =
+        |ending: &str| args.out.join(format!("compare{}.{ending}", if comparison.complete { "" } else { ".partial" }));
     write_file(&name("json"), &json)?;
     write_file(&name("csv"), &report::csv(&comparison)?)?;
     if let Some(svg) = report::plot(&comparison, &title)? {

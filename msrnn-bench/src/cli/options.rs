@@ -22,7 +22,7 @@ pub(super) struct ModelOptions {
     /// A Hugging Face model directory, or `bundled`
     #[arg(long, value_name = "DIR", default_value = bundled::NAME)]
     pub(super) model: PathBuf,
-    /// cpu, wgpu[:n] or cuda[:n]
+    /// cpu, wgpu, wgpu:N, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub(super) device: DeviceName,
     /// Precision of weights, states and computation
@@ -44,7 +44,11 @@ impl ModelOptions {
         let model = Model::load(&self.model, dtype, &device)?;
         if !model.unused.is_empty() {
             let shown: Vec<&str> = model.unused.iter().take(5).map(String::as_str).collect();
-            tracing::warn!("the model does not use {} tensors of the checkpoint: {} …", model.unused.len(), shown.join(", "));
+            tracing::warn!(
+                "the model does not use {} tensors of the checkpoint: {} …",
+                model.unused.len(),
+                shown.join(", ")
+            );
         }
         Ok(model)
     }
@@ -134,10 +138,14 @@ impl PolicyOptions {
     pub(super) fn spec(&self, seed: u64) -> Result<PolicySpec, BenchError> {
         let spec = match (self.policy.budget(), self.states) {
             (Some(budget), Some(_)) => {
-                return Err(BenchError::Input(format!("the states are given twice, as @{budget} and as --states; leave one out")));
+                return Err(BenchError::Input(format!(
+                    "the states are given twice, as @{budget} and as --states; leave one out"
+                )));
             }
             (None, Some(_)) if self.policy.is_full() => {
-                return Err(BenchError::Input("full keeps every state; leave --states out, or choose another policy".into()));
+                return Err(BenchError::Input(
+                    "full keeps every state; leave --states out, or choose another policy".into(),
+                ));
             }
             (None, Some(states)) => self.policy.with_budget(states),
             (_, None) => self.policy.clone(),
@@ -175,13 +183,7 @@ pub(super) struct Setting {
 }
 
 impl Setting {
-    pub(super) fn new(
-        options: &ModelOptions,
-        run: &RunOptions,
-        model: &Model,
-        context: usize,
-        prefix: &[u32],
-    ) -> Self {
+    pub(super) fn new(options: &ModelOptions, run: &RunOptions, model: &Model, context: usize, prefix: &[u32]) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             model: options.model.display().to_string(),

@@ -14,7 +14,7 @@ pub(super) struct Args {
     /// Where the model, its log and its checkpoints go; a run that was stopped goes on there
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// cpu, wgpu[:n] or cuda[:n]
+    /// cpu, wgpu, wgpu:N, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     device: DeviceName,
     /// Optimiser steps

@@ -159,11 +159,7 @@ impl Decks {
 
     fn character(&mut self, dice: &mut Dice, friend: usize) -> Character {
         let woman = dice.below(2) == 0;
-        let names = if woman {
-            &mut self.women
-        } else {
-            &mut self.men
-        };
+        let names = if woman { &mut self.women } else { &mut self.men };
         Character {
             name: names.deal(dice),
             woman,
@@ -190,14 +186,7 @@ impl World {
         // Everyone's best friend is `stride` seats further on: never oneself, and nobody is
         // the friend of two.
         let stride = 1 + dice.below(people - 1);
-        let cast = (0..people)
-            .map(|seat| decks.character(dice, (seat + stride) % people))
-            .collect();
-        Self {
-            town,
-            treasure,
-            reward,
-            cast,
-        }
+        let cast = (0..people).map(|seat| decks.character(dice, (seat + stride) % people)).collect();
+        Self { town, treasure, reward, cast }
     }
 }

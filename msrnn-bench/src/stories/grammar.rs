@@ -86,10 +86,7 @@ impl<'w> Page<'w> {
     pub(super) fn finish(self) -> Story {
         let mut facts: Vec<Fact> = self.facts.into_values().collect();
         facts.sort_by_key(|fact| fact.stated_at.start);
-        Story {
-            text: self.text,
-            facts,
-        }
+        Story { text: self.text, facts }
     }
 
     fn fill(&mut self, slot: &str, roles: &[usize]) {
@@ -165,13 +162,7 @@ impl<'w> Page<'w> {
             Some(seat) => self.world.cast[seat].name.to_string(),
             None => self.world.town.to_string(),
         };
-        let fact = Fact {
-            subject,
-            relation,
-            answer: answer.to_string(),
-            stated_at: span,
-            asked_at: Vec::new(),
-        };
+        let fact = Fact { subject, relation, answer: answer.to_string(), stated_at: span, asked_at: Vec::new() };
         self.facts.insert((holder, relation), fact);
     }
 

@@ -144,12 +144,7 @@ pub struct Stories {
 impl Stories {
     /// Stories of [`DEFAULT_WORDS`] words. Equal arguments give equal stories.
     pub fn new(split: Split, seed: u64) -> Self {
-        Self {
-            split,
-            seed,
-            words: DEFAULT_WORDS,
-            next: 0,
-        }
+        Self { split, seed, words: DEFAULT_WORDS, next: 0 }
     }
 
     /// The same source, with stories of roughly `words` words.
@@ -214,8 +209,5 @@ fn cast_size(dice: &mut Dice, words: usize) -> usize {
 
 /// How many characters a scene needs, counting the friend of A.
 fn needs(scene: &str) -> usize {
-    ["{A", "{B", "{C", "{A.friend"]
-        .iter()
-        .filter(|role| scene.contains(*role))
-        .count()
+    ["{A", "{B", "{C", "{A.friend"].iter().filter(|role| scene.contains(*role)).count()
 }

@@ -9,8 +9,7 @@ fn sample() -> Vec<Story> {
 
 /// The words of a text without punctuation.
 fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(|word| !word.is_empty())
+    text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty())
 }
 
 #[test]
@@ -26,9 +25,7 @@ fn a_seed_is_a_story() {
 #[test]
 fn the_language_is_frozen() {
     let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-    let hash = (0..20)
-        .flat_map(|seed| story(seed, 900).text.into_bytes())
-        .fold(0xcbf2_9ce4_8422_2325, fnv);
+    let hash = (0..20).flat_map(|seed| story(seed, 900).text.into_bytes()).fold(0xcbf2_9ce4_8422_2325, fnv);
     assert_eq!(hash, 0xa974_d544_73d2_3869, "{hash:#018x}");
 }
 
@@ -52,11 +49,7 @@ fn spans_hold_their_answers() {
                 end = span.end;
             }
         }
-        let mut spans: Vec<_> = story
-            .facts
-            .iter()
-            .flat_map(|f| f.asked_at.clone())
-            .collect();
+        let mut spans: Vec<_> = story.facts.iter().flat_map(|f| f.asked_at.clone()).collect();
         spans.sort_by_key(|span| span.start);
         assert!(spans.windows(2).all(|pair| pair[0].end <= pair[1].start));
     }
@@ -122,9 +115,7 @@ fn texts_are_clean() {
     for story in sample() {
         let text = &story.text;
         assert!(text.is_ascii());
-        for flaw in [
-            "  ", " \n", "\n ", "\n\n\n", " ,", " .", "..", ",,", "{", "}", "[", "|", "_",
-        ] {
+        for flaw in ["  ", " \n", "\n ", "\n\n\n", " ,", " .", "..", ",,", "{", "}", "[", "|", "_"] {
             assert!(!text.contains(flaw), "{flaw:?} in {text}");
         }
         for paragraph in text.split("\n\n") {
@@ -160,10 +151,7 @@ fn every_template_renders() {
         let mut page = Page::new(&world, 0);
         page.paragraph(template, &[0, 1, 2]);
         let story = page.finish();
-        assert!(
-            story.facts.iter().all(|fact| fact.asked_at.is_empty()),
-            "{template}"
-        );
+        assert!(story.facts.iter().all(|fact| fact.asked_at.is_empty()), "{template}");
     }
 }
 

@@ -59,9 +59,9 @@ pub(super) fn load(
 ) -> Result<(Decoder, ModuleOptimizer), BenchError> {
     let place = place(directory, step);
     let decoder = model::load(&place, DType::F32, device)?.decoder;
-    let optimizer = optimizer
-        .load(place.join(OPTIMIZER))
-        .map_err(|e| BenchError::Train(format!("{}: {e}; delete this folder to go on from an earlier state", place.display())))?;
+    let optimizer = optimizer.load(place.join(OPTIMIZER)).map_err(|e| {
+        BenchError::Train(format!("{}: {e}; delete this folder to go on from an earlier state", place.display()))
+    })?;
     Ok((decoder, optimizer))
 }
 

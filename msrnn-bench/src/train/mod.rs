@@ -112,10 +112,16 @@ impl TrainConfig {
         ModelConfig::parse(&self.model().to_json().to_string()).map_err(BenchError::Train)?;
         let positive = [self.batch, self.steps, self.threads, self.tokenizer_stories, self.save_every];
         if positive.contains(&0) || self.context < 2 {
-            return Err(BenchError::Train("batch, steps, threads, save-every and tokenizer stories must be positive and the context at least 2".into()));
+            return Err(BenchError::Train(
+                "batch, steps, threads, save-every and tokenizer stories must be positive and the context at least 2"
+                    .into(),
+            ));
         }
         if !self.batch.is_multiple_of(self.threads) {
-            return Err(BenchError::Train(format!("a batch of {} cannot be cut into {} equal parts; make it a multiple", self.batch, self.threads)));
+            return Err(BenchError::Train(format!(
+                "a batch of {} cannot be cut into {} equal parts; make it a multiple",
+                self.batch, self.threads
+            )));
         }
         if self.vocab_size < 258 {
             return Err(BenchError::Train("a byte-level vocabulary needs at least 258 ids".into()));
@@ -304,8 +310,9 @@ fn validate(
     tokenizer: &Tokenizer,
     device: &Device,
 ) -> Result<(f64, f64), BenchError> {
-    let sequences: Vec<Vec<u32>> =
-        Sequences::new(Split::Valid, config.seed, 0, config.context, tokenizer).take(VALID_STORIES).collect::<Result<_, _>>()?;
+    let sequences: Vec<Vec<u32>> = Sequences::new(Split::Valid, config.seed, 0, config.context, tokenizer)
+        .take(VALID_STORIES)
+        .collect::<Result<_, _>>()?;
     let perplexity = |sequences: &[Vec<u32>]| {
         let losses: Vec<f64> = sequences
             .chunks(4)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::tensor::Device;
 
 use super::case::{Case, check};
-use super::machine::{Machine, all_agree, widest};
+use super::machine::{Machine, all_agree, dtypes, widest};
 use super::text::Text;
 use crate::policy::Policy;
 
@@ -27,6 +27,37 @@ pub fn chunks_equal_single_tokens(policy: &Arc<dyn Policy>, device: &Device) {
         all_agree(&single, &whole.trace(), dtype).map_err(|how| format!("in one chunk: {how}"))?;
         all_agree(&single, &chunked.trace(), dtype)
     });
+}
+
+/// A policy that scores on the host decides as it does on the device: scans in blocks, in any
+/// chunks, single tokens among them, and with batch rows that start anew in between, omit the same
+/// rows and give the same outputs as steps. Holds trivially for a policy that does not.
+///
+/// # Panics
+///
+/// When it does not hold, with the smallest shape.
+pub fn decisions_on_the_host_equal_decisions_on_the_device(policy: &Arc<dyn Policy>, device: &Device) {
+    for dtype in dtypes(device) {
+        check("decisions_on_the_host_equal_decisions_on_the_device", policy, |case| {
+            let text = Text::new(case, device, dtype);
+            let mut device_decides = Machine::bounded(case, case.batch, policy, device, dtype);
+            let mut host_decides = Machine::unobserved(case, case.batch, policy, device, dtype);
+            let row = case.seed as usize % case.batch;
+            for tokens in [0..case.cut, case.cut..case.tokens] {
+                device_decides.steps(&text, tokens.clone());
+                host_decides.scans(&text, tokens, case);
+                let traces = (device_decides.trace(), host_decides.trace());
+                all_agree(&traces.0, &traces.1, dtype)?;
+                if traces.0.iter().any(|trace| trace.certain < trace.outputs.len()) {
+                    // From here on the states may differ.
+                    break;
+                }
+                device_decides.reset(row);
+                host_decides.reset(row);
+            }
+            Ok(())
+        });
+    }
 }
 
 /// Two texts that begin alike fare alike as long as they are, whatever follows in the same chunk.

@@ -53,6 +53,18 @@ impl Machine {
         Self::new(case, batch, compression, Some(spy), device, dtype)
     }
 
+    /// As [`Machine::bounded`], but nobody looks on, so that the policy may decide on the host.
+    pub(super) fn unobserved(
+        case: &Case,
+        batch: usize,
+        policy: &Arc<dyn Policy>,
+        device: &Device,
+        dtype: DType,
+    ) -> Self {
+        let compression = Compression::bounded(policy.clone(), case.states).expect("a trial has enough states");
+        Self::new(case, batch, compression, None, device, dtype)
+    }
+
     /// Not bounded.
     pub(super) fn unbounded(case: &Case, batch: usize, device: &Device, dtype: DType) -> Self {
         Self::new(case, batch, Compression::Unbounded, None, device, dtype)

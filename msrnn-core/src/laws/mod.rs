@@ -59,7 +59,10 @@ use std::sync::Arc;
 pub use burn::tensor::Device;
 
 pub use batches::a_batch_equals_its_rows_alone;
-pub use chunks::{chunks_equal_single_tokens, what_comes_later_changes_nothing_before};
+pub use chunks::{
+    chunks_equal_single_tokens, decisions_on_the_host_equal_decisions_on_the_device,
+    what_comes_later_changes_nothing_before,
+};
 pub use decisions::{protected_rows_survive, the_lowest_score_goes_and_on_ties_the_oldest};
 pub use masks::a_mask_simulation_equals_physical_omission;
 pub use memory::memory_starts_at_zero_and_stays_with_its_row;
@@ -117,6 +120,7 @@ macro_rules! policy_laws {
                 protected_rows_survive
                 the_lowest_score_goes_and_on_ties_the_oldest
                 chunks_equal_single_tokens
+                decisions_on_the_host_equal_decisions_on_the_device
                 what_comes_later_changes_nothing_before
                 a_batch_equals_its_rows_alone
                 a_saved_and_reloaded_state_continues_identically

@@ -1,0 +1,314 @@
+//! A block of tokens through a bounded layer: matrix products, and one pass over scalars between.
+//!
+//! Within a layer only the decisions are sequential, and they need weights, not values. For n tokens
+//! the candidates are the rows in the slots and the n new ones:
+//!
+//! 1. logits of all queries on all candidates: matrix products;
+//! 2. token by token, on the host: softmax over the rows still held, the mean that the policy is
+//!    shown, its scores, the omission;
+//! 3. outputs: weights times values, matrix products again, since a row that is not held has
+//!    weight zero;
+//! 4. the new rows that are left go into the slots of the old ones that are not.
+//!
+//! The result is that of n steps: the same omissions, and outputs that differ by rounding. It takes
+//! one read-back per block. Policies that score on the host ([`ScoreOnHost`]) come this way, and the
+//! unbounded state; the laws hold both ways against each other.
+
+use burn::tensor::{DType, Element, IndexingUpdateOp, Int, Tensor, TensorData};
+use rayon::prelude::*;
+
+use crate::attention::Attention;
+use crate::policy::{Granularity, HostMemory, HostView, ScoreOnHost};
+use crate::precision::{narrow, widen};
+use crate::simd::Real;
+use crate::state::{MultiState, StateShape};
+
+/// Who decides, if anyone.
+#[derive(Clone, Copy)]
+pub(crate) struct Rule<'p> {
+    pub(crate) policy: &'p dyn ScoreOnHost,
+    pub(crate) sees_weights: bool,
+    pub(crate) states: usize,
+}
+
+impl Attention {
+    /// `n` tokens of every batch row; shapes as in [`Attention::scan`].
+    pub(crate) fn scan_blocked(
+        &self,
+        query: Tensor<4>,
+        key: Tensor<4>,
+        value: Tensor<4>,
+        state: &mut MultiState,
+        rule: Option<Rule<'_>>,
+    ) -> Tensor<4> {
+        match query.dtype() {
+            DType::F64 => self.scan_as::<f64>(query, key, value, state, rule),
+            _ => self.scan_as::<f32>(query, key, value, state, rule),
+        }
+    }
+
+    fn scan_as<T: Real>(
+        &self,
+        query: Tensor<4>,
+        key: Tensor<4>,
+        value: Tensor<4>,
+        state: &mut MultiState,
+        rule: Option<Rule<'_>>,
+    ) -> Tensor<4> {
+        let [batch, heads, n, head_dim] = query.dims();
+        let (kv_heads, dtype, device) = (self.kv_heads, query.dtype(), query.device());
+        let group = heads / kv_heads;
+        if state.states.is_none() {
+            state.reserve(state.seen.iter().max().map_or(n, |seen| seen + n));
+        }
+        let used = (0..batch).map(|row| if state.is_full(row) { state.slots } else { state.seen[row] });
+        let used = used.max().unwrap_or(0);
+
+        let query = query.mul_scalar(self.scale).reshape([batch, kv_heads, group * n, head_dim]);
+        let logits = |keys: Tensor<4>| host::<T>(widen(query.clone().matmul(keys.swap_dims(2, 3))));
+        let mut on_old = if used > 0 { logits(state.keys().narrow(2, 0, used)) } else { Vec::new() };
+        let mut on_new = logits(key.clone());
+
+        let mut deciders = Decider::of(state, used, n);
+        let rows = batch * heads * n / deciders.len();
+        let old_parts = split(&mut on_old, rows * used, deciders.len());
+        let new_parts = split(&mut on_new, rows * n, deciders.len());
+        let (layer, window) = (state.shape.layer, self.window);
+        deciders.par_iter_mut().zip(old_parts).zip(new_parts).for_each(|((decider, old), new)| {
+            decider.run(Block { old, new, used, n, heads: rows / n, window }, rule, layer);
+        });
+
+        let weights = |values: Vec<T>, rows: usize| {
+            let data = TensorData::new(values, [batch, kv_heads, group * n, rows]);
+            narrow(Tensor::<4>::from_data(data, (&device, T::dtype())), dtype)
+        };
+        let mut attended = weights(on_new, n).matmul(value.clone());
+        if used > 0 {
+            attended = attended + weights(on_old, used).matmul(state.values().narrow(2, 0, used));
+        }
+        state.take_in(key, value, &deciders, used);
+        attended.reshape([batch, heads, n, head_dim])
+    }
+}
+
+/// A float tensor's values on the host.
+fn host<T: Element>(tensor: Tensor<4>) -> Vec<T> {
+    tensor.into_data().try_into_vec::<T>().expect("logits are in their accumulation type")
+}
+
+/// `parts` equal parts of a buffer, all empty if it is.
+fn split<T>(buffer: &mut [T], size: usize, parts: usize) -> Vec<&mut [T]> {
+    match buffer.is_empty() {
+        true => (0..parts).map(|_| Default::default()).collect(),
+        false => buffer.chunks_mut(size).collect(),
+    }
+}
+
+/// The candidates of one decision, of one batch row: old rows by slot, then new ones.
+struct Decider {
+    /// −1 for a slot that holds no row.
+    positions: Vec<i64>,
+    alive: Vec<bool>,
+    held: usize,
+    memory: HostMemory,
+    /// By token of the block: position omitted.
+    omitted: Vec<Option<i64>>,
+}
+
+/// Logits of one decider's heads, `[heads, n, used]` and `[heads, n, n]`; weights after the run.
+struct Block<'a, T> {
+    old: &'a mut [T],
+    new: &'a mut [T],
+    used: usize,
+    n: usize,
+    heads: usize,
+    window: Option<usize>,
+}
+
+impl Decider {
+    /// One for every batch row and group, in that order.
+    fn of(state: &MultiState, used: usize, n: usize) -> Vec<Self> {
+        let positions = state.positions.to_data().convert::<i64>();
+        let positions: &[i64] = positions.as_slice().expect("positions are integers");
+        let memory: Vec<Vec<f64>> = state.memory.iter().map(values).collect();
+        let groups = state.groups();
+        positions
+            .chunks(state.slots)
+            .enumerate()
+            .map(|(index, slots)| {
+                let seen = state.seen[index / groups] as i64;
+                let positions: Vec<i64> = slots[..used].iter().copied().chain(seen..seen + n as i64).collect();
+                let alive: Vec<bool> = slots[..used].iter().map(|&p| p >= 0).chain((0..n).map(|_| false)).collect();
+                let channel = |channel: &Vec<f64>| {
+                    let old = &channel[index * state.slots..][..used];
+                    old.iter().copied().chain((0..n).map(|_| 0.0)).collect()
+                };
+                Self {
+                    held: alive.iter().filter(|&&alive| alive).count(),
+                    memory: HostMemory { channels: memory.iter().map(channel).collect() },
+                    omitted: Vec::with_capacity(n),
+                    positions,
+                    alive,
+                }
+            })
+            .collect()
+    }
+
+    fn run<T: Real>(&mut self, block: Block<'_, T>, rule: Option<Rule<'_>>, layer: usize) {
+        let Block { old, new, used, n, heads, window } = block;
+        let candidates = used + n;
+        // What is added to a logit: nothing, or −∞ for a row that is not attended.
+        let mut bias: Vec<T> = self.alive.iter().map(|&alive| T::bias(alive)).collect();
+        let mut mean = vec![T::ZERO; candidates];
+        let mut wide = vec![0.0; candidates];
+        let mut scores = vec![0.0; candidates];
+        let share = T::from_f64(1.0 / heads as f64);
+        for i in 0..n {
+            let (now, end) = (self.positions[used + i], used + i + 1);
+            self.alive[used + i] = true;
+            self.held += 1;
+            bias[used + i] = T::ZERO;
+            if let Some(window) = window {
+                for (bias, &position) in bias[..end].iter_mut().zip(&self.positions) {
+                    if now - position >= window as i64 {
+                        *bias = T::bias(false);
+                    }
+                }
+            }
+            let scored =
+                rule.filter(|rule| self.held > rule.states || !self.memory.channels.is_empty());
+            let shown = scored.is_some_and(|rule| rule.sees_weights);
+            if shown {
+                mean[..end].fill(T::ZERO);
+            }
+            for head in 0..heads {
+                let old = &mut old[(head * n + i) * used..][..used];
+                let (new, later) = new[(head * n + i) * n..][..n].split_at_mut(i + 1);
+                T::softmax(old, new, &bias[..end]);
+                later.fill(T::ZERO);
+                if shown {
+                    T::add(&mut mean[..used], old);
+                    T::add(&mut mean[used..end], new);
+                }
+            }
+            let Some(rule) = scored else {
+                self.omitted.push(None);
+                continue;
+            };
+            if shown {
+                for (wide, &mean) in wide[..end].iter_mut().zip(&mean) {
+                    *wide = (mean * share).to_f64();
+                }
+            }
+            let view = HostView {
+                now,
+                states: rule.states,
+                layer,
+                positions: &self.positions[..end],
+                weights: if rule.sees_weights { &wide[..end] } else { &[] },
+            };
+            rule.policy.score(&view, &mut self.memory, &mut scores[..end]);
+            let gone = (self.held > rule.states).then(|| self.lowest(&scores[..end]));
+            if let Some(gone) = gone {
+                self.alive[gone] = false;
+                self.held -= 1;
+                bias[gone] = T::bias(false);
+            }
+            self.omitted.push(gone.map(|gone| self.positions[gone]));
+        }
+    }
+
+    /// The candidate with the lowest score among those alive, on equal scores the oldest.
+    fn lowest(&self, scores: &[f64]) -> usize {
+        let mut lowest = usize::MAX;
+        for (index, (&score, _)) in scores.iter().zip(&self.alive).enumerate().filter(|(_, (_, alive))| **alive) {
+            let better = lowest == usize::MAX
+                || score < scores[lowest]
+                || (score == scores[lowest] && self.positions[index] < self.positions[lowest]);
+            if better {
+                lowest = index;
+            }
+        }
+        lowest
+    }
+}
+
+/// All values of a memory channel.
+fn values(channel: &Tensor<2>) -> Vec<f64> {
+    channel.to_data().convert::<f64>().try_into_vec().expect("a policy remembers numbers")
+}
+
+impl MultiState {
+    /// Writes the new rows that are left into slots that hold none, and takes over what the deciders
+    /// know. `[batch, kv_heads, n, head_dim]`
+    fn take_in(&mut self, key: Tensor<4>, value: Tensor<4>, deciders: &[Decider], used: usize) {
+        let StateShape { batch, kv_heads, head_dim, .. } = self.shape;
+        let (groups, slots, n, device) = (self.groups(), self.slots, key.dims()[2], self.device());
+        let mut positions = vec![-1i64; batch * groups * slots];
+        let mut memory = vec![vec![0.0; batch * groups * slots]; self.memory.len()];
+        let mut free = Vec::with_capacity(batch * groups);
+        // Which new row goes where, per decider: (index in the block, slot).
+        let mut moves: Vec<Vec<(usize, usize)>> = Vec::with_capacity(deciders.len());
+        for (index, decider) in deciders.iter().enumerate() {
+            let of = index * slots;
+            let mut empty = (0..slots).filter(|&slot| slot >= used || !decider.alive[slot]);
+            let mut place = |slot: usize, candidate: usize| {
+                positions[of + slot] = decider.positions[candidate];
+                for (memory, channel) in memory.iter_mut().zip(&decider.memory.channels) {
+                    memory[of + slot] = channel[candidate];
+                }
+            };
+            (0..used).filter(|&slot| decider.alive[slot]).for_each(|slot| place(slot, slot));
+            let survivors = (0..n).filter(|&i| decider.alive[used + i]);
+            let moved: Vec<(usize, usize)> = survivors.zip(empty.by_ref()).collect();
+            moved.iter().for_each(|&(i, slot)| place(slot, used + i));
+            moves.push(moved);
+            free.push(empty.next().map_or(slots as i64, |slot| slot as i64));
+        }
+
+        let (mut from, mut to) = (Vec::new(), Vec::new());
+        for row in 0..batch {
+            for head in 0..kv_heads {
+                let group = if self.granularity == Granularity::Layer { 0 } else { head };
+                let of = row * kv_heads + head;
+                for &(i, slot) in &moves[row * groups + group] {
+                    from.push((of * n + i) as i64);
+                    to.push((of * slots + slot) as i64);
+                }
+            }
+        }
+        if !from.is_empty() {
+            let index = |rows: Vec<i64>| {
+                let n = rows.len();
+                Tensor::<1, Int>::from_data(TensorData::new(rows, [n]), &device)
+            };
+            let (from, to) = (index(from), index(to));
+            let assign = IndexingUpdateOp::Assign;
+            let rows = |x: Tensor<4>| x.reshape([batch * kv_heads * n, head_dim]).select(0, from.clone());
+            let (key, value) = (rows(key), rows(value));
+            self.keys.inplace(|keys| keys.select_assign(0, to.clone(), key, assign));
+            self.values.inplace(|values| values.select_assign(0, to, value, assign));
+        }
+        let integers = |values: Vec<i64>, dims: [usize; 2]| {
+            Tensor::<2, Int>::from_data(TensorData::new(values, dims), &device)
+        };
+        self.positions = integers(positions, [batch * groups, slots]);
+        self.free = integers(free, [batch * groups, 1]);
+        for (channel, values) in self.memory.iter_mut().zip(memory) {
+            let dtype = channel.dtype();
+            let data = TensorData::new(values, [batch * groups, slots]).convert_dtype(dtype);
+            *channel = Tensor::from_data(data, (&device, dtype));
+        }
+        self.next.inplace(|next| next.add_scalar(n as i64));
+        if self.omitted.is_some() {
+            let entries = (0..n).map(|i| {
+                let gone: Vec<i64> = deciders.iter().map(|decider| decider.omitted[i].unwrap_or(-1)).collect();
+                let any = gone.iter().any(|&position| position >= 0);
+                any.then(|| Tensor::<3, Int>::from_data(TensorData::new(gone, [batch, groups, 1]), &device))
+            });
+            let entries: Vec<_> = entries.collect();
+            self.omitted.as_mut().expect("it is some").extend(entries);
+        }
+        self.count(n);
+    }
+}

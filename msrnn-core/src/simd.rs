@@ -1,0 +1,161 @@
+//! The scalar pass of a block in as wide registers as the processor has.
+
+use burn::tensor::Element;
+
+/// f32 or f64, with the loops that the scalar pass consists of.
+pub(crate) trait Real:
+    Element + Copy + Send + Sync + std::ops::Mul<Output = Self>
+{
+    const ZERO: Self;
+
+    fn from_f64(value: f64) -> Self;
+
+    fn to_f64(self) -> f64;
+
+    /// What is added to the logit of a row: nothing, or −∞ for one that is not attended.
+    fn bias(attended: bool) -> Self;
+
+    /// Softmax over two neighbouring runs of logits, in place; `bias` covers both.
+    fn softmax(first: &mut [Self], second: &mut [Self], bias: &[Self]);
+
+    /// `sum += values`
+    fn add(sum: &mut [Self], values: &[Self]);
+}
+
+/// Values that are handled side by side.
+const LANES: usize = 16;
+
+macro_rules! real {
+    ($real:ident, $exp:path) => {
+        impl Real for $real {
+            const ZERO: Self = 0.0;
+
+            fn from_f64(value: f64) -> Self {
+                value as $real
+            }
+
+            fn to_f64(self) -> f64 {
+                f64::from(self)
+            }
+
+            fn bias(attended: bool) -> Self {
+                if attended { 0.0 } else { $real::NEG_INFINITY }
+            }
+
+            fn softmax(first: &mut [Self], second: &mut [Self], bias: &[Self]) {
+                pulp::Arch::new().dispatch(
+                    #[inline(always)]
+                    || {
+                        let (bias_first, bias_second) = bias.split_at(first.len());
+                        let highest = highest(first, bias_first).max(highest(second, bias_second));
+                        let sum = exponentials(first, bias_first, highest) + exponentials(second, bias_second, highest);
+                        let scale = 1.0 / sum;
+                        first.iter_mut().for_each(|x| *x *= scale);
+                        second.iter_mut().for_each(|x| *x *= scale);
+                    },
+                );
+
+                #[inline(always)]
+                fn highest(x: &[$real], bias: &[$real]) -> $real {
+                    let mut lanes = [$real::NEG_INFINITY; LANES];
+                    let (chunks, bias_chunks) = (x.chunks_exact(LANES), bias.chunks_exact(LANES));
+                    let rest = chunks.remainder().iter().zip(bias_chunks.remainder());
+                    for (x, bias) in chunks.zip(bias_chunks) {
+                        for lane in 0..LANES {
+                            let value = x[lane] + bias[lane];
+                            lanes[lane] = if value > lanes[lane] { value } else { lanes[lane] };
+                        }
+                    }
+                    let all = lanes.into_iter().chain(rest.map(|(x, bias)| x + bias));
+                    all.fold($real::NEG_INFINITY, $real::max)
+                }
+
+                /// x becomes exp(x + bias − highest); returns the sum.
+                #[inline(always)]
+                fn exponentials(x: &mut [$real], bias: &[$real], highest: $real) -> $real {
+                    let mut lanes = [0.0; LANES];
+                    let mut chunks = x.chunks_exact_mut(LANES);
+                    let bias_chunks = bias.chunks_exact(LANES);
+                    let rest_bias = bias_chunks.remainder();
+                    for (x, bias) in chunks.by_ref().zip(bias_chunks) {
+                        for lane in 0..LANES {
+                            x[lane] = $exp(x[lane] + bias[lane] - highest);
+                            lanes[lane] += x[lane];
+                        }
+                    }
+                    let mut sum: $real = lanes.into_iter().sum();
+                    for (x, bias) in chunks.into_remainder().iter_mut().zip(rest_bias) {
+                        *x = $exp(*x + bias - highest);
+                        sum += *x;
+                    }
+                    sum
+                }
+            }
+
+            fn add(sum: &mut [Self], values: &[Self]) {
+                pulp::Arch::new().dispatch(
+                    #[inline(always)]
+                    || sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value),
+                );
+            }
+        }
+    };
+}
+
+real!(f32, exp_f32);
+real!(f64, f64::exp);
+
+/// eˣ for x ≤ 0 to about one unit in the last place; zero below −87.
+///
+/// x = n ln 2 + r with |r| ≤ ln 2 / 2, and eʳ by a polynomial: additions and multiplications only,
+/// so that a loop over it is vectorised, which a call to the library's function is not.
+#[inline(always)]
+fn exp_f32(x: f32) -> f32 {
+    /// Adding it rounds to an integer, which is then in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    const LN_2_HIGH: f32 = 0.693_359_4;
+    const LN_2_LOW: f32 = -2.121_944_4e-4;
+    let inside = if x >= -87.0 { x } else { -87.0 };
+    let shifted = inside * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = inside - n * LN_2_HIGH - n * LN_2_LOW;
+    let mut p = 1.987_569_1e-4;
+    for coefficient in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+        p = p * r + coefficient;
+    }
+    let exp_r = p * r * r + r + 1.0;
+    let two_to_n = f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000));
+    let exp = exp_r * two_to_n;
+    if x >= -87.0 { exp } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_within_two_units_of_the_librarys() {
+        for i in 0..=870_000 {
+            let x = -(i as f32) * 1e-4;
+            let (found, expected) = (exp_f32(x), f64::from(x).exp());
+            let error = (f64::from(found) - expected).abs() / expected;
+            assert!(error < 2.0 * f64::from(f32::EPSILON), "exp({x}) = {found}, off by {error:e}");
+        }
+        assert_eq!(exp_f32(0.0), 1.0);
+        assert_eq!(exp_f32(-1e4), 0.0);
+        assert_eq!(exp_f32(f32::NEG_INFINITY), 0.0);
+    }
+
+    #[test]
+    fn softmax_leaves_out_what_is_not_attended() {
+        let (mut first, mut second) = (vec![0.5f32; 21], vec![1e4f32, 0.5, -3.0]);
+        let mut bias = vec![0.0; 24];
+        bias[3] = f32::NEG_INFINITY;
+        bias[21] = f32::NEG_INFINITY;
+        f32::softmax(&mut first, &mut second, &bias);
+        assert_eq!((first[3], second[0]), (0.0, 0.0));
+        let sum: f32 = first.iter().chain(&second).sum();
+        assert!((sum - 1.0).abs() < 1e-6);
+        assert!((second[2] / second[1] - (-3.5f32).exp()).abs() < 1e-6);
+    }
+}
