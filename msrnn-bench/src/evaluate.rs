@@ -14,8 +14,9 @@ use serde::Serialize;
 
 use crate::error::BenchError;
 
-/// Tokens that go through the layers at once in the layer form, and between two looks at the clock.
-pub const BLOCK: usize = 128;
+/// Tokens that go through the layers at once in the layer form. More would multiply matrices a little
+/// faster; this many also bound the memory of the logits and the wait for an interrupt.
+pub const BLOCK: usize = 256;
 
 /// In which order layers and tokens are computed. The result is the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]

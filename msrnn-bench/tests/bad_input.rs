@@ -210,10 +210,10 @@ fn a_bound_that_the_policy_cannot_have_is_refused_with_one_that_it_can() {
     place.refuses(1, &["--policy", "tova", "--states", "0"], &["at least one state"]);
     place.refuses(1, &["--policy", "tova@1B"], &["1B", "at least one state"]);
     place.refuses(1, &["--policy", "window+4@4"], &["window+4", "window+4@5"]);
+    place.refuses(1, &["--policy", "window+18446744073709551615@4"], &["needs at least"]);
     let compare = |policies: &str, states: &str, words: &[&str]| {
-        let arguments = [
-            "compare", "--stories", "1", "--policies", policies, "--states", states, "--out", text_of(place.path()),
-        ];
+        let arguments =
+            ["compare", "--stories", "1", "--policies", policies, "--states", states, "--out", text_of(place.path())];
         refused(place.path(), 1, &arguments, words);
     };
     compare("tova", "0", &["at least one state"]);
@@ -306,11 +306,9 @@ fn an_output_that_cannot_be_written_is_refused_by_its_name() {
         refused(place.path(), 1, &arguments, &words);
     }
     for out in [&place.text, &below_a_file] {
-        // Refused before the work: 100,000 stories would take hours.
         let words = ["cannot write", text_of(out), "choose another place"];
-        let arguments = [
-            "compare", "--text", text_of(&place.text), "--policies", "tova", "--states", "4", "--out", text_of(out),
-        ];
+        let arguments =
+            ["compare", "--text", text_of(&place.text), "--policies", "tova", "--states", "4", "--out", text_of(out)];
         refused(place.path(), 1, &arguments, &words);
         let done = msrnn(&["train", "--steps", "1", "--out", text_of(out)]);
         assert_eq!(done.code, Some(1), "{done:?}");

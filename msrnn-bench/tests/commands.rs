@@ -5,8 +5,8 @@ mod common;
 use std::path::Path;
 
 use common::{
-    assert_close, checkpoint, files, golden, msrnn, perplexity, read_json, start, succeeds, testdata, text_of, write,
-    write_ids,
+    assert_close, checkpoint, files, golden, msrnn, perplexity, read_json, split, start, succeeds, testdata, text_of,
+    write, write_ids,
 };
 use msrnn_policies::registry;
 use serde_json::{Value, json};
@@ -73,31 +73,9 @@ fn perplexity_prints_one_json_object_with_result_and_setting() {
     let directory = tempfile::tempdir().unwrap();
     let ids = write_ids("llama-gqa", directory.path());
     let found = perplexity(&checkpoint("llama-gqa"), &ids, "tova", &["--states", "5"]);
-    for key in [
-        "policy",
-        "states",
-        "tokens",
-        "nll",
-        "perplexity",
-        "omitted",
-        "max_rows",
-        "state_bytes",
-        "seconds",
-        "tokens_per_second",
-        "contexts",
-        "complete",
-        "form",
-        "model",
-        "device",
-        "dtype",
-        "context",
-        "protocol",
-        "positions",
-        "seed",
-        "version",
-        "parameters",
-        "prefix",
-    ] {
+    let keys = "policy states tokens nll perplexity omitted max_rows state_bytes seconds tokens_per_second contexts \
+                complete form model device dtype context protocol positions seed version parameters prefix";
+    for key in split(keys) {
         assert!(!found[key].is_null(), "{key} is not in {found}");
     }
     assert_eq!(
@@ -156,18 +134,8 @@ fn perplexity_warns_where_a_bound_was_never_reached_or_the_context_is_too_long()
     let directory = tempfile::tempdir().unwrap();
     let ids = write_ids("llama-gqa", directory.path());
     let model = checkpoint("llama-gqa");
-    let arguments = [
-        "perplexity",
-        "--model",
-        text_of(&model),
-        "--ids",
-        text_of(&ids),
-        "--policy",
-        "tova@1000",
-        "--context",
-        "100000",
-    ];
-    let warnings = succeeds(&arguments).stderr;
+    let arguments = ["perplexity", "--model", text_of(&model), "--ids", text_of(&ids)];
+    let warnings = succeeds(&[&arguments[..], &["--policy", "tova@1000", "--context", "100000"]].concat()).stderr;
     assert!(warnings.contains("tova@1000 never omitted a row"), "{warnings}");
     assert!(warnings.contains("beyond the model's"), "{warnings}");
 }
@@ -264,23 +232,9 @@ fn generate_takes_the_same_tokens_under_full_and_under_a_bound_that_is_never_rea
 }
 
 /// Two policies and two bounds on two short stories.
-fn small_comparison<'a>(out: &'a Path, seed: &'a str) -> [&'a str; 13] {
-    let [policies, states] = ["tova,window", "16,32"];
-    [
-        "compare",
-        "--stories",
-        "2",
-        "--context",
-        "160",
-        "--policies",
-        policies,
-        "--states",
-        states,
-        "--seed",
-        seed,
-        "--out",
-        text_of(out),
-    ]
+fn small_comparison<'a>(out: &'a Path, seed: &'a str) -> Vec<&'a str> {
+    let small = split("compare --stories 2 --context 160 --policies tova,window --states 16,32");
+    [small, vec!["--seed", seed, "--out", text_of(out)]].concat()
 }
 
 #[test]
@@ -354,7 +308,7 @@ fn compare_gives_the_same_table_for_a_seed_whatever_else_runs_beside_it() {
     let directory = tempfile::tempdir().unwrap();
     let table = |seed: &str, more: &[&str]| {
         let arguments = small_comparison(directory.path(), seed);
-        let printed = succeeds(&[&arguments, more].concat()).stdout;
+        let printed = succeeds(&[&arguments[..], more].concat()).stdout;
         // All but the last line, which tells the time.
         printed.trim_end().rsplit_once('\n').unwrap().0.to_owned()
     };
@@ -368,27 +322,10 @@ fn compare_gives_the_same_table_for_a_seed_whatever_else_runs_beside_it() {
 fn compare_prints_the_json_that_it_writes() {
     let directory = tempfile::tempdir().unwrap();
     let text = write(directory.path(), "text.txt", "Once upon a time there was a little dog.\n".repeat(8));
-    let arguments = [
-        "compare",
-        "--json",
-        "--text",
-        text_of(&text),
-        "--context",
-        "40",
-        "--policies",
-        "full,tova@25%,random",
-        "--states",
-        "8",
-        "--protocol",
-        "prefill:20",
-        "--form",
-        "step",
-        "--jobs",
-        "2",
-        "--out",
-        text_of(directory.path()),
-    ];
-    let printed = succeeds(&arguments).json();
+    let paths = ["--text", text_of(&text), "--out", text_of(directory.path())];
+    let grid = split("compare --json --context 40 --policies full,tova@25%,random --states 8");
+    let run = split("--protocol prefill:20 --form step --jobs 2");
+    let printed = succeeds(&[&grid[..], &run, &paths].concat()).json();
     assert_eq!(printed, read_json(&directory.path().join("compare.json")));
     let runs = printed["runs"].as_array().unwrap();
     let names: Vec<(&str, Option<u64>)> =
@@ -399,38 +336,14 @@ fn compare_prints_the_json_that_it_writes() {
     assert_eq!(printed["protocol"], "prefill:20");
 }
 
-const TINY: [&str; 24] = [
-    "--hidden-size",
-    "16",
-    "--intermediate-size",
-    "32",
-    "--layers",
-    "1",
-    "--heads",
-    "2",
-    "--kv-heads",
-    "1",
-    "--vocab-size",
-    "300",
-    "--tokenizer-stories",
-    "5",
-    "--context",
-    "200",
-    "--batch",
-    "2",
-    "--warmup",
-    "2",
-    "--save-every",
-    "2",
-    "--steps",
-    "4",
-];
+const TINY: &str = "--hidden-size 16 --intermediate-size 32 --layers 1 --heads 2 --kv-heads 1 --vocab-size 300 \
+    --tokenizer-stories 5 --context 200 --batch 2 --warmup 2 --save-every 2 --steps 4";
 
 #[test]
 fn train_makes_a_model_directory_and_leaves_a_finished_one_as_it_is() {
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path().join("model");
-    let train = |more: &[&str]| msrnn(&[&["train", "--out", text_of(&out)], &TINY[..], more].concat());
+    let train = |more: &[&str]| msrnn(&[&["train", "--out", text_of(&out)][..], &split(TINY), more].concat());
     let done = train(&[]);
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(done.stdout.contains("step      4") && done.stdout.contains("validation perplexity"), "{done:?}");

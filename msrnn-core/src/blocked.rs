@@ -175,8 +175,7 @@ impl Decider {
                     }
                 }
             }
-            let scored =
-                rule.filter(|rule| self.held > rule.states || !self.memory.channels.is_empty());
+            let scored = rule.filter(|rule| self.held > rule.states || !self.memory.channels.is_empty());
             let shown = scored.is_some_and(|rule| rule.sees_weights);
             if shown {
                 mean[..end].fill(T::ZERO);
@@ -289,9 +288,8 @@ impl MultiState {
             self.keys.inplace(|keys| keys.select_assign(0, to.clone(), key, assign));
             self.values.inplace(|values| values.select_assign(0, to, value, assign));
         }
-        let integers = |values: Vec<i64>, dims: [usize; 2]| {
-            Tensor::<2, Int>::from_data(TensorData::new(values, dims), &device)
-        };
+        let integers =
+            |values: Vec<i64>, dims: [usize; 2]| Tensor::<2, Int>::from_data(TensorData::new(values, dims), &device);
         self.positions = integers(positions, [batch * groups, slots]);
         self.free = integers(free, [batch * groups, 1]);
         for (channel, values) in self.memory.iter_mut().zip(memory) {

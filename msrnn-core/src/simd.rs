@@ -3,9 +3,7 @@
 use burn::tensor::Element;
 
 /// f32 or f64, with the loops that the scalar pass consists of.
-pub(crate) trait Real:
-    Element + Copy + Send + Sync + std::ops::Mul<Output = Self>
-{
+pub(crate) trait Real: Element + Copy + Send + Sync + std::ops::Mul<Output = Self> {
     const ZERO: Self;
 
     fn from_f64(value: f64) -> Self;

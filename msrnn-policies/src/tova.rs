@@ -60,7 +60,7 @@ impl Policy for Tova {
     }
 
     fn min_states(&self) -> usize {
-        self.first + 1
+        self.first.saturating_add(1)
     }
 
     fn score(&self, view: &View, _memory: &mut Memory) -> Tensor<3> {

@@ -213,6 +213,11 @@ pub(crate) fn perplexity(model: &Path, ids: &Path, policy: &str, more: &[&str]) 
     succeeds(&arguments).json()
 }
 
+/// Arguments without spaces.
+pub(crate) fn split(text: &str) -> Vec<&str> {
+    text.split_whitespace().collect()
+}
+
 pub(crate) fn text_of(path: &Path) -> &str {
     path.to_str().expect("test paths are UTF-8")
 }
