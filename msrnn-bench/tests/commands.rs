@@ -387,7 +387,7 @@ fn generate_shows_text_while_it_still_draws() {
     let directory = tempfile::tempdir().unwrap();
     let model = common::copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("bundled"), &directory.path().join("endless"));
     common::configure(&model, json!({ "eos_token_id": null }));
-    let arguments = ["generate", "--model", text_of(&model), "--policy", "window@16", "--max-new-tokens", "1000000000"];
+    let arguments = ["generate", "--model", text_of(&model), "--policy", "window@16", "--max-new-tokens", "10000000"];
     let mut running = start(&[&arguments[..], &["--prompt", "Once", "--temperature", "1"]].concat());
     while running.stdout().len() < 200 {
         assert!(running.ended().is_none(), "{:?}", running.wait());

@@ -134,7 +134,7 @@ fn an_interrupted_generation_is_marked_incomplete() {
     let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("bundled");
     let model = copy(&bundled, &directory.path().join("endless"));
     configure(&model, json!({ "eos_token_id": null }));
-    let arguments = ["generate", "--policy", "window@16", "--max-new-tokens", "1000000000", "--model", text_of(&model)];
+    let arguments = ["generate", "--policy", "window@16", "--max-new-tokens", "10000000", "--model", text_of(&model)];
     let mut running = start(&arguments);
     wait_until(&mut running, |running| running.stdout().len() > 200);
     interrupt(running, "INT");

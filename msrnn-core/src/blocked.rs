@@ -70,13 +70,25 @@ impl Attention {
         let mut on_new = logits(key.clone());
 
         let mut deciders = Decider::of(state, used, n);
-        let rows = batch * heads * n / deciders.len();
-        let old_parts = split(&mut on_old, rows * used, deciders.len());
-        let new_parts = split(&mut on_new, rows * n, deciders.len());
-        let (layer, window) = (state.shape.layer, self.window);
-        deciders.par_iter_mut().zip(old_parts).zip(new_parts).for_each(|((decider, old), new)| {
-            decider.run(Block { old, new, used, n, heads: rows / n, window }, rule, layer);
-        });
+        // What is decided together is computed together, and every head alone if nothing is.
+        let rule = rule.filter(|rule| !state.memory.is_empty() || state.seen.iter().any(|seen| seen + n > rule.states));
+        let parts = if rule.is_some() { deciders.len() } else { batch * heads };
+        let heads_in_part = batch * heads / parts;
+        let blocks = split(&mut on_old, heads_in_part * n * used, parts)
+            .into_par_iter()
+            .zip(split(&mut on_new, heads_in_part * n * n, parts))
+            .map(|(old, new)| Block { old, new, used, n, heads: heads_in_part, window: self.window });
+        match rule {
+            Some(rule) => {
+                let layer = state.shape.layer;
+                deciders.par_iter_mut().zip(blocks).for_each(|(decider, block)| decider.run(block, rule, layer));
+            }
+            None => {
+                let per_head = parts / deciders.len();
+                blocks.enumerate().for_each(|(head, block)| deciders[head / per_head].attend(block));
+                deciders.iter_mut().for_each(|decider| decider.hold_all(used));
+            }
+        }
 
         let weights = |values: Vec<T>, rows: usize| {
             let data = TensorData::new(values, [batch, kv_heads, group * n, rows]);
@@ -125,6 +137,37 @@ struct Block<'a, T> {
     window: Option<usize>,
 }
 
+impl<T: Real> Block<'_, T> {
+    /// Makes the logits of token i weights, in all heads, and adds them up in `sum`.
+    fn attend(&mut self, i: usize, now: i64, positions: &[i64], bias: &mut [T], mut sum: Option<&mut [T]>) {
+        let &mut Self { used, n, heads, window, .. } = self;
+        let end = used + i + 1;
+        bias[used + i] = T::ZERO;
+        if let Some(window) = window {
+            // Once outside, always outside.
+            for (bias, &position) in bias[..end].iter_mut().zip(positions) {
+                if now - position >= window as i64 {
+                    *bias = T::bias(false);
+                }
+            }
+        }
+        if let Some(sum) = &mut sum {
+            sum.fill(T::ZERO);
+        }
+        for head in 0..heads {
+            let old = &mut self.old[(head * n + i) * used..][..used];
+            let (new, later) = self.new[(head * n + i) * n..][..n].split_at_mut(i + 1);
+            T::softmax(old, new, &bias[..end]);
+            later.fill(T::ZERO);
+            if let Some(sum) = &mut sum {
+                let (sum_old, sum_new) = sum.split_at_mut(used);
+                T::add(sum_old, old);
+                T::add(sum_new, new);
+            }
+        }
+    }
+}
+
 impl Decider {
     /// One for every batch row and group, in that order.
     fn of(state: &MultiState, used: usize, n: usize) -> Vec<Self> {
@@ -154,57 +197,34 @@ impl Decider {
             .collect()
     }
 
-    fn run<T: Real>(&mut self, block: Block<'_, T>, rule: Option<Rule<'_>>, layer: usize) {
-        let Block { old, new, used, n, heads, window } = block;
-        let candidates = used + n;
-        // What is added to a logit: nothing, or −∞ for a row that is not attended.
-        let mut bias: Vec<T> = self.alive.iter().map(|&alive| T::bias(alive)).collect();
-        let mut mean = vec![T::ZERO; candidates];
-        let mut wide = vec![0.0; candidates];
-        let mut scores = vec![0.0; candidates];
-        let share = T::from_f64(1.0 / heads as f64);
+    /// Makes the decisions of a block, and its logits weights.
+    fn run<T: Real>(&mut self, mut block: Block<'_, T>, rule: Rule<'_>, layer: usize) {
+        let (used, n) = (block.used, block.n);
+        let mut bias = self.bias::<T>();
+        let mut sum = vec![T::ZERO; used + n];
+        let mut mean = vec![0.0; used + n];
+        let mut scores = vec![0.0; used + n];
+        let share = T::from_f64(1.0 / block.heads as f64);
         for i in 0..n {
             let (now, end) = (self.positions[used + i], used + i + 1);
             self.alive[used + i] = true;
             self.held += 1;
-            bias[used + i] = T::ZERO;
-            if let Some(window) = window {
-                for (bias, &position) in bias[..end].iter_mut().zip(&self.positions) {
-                    if now - position >= window as i64 {
-                        *bias = T::bias(false);
-                    }
-                }
-            }
-            let scored = rule.filter(|rule| self.held > rule.states || !self.memory.channels.is_empty());
-            let shown = scored.is_some_and(|rule| rule.sees_weights);
-            if shown {
-                mean[..end].fill(T::ZERO);
-            }
-            for head in 0..heads {
-                let old = &mut old[(head * n + i) * used..][..used];
-                let (new, later) = new[(head * n + i) * n..][..n].split_at_mut(i + 1);
-                T::softmax(old, new, &bias[..end]);
-                later.fill(T::ZERO);
-                if shown {
-                    T::add(&mut mean[..used], old);
-                    T::add(&mut mean[used..end], new);
-                }
-            }
-            let Some(rule) = scored else {
+            let scored = self.held > rule.states || !self.memory.channels.is_empty();
+            let shown = (scored && rule.sees_weights).then_some(&mut sum[..end]);
+            block.attend(i, now, &self.positions, &mut bias, shown);
+            if !scored {
                 self.omitted.push(None);
                 continue;
-            };
-            if shown {
-                for (wide, &mean) in wide[..end].iter_mut().zip(&mean) {
-                    *wide = (mean * share).to_f64();
-                }
+            }
+            if rule.sees_weights {
+                mean[..end].iter_mut().zip(&sum).for_each(|(mean, &sum)| *mean = (sum * share).to_f64());
             }
             let view = HostView {
                 now,
                 states: rule.states,
                 layer,
                 positions: &self.positions[..end],
-                weights: if rule.sees_weights { &wide[..end] } else { &[] },
+                weights: if rule.sees_weights { &mean[..end] } else { &[] },
             };
             rule.policy.score(&view, &mut self.memory, &mut scores[..end]);
             let gone = (self.held > rule.states).then(|| self.lowest(&scores[..end]));
@@ -215,6 +235,25 @@ impl Decider {
             }
             self.omitted.push(gone.map(|gone| self.positions[gone]));
         }
+    }
+
+    /// Makes the logits of a block weights, where nothing is omitted.
+    fn attend<T: Real>(&self, mut block: Block<'_, T>) {
+        let mut bias = self.bias::<T>();
+        for i in 0..block.n {
+            block.attend(i, self.positions[block.used + i], &self.positions, &mut bias, None);
+        }
+    }
+
+    /// Takes note that all new rows are held.
+    fn hold_all(&mut self, used: usize) {
+        self.alive[used..].fill(true);
+        self.omitted.resize(self.alive.len() - used, None);
+    }
+
+    /// What is added to a logit: nothing, or −∞ for a row that is not attended, as new ones are not yet.
+    fn bias<T: Real>(&self) -> Vec<T> {
+        self.alive.iter().map(|&alive| T::bias(alive)).collect()
     }
 
     /// The candidate with the lowest score among those alive, on equal scores the oldest.
@@ -298,14 +337,12 @@ impl MultiState {
             *channel = Tensor::from_data(data, (&device, dtype));
         }
         self.next.inplace(|next| next.add_scalar(n as i64));
-        if self.omitted.is_some() {
-            let entries = (0..n).map(|i| {
+        if let Some(log) = &mut self.omitted {
+            log.extend((0..n).map(|i| {
                 let gone: Vec<i64> = deciders.iter().map(|decider| decider.omitted[i].unwrap_or(-1)).collect();
                 let any = gone.iter().any(|&position| position >= 0);
                 any.then(|| Tensor::<3, Int>::from_data(TensorData::new(gone, [batch, groups, 1]), &device))
-            });
-            let entries: Vec<_> = entries.collect();
-            self.omitted.as_mut().expect("it is some").extend(entries);
+            }));
         }
         self.count(n);
     }

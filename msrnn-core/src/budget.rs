@@ -39,7 +39,7 @@ impl Budget {
     ///
     /// # Errors
     ///
-    /// When it comes to less than one state.
+    /// When it comes to less than one state, or to more than the context has tokens.
     pub fn resolve(&self, context: usize, bytes_per_state: usize) -> Result<usize, Error> {
         let states = match *self {
             Budget::States(states) => states,
@@ -48,6 +48,7 @@ impl Budget {
         };
         match states {
             0 => Err(Error::EmptyBudget { budget: self.to_string(), states, bytes_per_state, context }),
+            _ if states > context => Err(Error::BeyondContext { budget: self.to_string(), states, context }),
             states => Ok(states),
         }
     }
@@ -118,5 +119,8 @@ mod tests {
         assert!(Budget::States(0).resolve(100, 1).is_err());
         assert!(Budget::Percent(0.1).resolve(100, 1).is_err());
         assert!(Budget::Bytes(15).resolve(100, 8).is_err());
+        assert_eq!(Budget::States(100).resolve(100, 1), Ok(100));
+        assert!(Budget::States(101).resolve(100, 1).is_err());
+        assert!(Budget::Bytes(1 << 60).resolve(100, 1).is_err());
     }
 }

@@ -27,6 +27,18 @@ pub enum Error {
         /// Tokens of a context.
         context: usize,
     },
+    /// A budget that can never be reached.
+    #[error(
+        "a budget of {budget} is {states} states, more than a context of {context} tokens can fill: nothing would ever be omitted; give at most {context} states, or take the policy full"
+    )]
+    BeyondContext {
+        /// As written.
+        budget: String,
+        /// What it comes to.
+        states: usize,
+        /// Tokens of a context.
+        context: usize,
+    },
     /// A budget that cannot be read.
     #[error("{0:?} is no budget; write a number of states (512), a share of the context (25%) or bytes (64MiB)")]
     Budget(String),

@@ -25,7 +25,8 @@ impl Tokenizer {
     pub fn read(directory: &Path, bos: Option<u32>) -> Result<Self, ModelError> {
         let path = directory.join(TOKENIZER);
         let bytes = std::fs::read(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;
-        Self::from_bytes(&bytes, bos).map_err(|e| ModelError::Tokenizer(format!("{}: {e}", path.display())))
+        let inner = Inner::from_bytes(bytes).map_err(|e| ModelError::Tokenizer(format!("{}: {e}", path.display())))?;
+        Ok(Self { inner, bos })
     }
 
     /// Parses the bytes of a `tokenizer.json`.

@@ -13,6 +13,7 @@ use msrnn_core::budget::Budget;
 use msrnn_models::Model;
 use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::{Positions, bytes_per_state};
+use msrnn_models::rotary::Rotary;
 use msrnn_policies::PolicySpec;
 use serde::Serialize;
 
@@ -90,6 +91,9 @@ impl RunOptions {
             None => Ok(trained),
             Some(context) if context < 2 => {
                 Err(BenchError::Input(format!("--context {context} leaves nothing to predict; give at least 2")))
+            }
+            Some(context) if context > Rotary::LIMIT => {
+                Err(BenchError::Input(format!("--context {context} is too long; positions end at {}", Rotary::LIMIT)))
             }
             Some(context) => {
                 if context > trained {

@@ -93,6 +93,9 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     if evaluation.complete && states.is_some() && evaluation.observed.omitted == 0 {
         tracing::warn!("{spec} never omitted a row: its bound was never reached, this is the full state's result");
     }
+    if evaluation.contexts.is_empty() {
+        tracing::warn!("no context was finished, so there is no perplexity");
+    }
     if args.run.json {
         print_json(&Report {
             policy: spec.name(),

@@ -83,6 +83,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         seed: args.seed,
         ..TrainConfig::default()
     };
+    config.check()?;
     let (parameters, tokens) = (config.model().parameters(), config.batch * config.context);
     print(&format!("training {parameters} parameters, {tokens} tokens a step\n"))?;
     let device = args.device.open()?;

@@ -108,7 +108,12 @@ impl TrainConfig {
         }
     }
 
-    fn check(&self) -> Result<(), BenchError> {
+    /// Checks that the settings go together.
+    ///
+    /// # Errors
+    ///
+    /// Names what does not, and what would.
+    pub fn check(&self) -> Result<(), BenchError> {
         ModelConfig::parse(&self.model().to_json().to_string()).map_err(BenchError::Train)?;
         let positive = [self.batch, self.steps, self.threads, self.tokenizer_stories, self.save_every];
         if positive.contains(&0) || self.context < 2 {
@@ -121,6 +126,12 @@ impl TrainConfig {
             return Err(BenchError::Train(format!(
                 "a batch of {} cannot be cut into {} equal parts; make it a multiple",
                 self.batch, self.threads
+            )));
+        }
+        if self.context > MAX_CONTEXT {
+            return Err(BenchError::Train(format!(
+                "a context of {} tokens is too long; give at most {MAX_CONTEXT}",
+                self.context
             )));
         }
         if self.vocab_size < 258 {
@@ -157,6 +168,8 @@ pub struct LogLine {
     pub seconds: f64,
 }
 
+/// Longest context of a training sequence.
+const MAX_CONTEXT: usize = 1 << 17;
 /// Steps between two lines of the log.
 const LOG_EVERY: usize = 10;
 /// Stories of a validation.
