@@ -5,10 +5,9 @@
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
-use msrnn_bench::evaluate::{Form, Scoring, evaluate};
+use msrnn_bench::evaluate::{Scoring, evaluate};
 use msrnn_bench::{bundled, contexts::Contexts};
 use msrnn_core::policy::{Compression, Granularity, Memory, Policy, Sees, View};
-use msrnn_models::{protocol::Protocol, recurrent::Positions};
 
 // The whole policy: begin.
 /// Omits the row whose *value* is shortest, head by head: what adds little to any output is
@@ -48,13 +47,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model = bundled::load(DType::F32, &Device::default())?;
     let contexts = Contexts::of_stories(0, 4, 512, &model)?;
     for states in [32, 64, 128] {
-        let scoring = Scoring {
-            compression: Compression::bounded(Arc::new(ShortestValue), states)?,
-            positions: Positions::Original,
-            protocol: Protocol::Strict,
-            form: Form::Layer,
-            batch: 4,
-        };
+        let compression = Compression::bounded(Arc::new(ShortestValue), states)?;
+        let scoring = Scoring { batch: 4, ..Scoring::new(compression) };
         let evaluation = evaluate(&model, &contexts.contexts, &scoring, &mut (), &false.into())?;
         println!("shortest-value@{states}: perplexity {:.3}", evaluation.perplexity());
     }

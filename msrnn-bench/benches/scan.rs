@@ -12,8 +12,6 @@ use msrnn_bench::evaluate::{Form, Scoring, evaluate};
 use msrnn_core::policy::Compression;
 use msrnn_models::Model;
 use msrnn_models::config::{Architecture, ModelConfig, RopeScaling};
-use msrnn_models::protocol::Protocol;
-use msrnn_models::recurrent::Positions;
 use msrnn_models::weights;
 use msrnn_policies::registry;
 
@@ -54,8 +52,8 @@ fn scan(criterion: &mut Criterion) {
     let mut bench = |name: &str, form: Form, compression: Compression| {
         let states = compression.states().unwrap_or(TOKENS);
         let form_name = if form == Form::Step { "step" } else { "layer" };
-        let scoring =
-            Scoring { compression, positions: Positions::Original, protocol: Protocol::Strict, form, batch: 1 };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let scoring = Scoring { form, threads, ..Scoring::new(compression) };
         let id = BenchmarkId::from_parameter(format!("{name}/{form_name}/{states}/f32/cpu"));
         group.bench_function(id, |bencher| {
             bencher.iter(|| {

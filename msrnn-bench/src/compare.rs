@@ -35,6 +35,25 @@ pub struct Grid {
     pub batch: usize,
     /// Runs side by side.
     pub jobs: usize,
+    /// Parts of a block that each run computes side by side.
+    pub threads: usize,
+}
+
+impl Grid {
+    /// A grid of strict scorings in the layer form, one run and one context after the other.
+    pub fn new(policies: Vec<PolicySpec>, states: Vec<Budget>, context: usize) -> Self {
+        Self {
+            policies,
+            states,
+            context,
+            positions: Positions::default(),
+            protocol: Protocol::default(),
+            form: Form::default(),
+            batch: 1,
+            jobs: 1,
+            threads: 1,
+        }
+    }
 }
 
 /// Which kind of run a [`Run`] is.
@@ -212,6 +231,7 @@ impl Plan {
             protocol: grid.protocol,
             form: grid.form,
             batch,
+            threads: grid.threads,
         };
         let mut evaluation = evaluate(model, &cut.contexts, &scoring, &mut Advance(advance), interrupt)?;
         if self.kind == Kind::Baseline && evaluation.complete {

@@ -50,6 +50,16 @@ impl DeviceName {
     }
 }
 
+impl DeviceName {
+    /// Parts that work on a block of tokens is best cut into: one per core on a CPU, one elsewhere.
+    pub fn threads(self) -> usize {
+        match self {
+            DeviceName::Cpu => std::thread::available_parallelism().map_or(1, usize::from),
+            DeviceName::Wgpu(_) | DeviceName::Cuda(_) => 1,
+        }
+    }
+}
+
 impl fmt::Display for DeviceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

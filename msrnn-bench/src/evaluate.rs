@@ -10,6 +10,7 @@ use msrnn_core::state::MultiState;
 use msrnn_models::Model;
 use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::{Positions, Recurrent};
+use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::error::BenchError;
@@ -43,6 +44,22 @@ pub struct Scoring {
     pub form: Form,
     /// Contexts side by side, where neighbours have equal length.
     pub batch: usize,
+    /// Parts of a block that are computed side by side on a CPU; 1 elsewhere.
+    pub threads: usize,
+}
+
+impl Scoring {
+    /// One context after the other, strict, in the layer form, on one thread.
+    pub fn new(compression: Compression) -> Self {
+        Self {
+            compression,
+            positions: Positions::default(),
+            protocol: Protocol::default(),
+            form: Form::default(),
+            batch: 1,
+            threads: 1,
+        }
+    }
 }
 
 /// What a scoring found.
@@ -174,7 +191,8 @@ pub fn evaluate(
     interrupt: &AtomicBool,
 ) -> Result<Evaluation, BenchError> {
     let started = Instant::now();
-    let recurrent = Recurrent::new(&model.decoder, scoring.compression.clone(), scoring.positions);
+    let recurrent =
+        Recurrent::new(&model.decoder, scoring.compression.clone(), scoring.positions).with_threads(scoring.threads);
     let device = model.decoder.embedding.val().device();
     let mut evaluation = Evaluation {
         contexts: Vec::with_capacity(contexts.len()),
@@ -202,7 +220,7 @@ pub fn evaluate(
                 true => recurrent.prefill(tokens, &mut states)?,
                 false => recurrent.scan(tokens, &mut states),
             };
-            add_nll(&mut nll, batch, start, &logits);
+            add_nll(&mut nll, batch, start, &logits, scoring.threads);
             observer.block(Block { contexts: range.clone(), start, logits: &logits, states: &mut states })?;
             observer.advance((end - start) * batch.len());
         }
@@ -235,19 +253,21 @@ fn tokens(batch: &[Vec<u32>], start: usize, end: usize, device: &Device) -> Tens
 }
 
 /// Adds −ln p of every token that the logits of `start..` predict.
-fn add_nll(nll: &mut [f64], batch: &[Vec<u32>], start: usize, logits: &Tensor<3>) {
+fn add_nll(nll: &mut [f64], batch: &[Vec<u32>], start: usize, logits: &Tensor<3>, threads: usize) {
     let [rows, n, vocab] = logits.dims();
-    let length = batch[0].len();
-    let predicted = n.min(length - 1 - start);
-    if predicted == 0 {
-        return;
-    }
-    let targets = tokens(batch, start + 1, start + 1 + predicted, &logits.device());
-    let logits = widen(logits.clone().narrow(1, 0, predicted)).reshape([rows * predicted, vocab]);
-    let log_probabilities = log_softmax(logits, 1).gather(1, targets.reshape([rows * predicted, 1]));
-    let data = log_probabilities.into_data().convert::<f64>();
-    let values: &[f64] = data.as_slice().expect("log probabilities are numbers");
-    for (sum, values) in nll.iter_mut().zip(values.chunks(predicted)) {
-        *sum -= values.iter().sum::<f64>();
+    let predicted = n.min(batch[0].len() - 1 - start);
+    let size = predicted.div_ceil(threads.max(1)).max(1);
+    let parts: Vec<usize> = (0..predicted).step_by(size).collect();
+    let sums = parts.into_par_iter().map(|first| {
+        let n = size.min(predicted - first);
+        let targets = tokens(batch, start + first + 1, start + first + 1 + n, &logits.device());
+        let logits = widen(logits.clone().narrow(1, first, n)).reshape([rows * n, vocab]);
+        let log_probabilities = log_softmax(logits, 1).gather(1, targets.reshape([rows * n, 1]));
+        let data = log_probabilities.into_data().convert::<f64>();
+        let values: &[f64] = data.as_slice().expect("log probabilities are numbers");
+        values.chunks(n).map(|values| values.iter().sum::<f64>()).collect::<Vec<_>>()
+    });
+    for sums in sums.collect::<Vec<_>>() {
+        nll.iter_mut().zip(sums).for_each(|(nll, sum)| *nll -= sum);
     }
 }

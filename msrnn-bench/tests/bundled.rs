@@ -5,8 +5,6 @@ use msrnn_bench::bundled;
 use msrnn_bench::contexts::Contexts;
 use msrnn_bench::evaluate::{Form, Scoring, evaluate};
 use msrnn_core::policy::Compression;
-use msrnn_models::protocol::Protocol;
-use msrnn_models::recurrent::Positions;
 
 #[test]
 fn a_context_of_1024_lowers_perplexity_by_at_least_15_percent_against_contexts_of_64() {
@@ -16,13 +14,7 @@ fn a_context_of_1024_lowers_perplexity_by_at_least_15_percent_against_contexts_o
     assert!(long.contexts.iter().all(|ids| ids.len() == 1024));
     assert_eq!(long.predicted(), short.predicted());
     let perplexity = |contexts: &Contexts| {
-        let scoring = Scoring {
-            compression: Compression::Unbounded,
-            positions: Positions::Original,
-            protocol: Protocol::Strict,
-            form: Form::Layer,
-            batch: 8,
-        };
+        let scoring = Scoring { batch: 8, ..Scoring::new(Compression::Unbounded) };
         evaluate(&model, &contexts.contexts, &scoring, &mut (), &false.into()).unwrap().perplexity()
     };
     let (long, short) = (perplexity(&long), perplexity(&short));
@@ -35,20 +27,18 @@ fn step_and_layer_form_give_the_same_likelihood() {
     let contexts = Contexts::of_stories(3, 2, 300, &model).unwrap();
     for name in ["full", "window+4@32", "h2o@32", "tova@32", "random@32"] {
         let spec: msrnn_policies::PolicySpec = name.parse().unwrap();
-        let nll = |form, batch| {
-            let scoring = Scoring {
-                compression: spec.compression(300, |_| 1).unwrap(),
-                positions: Positions::Original,
-                protocol: Protocol::Strict,
-                form,
-                batch,
-            };
+        let nll = |form, batch, threads| {
+            let compression = spec.compression(300, |_| 1).unwrap();
+            let scoring = Scoring { form, batch, threads, ..Scoring::new(compression) };
             evaluate(&model, &contexts.contexts, &scoring, &mut (), &false.into()).unwrap().nll()
         };
-        let step = nll(Form::Step, 1);
-        for (form, batch) in [(Form::Layer, 1), (Form::Layer, 2), (Form::Step, 2)] {
-            let other = nll(form, batch);
-            assert!((step - other).abs() < 1e-9 * step, "{name}: {step} step by step, {other} as {form:?} × {batch}");
+        let step = nll(Form::Step, 1, 1);
+        for (form, batch, threads) in [(Form::Layer, 1, 1), (Form::Layer, 2, 3), (Form::Step, 2, 2)] {
+            let other = nll(form, batch, threads);
+            assert!(
+                (step - other).abs() < 1e-9 * step,
+                "{name}: {step} step by step, {other} as {form:?} × {batch} on {threads}"
+            );
         }
     }
 }

@@ -7,6 +7,7 @@ use msrnn_core::attention::Attention;
 use msrnn_core::policy::{Compression, Policy};
 use msrnn_core::rnn::MultiStateRnn;
 use msrnn_core::state::MultiState;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::decoder::{Decoder, DecoderLayer, scale};
@@ -31,7 +32,11 @@ pub struct Recurrent<'m> {
     decoder: &'m Decoder,
     compression: Compression,
     attention: Attention,
+    threads: usize,
 }
+
+/// Fewest tokens that are worth a thread of their own.
+const TOKENS_PER_THREAD: usize = 32;
 
 /// One layer of a [`Recurrent`], which is a multi-state RNN by itself.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +61,21 @@ impl<'m> Recurrent<'m> {
                 Positions::GapCompressed => Some(Arc::new(GapCompressed::new(decoder.rotary.clone()))),
             },
         };
-        Self { decoder, compression, attention }
+        Self { decoder, compression, attention, threads: 1 }
+    }
+
+    /// Cuts what is done token by token, projections and feed-forward, into parts that run side by
+    /// side. For CPUs: multiplying matrices takes all cores anyway, but the rest takes one.
+    #[must_use]
+    pub fn with_threads(self, threads: usize) -> Self {
+        Self { threads: threads.max(1), ..self }
+    }
+
+    /// `f` of parts of a block of `n` tokens, given as first token and number, in order.
+    fn side_by_side<T: Send>(&self, n: usize, f: impl Fn(usize, usize) -> T + Sync) -> Vec<T> {
+        let size = n.div_ceil(self.threads).max(TOKENS_PER_THREAD);
+        let parts: Vec<usize> = (0..n).step_by(size).collect();
+        parts.into_par_iter().map(|first| f(first, size.min(n - first))).collect()
     }
 
     /// How the state is bounded.
@@ -132,23 +151,45 @@ pub fn bytes_per_state(decoder: &Decoder, policy: &dyn Policy) -> usize {
 impl RecurrentLayer<'_, '_> {
     fn scan(&self, x: Tensor<3>, rotation: &Rotation, state: &mut MultiState) -> Tensor<3> {
         let Recurrent { attention, compression, .. } = self.recurrent;
-        let (query, key, value) = self.rotated(x.clone(), rotation);
-        self.layer.finish(x, attention.scan(query, key, value, state, compression))
+        let (query, key, value) = self.project(&x, rotation);
+        self.finish(x, attention.scan(query, key, value, state, compression))
     }
 
     fn prefill(&self, x: Tensor<3>, rotation: &Rotation, state: &mut MultiState) -> Result<Tensor<3>, ModelError> {
         let Recurrent { attention, compression, .. } = self.recurrent;
-        let (query, key, value) = self.rotated(x.clone(), rotation);
-        Ok(self.layer.finish(x, attention.prefill(query, key, value, state, compression)?))
+        let (query, key, value) = self.project(&x, rotation);
+        Ok(self.finish(x, attention.prefill(query, key, value, state, compression)?))
     }
 
     /// Query, key and value; rotated here unless a placement rotates them at every step.
-    fn rotated(&self, x: Tensor<3>, rotation: &Rotation) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
-        let (query, key, value) = self.layer.project(x, self.recurrent.decoder.config());
-        match self.recurrent.attention.placement {
-            None => (rotation.apply(query), rotation.apply(key), value),
-            Some(_) => (query, key, value),
+    fn project(&self, x: &Tensor<3>, rotation: &Rotation) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
+        let rotate = self.recurrent.attention.placement.is_none();
+        let parts = self.recurrent.side_by_side(x.dims()[1], |first, n| {
+            let x = x.clone().narrow(1, first, n);
+            let (query, key, value) = self.layer.project(x, self.recurrent.decoder.config());
+            match rotate {
+                true => {
+                    let rotation = rotation.narrow(first, n);
+                    [rotation.apply(query), rotation.apply(key), value]
+                }
+                false => [query, key, value],
+            }
+        });
+        let [mut query, mut key, mut value] = [Vec::new(), Vec::new(), Vec::new()];
+        for [q, k, v] in parts {
+            query.push(q);
+            key.push(k);
+            value.push(v);
         }
+        (joined(query, 2), joined(key, 2), joined(value, 2))
+    }
+
+    /// Output projection, residuals and feed-forward.
+    fn finish(&self, x: Tensor<3>, attended: Tensor<4>) -> Tensor<3> {
+        let parts = self.recurrent.side_by_side(x.dims()[1], |first, n| {
+            self.layer.finish(x.clone().narrow(1, first, n), attended.clone().narrow(2, first, n))
+        });
+        joined(parts, 1)
     }
 
     fn rotary(&self) -> &Rotary {
@@ -156,11 +197,19 @@ impl RecurrentLayer<'_, '_> {
     }
 }
 
+/// Parts of a block, put together again.
+fn joined<const D: usize>(mut parts: Vec<Tensor<D>>, dim: usize) -> Tensor<D> {
+    match parts.len() {
+        1 => parts.remove(0),
+        _ => Tensor::cat(parts, dim),
+    }
+}
+
 impl MultiStateRnn for RecurrentLayer<'_, '_> {
     type State = MultiState;
 
     fn initial_state(&self, batch: usize, device: &Device) -> MultiState {
-        let Recurrent { attention, compression, decoder } = self.recurrent;
+        let Recurrent { attention, compression, decoder, .. } = self.recurrent;
         attention.initial_state(batch, self.index, compression, decoder.embedding.val().dtype(), device)
     }
 

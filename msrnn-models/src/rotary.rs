@@ -81,6 +81,11 @@ impl Table {
 }
 
 impl Rotation {
+    /// The rotation of `n` of the rows from the `first` on.
+    pub fn narrow(&self, first: usize, n: usize) -> Self {
+        Self { cos: self.cos.clone().narrow(1, first, n), sin: self.sin.clone().narrow(1, first, n) }
+    }
+
     /// Rotates every head of `x`: `[batch, heads, rows, head_dim]`.
     pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
         let [batch, _, rows, head_dim] = x.dims();

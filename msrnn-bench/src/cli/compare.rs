@@ -80,10 +80,9 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
             (names.join(", "), Contexts::of_texts(&args.text, context, &model)?)
         }
     };
-    let (batch, jobs) = match args.model.is_bundled() {
-        true => (16, std::thread::available_parallelism().map_or(1, usize::from)),
-        false => (1, 1),
-    };
+    let threads = args.model.device.threads();
+    let (batch, jobs) = if args.model.is_bundled() { (16, threads) } else { (1, 1) };
+    let jobs = args.jobs.unwrap_or(jobs);
     let grid = Grid {
         policies: args.policies.iter().map(|spec| spec.clone().seeded(args.run.seed)).collect(),
         states: args.states.clone(),
@@ -92,7 +91,8 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         protocol: args.run.protocol,
         form: args.form,
         batch: args.batch.unwrap_or(batch),
-        jobs: args.jobs.unwrap_or(jobs),
+        jobs,
+        threads: (threads / jobs.max(1)).max(1),
     };
     let bar = progress(grid.tokens(&model, &contexts)?);
     // Before the work, not after it.

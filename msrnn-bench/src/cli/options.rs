@@ -164,10 +164,11 @@ impl PolicyOptions {
         run: &RunOptions,
         form: Form,
         batch: usize,
+        threads: usize,
     ) -> Result<Scoring, BenchError> {
         let compression =
             self.spec(run.seed)?.compression(context, |policy| bytes_per_state(&model.decoder, policy))?;
-        Ok(Scoring { compression, positions: run.positions, protocol: run.protocol, form, batch })
+        Ok(Scoring { compression, positions: run.positions, protocol: run.protocol, form, batch, threads })
     }
 }
 

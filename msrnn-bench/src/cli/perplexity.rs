@@ -69,7 +69,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let context = args.run.context(&model)?;
     let contexts = args.source.contexts(context, &model)?;
     let batch = if args.logits.is_some() { 1 } else { args.batch };
-    let scoring = args.policy.scoring(&model, context, &args.run, args.form, batch)?;
+    let scoring = args.policy.scoring(&model, context, &args.run, args.form, batch, args.model.device.threads())?;
     let logits = match &args.logits {
         Some(path) => {
             let file = OutputFile::create(path)?;

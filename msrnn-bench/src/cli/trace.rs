@@ -65,7 +65,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let context = args.run.context(&model)?;
     let contexts = args.source.contexts(context, &model)?;
     // One context at a time keeps the lines in the order of the text.
-    let scoring = args.policy.scoring(&model, context, &args.run, args.form, 1)?;
+    let scoring = args.policy.scoring(&model, context, &args.run, args.form, 1, args.model.device.threads())?;
     let trace = TraceWriter::new(OutputFile::create(&args.out)?);
     let mut watch = Watch { bar: progress(contexts.tokens()), trace };
     let evaluation = evaluate(&model, &contexts.contexts, &scoring, &mut watch, &INTERRUPT)?;
