@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use msrnn_core::policy::Compression;
 use msrnn_models::Model;
+use msrnn_models::generate::generate;
 use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::{Positions, Recurrent};
+use msrnn_models::sampling::{Sampling, greedy};
 use msrnn_policies::PolicySpec;
 use serde::Deserialize;
 
@@ -163,4 +165,29 @@ fn nll(logits: &[f64], id: u32) -> f64 {
     let highest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let log_sum = logits.iter().map(|x| (x - highest).exp()).sum::<f64>().ln() + highest;
     log_sum - logits[id as usize]
+}
+
+#[test]
+fn greedy_tokens_of_the_unbounded_state_are_those_of_the_vanilla_transformer() {
+    for name in CHECKPOINTS {
+        for dtype in [DType::F64, DType::F32] {
+            let mut model = model(name, dtype);
+            // So that every text goes on for as long as is asked.
+            model.eos_token_ids.clear();
+            let prompt = &ids(name)[..8];
+            let mut text = prompt.to_vec();
+            for _ in 0..24 {
+                let logits = values(model.decoder.forward(tokens(&text)));
+                let vocab = model.decoder.config().vocab_size;
+                let last: Vec<f32> = logits[logits.len() - vocab..].iter().map(|&x| x as f32).collect();
+                text.push(greedy(&last));
+            }
+            let recurrent = Recurrent::new(&model.decoder, Compression::Unbounded, Positions::Original);
+            for protocol in [Protocol::Strict, Protocol::Prefill(5)] {
+                let sampling = Sampling::default();
+                let generation = generate(&model, &recurrent, prompt, protocol, sampling, 24, |_| true).unwrap();
+                assert_eq!(generation.tokens, text[8..], "{name}, {dtype:?}, {protocol}");
+            }
+        }
+    }
 }
