@@ -176,6 +176,25 @@ pub trait Observer {
 /// Sees nothing.
 impl Observer for () {}
 
+/// Sees what the observer within sees, if there is one.
+impl<O: Observer> Observer for Option<O> {
+    fn start(&mut self, states: &mut [MultiState]) {
+        if let Some(observer) = self {
+            observer.start(states);
+        }
+    }
+
+    fn block(&mut self, block: Block<'_>) -> Result<(), BenchError> {
+        self.as_mut().map_or(Ok(()), |observer| observer.block(block))
+    }
+
+    fn advance(&mut self, tokens: usize) {
+        if let Some(observer) = self {
+            observer.advance(tokens);
+        }
+    }
+}
+
 /// Scores `contexts`, each from an empty state.
 ///
 /// `interrupt`: when it becomes true, the scoring ends with the contexts finished so far.

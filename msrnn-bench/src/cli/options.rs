@@ -8,14 +8,17 @@ use msrnn_bench::bundled;
 use msrnn_bench::contexts::Contexts;
 use msrnn_bench::device::{DeviceName, Precision};
 use msrnn_bench::error::BenchError;
-use msrnn_bench::evaluate::{Form, Scoring};
+use msrnn_bench::evaluate::{Block, Evaluation, Form, Observer, Scoring, evaluate};
 use msrnn_core::budget::Budget;
+use msrnn_core::state::MultiState;
 use msrnn_models::Model;
 use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::{Positions, bytes_per_state};
 use msrnn_models::rotary::Rotary;
 use msrnn_policies::PolicySpec;
 use serde::Serialize;
+
+use super::INTERRUPT;
 
 /// Which model runs, where, and in which precision.
 #[derive(Debug, clap::Args)]
@@ -156,19 +159,84 @@ impl PolicyOptions {
         };
         Ok(spec.seeded(seed))
     }
+}
 
-    pub(super) fn scoring(
-        &self,
-        model: &Model,
-        context: usize,
-        run: &RunOptions,
-        form: Form,
-        batch: usize,
-        threads: usize,
-    ) -> Result<Scoring, BenchError> {
-        let compression =
-            self.spec(run.seed)?.compression(context, |policy| bytes_per_state(&model.decoder, policy))?;
-        Ok(Scoring { compression, positions: run.positions, protocol: run.protocol, form, batch, threads })
+/// A text or ids, scored by a model under a policy.
+#[derive(Debug, clap::Args)]
+pub(super) struct ScoringOptions {
+    #[command(flatten)]
+    pub(super) model: ModelOptions,
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
+    policy: PolicyOptions,
+    #[command(flatten)]
+    pub(super) run: RunOptions,
+    /// step: token by token through all layers; layer: blocks of tokens layer by layer, the same result faster
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) form: Form,
+}
+
+/// What [`ScoringOptions`] ask for, opened and checked.
+pub(super) struct Opened {
+    pub(super) model: Model,
+    pub(super) context: usize,
+    pub(super) contexts: Contexts,
+    pub(super) spec: PolicySpec,
+    pub(super) scoring: Scoring,
+}
+
+impl ScoringOptions {
+    pub(super) fn open(&self, batch: usize) -> Result<Opened, BenchError> {
+        let model = self.model.open()?;
+        let context = self.run.context(&model)?;
+        let contexts = self.source.contexts(context, &model)?;
+        let spec = self.policy.spec(self.run.seed)?;
+        let compression = spec.compression(context, |policy| bytes_per_state(&model.decoder, policy))?;
+        let scoring = Scoring {
+            positions: self.run.positions,
+            protocol: self.run.protocol,
+            form: self.form,
+            batch,
+            threads: self.model.device.threads(),
+            ..Scoring::new(compression)
+        };
+        Ok(Opened { model, context, contexts, spec, scoring })
+    }
+
+    pub(super) fn setting(&self, opened: &Opened) -> Setting {
+        Setting::new(&self.model, &self.run, &opened.model, opened.context, &opened.contexts.prefix)
+    }
+}
+
+impl Opened {
+    /// Scores the contexts under the eyes of an observer, with a progress bar.
+    pub(super) fn evaluate(&self, observer: &mut dyn Observer) -> Result<Evaluation, BenchError> {
+        let mut watch = WithProgress { bar: progress(self.contexts.tokens()), observer };
+        let evaluation = evaluate(&self.model, &self.contexts.contexts, &self.scoring, &mut watch, &INTERRUPT);
+        watch.bar.finish_and_clear();
+        evaluation
+    }
+}
+
+/// An observer, and a bar that shows how far it is.
+struct WithProgress<'o> {
+    bar: ProgressBar,
+    observer: &'o mut dyn Observer,
+}
+
+impl Observer for WithProgress<'_> {
+    fn start(&mut self, states: &mut [MultiState]) {
+        self.observer.start(states);
+    }
+
+    fn block(&mut self, block: Block<'_>) -> Result<(), BenchError> {
+        self.observer.block(block)
+    }
+
+    fn advance(&mut self, tokens: usize) {
+        self.bar.inc(tokens as u64);
+        self.observer.advance(tokens);
     }
 }
 

@@ -2,29 +2,19 @@
 
 use std::path::PathBuf;
 
-use indicatif::ProgressBar;
 use msrnn_bench::error::BenchError;
-use msrnn_bench::evaluate::{Block, Evaluation, Form, Observed, Observer, evaluate};
+use msrnn_bench::evaluate::{Evaluation, Form, Observed};
 use msrnn_bench::logits::LogitsWriter;
 use msrnn_bench::output::OutputFile;
 use serde::Serialize;
 
-use super::options::{ModelOptions, PolicyOptions, RunOptions, Setting, Source, progress};
-use super::{INTERRUPT, Outcome, print, print_json};
+use super::options::{Opened, ScoringOptions, Setting};
+use super::{Outcome, print, print_json};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    model: ModelOptions,
-    #[command(flatten)]
-    source: Source,
-    #[command(flatten)]
-    policy: PolicyOptions,
-    #[command(flatten)]
-    run: RunOptions,
-    /// step: token by token through all layers; layer: blocks of tokens layer by layer, the same result faster
-    #[arg(long, value_enum, default_value_t)]
-    form: Form,
+    scoring: ScoringOptions,
     /// Contexts side by side
     #[arg(long, default_value_t = 1)]
     batch: usize,
@@ -49,38 +39,18 @@ struct Report<'a> {
     setting: Setting,
 }
 
-struct Watch {
-    bar: ProgressBar,
-    logits: Option<LogitsWriter>,
-}
-
-impl Observer for Watch {
-    fn block(&mut self, block: Block<'_>) -> Result<(), BenchError> {
-        self.logits.as_mut().map_or(Ok(()), |logits| logits.block(block))
-    }
-
-    fn advance(&mut self, tokens: usize) {
-        self.bar.inc(tokens as u64);
-    }
-}
-
 pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
-    let model = args.model.open()?;
-    let context = args.run.context(&model)?;
-    let contexts = args.source.contexts(context, &model)?;
-    let batch = if args.logits.is_some() { 1 } else { args.batch };
-    let scoring = args.policy.scoring(&model, context, &args.run, args.form, batch, args.model.device.threads())?;
-    let logits = match &args.logits {
+    let opened = args.scoring.open(if args.logits.is_some() { 1 } else { args.batch })?;
+    let Opened { model, context, contexts, spec, scoring } = &opened;
+    let mut logits = match &args.logits {
         Some(path) => {
             let file = OutputFile::create(path)?;
-            Some(LogitsWriter::new(file, &contexts, model.decoder.config().vocab_size)?)
+            Some(LogitsWriter::new(file, contexts, model.decoder.config().vocab_size)?)
         }
         None => None,
     };
-    let mut watch = Watch { bar: progress(contexts.tokens()), logits };
-    let evaluation = evaluate(&model, &contexts.contexts, &scoring, &mut watch, &INTERRUPT)?;
-    watch.bar.finish_and_clear();
-    if let Some(logits) = watch.logits {
+    let evaluation = opened.evaluate(&mut logits)?;
+    if let Some(logits) = logits {
         let file = logits.into_file();
         if evaluation.complete {
             file.finish()?;
@@ -88,7 +58,6 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
             eprintln!("the logits so far are in {}", file.abandon()?.display());
         }
     }
-    let spec = args.policy.spec(args.run.seed)?;
     let states = scoring.compression.states();
     if evaluation.complete && states.is_some() && evaluation.observed.omitted == 0 {
         tracing::warn!("{spec} never omitted a row: its bound was never reached, this is the full state's result");
@@ -96,7 +65,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     if evaluation.contexts.is_empty() {
         tracing::warn!("no context was finished, so there is no perplexity");
     }
-    if args.run.json {
+    if args.scoring.run.json {
         print_json(&Report {
             policy: spec.name(),
             states,
@@ -104,9 +73,9 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
             nll: evaluation.nll(),
             perplexity: evaluation.perplexity(),
             tokens_per_second: evaluation.tokens_per_second(),
-            form: args.form,
+            form: args.scoring.form,
             evaluation: &evaluation,
-            setting: Setting::new(&args.model, &args.run, &model, context, &contexts.prefix),
+            setting: args.scoring.setting(&opened),
         })?;
     } else {
         let begun = match contexts.prefix.is_empty() {
