@@ -22,8 +22,9 @@ use crate::precision::{narrow, softmax};
 use crate::state::{MultiState, StateShape};
 use crate::vanilla;
 
-/// Tokens that are attended at once where nothing is omitted between them.
-const BLOCK: usize = 128;
+/// Tokens that are attended at once. Every token is matched against the whole block, so that a longer one
+/// computes more logits for nothing, and a shorter one multiplies smaller matrices.
+const BLOCK: usize = 32;
 
 /// The shape of a layer's attention.
 #[derive(Clone, Debug)]
