@@ -1,6 +1,7 @@
-//! A comparison as text table, CSV and SVG.
+//! A comparison as text table, JSON, CSV and SVG.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatter};
 use plotters::prelude::*;
@@ -8,7 +9,33 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::compare::{Comparison, Kind, Run};
 use crate::error::BenchError;
+use crate::output::write_file;
 use crate::statistics::Mean;
+
+/// Writes `compare.json`, `.csv` and `.svg` into a directory; `compare.partial.*` when the
+/// comparison was interrupted, so that it does not take the place of a whole result.
+///
+/// `report`: what the JSON holds, the comparison and its setting.
+///
+/// # Errors
+///
+/// When a file cannot be written.
+pub fn write(
+    comparison: &Comparison,
+    report: &impl serde::Serialize,
+    title: &str,
+    directory: &Path,
+) -> Result<(), BenchError> {
+    let stem = if comparison.complete { "compare" } else { "compare.partial" };
+    let name = |ending: &str| directory.join(format!("{stem}.{ending}"));
+    let json = serde_json::to_vec_pretty(report).map_err(|e| BenchError::Input(format!("no JSON: {e}")))?;
+    write_file(&name("json"), &json)?;
+    write_file(&name("csv"), &csv(comparison)?)?;
+    match plot(comparison, title)? {
+        Some(svg) => write_file(&name("svg"), svg.as_bytes()),
+        None => Ok(()),
+    }
+}
 
 /// The table of perplexities: policies down, states across, each with its standard error.
 pub fn table(comparison: &Comparison) -> String {

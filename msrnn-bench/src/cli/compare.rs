@@ -7,7 +7,6 @@ use msrnn_bench::compare::{Comparison, Grid, compare};
 use msrnn_bench::contexts::Contexts;
 use msrnn_bench::error::BenchError;
 use msrnn_bench::evaluate::Form;
-use msrnn_bench::output::write_file;
 use msrnn_bench::report;
 use msrnn_core::budget::Budget;
 use msrnn_policies::PolicySpec;
@@ -110,15 +109,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         seconds: started.elapsed().as_secs_f64(),
         comparison: &comparison,
     };
-    let json = serde_json::to_vec_pretty(&report).map_err(|e| BenchError::Input(format!("no JSON: {e}")))?;
-    // What was interrupted does not take the place of a whole result.
-    let name =
-        |ending: &str| args.out.join(format!("compare{}.{ending}", if comparison.complete { "" } else { ".partial" }));
-    write_file(&name("json"), &json)?;
-    write_file(&name("csv"), &report::csv(&comparison)?)?;
-    if let Some(svg) = report::plot(&comparison, &title)? {
-        write_file(&name("svg"), svg.as_bytes())?;
-    }
+    report::write(&comparison, &report, &title, &args.out)?;
     for run in comparison.never_bound() {
         tracing::warn!("{}@{} never omitted a row: its bound was never reached", run.policy, run.states.unwrap_or(0));
     }
