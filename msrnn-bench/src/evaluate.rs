@@ -11,7 +11,7 @@ use msrnn_models::Model;
 use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::{Positions, Recurrent};
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::BenchError;
 
@@ -20,7 +20,7 @@ use crate::error::BenchError;
 pub const BLOCK: usize = 256;
 
 /// In which order layers and tokens are computed. The result is the same.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Form {
     /// Every token through all layers before the next token.
@@ -77,7 +77,7 @@ pub struct Evaluation {
 }
 
 /// What states really held, read from them rather than derived from a budget.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observed {
     /// Omissions: one per layer, deciding group and row.
     pub omitted: usize,
@@ -104,7 +104,8 @@ impl Observed {
         observed
     }
 
-    fn add(&mut self, other: Self) {
+    /// Takes in what was seen elsewhere: omissions add up, of the rest the largest counts.
+    pub fn add(&mut self, other: Self) {
         self.omitted += other.omitted;
         self.max_rows = self.max_rows.max(other.max_rows);
         self.state_bytes = self.state_bytes.max(other.state_bytes);
@@ -112,7 +113,7 @@ impl Observed {
 }
 
 /// The score of one context.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ContextScore {
     /// Sum over the predicted tokens, natural logarithm.
     pub nll: f64,

@@ -3,6 +3,7 @@
 //! - [`contexts`]: texts and ids as contexts to score; [`stories`]: the generator of held-out text
 //! - [`evaluate`]: scoring; [`trace`] and [`logits`] look on
 //! - [`compare`]: policies × states; [`statistics`] and [`report`]: what came out
+//! - [`experiment`]: experiments that write run directories, resume, and report
 //! - [`train`]: the bundled model; [`bundled`]: the model itself
 //! - [`device`]: where it runs; [`output`]: files that are whole or marked as not
 
@@ -12,6 +13,7 @@ pub mod contexts;
 pub mod device;
 pub mod error;
 pub mod evaluate;
+pub mod experiment;
 pub mod logits;
 pub mod output;
 pub mod report;

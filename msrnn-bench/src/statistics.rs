@@ -1,11 +1,11 @@
 //! Means per token over contexts, with their standard errors.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::evaluate::ContextScore;
 
 /// A mean per token and its standard error over contexts.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Mean {
     /// Σ values / Σ tokens.
     pub mean: f64,
