@@ -177,6 +177,15 @@ pub trait Observer {
 /// Sees nothing.
 impl Observer for () {}
 
+/// Passes on how many tokens were gone through, and sees nothing else.
+pub struct Advance<'a>(pub &'a (dyn Fn(usize) + Sync));
+
+impl Observer for Advance<'_> {
+    fn advance(&mut self, tokens: usize) {
+        (self.0)(tokens);
+    }
+}
+
 /// Sees what the observer within sees, if there is one.
 impl<O: Observer> Observer for Option<O> {
     fn start(&mut self, states: &mut [MultiState]) {
