@@ -17,12 +17,11 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
 use crate::contexts::read_text;
 use crate::error::BenchError;
+use crate::experiment::manifest::Source;
 use crate::stories::{Split, Stories};
 
 /// Field of a JSONL line, or column of a parquet file, that holds the text unless told otherwise.
@@ -38,20 +37,10 @@ pub struct Text {
     pub text: String,
 }
 
-/// What identifies a text in a manifest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TextId {
-    /// As in [`Text::name`].
-    pub name: String,
-    /// SHA-256 of its bytes, in hexadecimal.
-    pub sha256: String,
-}
-
 impl Text {
-    /// Name and hash.
-    pub fn id(&self) -> TextId {
-        let digest = Sha256::digest(self.text.as_bytes());
-        TextId { name: self.name.clone(), sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect() }
+    /// Name and hash, for a manifest.
+    pub fn source(&self) -> Source {
+        Source::of_bytes(&self.name, [(FIELD, self.text.as_bytes())])
     }
 }
 
@@ -146,7 +135,7 @@ mod tests {
         assert_eq!(names(&texts), ["a.txt", "b/two.txt", "c.TXT"]);
         assert_eq!(texts.iter().map(|text| text.text.as_str()).collect::<String>(), "123");
         // As printed by sha256sum.
-        assert_eq!(texts[0].id().sha256, "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b");
+        assert_eq!(texts[0].source().sha256[FIELD], "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b");
 
         let one = root.path().join("a.txt");
         let error = read(&[one.clone(), root.path().into()], FIELD).unwrap_err().to_string();
