@@ -47,9 +47,17 @@ pub fn mean_nll(contexts: &[ContextScore]) -> Mean {
 
 /// Perplexity and its standard error (by the delta method: perplexity · that of the mean).
 pub fn perplexity(contexts: &[ContextScore]) -> Mean {
-    let Mean { mean, standard_error } = mean_nll(contexts);
-    let perplexity = mean.exp();
-    Mean { mean: perplexity, standard_error: standard_error.map(|error| perplexity * error) }
+    mean_nll(contexts).exp()
+}
+
+impl Mean {
+    /// Perplexity of a mean negative log-likelihood.
+    #[must_use]
+    pub fn exp(self) -> Self {
+        let Self { mean, standard_error } = self;
+        let perplexity = mean.exp();
+        Self { mean: perplexity, standard_error: standard_error.map(|error| perplexity * error) }
+    }
 }
 
 /// Mean difference in nats per token to another run on the same contexts, paired by context.
@@ -64,16 +72,14 @@ pub fn paired_difference(contexts: &[ContextScore], reference: &[ContextScore]) 
     })
 }
 
-/// Scores summed over the contexts of the same text, in the order in which texts appear first.
-pub fn by_text<T: PartialEq>(texts: &[T], scores: &[ContextScore]) -> Vec<ContextScore> {
-    let mut sums: Vec<(&T, ContextScore)> = Vec::new();
-    for (text, score) in texts.iter().zip(scores) {
+/// Pairs of value and tokens, summed over the contexts of the same text, in the order in which texts
+/// appear first. `texts`: which text each context is of.
+pub fn by_text<T: PartialEq>(texts: &[T], values: &[(f64, usize)]) -> Vec<(f64, usize)> {
+    let mut sums: Vec<(&T, (f64, usize))> = Vec::new();
+    for (text, &(value, tokens)) in texts.iter().zip(values) {
         match sums.iter_mut().find(|(known, _)| *known == text) {
-            Some((_, sum)) => {
-                sum.nll += score.nll;
-                sum.tokens += score.tokens;
-            }
-            None => sums.push((text, *score)),
+            Some((_, sum)) => *sum = (sum.0 + value, sum.1 + tokens),
+            None => sums.push((text, (value, tokens))),
         }
     }
     sums.into_iter().map(|(_, sum)| sum).collect()
@@ -89,7 +95,7 @@ pub fn t_quantile(confidence: f64, degrees: usize) -> f64 {
 /// Confidence of the intervals.
 pub const CONFIDENCE: f64 = 0.95;
 
-/// The interval of [`CONFIDENCE`] around a mean over `n` contexts or texts.
+/// The interval of [`CONFIDENCE`] around a mean per token over `n` contexts or texts.
 pub fn interval(mean: &Mean, n: usize) -> Interval {
     let half = mean.standard_error.map(|error| t_quantile(CONFIDENCE, n - 1) * error);
     Interval { mean: mean.mean, ends: half.map(|half| (mean.mean - half, mean.mean + half)) }
@@ -119,8 +125,8 @@ mod tests {
 
     #[test]
     fn contexts_of_one_text_are_one_unit() {
-        let contexts = scores(&[(1.0, 10), (2.0, 20), (4.0, 10), (8.0, 5)]);
-        assert_eq!(by_text(&["a", "b", "a", "c"], &contexts), scores(&[(5.0, 20), (2.0, 20), (8.0, 5)]));
+        let contexts = [(1.0, 10), (2.0, 20), (4.0, 10), (8.0, 5)];
+        assert_eq!(by_text(&["a", "b", "a", "c"], &contexts), [(5.0, 20), (2.0, 20), (8.0, 5)]);
     }
 
     #[test]

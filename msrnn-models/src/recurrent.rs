@@ -28,6 +28,16 @@ pub enum Positions {
     InState,
 }
 
+impl std::fmt::Display for Positions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Positions::Original => "original",
+            Positions::GapCompressed => "gap-compressed",
+            Positions::InState => "in-state",
+        })
+    }
+}
+
 /// A decoder under a compression.
 #[derive(Clone, Debug)]
 pub struct Recurrent<'m> {
