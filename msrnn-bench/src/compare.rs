@@ -14,6 +14,8 @@ use serde::Serialize;
 use crate::contexts::Contexts;
 use crate::error::BenchError;
 use crate::evaluate::{Advance, ContextScore, Evaluation, Form, Observed, Scoring};
+use crate::experiment::Results;
+use crate::experiment::lm::{ArmScores, ContextId, LmModel, ModelSummary, figures};
 use crate::plan::{Kind, Plan};
 use crate::statistics::{Mean, paired_difference, perplexity};
 
@@ -144,8 +146,7 @@ pub fn compare(
                         break;
                     }
                     let mut observer = Advance(advance);
-                    let result =
-                        plan.evaluate(model, contexts, grid.context, &scoring, &mut observer, interrupt);
+                    let result = plan.evaluate(model, contexts, grid.context, &scoring, &mut observer, interrupt);
                     results.lock().expect("no run panicked")[index] = Some(result);
                 }
             });
@@ -215,5 +216,38 @@ impl Comparison {
     /// Bounded runs in which nothing was omitted: their bound was never reached.
     pub fn never_bound(&self) -> Vec<&Run> {
         self.runs.iter().filter(|run| run.kind == Kind::Policy && run.observed.omitted == 0).collect()
+    }
+
+    /// The same as the results of an experiment, for a report. `model` as in `--model`, `context` in
+    /// tokens.
+    ///
+    /// # Errors
+    ///
+    /// Never in practice: numbers become JSON.
+    pub fn results(&self, model: &str, context: usize) -> Result<Results, BenchError> {
+        let arm = |run: &Run| ArmScores {
+            kind: run.kind,
+            policy: run.policy.clone(),
+            states: run.states,
+            seeds: 1,
+            contexts: (0..run.contexts.len()).map(|context| ContextId { text: 0, context }).collect(),
+            scores: run.contexts.clone(),
+            kl: None,
+            agreed: None,
+            observed: run.observed,
+        };
+        let model = LmModel { name: model.into(), context, llama_2_7b: false };
+        let summary = ModelSummary::new(&model, self.runs.iter().map(arm).collect());
+        Ok(Results {
+            metrics: serde_json::to_value(&self.runs)
+                .map_err(|e| BenchError::Input(format!("the results are no JSON: {e}")))?,
+            arms: summary.arms(),
+            notes: vec![
+                "± is one standard error over contexts. baseline: the same model on contexts of that many tokens, \
+                 without compression."
+                    .into(),
+            ],
+            figures: figures(&[summary]),
+        })
     }
 }

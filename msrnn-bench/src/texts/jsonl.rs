@@ -23,9 +23,7 @@ pub fn read(path: &Path, field: &str) -> Result<Vec<Text>, BenchError> {
             .map_err(|e| wrong(format!("{e}; expected a JSON object such as {{\"{field}\": \"Once ...\"}}")))?;
         match object.get(field) {
             Some(Value::String(text)) if text.is_empty() => Err(wrong(format!("{field:?} is empty; remove the line"))),
-            Some(Value::String(text)) => {
-                Ok(Text { name: format!("{}:{}", name(path), index + 1), text: text.clone() })
-            }
+            Some(Value::String(text)) => Ok(Text { name: format!("{}:{}", name(path), index + 1), text: text.clone() }),
             Some(_) => Err(wrong(format!("{field:?} is no string; name a field that holds a text"))),
             None => Err(wrong(missing(field, object.keys().map(String::as_str)))),
         }

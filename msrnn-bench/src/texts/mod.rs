@@ -82,7 +82,9 @@ fn directory(root: &Path) -> Result<Vec<Text>, BenchError> {
     for entry in WalkDir::new(root).follow_links(true).sort_by_file_name() {
         let entry = entry.map_err(|e| BenchError::Read {
             path: e.path().unwrap_or(root).into(),
-            source: e.into_io_error().unwrap_or_else(|| std::io::Error::other("a link leads back to its own directory")),
+            source: e
+                .into_io_error()
+                .unwrap_or_else(|| std::io::Error::other("a link leads back to its own directory")),
         })?;
         let path = entry.path();
         let is_text = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("txt"));

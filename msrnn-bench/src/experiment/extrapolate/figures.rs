@@ -47,7 +47,8 @@ fn running(stretches: &[&Stretch]) -> Figure {
     Figure {
         id: "running-perplexity".into(),
         title: "Perplexity of all tokens up to a position".into(),
-        caption: "A running average: what happens late shows little. The full state is dashed and ends at its limit.".into(),
+        caption: "A running average: what happens late shows little. The full state is dashed and ends at its limit."
+            .into(),
         content: lines(stretches, Curve::running),
     }
 }
@@ -69,7 +70,8 @@ fn marks(model: &ExtrapolateModel, stretches: &[&Stretch]) -> Figure {
     let marks: Vec<usize> = doubled.chain([end]).collect();
     let columns = std::iter::once("up to token".to_owned()).chain(marks.iter().map(usize::to_string)).collect();
     let row = |stretch: &&Stretch| {
-        let cell = |&at: &usize| stretch.curve.running_at(at).map_or_else(Cell::empty, |value| Cell::number(value, None));
+        let cell =
+            |&at: &usize| stretch.curve.running_at(at).map_or_else(Cell::empty, |value| Cell::number(value, None));
         std::iter::once(Cell::text(stretch.name())).chain(marks.iter().map(cell)).collect()
     };
     Figure {
@@ -101,6 +103,9 @@ fn memory(stretches: &[&Stretch]) -> Figure {
         caption: "Omissions of all layers and deciding groups; rows that a layer carried from one token to the next; \
                   bytes of all layers at their largest."
             .into(),
-        content: Content::Table { columns: heads.map(String::from).to_vec(), rows: stretches.iter().map(row).collect() },
+        content: Content::Table {
+            columns: heads.map(String::from).to_vec(),
+            rows: stretches.iter().map(row).collect(),
+        },
     }
 }

@@ -18,7 +18,11 @@ pub fn figures(summaries: &[ModelSummary]) -> Vec<Figure> {
         if summary.llama_2_7b {
             figures.push(published());
         }
-        figures.extend([differences(summary), divergences(summary), agreements(summary), memory(summary)]);
+        figures.push(differences(summary));
+        if summary.arms.iter().any(|arm| arm.kl.is_some()) {
+            figures.extend([divergences(summary), agreements(summary)]);
+        }
+        figures.push(memory(summary));
         for figure in figures {
             all.push(match several {
                 false => figure,
@@ -38,7 +42,12 @@ fn over(summary: &ModelSummary) -> String {
 }
 
 /// Policies down, states across.
-fn grid(summary: &ModelSummary, names: &[&str], cell: impl Fn(&ArmSummary) -> Option<Mean>, decimals: usize) -> Content {
+fn grid(
+    summary: &ModelSummary,
+    names: &[&str],
+    cell: impl Fn(&ArmSummary) -> Option<Mean>,
+    decimals: usize,
+) -> Content {
     let states = summary.states();
     let columns = std::iter::once("policy \\ states".to_owned()).chain(states.iter().map(usize::to_string)).collect();
     let value = |arm: &ArmSummary| cell(arm).map_or_else(Cell::empty, |mean| number(&mean, decimals));
@@ -101,8 +110,7 @@ fn lines(summary: &ModelSummary) -> Figure {
     if summary.llama_2_7b {
         let measured = summary.names();
         for (name, row) in table_3().into_iter().filter(|(name, _)| measured.contains(name)) {
-            let points =
-                TABLE_3_STATES.iter().zip(row).map(|(&k, y)| Point { x: k as f64, y, error: None }).collect();
+            let points = TABLE_3_STATES.iter().zip(row).map(|(&k, y)| Point { x: k as f64, y, error: None }).collect();
             lines.push(Line { name: format!("{name}, published"), reference: true, points });
         }
     }

@@ -182,7 +182,8 @@ impl Lm {
             Task::Policy(policy, seed) => {
                 let plans = self.plans(model, decoder, policy, seed)?;
                 let bytes = |plan: &Plan| {
-                    let row = plan.compression.policy().map(|policy| bytes_per_state(&decoder.decoder, policy.as_ref()));
+                    let row =
+                        plan.compression.policy().map(|policy| bytes_per_state(&decoder.decoder, policy.as_ref()));
                     row.unwrap_or(unbounded) * (plan.states.unwrap_or(longest) + 1) * contexts.contexts.len()
                 };
                 let largest = plans.iter().map(bytes).max().unwrap_or(0);
@@ -238,13 +239,8 @@ impl Experiment for Lm {
         let contexts = cut.group(at);
         let scoring = self.scoring(inputs);
         let Some(full) = inputs.full((model, at), &decoder, &contexts, &scoring, watch)? else { return Ok(None) };
-        let sample = |seed, runs| Sample {
-            model,
-            prefix: contexts.prefix.clone(),
-            contexts: cut.ids(at).to_vec(),
-            seed,
-            runs,
-        };
+        let sample =
+            |seed, runs| Sample { model, prefix: contexts.prefix.clone(), contexts: cut.ids(at).to_vec(), seed, runs };
 
         let context = self.models[model].context;
         let mut runs = Vec::new();

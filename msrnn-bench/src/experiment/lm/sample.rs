@@ -59,12 +59,7 @@ pub struct Divergences {
 
 impl RunSample {
     /// What came out of a plan.
-    pub fn new(
-        plan: &Plan,
-        scores: Vec<ContextScore>,
-        observed: Observed,
-        divergence: Option<Divergences>,
-    ) -> Self {
+    pub fn new(plan: &Plan, scores: Vec<ContextScore>, observed: Observed, divergence: Option<Divergences>) -> Self {
         Self { kind: plan.kind, policy: plan.policy.clone(), states: plan.states, scores, divergence, observed }
     }
 }

@@ -61,7 +61,8 @@ pub struct ArmSummary {
 impl ModelSummary {
     /// The numbers of a model's arms, which are all on the same contexts.
     pub fn new(model: &LmModel, arms: Vec<ArmScores>) -> Self {
-        let texts: Vec<usize> = arms.first().map_or_else(Vec::new, |arm| arm.contexts.iter().map(|id| id.text).collect());
+        let texts: Vec<usize> =
+            arms.first().map_or_else(Vec::new, |arm| arm.contexts.iter().map(|id| id.text).collect());
         let several = texts.iter().any(|text| *text != texts[0]);
         // Without several texts, every context is a unit of its own.
         let units: Vec<usize> = if several { texts } else { (0..texts.len()).collect() };
@@ -151,13 +152,15 @@ fn nlls(arm: &ArmScores) -> Vec<f64> {
 
 /// Mean per token of sums per context, over units.
 fn mean(units: &[usize], values: &[f64], arm: &ArmScores) -> Mean {
-    let pairs: Vec<(f64, usize)> = values.iter().zip(&arm.scores).map(|(&value, score)| (value, score.tokens)).collect();
+    let pairs: Vec<(f64, usize)> =
+        values.iter().zip(&arm.scores).map(|(&value, score)| (value, score.tokens)).collect();
     ratio(&by_text(units, &pairs))
 }
 
 /// Nats per token above another arm, paired by unit. None where they did not predict the same tokens.
 fn difference(units: &[usize], arm: &ArmScores, other: &ArmScores) -> Option<Interval> {
-    let alike = arm.contexts == other.contexts && arm.scores.iter().zip(&other.scores).all(|(a, b)| a.tokens == b.tokens);
+    let alike =
+        arm.contexts == other.contexts && arm.scores.iter().zip(&other.scores).all(|(a, b)| a.tokens == b.tokens);
     alike.then(|| {
         let differences: Vec<f64> = nlls(arm).iter().zip(nlls(other)).map(|(a, b)| a - b).collect();
         let pairs: Vec<(f64, usize)> =
