@@ -16,7 +16,8 @@ use crate::error::BenchError;
 use crate::evaluate::{Advance, ContextScore, Evaluation, Form, Observed, Scoring};
 use crate::experiment::Results;
 use crate::experiment::lm::{ArmScores, ContextId, LmModel, ModelSummary, figures};
-use crate::plan::{Kind, Plan};
+pub use crate::plan::Kind;
+use crate::plan::Plan;
 use crate::statistics::{Mean, paired_difference, perplexity};
 
 /// What is compared.
@@ -237,16 +238,19 @@ impl Comparison {
             observed: run.observed,
         };
         let model = LmModel { name: model.into(), context, llama_2_7b: false };
+        let interrupted = "The comparison was interrupted: this is what was finished until then.";
+        let mut notes: Vec<String> = if self.complete { Vec::new() } else { vec![interrupted.into()] };
+        notes.push(
+            "± is one standard error over contexts. baseline: the same model on contexts of that many tokens, without \
+             compression."
+                .into(),
+        );
         let summary = ModelSummary::new(&model, self.runs.iter().map(arm).collect());
         Ok(Results {
             metrics: serde_json::to_value(&self.runs)
                 .map_err(|e| BenchError::Input(format!("the results are no JSON: {e}")))?,
             arms: summary.arms(),
-            notes: vec![
-                "± is one standard error over contexts. baseline: the same model on contexts of that many tokens, \
-                 without compression."
-                    .into(),
-            ],
+            notes,
             figures: figures(&[summary]),
         })
     }

@@ -85,6 +85,46 @@ fn a_bound_that_was_never_reached_changes_no_prediction_and_is_flagged() {
     assert_eq!((&unbound["omitted"], &unbound["above_full"]["ends"]), (&json!(0), &Value::Null));
 }
 
+/// The logits of every token under a policy, written by `msrnn perplexity`: one row per token.
+fn logits(directory: &Path, policy: &str, options: &[&str]) -> Vec<Vec<f64>> {
+    let path = directory.join(format!("{policy}.npy"));
+    let run = ["perplexity", "--dtype", "f64", "--policy", policy, "--logits", text_of(&path)];
+    succeeds(&[&run[..], options].concat());
+    let file = std::fs::read(path).unwrap();
+    let array = npyz::NpyFile::new(&file[..]).unwrap();
+    let vocab = array.shape()[1] as usize;
+    let values: Vec<f32> = array.into_vec().unwrap();
+    values.chunks(vocab).map(|row| row.iter().map(|&value| f64::from(value)).collect()).collect()
+}
+
+#[test]
+fn distances_are_those_of_written_logits() {
+    let directory = tempfile::tempdir().unwrap();
+    let story: String = (0..30).map(|n| format!("The baker sold {} loaves to the king. ", n * n % 97)).collect();
+    let text = write(directory.path(), "text.txt", story);
+    let options = ["--context", "60", "--text", text_of(&text)];
+    let (full, tova) = (logits(directory.path(), "full", &options), logits(directory.path(), "tova@16", &options));
+    let (mut kl, mut agreed, mut tokens) = (0.0, 0_u32, 0_u32);
+    for (t, (p, q)) in full.iter().zip(&tova).enumerate() {
+        // The last token of a context predicts nothing that is known.
+        if t % 60 == 59 || t + 1 == full.len() {
+            continue;
+        }
+        let sum = |x: &[f64]| x.iter().map(|x| x.exp()).sum::<f64>();
+        let (zp, zq) = (sum(p), sum(q));
+        kl += p.iter().zip(q).map(|(p, q)| p.exp() / zp * ((p.exp() / zp) / (q.exp() / zq)).ln()).sum::<f64>();
+        let top = |x: &[f64]| (0..x.len()).fold(0, |best, i| if x[i] > x[best] { i } else { best });
+        agreed += u32::from(top(p) == top(q));
+        tokens += 1;
+    }
+    let found = results(&directory.path().join("lm"), "--dtype f64 --policies tova --states 16", &options);
+    assert_eq!(found["metrics"][0]["tokens"], tokens);
+    let arm = arm(&found, "tova", json!(16));
+    // The logits are written in f32.
+    assert_close(&arm["kl"]["mean"], &json!(kl / f64::from(tokens)), 1e-4);
+    assert_close(&arm["agreement"]["mean"], &json!(f64::from(agreed) / f64::from(tokens)), 1e-12);
+}
+
 #[test]
 fn seeds_are_averaged_and_only_what_draws_is_repeated() {
     let directory = tempfile::tempdir().unwrap();

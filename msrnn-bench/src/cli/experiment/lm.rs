@@ -114,7 +114,7 @@ fn lm(args: &Args) -> Result<Outcome, BenchError> {
         policies: policies(args, POLICIES)?,
         states: states(args, &STATES),
         contexts,
-        seeds: (0..args.seeds).map(|n| args.seed + n).collect(),
+        seeds: (0..args.seeds).map(|n| args.seed.wrapping_add(n)).collect(),
         positions,
         protocol: args.protocol,
         form: args.form,

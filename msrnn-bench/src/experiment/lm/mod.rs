@@ -208,6 +208,9 @@ impl Experiment for Lm {
     type Sample = Sample;
 
     fn units(&self, inputs: &LmInputs) -> Result<Vec<Unit>, BenchError> {
+        if let Some(units) = inputs.units.get() {
+            return Ok(units.clone());
+        }
         self.check()?;
         let mut units = Vec::new();
         for model in 0..self.models.len() {
@@ -220,7 +223,7 @@ impl Experiment for Lm {
                 }
             }
         }
-        Ok(units)
+        Ok(inputs.units.get_or_init(|| units).clone())
     }
 
     fn sample(&self, inputs: &LmInputs, unit: usize, watch: &Watch<'_>) -> Result<Option<Sample>, BenchError> {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use msrnn_models::Model;
 
@@ -12,11 +12,11 @@ use crate::contexts::Contexts;
 use crate::divergence::{Divergence, Predictions};
 use crate::error::BenchError;
 use crate::evaluate::{ContextScore, Observed, Scoring, evaluate};
-use crate::experiment::Watch;
 use crate::experiment::models::Models;
+use crate::experiment::{Unit, Watch};
 use crate::texts::Text;
 
-/// Models and texts, and what was already worked out about them.
+/// Models and texts of one setting, and what was already worked out about them.
 #[derive(Debug)]
 pub struct LmInputs {
     /// The models of the setting, in its order.
@@ -27,6 +27,8 @@ pub struct LmInputs {
     pub threads: usize,
     /// Batches whose predictions are kept: with units side by side, one of them may be a batch ahead.
     kept: usize,
+    /// Known once all models have been opened.
+    pub(super) units: OnceLock<Vec<Unit>>,
     cuts: Mutex<HashMap<usize, Arc<Cut>>>,
     full: Mutex<Vec<(Batch, Slot)>>,
 }
@@ -115,7 +117,15 @@ impl Cut {
 impl LmInputs {
     /// Inputs of a setting. `jobs`: units side by side.
     pub fn new(models: Arc<Models>, texts: Vec<Text>, jobs: usize, threads: usize) -> Self {
-        Self { models, texts, threads, kept: jobs.clamp(1, 2), cuts: Mutex::default(), full: Mutex::default() }
+        Self {
+            models,
+            texts,
+            threads,
+            kept: jobs.clamp(1, 2),
+            units: OnceLock::new(),
+            cuts: Mutex::default(),
+            full: Mutex::default(),
+        }
     }
 
     /// The texts as contexts of a model.
