@@ -3,6 +3,7 @@
 //! - [`contexts`]: texts and ids as contexts to score; [`stories`]: the generator of held-out text
 //! - [`evaluate`]: scoring; [`trace`] and [`logits`] look on
 //! - [`compare`]: policies × states; [`statistics`] and [`report`]: what came out
+//! - [`render`]: results as report, drawings, data files and text
 //! - [`experiment`]: experiments that write run directories, resume, and report
 //! - [`train`]: the bundled model; [`bundled`]: the model itself
 //! - [`device`]: where it runs; [`output`]: files that are whole or marked as not
@@ -16,6 +17,7 @@ pub mod evaluate;
 pub mod experiment;
 pub mod logits;
 pub mod output;
+pub mod render;
 pub mod report;
 pub mod statistics;
 pub mod stories;
