@@ -45,7 +45,7 @@ pub const VALUES: [Rgb; 23] = [
 ];
 
 /// Of a cell without a value.
-pub const NO_VALUE: Rgb = [0xd6, 0xd6, 0xd2];
+pub const NO_VALUE: Rgb = [0xe0, 0xe0, 0xdc];
 
 /// Of a reference line, and of a name that stands for no policy.
 pub const REFERENCE: Rgb = [0x55, 0x55, 0x55];

@@ -19,8 +19,8 @@ function bars(host, figure) {
     const widest = Math.max(0, ...names.map((name) => measure(name)));
     const labels = Math.max(28, ...ticks(up, 6).map((tick) => measure(label(tick), 12))) + 12;
     const upright = (width - labels - 10) / groups.length > widest + 8;
-    const each = Math.max(10, Math.min(22, 60 / Math.max(1, visible.length)));
-    const height = upright ? Math.round(Math.min(440, Math.max(280, width * 0.5))) : groups.length * (each * visible.length * 0.8 + 10) + 62;
+    const each = Math.min(groups.length > 12 ? 9 : 18, 48 / Math.max(1, visible.length));
+    const height = upright ? Math.round(Math.min(440, Math.max(280, width * 0.5))) : groups.length * Math.max(16, each * visible.length + 6) + 62;
     const [start, end] = upright ? [height - 30, 28] : [widest + 12, width - 24];
     const [first, last] = upright ? [labels, width - 10] : [8, height - 52];
     const along = (value) => start + Math.min(1, Math.max(0, share(up, value))) * (end - start);

@@ -36,7 +36,7 @@ function lines(host, figure) {
     const visible = entries.filter((entry, index) => shown[index] && entry.line.points.length > 0);
     // Names at the ends of the lines where there is room for them.
     const named = width > 560 && visible.length * 17 < height - 70;
-    const room = Math.max(0, ...visible.map((entry) => measure(shortened(entry.name, 26)))) + 22;
+    const room = Math.max(0, ...visible.map((entry) => measure(shortened(entry.name, 26)))) + 36;
     const right = width - (named ? room : 14);
     const [top, bottom] = [28, height - 46];
     const x = (value) => left + share(across, value) * (right - left);
@@ -97,8 +97,9 @@ function nameEnds(svg, visible, x, y, right, top, bottom) {
   }
   for (const { entry, from, y: at } of ends) {
     svg.append(
-      shape("line", { class: `leader ${entry.style}`, x1: from.x + 5, y1: from.y, x2: right + 12, y2: at }),
-      shape("text", { x: right + 16, y: at, dy: "0.35em" }, shortened(entry.name, 26)),
+      shape("line", { class: `leader ${entry.style}`, x1: from.x + 5, y1: from.y, x2: right + 15, y2: at }),
+      entry.index < 0 ? "" : mark(entry.index, right + 20, at, entry.style),
+      shape("text", { x: right + 29, y: at, dy: "0.35em" }, shortened(entry.name, 26)),
     );
   }
 }

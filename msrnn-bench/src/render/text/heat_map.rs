@@ -89,7 +89,7 @@ mod tests {
         let last = text.lines().find(|line| line.trim_start().starts_with("190 ")).unwrap();
         let cells: String = last.chars().skip(LEFT + 1).collect();
         assert_eq!(cells, "·".repeat(30) + &"█".repeat(30), "{text}");
-        let first = text.lines().find(|line| line.trim_start().starts_with("0 ·")).unwrap();
+        let first = text.lines().find(|line| line.starts_with("          0 ·")).unwrap();
         assert_eq!(first.chars().skip(LEFT + 1).collect::<String>(), "···", "{text}");
     }
 }
