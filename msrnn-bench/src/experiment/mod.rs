@@ -7,6 +7,12 @@
 //! `metrics.json` as one that was not; and the report ([`figure`]) is a function of that file.
 
 pub mod figure;
+pub mod journal;
+pub mod manifest;
+pub mod merge;
+pub mod models;
+pub mod registry;
+pub mod run;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
