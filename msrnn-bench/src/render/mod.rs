@@ -4,7 +4,8 @@
 //! - [`html`]: the report, one self-contained file; [`svg`]: its plots; [`text`]: the same in a terminal
 //! - [`frame`]: the data of a figure as columns, for [`csv`](mod@csv) and [`parquet`](mod@parquet)
 //! - [`scale`], [`extent`], [`colour`], [`raster`]: what the drawings share
-//! - [`comparison`]: a comparison as results; [`check`](mod@check): whether figures can be drawn
+//! - [`run`]: the report of a run directory; [`comparison`]: a comparison as results
+//! - [`check`](mod@check): whether figures can be drawn
 
 pub mod check;
 pub mod colour;
@@ -15,6 +16,7 @@ pub mod frame;
 pub mod html;
 pub mod parquet;
 pub mod raster;
+pub mod run;
 #[cfg(test)]
 mod sample;
 pub mod scale;

@@ -1,5 +1,6 @@
 //! `report.html` in a real browser. Where no Chromium is installed these tests say so and pass,
-//! unless `MSRNN_REQUIRE_BROWSER=1`. `MSRNN_SCREENSHOTS=FOLDER` keeps pictures of what they saw.
+//! unless `MSRNN_REQUIRE_BROWSER=1`. `MSRNN_SCREENSHOTS=FOLDER` keeps the report and pictures of
+//! what they saw.
 
 mod chromium;
 mod fixture;
@@ -23,6 +24,9 @@ fn report() -> (TempDir, PathBuf) {
         speed: &speed,
     };
     render::write(&report, folder.path()).unwrap();
+    if let Some(pictures) = std::env::var_os("MSRNN_SCREENSHOTS") {
+        render::write(&report, &Path::new(&pictures).join("report")).unwrap();
+    }
     let page = folder.path().join("report.html");
     (folder, page)
 }
