@@ -3,6 +3,7 @@
 //! - [`texts`]: files, directories and data sets of texts; [`contexts`]: texts and ids as contexts to score; [`stories`]: the generator of held-out text
 //! - [`evaluate`]: scoring; [`trace`] and [`logits`] look on
 //! - [`plan`], [`compare`]: policies × states; [`statistics`] and [`report`]: what came out
+//! - [`render`]: results as report, drawings, data files and text
 //! - [`experiment`]: experiments that write run directories, resume, and report
 //! - [`train`]: the bundled model; [`bundled`]: the model itself
 //! - [`device`]: where it runs; [`output`]: files that are whole or marked as not
@@ -18,6 +19,7 @@ pub mod experiment;
 pub mod logits;
 pub mod output;
 pub mod plan;
+pub mod render;
 pub mod report;
 pub mod statistics;
 pub mod stories;
