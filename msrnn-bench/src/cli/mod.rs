@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod bench;
 mod compare;
 mod generate;
 mod options;
@@ -40,6 +41,8 @@ enum Command {
     Generate(generate::Args),
     /// Write which row was omitted when
     Trace(trace::Args),
+    /// Measure speed: prefill, scoring, decode, and the share of what the machine allows
+    Bench(bench::Args),
     /// Train the bundled model
     Train(train::Args),
     /// List the policies
@@ -82,6 +85,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Trace(args) => trace::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Policies(args) => policies::list(&args),
         Command::Explain(args) => policies::explain(&args),
