@@ -142,16 +142,13 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
             return Err(error);
         }
     };
-    match out {
-        Some(mut out) => {
+    match (out, &args.out) {
+        (Some(mut out), Some(path)) => {
             out.put(text.as_bytes())?;
-            if complete {
-                out.finish()?;
-            } else {
-                out.abandon()?;
-            }
+            let path = if complete { out.finish().map(|()| path.clone())? } else { out.abandon()? };
+            print(&format!("the result is in {}\n", path.display()))?;
         }
-        None => print(&text)?,
+        _ => print(&text)?,
     }
     Ok(if complete { Outcome::Done } else { Outcome::Interrupted })
 }
