@@ -5,6 +5,7 @@
 //! - [`plan`], [`compare`]: policies × states; [`statistics`] and [`report`]: what came out
 //! - [`render`]: results as report, drawings, data files and text
 //! - [`experiment`]: experiments that write run directories, resume, and report
+//! - [`speed`]: how fast a model runs, against what the machine allows
 //! - [`train`]: the bundled model; [`bundled`]: the model itself
 //! - [`device`]: where it runs; [`output`]: files that are whole or marked as not
 
@@ -21,6 +22,7 @@ pub mod output;
 pub mod plan;
 pub mod render;
 pub mod report;
+pub mod speed;
 pub mod statistics;
 pub mod stories;
 pub mod texts;
