@@ -7,6 +7,7 @@
 //! `metrics.json` as one that was not; and the report ([`figure`]) is a function of that file.
 
 pub mod figure;
+pub mod retrieval;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

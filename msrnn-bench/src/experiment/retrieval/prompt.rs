@@ -1,0 +1,134 @@
+//! A question as token ids, and how a model answers it.
+
+use std::sync::atomic::Ordering;
+
+use burn::tensor::{Device, Int, Tensor, TensorData, activation::log_softmax};
+use msrnn_core::precision::widen;
+use msrnn_core::state::MultiState;
+use msrnn_models::recurrent::Recurrent;
+use msrnn_models::tokenizer::Tokenizer;
+use serde::{Deserialize, Serialize};
+
+use crate::error::BenchError;
+use crate::evaluate::{BLOCK, Observed};
+use crate::experiment::Watch;
+use crate::stories::questions::Question;
+
+/// A question in token ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    /// Everything before the answer, with what the tokenizer puts before a text.
+    pub context: Vec<u32>,
+    /// The answers to choose from, the right one first. None is empty.
+    pub candidates: Vec<Vec<u32>>,
+}
+
+/// How a question was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Whether the greedy continuation begins with the answer, token for token.
+    pub exact: bool,
+    /// 1 + the number of wrong candidates whose log-likelihood, summed over their tokens, is not
+    /// below that of the answer.
+    pub rank: usize,
+    /// Log-likelihood of the answer, in nats.
+    pub log_likelihood: f64,
+    /// Tokens of context and answer.
+    pub tokens: usize,
+}
+
+impl Prompt {
+    /// The question in ids: what all candidates' encodings have in common is the context, so that a
+    /// token that spans the seam belongs to the answer.
+    ///
+    /// # Errors
+    ///
+    /// When the tokenizer cannot write the question: it gives another text back.
+    pub fn new(question: &Question, tokenizer: &Tokenizer) -> Result<Self, BenchError> {
+        let prefix = tokenizer.prefix()?;
+        let bare = tokenizer.encode(&question.text)?;
+        let back = tokenizer.decode(&bare)?;
+        if back.trim() != question.text.trim() {
+            let lost = question.text.split_whitespace().find(|word| !back.contains(word)).unwrap_or("its spaces");
+            return Err(BenchError::Input(format!(
+                "the tokenizer of this model cannot write the question: {lost:?} is lost; choose another --task, \
+                 or give a --haystack that it was made for"
+            )));
+        }
+        let whole = |candidate: &String| tokenizer.encode(&format!("{}{candidate}", question.text));
+        let whole = question.candidates.iter().map(whole).collect::<Result<Vec<_>, _>>()?;
+        let shared = |ids: &[u32]| ids.iter().zip(&bare).take_while(|(a, b)| a == b).count();
+        let seam = whole.iter().map(|ids| shared(ids).min(ids.len() - 1)).min().unwrap_or(0);
+        let context = prefix.into_iter().chain(bare[..seam].iter().copied()).collect();
+        Ok(Self { context, candidates: whole.into_iter().map(|ids| ids[seam..].to_vec()).collect() })
+    }
+
+    /// Tokens of the context and the longest candidate.
+    pub fn tokens(&self) -> usize {
+        self.context.len() + self.candidates.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
+    /// Reads the context from empty states and answers. None when interrupted.
+    ///
+    /// Greedy decoding writes the answer if and only if, fed the answer, every token of it is the
+    /// likeliest, so that one pass over the answer gives both its likelihood and the exact match.
+    pub fn answer(&self, recurrent: &Recurrent<'_>, device: &Device, watch: &Watch<'_>) -> Option<(Trial, Observed)> {
+        let mut states = recurrent.initial_states(1);
+        let mut last = None;
+        for block in self.context.chunks(BLOCK) {
+            if watch.interrupt.load(Ordering::Relaxed) {
+                return None;
+            }
+            let logits = recurrent.scan(ids(block, device), &mut states);
+            let [_, n, vocab] = logits.dims();
+            last = Some(logits.narrow(1, n - 1, 1).reshape([1, vocab]));
+            (watch.advance)(block.len());
+        }
+        let first = last.expect("a context has tokens");
+        let observed = Observed::of(&states);
+        let scores: Vec<(f64, bool)> =
+            self.candidates.iter().map(|candidate| likelihood(recurrent, &states, &first, candidate, device)).collect();
+        let (log_likelihood, exact) = scores[0];
+        // Not below, so that a model that tells nothing apart is not right by the order of a list.
+        let rank = 1 + scores[1..].iter().filter(|(other, _)| other.total_cmp(&log_likelihood).is_ge()).count();
+        let tokens = self.context.len() + self.candidates[0].len();
+        Some((Trial { exact, rank, log_likelihood, tokens }, observed))
+    }
+}
+
+/// Log-likelihood of a continuation, and whether each of its tokens is the likeliest.
+///
+/// first: logits of its first token, `[1, vocab]`
+fn likelihood(
+    recurrent: &Recurrent<'_>,
+    states: &[MultiState],
+    first: &Tensor<2>,
+    candidate: &[u32],
+    device: &Device,
+) -> (f64, bool) {
+    let mut logits = first.clone();
+    let vocab = logits.dims()[1];
+    if candidate.len() > 1 {
+        // A fork, since the other candidates begin from the same states.
+        let mut fork = states.to_vec();
+        let read = &candidate[..candidate.len() - 1];
+        let rest = recurrent.scan(ids(read, device), &mut fork).reshape([read.len(), vocab]);
+        logits = Tensor::cat(vec![logits, rest], 0);
+    }
+    let data = log_softmax(widen(logits), 1).into_data().convert::<f64>();
+    let values: &[f64] = data.as_slice().expect("log probabilities are numbers");
+    let mut sum = 0.0;
+    let mut greedy = true;
+    for (row, &id) in values.chunks(vocab).zip(candidate) {
+        let chosen = row[id as usize];
+        sum += chosen;
+        // On equal logits greedy decoding takes the first.
+        greedy &= row.iter().enumerate().all(|(other, &value)| value < chosen || (value == chosen && other >= id as usize));
+    }
+    (sum, greedy)
+}
+
+fn ids(ids: &[u32], device: &Device) -> Tensor<2, Int> {
+    let n = ids.len();
+    Tensor::from_data(TensorData::new(ids.iter().map(|&id| i64::from(id)).collect::<Vec<_>>(), [1, n]), device)
+}
