@@ -7,7 +7,13 @@
 //! `metrics.json` as one that was not; and the report ([`figure`]) is a function of that file.
 
 pub mod figure;
+pub mod journal;
+pub mod manifest;
+pub mod merge;
+pub mod models;
+pub mod registry;
 pub mod retrieval;
+pub mod run;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
