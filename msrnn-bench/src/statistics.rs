@@ -15,7 +15,7 @@ pub struct Mean {
 
 /// The ratio Σ values / Σ tokens over contexts. Its standard error takes contexts as independent:
 /// √(n/(n−1) Σ (value − mean · tokens)²) / Σ tokens.
-fn ratio(values: &[(f64, usize)]) -> Mean {
+pub(crate) fn ratio(values: &[(f64, usize)]) -> Mean {
     let tokens: f64 = values.iter().map(|&(_, tokens)| tokens as f64).sum();
     let mean = values.iter().map(|&(value, _)| value).sum::<f64>() / tokens;
     let n = values.len() as f64;

@@ -1,5 +1,8 @@
 //! `msrnn experiment`: one file per experiment, and what they share.
 
+mod retention;
+mod retrieval;
+
 use std::path::PathBuf;
 
 use clap::CommandFactory;
@@ -17,6 +20,10 @@ use super::{Cli, INTERRUPT, Outcome, config_file, print, print_json};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Which {
+    /// Which states live how long: maps, first tokens, kinds of tokens, attention lost
+    Retention(retention::Args),
+    /// A fact, passkey or needle stated at a depth of a text, asked for at its end
+    Retrieval(retrieval::Args),
     /// Print the JSON schema of an experiment's --config file
     Schema {
         /// The experiment
@@ -76,12 +83,13 @@ impl ExperimentOptions {
 
 pub(super) fn run(which: &Which) -> Result<Outcome, BenchError> {
     match which {
+        Which::Retention(args) => retention::run(args),
+        Which::Retrieval(args) => retrieval::run(args),
         Which::Schema { experiment } => schema(experiment),
     }
 }
 
 /// Plans or runs an experiment in its run directory, and shows what it found.
-#[allow(dead_code)]
 fn conduct<E: Experiment>(
     experiment: &E,
     inputs: &E::Inputs,

@@ -123,7 +123,8 @@ fn likelihood(
         let chosen = row[id as usize];
         sum += chosen;
         // On equal logits greedy decoding takes the first.
-        greedy &= row.iter().enumerate().all(|(other, &value)| value < chosen || (value == chosen && other >= id as usize));
+        greedy &=
+            row.iter().enumerate().all(|(other, &value)| value < chosen || (value == chosen && other >= id as usize));
     }
     (sum, greedy)
 }

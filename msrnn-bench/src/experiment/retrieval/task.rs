@@ -142,7 +142,8 @@ impl Frame {
         }
         let wanted = depth.clamp(0.0, 1.0) * used as f64;
         let before = |at: usize| sizes[..at].iter().sum::<usize>() as f64;
-        let at = (0..=filler.len()).min_by(|&a, &b| (before(a) - wanted).abs().total_cmp(&(before(b) - wanted).abs()))?;
+        let at =
+            (0..=filler.len()).min_by(|&a, &b| (before(a) - wanted).abs().total_cmp(&(before(b) - wanted).abs()))?;
         let (head, tail) = filler.split_at(at);
         let mut text = self.opening.clone();
         head.iter().for_each(|sentence| text.extend([sentence, " "]));
