@@ -13,6 +13,9 @@ use msrnn_policies::PolicySpec;
 use super::super::Outcome;
 use super::{ExperimentOptions, conduct};
 
+/// The paper's context, which is also where attention over all of it still costs little.
+const CONTEXT: usize = 4096;
+
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
     #[command(flatten)]
@@ -26,7 +29,7 @@ pub(in crate::cli) struct Args {
     /// Numbers of states, for policies without a bound of their own
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "64,256")]
     states: Vec<Budget>,
-    /// Tokens of a context; the least maximum of all models if absent
+    /// Tokens of a context; 4096, or as many positions as the models have, if absent
     #[arg(long, value_name = "N")]
     context: Option<usize>,
     /// Contexts of each model, the first ones of the texts
@@ -36,7 +39,7 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "N", default_value_t = 25)]
     first: usize,
     /// Cells of a map along an axis, at most 256
-    #[arg(long, value_name = "N", default_value_t = 128)]
+    #[arg(long, value_name = "N", default_value_t = 64)]
     cells: usize,
     /// Do not measure the attention that omissions cost, which takes another full attention
     #[arg(long)]
@@ -54,9 +57,12 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let indices = 0..models.names().len();
     let positions = indices.clone().map(|index| Ok(models.config(index)?.max_position_embeddings));
     let least = positions.collect::<Result<Vec<usize>, BenchError>>()?.into_iter().min().unwrap_or(0);
-    let context = args.context.unwrap_or(least);
+    let context = args.context.unwrap_or(least.min(CONTEXT));
     if context < 2 {
         return Err(BenchError::Input(format!("--context {context} leaves nothing to omit; give at least 2")));
+    }
+    if context > least {
+        tracing::warn!("a context of {context} tokens is beyond the {least} positions of a model");
     }
     let contexts = |index| {
         let model = models.get(index)?;

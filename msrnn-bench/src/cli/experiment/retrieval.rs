@@ -72,6 +72,13 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         seed: args.seed,
     };
     let experiment = experiment.checked()?;
+    let longest = experiment.lengths.last().copied().unwrap_or(0);
+    for (index, name) in models.names().iter().enumerate() {
+        let trained = models.config(index)?.max_position_embeddings;
+        if longest > trained {
+            tracing::warn!("a text of {longest} tokens is beyond the {trained} positions of {name}");
+        }
+    }
     let inputs = Inputs { models, haystack };
     if !args.options.dry_run {
         experiment.check_questions(&inputs)?;

@@ -212,3 +212,75 @@ fn map(samples: &[Sample], grid: Grid, layer: usize) -> Vec<Vec<Option<f64>>> {
     };
     (0..spans).map(|position| (0..spans).map(|at| cell(position, at)).collect()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::attention::Losses;
+    use super::super::history::{Group, History};
+    use super::super::sample::Wanted;
+    use super::*;
+    use crate::experiment::figure::Content;
+
+    fn setting() -> Retention {
+        Retention {
+            models: vec!["m".into()],
+            arms: vec!["window@2".parse().unwrap()],
+            contexts: 2,
+            context: 6,
+            first: 3,
+            cells: 3,
+            attention: true,
+            trace: false,
+            seed: 0,
+        }
+    }
+
+    /// A window of two, in one layer.
+    fn window(kinds: &[&'static str]) -> Sample {
+        let n = kinds.len();
+        let omitted_at = (0..n).map(|position| (position + 2 < n).then_some(position + 2)).collect();
+        let history = History {
+            groups: vec![Group { layer: 0, head: None, omitted_at }],
+            losses: Some(vec![Losses { omitted: vec![0.25; n - 2], missing: vec![0.5; n] }]),
+            observed: Observed { omitted: n - 2, max_rows: 2, state_bytes: 1 },
+        };
+        Sample::new(&history, Some(2), Wanted { grid: Grid::new(6, 3), first: 3, kinds, trace: false })
+    }
+
+    #[test]
+    fn contexts_of_unlike_length_are_put_together_by_counts() {
+        let samples = [window(&["special", "NN", "NN", "NN", ".", "."]), window(&["special", "NN", "NN", "."])];
+        let results = results(&setting(), &samples).unwrap();
+        let found = &results.metrics["retention"][0];
+        // 1 + 2 + 3 · 4 and 1 + 2 + 3 · 2 steps of ten rows.
+        assert_eq!((&found["average"], &found["closed_form"]), (&2.4.into(), &2.4.into()));
+        assert_eq!(found["recent"], 1.0);
+        // NN: 3 + 3 + 3 and 3 + 2 of five; full stops: 2 + 1 and 1 of three.
+        assert_eq!(found["kinds"]["NN"]["steps_kept"]["mean"], 14.0 / 5.0);
+        assert_eq!(found["kinds"]["."]["steps_kept"]["mean"], 4.0 / 3.0);
+        assert_eq!((&found["kinds"]["NN"]["tokens"], &found["kinds"]["special"]["tokens"]), (&5.into(), &2.into()));
+        // Position 2 is omitted at step 4 in the first, and held to the end, step 3, in the second.
+        assert_eq!(found["first"], serde_json::json!([3.0, 3.0, 2.5]));
+        // After steps 1, 3 and 5, of the first three tokens: {0, 1}; {2} of each; nothing.
+        assert_eq!(found["survival"], serde_json::json!([1.0, 1.0 / 3.0, 0.0]));
+        assert_eq!(found["survival_of_first"], serde_json::json!([1.0, 0.0, 0.0]));
+        assert_eq!(found["attention"], serde_json::json!([{ "omitted": 0.25, "missing": 0.5 }]));
+        assert_eq!(found["missing"], serde_json::json!([0.5, 0.5, 0.5]));
+        let map = results.figures.iter().find(|figure| figure.id == "map-window-2").unwrap();
+        let Content::HeatMap { panels, rows, columns, .. } = &map.content else { panic!("no map") };
+        assert_eq!((rows, columns), (&vec![0.0, 2.0, 4.0], &vec![1.0, 3.0, 5.0]));
+        let (held, gone) = (Some(1.0), Some(0.0));
+        assert_eq!(panels[0].values, [[held, gone, gone], [None, held, gone], [None, None, held]]);
+        assert_eq!(results.arms[0].observed, Observed { omitted: 6, max_rows: 2, state_bytes: 1 });
+    }
+
+    #[test]
+    fn rows_that_were_kept_for_another_time_than_counts_say_are_noticed() {
+        let mut samples = [window(&["NN"; 6]), window(&["NN"; 6])];
+        samples[1].kinds.get_mut("NN").unwrap().steps += 1;
+        let error = results(&setting(), &samples).unwrap_err().to_string();
+        assert!(error.contains("damaged"), "{error}");
+        samples[0].states = None;
+        assert!(results(&setting(), &samples).is_err());
+    }
+}

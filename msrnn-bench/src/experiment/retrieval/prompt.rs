@@ -133,3 +133,112 @@ fn ids(ids: &[u32], device: &Device) -> Tensor<2, Int> {
     let n = ids.len();
     Tensor::from_data(TensorData::new(ids.iter().map(|&id| i64::from(id)).collect::<Vec<_>>(), [1, n]), device)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use burn::tensor::DType;
+    use msrnn_models::Model;
+    use msrnn_models::generate::generate;
+    use msrnn_models::protocol::Protocol;
+    use msrnn_models::recurrent::Positions;
+    use msrnn_models::sampling::Sampling;
+    use msrnn_policies::PolicySpec;
+
+    use super::super::haystack::Haystack;
+    use super::super::task::Task;
+    use super::*;
+    use crate::bundled;
+
+    fn prompts(model: &Model, task: Task, n: u64) -> Vec<Prompt> {
+        let tokenizer = model.tokenizer().unwrap();
+        let measure = |text: &str| tokenizer.encode(text).unwrap().len();
+        let haystack = Haystack::stories(0);
+        let question = |index| task.question(3, index, 520, 0.5, &haystack, &measure).unwrap();
+        (0..n).map(|index| Prompt::new(&question(index), tokenizer).unwrap()).collect()
+    }
+
+    fn answer(model: &Model, policy: &str, prompt: &Prompt) -> (Trial, Observed) {
+        let compression = policy.parse::<PolicySpec>().unwrap().compression(520, |_| 1).unwrap();
+        let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
+        let interrupt = AtomicBool::new(false);
+        let watch = Watch { advance: &|_| {}, interrupt: &interrupt };
+        prompt.answer(&recurrent, &model.decoder.embedding.val().device(), &watch).unwrap()
+    }
+
+    #[test]
+    fn an_exact_match_is_what_greedy_generation_writes() {
+        let model = bundled::load(DType::F64, &Device::flex()).unwrap();
+        let mut found = [0, 0];
+        for (task, n) in [(Task::Facts, 7), (Task::Passkey, 2)] {
+            for prompt in prompts(&model, task, n) {
+                for policy in ["full", "window@32"] {
+                    let compression = policy.parse::<PolicySpec>().unwrap().compression(520, |_| 1).unwrap();
+                    let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
+                    let (context, n) = (&prompt.context, prompt.candidates[0].len());
+                    // Greedy.
+                    let greedy = Sampling::default();
+                    let written = generate(&model, &recurrent, context, Protocol::Strict, greedy, n, |_| true).unwrap();
+                    let (trial, observed) = answer(&model, policy, &prompt);
+                    assert_eq!(trial.exact, written.tokens == prompt.candidates[0]);
+                    assert_eq!(observed.omitted > 0, policy != "full");
+                    found[usize::from(trial.exact)] += 1;
+                }
+            }
+        }
+        assert!(found[0] > 0 && found[1] > 0, "both happen: {found:?}");
+    }
+
+    #[test]
+    fn likelihoods_and_ranks_are_those_of_the_vanilla_transformer() {
+        let model = bundled::load(DType::F64, &Device::flex()).unwrap();
+        let device = Device::flex();
+        for prompt in prompts(&model, Task::Facts, 4) {
+            let of = |candidate: &Vec<u32>| {
+                let all: Vec<u32> = prompt.context.iter().chain(candidate).copied().collect();
+                let logits = model.decoder.forward(ids(&all, &device));
+                let [_, n, vocab] = logits.dims();
+                let data = log_softmax(logits.reshape([n, vocab]), 1).into_data().convert::<f64>();
+                let values: &[f64] = data.as_slice().unwrap();
+                let first = prompt.context.len() - 1;
+                candidate.iter().enumerate().map(|(i, &id)| values[(first + i) * vocab + id as usize]).sum::<f64>()
+            };
+            let expected: Vec<f64> = prompt.candidates.iter().map(of).collect();
+            let (trial, _) = answer(&model, "full", &prompt);
+            // Two ways to sum in f64.
+            assert!((trial.log_likelihood - expected[0]).abs() < 1e-9);
+            assert_eq!(trial.rank, 1 + expected[1..].iter().filter(|&&other| other >= expected[0]).count());
+            assert_eq!(trial.tokens, prompt.context.len() + prompt.candidates[0].len());
+        }
+    }
+
+    #[test]
+    fn context_and_answer_spell_the_question() {
+        let model = bundled::load(DType::F32, &Device::flex()).unwrap();
+        let tokenizer = model.tokenizer().unwrap();
+        for task in [Task::Facts, Task::Passkey, Task::Needle] {
+            for prompt in prompts(&model, task, 7) {
+                assert_eq!(prompt.context[..1], tokenizer.prefix().unwrap());
+                assert!(prompt.context.len() + prompt.candidates[0].len() <= 521);
+                let text = tokenizer.decode(&prompt.context).unwrap();
+                let of = |candidate: &Vec<u32>| tokenizer.decode(candidate).unwrap();
+                assert!(prompt.candidates.iter().all(|candidate| !of(candidate).trim().is_empty()));
+                assert!(text.contains(of(&prompt.candidates[0]).trim()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_tokenizer_without_the_words_is_refused() {
+        let json = r#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+            "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null, "decoder": null,
+            "model": {"type": "WordLevel", "vocab": {"[UNK]": 0, "The": 1, "is": 2}, "unk_token": "[UNK]"}}"#;
+        let tokenizer = Tokenizer::from_bytes(json.as_bytes(), None).unwrap();
+        let candidates = vec![" green".to_owned(), " is".to_owned()];
+        let question =
+            Question { text: "The grass is".into(), stated_at: 0..3, answer: candidates[0].clone(), candidates };
+        let error = Prompt::new(&question, &tokenizer).unwrap_err().to_string();
+        assert!(error.contains("\"grass\"") && error.contains("--task"), "{error}");
+    }
+}
