@@ -1,10 +1,11 @@
 //! Evaluation and training of multi-state RNNs: what the `msrnn` command does, as a library.
 //!
-//! - [`texts`]: files, directories and data sets of texts; [`contexts`]: texts and ids as contexts to score; [`stories`]: the generator of held-out text
-//! - [`evaluate`]: scoring; [`trace`] and [`logits`] look on
+//! - [`texts`]: files, directories and data sets of texts; [`stories`]: the generator of held-out text
+//! - [`contexts`]: texts and ids as contexts to score
+//! - [`evaluate`]: scoring; [`trace`], [`trace_parquet`], [`logits`] and [`divergence`] look on
 //! - [`plan`], [`compare`]: policies × states; [`statistics`] and [`report`]: what came out
-//! - [`render`]: results as report, drawings, data files and text
 //! - [`experiment`]: experiments that write run directories, resume, and report
+//! - [`render`]: results as report, drawings, data files and text; [`tagging`]: parts of speech of tokens
 //! - [`speed`]: how fast a model runs, against what the machine allows
 //! - [`train`]: the bundled model; [`bundled`]: the model itself
 //! - [`device`]: where it runs; [`output`]: files that are whole or marked as not
@@ -25,6 +26,8 @@ pub mod report;
 pub mod speed;
 pub mod statistics;
 pub mod stories;
+pub mod tagging;
 pub mod texts;
 pub mod trace;
+pub mod trace_parquet;
 pub mod train;

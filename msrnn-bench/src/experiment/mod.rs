@@ -6,6 +6,7 @@
 //! so that a run that was killed and resumed, or spread over machines and merged, ends with the same
 //! `metrics.json` as one that was not; and the report ([`figure`]) is a function of that file.
 
+pub mod arms;
 pub mod extrapolate;
 pub mod figure;
 pub mod journal;
@@ -14,8 +15,11 @@ pub mod manifest;
 pub mod merge;
 pub mod models;
 pub mod registry;
+pub mod retention;
+pub mod retrieval;
 pub mod run;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::de::DeserializeOwned;
@@ -56,6 +60,15 @@ pub trait Experiment: Serialize + DeserializeOwned + Sync {
     ///
     /// When the samples do not fit the setting.
     fn results(&self, samples: &[Self::Sample]) -> Result<Results, BenchError>;
+
+    /// Writes what follows from the samples and is no result into the run directory, such as a trace.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    fn write_files(&self, _samples: &[Self::Sample], _directory: &Path) -> Result<(), BenchError> {
+        Ok(())
+    }
 }
 
 /// A unit of work.

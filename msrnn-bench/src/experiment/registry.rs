@@ -7,6 +7,8 @@ use crate::experiment::extrapolate::Extrapolate;
 use crate::experiment::journal::Samples;
 use crate::experiment::lm::Lm;
 use crate::experiment::manifest::Manifest;
+use crate::experiment::retention::Retention;
+use crate::experiment::retrieval::Retrieval;
 use crate::experiment::{Experiment, Results, run};
 
 /// How the results of an experiment are made from its manifest and samples.
@@ -17,7 +19,8 @@ const fn entry<E: Experiment>() -> (&'static str, Finish) {
 }
 
 /// Every experiment: one line each.
-const EXPERIMENTS: &[(&str, Finish)] = &[entry::<Lm>(), entry::<Extrapolate>()];
+const EXPERIMENTS: &[(&str, Finish)] =
+    &[entry::<Lm>(), entry::<Extrapolate>(), entry::<Retrieval>(), entry::<Retention>()];
 
 /// The results of a run, whichever experiment it is of; writes `metrics.json`.
 ///

@@ -287,6 +287,7 @@ pub fn finish<E: Experiment>(manifest: &Manifest, samples: &Samples, out: &Path)
         .collect::<Result<Vec<E::Sample>, _>>()
         .map_err(|e| damaged(&e))?;
     let results = experiment.results(&samples)?;
+    experiment.write_files(&samples, out)?;
     let mut json =
         serde_json::to_vec_pretty(&results).map_err(|e| BenchError::Input(format!("the results are no JSON: {e}")))?;
     json.push(b'\n');

@@ -1,6 +1,8 @@
 //! `msrnn experiment`: one file per experiment, and what they share.
 
 mod lm;
+mod retention;
+mod retrieval;
 
 use std::path::PathBuf;
 
@@ -21,6 +23,10 @@ use super::{Cli, INTERRUPT, Outcome, config_file, print, print_json};
 pub(super) enum Which {
     /// Language modelling: perplexity over states, against the full state, random omission and shorter contexts
     Lm(Box<lm::Args>),
+    /// Which states live how long: maps, first tokens, kinds of tokens, attention lost
+    Retention(retention::Args),
+    /// A fact, passkey or needle stated at a depth of a text, asked for at its end
+    Retrieval(retrieval::Args),
     /// Print the JSON schema of an experiment's --config file
     Schema {
         /// The experiment
@@ -81,6 +87,8 @@ impl ExperimentOptions {
 pub(super) fn run(which: &Which) -> Result<Outcome, BenchError> {
     match which {
         Which::Lm(args) => lm::run(args),
+        Which::Retention(args) => retention::run(args),
+        Which::Retrieval(args) => retrieval::run(args),
         Which::Schema { experiment } => schema(experiment),
     }
 }

@@ -1,0 +1,230 @@
+//! Questions about a fact of a story, with the fact stated once, at a chosen depth.
+//!
+//! The text is a story in the language that the bundled model was trained on: the opening, the
+//! introductions of [`PEOPLE`] characters, and scenes in between. But the introduction of one of
+//! them, the *target*, stands where it is asked for, no scene mentions the target, and the last
+//! scene breaks off right before a fact of the target would be recalled. So the answer stands in
+//! the text once, and the same fact of everybody else stands there too: guessing among them is
+//! right once in [`PEOPLE`].
+
+use super::Relation;
+use super::cast::{Character, World};
+use super::dice::{Deck, Dice};
+use super::grammar::Page;
+use super::{lexicon, needs, scenes};
+
+/// Characters of a story with a question.
+pub const PEOPLE: usize = 4;
+
+/// The target's seat.
+const TARGET: usize = 0;
+
+/// Separates paragraphs.
+const GAP: &str = "\n\n";
+
+/// What can be asked, and the beginning of the scene that asks it, up to the answer.
+const ASKED: &[(Relation, &str)] = &[
+    (Relation::OwnedBy, "\"Who owns the {A.object}?\" asked {B}. \"It belongs to"),
+    (Relation::LivesIn, "\"Where does {A} live?\" asked {B}. \"In the"),
+    (Relation::Age, "\"How old is {A}?\" asked a stranger. \"{A.name} is"),
+    (Relation::Hoards, "\"What does {A} keep at home?\" asked {B}. \""),
+    (Relation::Friend, "\"Who is the best friend of {A}?\" asked the mayor. \"It is"),
+    (Relation::Motto, "What was it that {A} always said? {B} thought about it all day. Then {B.he} knew: \""),
+    (Relation::Epithet, "{when}, {A.name}"),
+];
+
+/// A text that breaks off before an answer that stands in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Everything up to the answer, without a space at the end.
+    pub text: String,
+    /// Where in `text` the fact is stated: the paragraph, or the sentence, as bytes.
+    pub stated_at: std::ops::Range<usize>,
+    /// What should follow, with the space that it begins with.
+    pub answer: String,
+    /// All answers to choose from, the right one first, written as `answer` is.
+    pub candidates: Vec<String>,
+}
+
+/// The relations that can be asked about.
+pub fn askable() -> impl Iterator<Item = Relation> {
+    ASKED.iter().map(|&(relation, _)| relation)
+}
+
+/// The question numbered `index` of a seed, of as many paragraphs as fit into `length`.
+///
+/// `depth`: share of the text before the fact, 0 right after the opening, 1 right before the
+/// question; the nearest place between two paragraphs is taken. `measure` gives the length of a
+/// text in the same unit as `length`; an answer counts too. None when not even the introductions
+/// fit, or the relation cannot be asked about.
+pub fn question(
+    seed: u64,
+    index: u64,
+    relation: Relation,
+    length: usize,
+    depth: f64,
+    measure: &dyn Fn(&str) -> usize,
+) -> Option<Question> {
+    // Streams 0 to 3 belong to stories.
+    const STREAM: u64 = 4;
+    let &(_, asked) = ASKED.iter().find(|(asked, _)| *asked == relation)?;
+    let dice = &mut Dice::new(STREAM, seed, index);
+    let world = World::draw(dice, PEOPLE);
+    let mut page = Page::new(&world, dice.below(lexicon::DAYS.len()));
+    let mut write = |template: &str, roles: &[usize]| page.written(template, roles);
+
+    let mut fact = write(dice.pick(scenes::INTRODUCTIONS), &[TARGET]);
+    fact.push_str(GAP);
+    let others: Vec<usize> = (0..PEOPLE).filter(|&seat| seat != TARGET).collect();
+    let roles = [TARGET, others[dice.below(others.len())]];
+    let asked = write(asked, &roles);
+    let space = if asked.ends_with('"') { "" } else { " " };
+    let candidates: Vec<String> = std::iter::once(TARGET)
+        .chain(others.iter().copied())
+        .map(|seat| format!("{space}{}", world.cast[seat].answer(relation, &world)))
+        .collect();
+
+    let mut used = measure(&format!("{fact}{asked}{}", candidates[0]));
+    let mut filler: Vec<(String, usize)> = Vec::new();
+    let mut add = |paragraph: String, must: bool| {
+        let paragraph = paragraph + GAP;
+        let size = measure(&paragraph);
+        let fits = used + size <= length;
+        if fits || must {
+            used += size;
+            filler.push((paragraph, size));
+        }
+        fits
+    };
+    let mut fits = add(write(dice.pick(scenes::OPENINGS), &[]), true);
+    let mut seats = Deck::new(others.iter().copied());
+    for _ in &others {
+        let seat = seats.deal(dice);
+        fits &= add(write(dice.pick(scenes::INTRODUCTIONS), &[seat]), true);
+    }
+    if !fits {
+        return None;
+    }
+    let mut deck = Deck::new(scenes::SCENES.iter().copied().filter(|scene| is_filler(scene)));
+    while add(write(deck.deal(dice), &[seats.deal(dice), seats.deal(dice), seats.deal(dice)]), false) {}
+
+    let total: usize = filler.iter().map(|(_, size)| size).sum();
+    let wanted = depth.clamp(0.0, 1.0) * total as f64;
+    // The opening stays in front.
+    let distance = |at: usize| (filler[..at].iter().map(|(_, size)| size).sum::<usize>() as f64 - wanted).abs();
+    let at = (1..=filler.len()).min_by(|&a, &b| distance(a).total_cmp(&distance(b)))?;
+    let join = |filler: &[(String, usize)]| filler.iter().map(|(text, _)| text.as_str()).collect::<String>();
+    let before = join(&filler[..at]);
+    let stated_at = before.len()..before.len() + fact.len() - GAP.len();
+    let text = before + &fact + &join(&filler[at..]) + &asked;
+    Some(Question { text, stated_at, answer: candidates[0].clone(), candidates })
+}
+
+/// Whether a scene can be told of three people, and mentions nobody else.
+fn is_filler(scene: &str) -> bool {
+    needs(scene) < PEOPLE && !scene.contains("{F.") && !scene.contains("{A.friend")
+}
+
+impl Character {
+    /// The words that answer a question about this character.
+    fn answer<'w>(&'w self, relation: Relation, world: &'w World) -> &'w str {
+        match relation {
+            Relation::OwnedBy => self.name,
+            Relation::LivesIn => &self.home,
+            Relation::Age => &self.age,
+            Relation::Hoards => &self.hoard,
+            Relation::Friend => world.cast[self.friend].name,
+            Relation::Motto => &self.motto,
+            Relation::Epithet => &self.epithet,
+            Relation::Owns => &self.object,
+            Relation::Paid => &self.price,
+            Relation::Pet => &self.pet,
+            Relation::Town => world.town,
+            Relation::Treasure => &world.treasure,
+            Relation::Reward => &world.reward,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> usize {
+        text.split_whitespace().count()
+    }
+
+    /// Questions of all relations at several depths.
+    fn sample() -> Vec<(f64, Relation, Question)> {
+        let mut all = Vec::new();
+        for (i, relation) in askable().enumerate() {
+            for depth in [0.0, 0.3, 0.5, 0.9, 1.0] {
+                for index in 0..5 {
+                    let question = question(7, index + 10 * i as u64, relation, 420, depth, &words).unwrap();
+                    all.push((depth, relation, question));
+                }
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn questions_begin_scenes_that_the_model_knows() {
+        for (relation, asked) in ASKED {
+            let known = scenes::SCENES.iter().any(|scene| {
+                scene.starts_with(asked) || scene.replace("{A}", "{A.name} {A.epithet}").starts_with(asked)
+            });
+            assert!(known, "{relation:?}");
+        }
+    }
+
+    #[test]
+    fn the_fact_is_stated_once_and_the_answer_is_among_the_candidates() {
+        for (_, relation, question) in sample() {
+            let Question { text, stated_at, answer, candidates } = &question;
+            let paragraph = &text[stated_at.clone()];
+            assert!(paragraph.contains(answer.trim()), "{relation:?}: {answer} is not in {paragraph}");
+            // Names occur as somebody's best friend too.
+            if !matches!(relation, Relation::OwnedBy | Relation::Friend) {
+                assert_eq!(text.matches(answer.trim()).count(), 1, "{relation:?}: {answer} in {text}");
+            }
+            assert_eq!((candidates.len(), &candidates[0]), (PEOPLE, answer));
+            assert!(!text.ends_with(' '));
+            assert!(answer.starts_with(' ') != text.ends_with('"'), "{answer}");
+            let distinct: std::collections::BTreeSet<_> = candidates.iter().collect();
+            assert_eq!(distinct.len(), PEOPLE, "{candidates:?}");
+        }
+    }
+
+    #[test]
+    fn texts_fill_their_length_and_facts_stand_at_their_depth() {
+        let longest = scenes::SCENES.iter().map(|scene| words(scene)).max().unwrap() * 3;
+        for (depth, _, question) in sample() {
+            let length = words(&question.text) + words(&question.answer);
+            assert!(length <= 420 && length + longest > 420, "{length}");
+            let rest = length - words(&question.text[question.stated_at.clone()]);
+            let found = words(&question.text[..question.stated_at.start]) as f64 / rest as f64;
+            // An opening or a question at the ends, half an introduction in between.
+            assert!((found - depth).abs() < 0.15, "{found} for {depth}");
+        }
+    }
+
+    #[test]
+    fn a_depth_changes_nothing_but_the_place() {
+        let at = |depth| question(1, 2, Relation::LivesIn, 420, depth, &words).unwrap();
+        let paragraphs = |question: &Question| {
+            let mut all: Vec<String> = question.text.split(GAP).map(str::to_owned).collect();
+            all.sort();
+            all
+        };
+        assert_ne!(at(0.0).text, at(1.0).text);
+        assert_eq!(paragraphs(&at(0.0)), paragraphs(&at(1.0)));
+        assert_eq!(at(0.0).candidates, at(1.0).candidates);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        assert!(question(1, 2, Relation::LivesIn, 100, 0.5, &words).is_none());
+        assert!(question(1, 2, Relation::Town, 1000, 0.5, &words).is_none());
+    }
+}
