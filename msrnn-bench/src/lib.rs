@@ -3,7 +3,8 @@
 //! - [`contexts`]: texts and ids as contexts to score; [`stories`]: the generator of held-out text
 //! - [`evaluate`]: scoring; [`trace`] and [`logits`] look on
 //! - [`compare`]: policies × states; [`statistics`] and [`report`]: what came out
-//! - [`experiment`]: experiments that write run directories, resume, and report
+//! - [`experiment`]: experiments that write run directories, resume, and report; [`metrics`]: of answers
+//! - [`hub`]: models and data by name
 //! - [`train`]: the bundled model; [`bundled`]: the model itself
 //! - [`device`]: where it runs; [`output`]: files that are whole or marked as not
 
@@ -14,7 +15,9 @@ pub mod device;
 pub mod error;
 pub mod evaluate;
 pub mod experiment;
+pub mod hub;
 pub mod logits;
+pub mod metrics;
 pub mod output;
 pub mod report;
 pub mod statistics;

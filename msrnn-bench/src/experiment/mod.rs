@@ -7,6 +7,8 @@
 //! `metrics.json` as one that was not; and the report ([`figure`]) is a function of that file.
 
 pub mod figure;
+pub mod generation;
+pub mod understanding;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
