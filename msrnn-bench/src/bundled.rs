@@ -2,9 +2,12 @@
 
 use burn::tensor::{DType, Device};
 use msrnn_models::Model;
+use msrnn_models::config::ModelConfig;
+use msrnn_models::error::ModelError;
 use msrnn_models::model::ModelFiles;
 
 use crate::error::BenchError;
+use crate::experiment::manifest::Source;
 
 /// Its name, as `--model` takes it.
 pub const NAME: &str = "bundled";
@@ -22,4 +25,23 @@ const FILES: ModelFiles<'static> = ModelFiles {
 /// When the device cannot hold it.
 pub fn load(dtype: DType, device: &Device) -> Result<Model, BenchError> {
     Ok(Model::from_files(&FILES, dtype, device)?)
+}
+
+/// Its configuration.
+///
+/// # Errors
+///
+/// Never, if the program was built right.
+pub fn config() -> Result<ModelConfig, BenchError> {
+    ModelConfig::parse(FILES.config).map_err(|reason| ModelError::Config { path: NAME.into(), reason }.into())
+}
+
+/// What is in its files.
+pub fn source() -> Source {
+    let files = [
+        ("config.json", FILES.config.as_bytes()),
+        ("model.safetensors", FILES.weights),
+        ("tokenizer.json", FILES.tokenizer),
+    ];
+    Source::of_bytes(NAME, files)
 }

@@ -1,10 +1,13 @@
 //! The command line: one file per subcommand.
 
 mod compare;
+mod config_file;
+mod experiment;
 mod generate;
 mod options;
 mod perplexity;
 mod policies;
+mod report;
 mod trace;
 mod train;
 
@@ -40,6 +43,11 @@ enum Command {
     Generate(generate::Args),
     /// Write which row was omitted when
     Trace(trace::Args),
+    /// Run one of the paper's experiments; results go to a run directory, which can be resumed
+    #[command(subcommand)]
+    Experiment(experiment::Which),
+    /// Results of run directories, parts of one experiment put together
+    Report(report::Args),
     /// Train the bundled model
     Train(train::Args),
     /// List the policies
@@ -77,11 +85,20 @@ pub(crate) fn run() -> ExitCode {
             std::process::exit(130);
         }
     });
-    let result = match Cli::parse().command.unwrap_or_else(default_command) {
+    let arguments = match config_file::expand(&Cli::command(), std::env::args_os().collect()) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = match Cli::parse_from(arguments).command.unwrap_or_else(default_command) {
         Command::Compare(args) => compare::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Trace(args) => trace::run(&args),
+        Command::Experiment(which) => experiment::run(&which),
+        Command::Report(args) => report::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Policies(args) => policies::list(&args),
         Command::Explain(args) => policies::explain(&args),

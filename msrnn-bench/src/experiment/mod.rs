@@ -8,6 +8,12 @@
 
 pub mod figure;
 pub mod generation;
+pub mod journal;
+pub mod manifest;
+pub mod merge;
+pub mod models;
+pub mod registry;
+pub mod run;
 pub mod understanding;
 
 use std::sync::atomic::{AtomicBool, Ordering};
