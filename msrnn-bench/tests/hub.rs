@@ -44,8 +44,11 @@ impl Repo {
         if let Some(revision) = request.path.strip_prefix(&api) {
             return match revision.split('?').next().unwrap() {
                 "main" | "v1" | COMMIT => {
-                    let siblings: Vec<_> =
-                        self.files.iter().map(|(name, bytes)| json!({ "rfilename": name, "size": bytes.len() })).collect();
+                    let siblings: Vec<_> = self
+                        .files
+                        .iter()
+                        .map(|(name, bytes)| json!({ "rfilename": name, "size": bytes.len() }))
+                        .collect();
                     let info = json!({ "sha": COMMIT, "siblings": siblings, "id": ID });
                     Reply::Answer(200, vec![], info.to_string().into_bytes())
                 }
@@ -87,10 +90,8 @@ fn hub(url: &str, cache: &Path) -> Hub {
 }
 
 fn names(directory: &Path) -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(directory)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let mut names: Vec<String> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }

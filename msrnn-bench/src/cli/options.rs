@@ -79,7 +79,7 @@ pub(super) struct RunOptions {
     pub(super) json: bool,
 }
 
-fn positions(text: &str) -> Result<Positions, String> {
+pub(super) fn positions(text: &str) -> Result<Positions, String> {
     match text {
         "original" => Ok(Positions::Original),
         "gap-compressed" => Ok(Positions::GapCompressed),
