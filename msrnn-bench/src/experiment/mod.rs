@@ -14,6 +14,7 @@ pub mod merge;
 pub mod models;
 pub mod registry;
 pub mod run;
+pub mod story;
 pub mod understanding;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::error::BenchError;
 use crate::experiment::journal::Samples;
 use crate::experiment::manifest::Manifest;
+use crate::experiment::story::Story;
 use crate::experiment::understanding::Understanding;
 use crate::experiment::{Experiment, Results, run};
 
@@ -16,7 +17,7 @@ const fn entry<E: Experiment>() -> (&'static str, Finish) {
 }
 
 /// Every experiment: one line each.
-const EXPERIMENTS: &[(&str, Finish)] = &[entry::<Understanding>()];
+const EXPERIMENTS: &[(&str, Finish)] = &[entry::<Story>(), entry::<Understanding>()];
 
 /// The results of a run, whichever experiment it is of; writes `metrics.json`.
 ///

@@ -1,5 +1,6 @@
 //! `msrnn experiment`: one file per experiment, and what they share.
 
+mod story;
 mod understanding;
 
 use std::path::PathBuf;
@@ -19,6 +20,8 @@ use super::{Cli, INTERRUPT, Outcome, config_file, print, print_json};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Which {
+    /// Long stories, judged pairwise against those of the full state
+    Story(story::Args),
     /// Answers to questions about long documents, by ROUGE or F1
     Understanding(understanding::Args),
     /// Print the JSON schema of an experiment's --config file
@@ -80,6 +83,7 @@ impl ExperimentOptions {
 
 pub(super) fn run(which: &Which) -> Result<Outcome, BenchError> {
     match which {
+        Which::Story(args) => story::run(args),
         Which::Understanding(args) => understanding::run(args),
         Which::Schema { experiment } => schema(experiment),
     }
