@@ -1,5 +1,8 @@
 //! An HTTP server on this machine, for tests of what talks to one.
 
+// Every test file uses its own part of it.
+#![allow(dead_code)]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
