@@ -70,7 +70,7 @@ fn scene(story: &Story, fact: &Fact) -> Option<(String, String)> {
         // The subject is the thing.
         Relation::OwnedBy => {
             let asks = story.facts.iter().filter(|fact| fact.relation == Relation::Age && fact.subject != answer);
-            let asks = full(&asks.map(|fact| fact.subject.as_str()).next()?)?;
+            let asks = full(asks.map(|fact| fact.subject.as_str()).next()?)?;
             (format!("\"Who owns the {subject}?\" asked {asks}. \"It belongs to"), full(answer)?)
         }
         Relation::Paid => {
