@@ -1,11 +1,12 @@
 //! Evaluation and training of multi-state RNNs: what the `msrnn` command does, as a library.
 //!
 //! - [`texts`]: files, directories and data sets of texts; [`stories`]: the generator of held-out text
-//! - [`contexts`]: texts and ids as contexts to score
+//! - [`contexts`]: texts and ids as contexts to score; [`hub`]: models and data by name
 //! - [`evaluate`]: scoring; [`trace`], [`trace_parquet`], [`logits`] and [`divergence`] look on
 //! - [`plan`], [`compare`]: policies × states; [`statistics`] and [`report`]: what came out
 //! - [`experiment`]: experiments that write run directories, resume, and report
-//! - [`render`]: results as report, drawings, data files and text; [`tagging`]: parts of speech of tokens
+//! - [`metrics`]: of answers; [`tagging`]: parts of speech of tokens
+//! - [`render`]: results as report, drawings, data files and text
 //! - [`speed`]: how fast a model runs, against what the machine allows
 //! - [`train`]: the bundled model; [`bundled`]: the model itself
 //! - [`device`]: where it runs; [`output`]: files that are whole or marked as not
@@ -18,7 +19,9 @@ pub mod divergence;
 pub mod error;
 pub mod evaluate;
 pub mod experiment;
+pub mod hub;
 pub mod logits;
+pub mod metrics;
 pub mod output;
 pub mod plan;
 pub mod render;

@@ -9,6 +9,7 @@ use msrnn_bench::contexts::Contexts;
 use msrnn_bench::device::{DeviceName, Precision};
 use msrnn_bench::error::BenchError;
 use msrnn_bench::evaluate::{Block, Evaluation, Form, Observer, Scoring, evaluate};
+use msrnn_bench::hub;
 use msrnn_core::budget::Budget;
 use msrnn_core::state::MultiState;
 use msrnn_models::Model;
@@ -23,7 +24,7 @@ use super::INTERRUPT;
 /// Which model runs, where, and in which precision.
 #[derive(Debug, clap::Args)]
 pub(super) struct ModelOptions {
-    /// A Hugging Face model directory, or `bundled`
+    /// A Hugging Face model directory, org/name[@revision] on its hub, or `bundled`
     #[arg(long, value_name = "DIR", default_value = bundled::NAME)]
     pub(super) model: PathBuf,
     /// cpu, wgpu, wgpu:N, cuda or cuda:N
@@ -45,7 +46,7 @@ impl ModelOptions {
         if self.is_bundled() {
             return bundled::load(dtype, &device);
         }
-        let model = Model::load(&self.model, dtype, &device)?;
+        let model = Model::load(&hub::locate(&self.model.to_string_lossy())?, dtype, &device)?;
         if !model.unused.is_empty() {
             let shown: Vec<&str> = model.unused.iter().take(5).map(String::as_str).collect();
             tracing::warn!(

@@ -9,6 +9,7 @@
 pub mod arms;
 pub mod extrapolate;
 pub mod figure;
+pub mod generation;
 pub mod journal;
 pub mod lm;
 pub mod manifest;
@@ -18,6 +19,8 @@ pub mod registry;
 pub mod retention;
 pub mod retrieval;
 pub mod run;
+pub mod story;
+pub mod understanding;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

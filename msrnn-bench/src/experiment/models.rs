@@ -1,7 +1,7 @@
 //! The models of a grid, opened when they are needed.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use msrnn_models::Model;
 use msrnn_models::config::ModelConfig;
@@ -10,24 +10,24 @@ use crate::bundled;
 use crate::device::{DeviceName, Precision};
 use crate::error::BenchError;
 use crate::experiment::manifest::Source;
+use crate::hub;
 
 /// Models by name, of which the last one used stays open.
 #[derive(Debug)]
 pub struct Models {
     names: Vec<String>,
-    directories: Vec<Option<PathBuf>>,
+    directories: Vec<OnceLock<PathBuf>>,
     device: DeviceName,
     precision: Precision,
     open: Mutex<Option<(usize, Arc<Model>)>>,
 }
 
 impl Models {
-    /// Model directories, or `bundled`, on a device. Nothing is opened yet.
+    /// Model directories, names on the hub, or `bundled`, on a device. Nothing is opened or fetched yet.
     pub fn new(models: &[PathBuf], device: DeviceName, precision: Precision) -> Self {
-        let directory = |path: &PathBuf| (path.as_os_str() != bundled::NAME).then(|| path.clone());
         Self {
             names: models.iter().map(|path| path.display().to_string()).collect(),
-            directories: models.iter().map(directory).collect(),
+            directories: models.iter().map(|_| OnceLock::new()).collect(),
             device,
             precision,
             open: Mutex::new(None),
@@ -37,6 +37,25 @@ impl Models {
     /// Their names, as the user gave them.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// The directory of the model of that index, fetched if need be; none for the bundled one.
+    ///
+    /// # Errors
+    ///
+    /// When it is neither here nor on the hub.
+    pub fn directory(&self, index: usize) -> Result<Option<&Path>, BenchError> {
+        if self.names[index] == bundled::NAME {
+            return Ok(None);
+        }
+        let directory = match self.directories[index].get() {
+            Some(directory) => directory,
+            None => {
+                let found = hub::locate(&self.names[index])?;
+                self.directories[index].get_or_init(|| found)
+            }
+        };
+        Ok(Some(directory))
     }
 
     /// Where they run.
@@ -63,7 +82,7 @@ impl Models {
         *open = None;
         let device = self.device.open()?;
         let dtype = self.precision.on(&device, self.device)?;
-        let model = Arc::new(match &self.directories[index] {
+        let model = Arc::new(match self.directory(index)? {
             None => bundled::load(dtype, &device)?,
             Some(directory) => Model::load(directory, dtype, &device)?,
         });
@@ -77,7 +96,7 @@ impl Models {
     ///
     /// When it cannot be read.
     pub fn config(&self, index: usize) -> Result<ModelConfig, BenchError> {
-        match &self.directories[index] {
+        match self.directory(index)? {
             None => bundled::config(),
             Some(directory) => Ok(ModelConfig::read(&directory.join("config.json"))?),
         }
@@ -89,11 +108,11 @@ impl Models {
     ///
     /// When one cannot be read.
     pub fn sources(&self) -> Result<Vec<Source>, BenchError> {
-        let source = |(name, directory): (&String, &Option<PathBuf>)| match directory {
+        let source = |(index, name): (usize, &String)| match self.directory(index)? {
             None => Ok(bundled::source()),
             Some(directory) => Source::of_files(name, &files(directory)?),
         };
-        self.names.iter().zip(&self.directories).map(source).collect()
+        self.names.iter().enumerate().map(source).collect()
     }
 }
 

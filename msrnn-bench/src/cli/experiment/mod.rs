@@ -3,6 +3,8 @@
 mod lm;
 mod retention;
 mod retrieval;
+mod story;
+mod understanding;
 
 use std::path::PathBuf;
 
@@ -27,6 +29,10 @@ pub(super) enum Which {
     Retention(retention::Args),
     /// A fact, passkey or needle stated at a depth of a text, asked for at its end
     Retrieval(retrieval::Args),
+    /// Long stories, judged pairwise against those of the full state
+    Story(story::Args),
+    /// Answers to questions about long documents, by ROUGE or F1
+    Understanding(understanding::Args),
     /// Print the JSON schema of an experiment's --config file
     Schema {
         /// The experiment
@@ -37,7 +43,7 @@ pub(super) enum Which {
 /// Options that every experiment has.
 #[derive(Debug, clap::Args)]
 pub(super) struct ExperimentOptions {
-    /// Models: Hugging Face model directories, or `bundled`
+    /// Models: Hugging Face model directories, org/name[@revision] on its hub, or `bundled`
     #[arg(long, value_name = "DIR", value_delimiter = ',', default_value = bundled::NAME)]
     pub(super) model: Vec<PathBuf>,
     /// cpu, wgpu, wgpu:N, cuda or cuda:N
@@ -89,6 +95,8 @@ pub(super) fn run(which: &Which) -> Result<Outcome, BenchError> {
         Which::Lm(args) => lm::run(args),
         Which::Retention(args) => retention::run(args),
         Which::Retrieval(args) => retrieval::run(args),
+        Which::Story(args) => story::run(args),
+        Which::Understanding(args) => understanding::run(args),
         Which::Schema { experiment } => schema(experiment),
     }
 }
