@@ -1,7 +1,8 @@
 //! Evaluation and training of multi-state RNNs: what the `msrnn` command does, as a library.
 //!
 //! - [`texts`]: files, directories and data sets of texts; [`stories`]: the generator of held-out text
-//! - [`contexts`]: texts and ids as contexts to score; [`hub`]: models and data by name
+//! - [`contexts`]: texts and ids as contexts to score
+//! - [`open`]: models by name; [`hub`]: models and data from the Hugging Face hub
 //! - [`evaluate`]: scoring; [`trace`], [`trace_parquet`], [`logits`] and [`divergence`] look on
 //! - [`plan`], [`compare`]: policies × states; [`statistics`] and [`report`]: what came out
 //! - [`experiment`]: experiments that write run directories, resume, and report
@@ -22,6 +23,7 @@ pub mod experiment;
 pub mod hub;
 pub mod logits;
 pub mod metrics;
+pub mod open;
 pub mod output;
 pub mod plan;
 pub mod render;

@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 
-use burn::tensor::Device;
 use indicatif::{ProgressBar, ProgressStyle};
 use msrnn_bench::bundled;
 use msrnn_bench::contexts::Contexts;
 use msrnn_bench::device::{DeviceName, Precision};
 use msrnn_bench::error::BenchError;
 use msrnn_bench::evaluate::{Block, Evaluation, Form, Observer, Scoring, evaluate};
-use msrnn_bench::hub;
+use msrnn_bench::open;
 use msrnn_core::budget::Budget;
 use msrnn_core::state::MultiState;
 use msrnn_models::Model;
@@ -37,25 +36,11 @@ pub(super) struct ModelOptions {
 
 impl ModelOptions {
     pub(super) fn is_bundled(&self) -> bool {
-        self.model.as_os_str() == bundled::NAME
+        open::is_bundled(&self.model)
     }
 
     pub(super) fn open(&self) -> Result<Model, BenchError> {
-        let device: Device = self.device.open()?;
-        let dtype = self.dtype.on(&device, self.device)?;
-        if self.is_bundled() {
-            return bundled::load(dtype, &device);
-        }
-        let model = Model::load(&hub::locate(&self.model.to_string_lossy())?, dtype, &device)?;
-        if !model.unused.is_empty() {
-            let shown: Vec<&str> = model.unused.iter().take(5).map(String::as_str).collect();
-            tracing::warn!(
-                "the model does not use {} tensors of the checkpoint: {} …",
-                model.unused.len(),
-                shown.join(", ")
-            );
-        }
-        Ok(model)
+        open::open(open::directory(&self.model)?.as_deref(), self.device, self.dtype)
     }
 }
 

@@ -6,17 +6,16 @@ use std::sync::{Arc, Mutex, OnceLock};
 use msrnn_models::Model;
 use msrnn_models::config::ModelConfig;
 
-use crate::bundled;
 use crate::device::{DeviceName, Precision};
 use crate::error::BenchError;
 use crate::experiment::manifest::Source;
-use crate::hub;
+use crate::{bundled, open};
 
 /// Models by name, of which the last one used stays open.
 #[derive(Debug)]
 pub struct Models {
     names: Vec<String>,
-    directories: Vec<OnceLock<PathBuf>>,
+    directories: Vec<OnceLock<Option<PathBuf>>>,
     device: DeviceName,
     precision: Precision,
     open: Mutex<Option<(usize, Arc<Model>)>>,
@@ -45,17 +44,11 @@ impl Models {
     ///
     /// When it is neither here nor on the hub.
     pub fn directory(&self, index: usize) -> Result<Option<&Path>, BenchError> {
-        if self.names[index] == bundled::NAME {
-            return Ok(None);
+        if self.directories[index].get().is_none() {
+            let found = open::directory(Path::new(&self.names[index]))?;
+            let _ = self.directories[index].set(found);
         }
-        let directory = match self.directories[index].get() {
-            Some(directory) => directory,
-            None => {
-                let found = hub::locate(&self.names[index])?;
-                self.directories[index].get_or_init(|| found)
-            }
-        };
-        Ok(Some(directory))
+        Ok(self.directories[index].get().and_then(Option::as_deref))
     }
 
     /// Where they run.
@@ -80,12 +73,7 @@ impl Models {
         }
         // Close the other one first: two may be too large.
         *open = None;
-        let device = self.device.open()?;
-        let dtype = self.precision.on(&device, self.device)?;
-        let model = Arc::new(match self.directory(index)? {
-            None => bundled::load(dtype, &device)?,
-            Some(directory) => Model::load(directory, dtype, &device)?,
-        });
+        let model = Arc::new(open::open(self.directory(index)?, self.device, self.precision)?);
         *open = Some((index, model.clone()));
         Ok(model)
     }

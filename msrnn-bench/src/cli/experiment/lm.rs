@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use msrnn_bench::bundled;
 use msrnn_bench::error::BenchError;
 use msrnn_bench::evaluate::Form;
 use msrnn_bench::experiment::extrapolate::{Extrapolate, ExtrapolateInputs, ExtrapolateModel};
@@ -108,7 +107,7 @@ fn lm(args: &Args) -> Result<Outcome, BenchError> {
         [positions] => positions,
         _ => return Err(BenchError::Input("give one kind of --positions, or --extrapolate for several".into())),
     };
-    let small = options.model.iter().all(|model| model.as_os_str() == bundled::NAME);
+    let small = options.is_bundled();
     let experiment = Lm {
         texts: texts.iter().map(|text| text.name.clone()).collect(),
         policies: policies(args, POLICIES)?,

@@ -16,6 +16,7 @@ use msrnn_bench::experiment::manifest::{Shard, Source};
 use msrnn_bench::experiment::models::Models;
 use msrnn_bench::experiment::run::{Plan, RunOptions, identity, run as run_experiment};
 use msrnn_bench::experiment::{Experiment, Watch};
+use msrnn_bench::open;
 
 use super::options::progress;
 use super::report::show;
@@ -78,10 +79,14 @@ impl ExperimentOptions {
         Models::new(&self.model, self.device, self.dtype)
     }
 
+    /// Whether nothing but the bundled model runs.
+    pub(super) fn is_bundled(&self) -> bool {
+        self.model.iter().all(|model| open::is_bundled(model))
+    }
+
     /// Units side by side.
     pub(super) fn jobs(&self) -> usize {
-        let small = self.model.iter().all(|model| model.as_os_str() == bundled::NAME);
-        self.jobs.unwrap_or(if small { self.device.threads() } else { 1 }).max(1)
+        self.jobs.unwrap_or(if self.is_bundled() { self.device.threads() } else { 1 }).max(1)
     }
 
     /// Parts of a block that every unit computes side by side.

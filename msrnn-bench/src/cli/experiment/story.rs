@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use msrnn_bench::bundled;
 use msrnn_bench::error::BenchError;
 use msrnn_bench::experiment::journal::SAMPLES;
 use msrnn_bench::experiment::manifest::Source;
@@ -106,7 +105,7 @@ impl Args {
     }
 
     fn setting(&self, judge: Option<JudgeSetting>) -> Result<Story, BenchError> {
-        let bundled = self.options.model.iter().all(|model| model.as_os_str() == bundled::NAME);
+        let bundled = self.options.is_bundled();
         let (prompt, states, seeds, new) = match bundled {
             true => (BUNDLED_PROMPT, "32,64,128", 4, Some(400)),
             false => (PROMPT, "6.25%,12.5%,25%", 100, None),
