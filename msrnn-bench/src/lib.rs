@@ -4,12 +4,13 @@
 //! - [`evaluate`]: scoring; [`trace`] and [`logits`] look on
 //! - [`compare`]: policies × states; [`statistics`] and [`report`]: what came out
 //! - [`train`]: the bundled model; [`bundled`]: the model itself
-//! - [`device`]: where it runs; [`output`]: files that are whole or marked as not
+//! - [`device`]: where it runs, [`devices`]: where it could; [`output`]: files that are whole or marked as not
 
 pub mod bundled;
 pub mod compare;
 pub mod contexts;
 pub mod device;
+pub mod devices;
 pub mod error;
 pub mod evaluate;
 pub mod logits;

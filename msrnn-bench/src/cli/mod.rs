@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 mod compare;
+mod devices;
 mod generate;
 mod options;
 mod perplexity;
@@ -42,6 +43,8 @@ enum Command {
     Trace(trace::Args),
     /// Train the bundled model
     Train(train::Args),
+    /// List what this build and this machine offer to run on
+    Devices(devices::Args),
     /// List the policies
     Policies(policies::ListArgs),
     /// Explain a policy: idea, rule, cost, source
@@ -83,6 +86,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Generate(args) => generate::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Devices(args) => devices::run(&args),
         Command::Policies(args) => policies::list(&args),
         Command::Explain(args) => policies::explain(&args),
         Command::Completions { shell } => {
