@@ -16,6 +16,8 @@ use burn::tensor::{Bool, DType, Device, Int, Tensor};
 
 use crate::blocked::Rule;
 use crate::error::Error;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use crate::kernels;
 use crate::omission::{lowest, survivors};
 use crate::policy::{Compression, Policy, Rows, View};
 use crate::precision::{narrow, softmax};
@@ -84,6 +86,17 @@ impl Attention {
         state: &mut MultiState,
         compression: &Compression,
     ) -> Tensor<3> {
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        if kernels::cube::takes(self, &query, state) {
+            let rows = state.rows_in_step();
+            let decision = kernels::cube::decision(compression, state.shape.layer);
+            let (attended, weights) = kernels::cube::step(self, [query, key, value], state, decision);
+            if let Some(weights) = weights {
+                let omitted = omit(weights, state, compression, rows);
+                state.advance(omitted);
+            }
+            return attended;
+        }
         state.append(key, value);
         let rows = state.rows_in_step();
         let (attended, weights) = self.attend(query, state, rows, 0);
@@ -111,6 +124,17 @@ impl Attention {
         compression: &Compression,
     ) -> Tensor<4> {
         let [batch, _, n, head_dim] = query.dims();
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        if n > 1 && kernels::cube::takes(self, &query, state) {
+            let decision = kernels::cube::decision(compression, state.shape.layer);
+            if !matches!(decision, kernels::cube::Decision::Elsewhere) {
+                let blocks = (0..n).step_by(BLOCK).map(|first| {
+                    let part = |x: &Tensor<4>| x.clone().narrow(2, first, BLOCK.min(n - first));
+                    kernels::cube::block(self, [part(&query), part(&key), part(&value)], state, decision)
+                });
+                return Tensor::cat(blocks.collect(), 2);
+            }
+        }
         if let (true, Some(rule)) = (n > 1 && self.placement.is_none(), rule(compression)) {
             let blocks = (0..n).step_by(BLOCK).map(|first| {
                 let part = |x: &Tensor<4>| x.clone().narrow(2, first, BLOCK.min(n - first));

@@ -18,7 +18,9 @@
 pub mod attention;
 mod blocked;
 pub mod budget;
+pub mod device_score;
 mod error;
+mod kernels;
 #[cfg(feature = "laws")]
 pub mod laws;
 pub mod omission;

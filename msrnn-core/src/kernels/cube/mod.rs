@@ -1,0 +1,43 @@
+//! Kernels for GPUs, in CubeCL: one source for wgpu and CUDA.
+//!
+//! With them a step of an attention layer is three launches, a block of tokens two products with the
+//! states, one pass over scalars, and two products, and nothing is read back in either. Which row goes
+//! is decided on the device where the policy's score is data
+//! ([`DeviceScore`](crate::device_score::DeviceScore)); other policies are shown tensors.
+
+mod access;
+mod block;
+mod reduce;
+mod score;
+mod step;
+mod take_in;
+
+use burn::tensor::{DType, Tensor};
+
+use crate::attention::Attention;
+use crate::policy::Compression;
+use crate::state::MultiState;
+
+use access::{is_here, is_read};
+pub(crate) use block::block;
+pub(crate) use step::{Decision, step};
+
+/// Whether steps and blocks of this query and state can be taken: rows where the model put them, on
+/// a device that runs the kernels.
+pub(crate) fn takes<const D: usize>(attention: &Attention, query: &Tensor<D>, state: &MultiState) -> bool {
+    attention.placement.is_none()
+        && is_here(query)
+        && is_read(query)
+        && is_here(&state.keys)
+        && is_read(&state.keys)
+        && state.positions.dtype() == DType::I32
+}
+
+/// Who decides in a layer under this compression.
+pub(crate) fn decision(compression: &Compression, layer: usize) -> Decision {
+    let Compression::Bounded { policy, states } = compression else { return Decision::None };
+    match policy.on_device(*states, layer).filter(|_| !policy.rewrites() && policy.memory() <= 1) {
+        Some(score) => Decision::Score(score),
+        None => Decision::Elsewhere,
+    }
+}

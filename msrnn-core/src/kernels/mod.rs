@@ -1,0 +1,3 @@
+//! temporary
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub(crate) mod cube;
