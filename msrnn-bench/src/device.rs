@@ -93,6 +93,11 @@ fn pick(name: DeviceName, mut devices: Vec<Device>, index: usize, none: &str) ->
 }
 
 impl DeviceName {
+    /// Whether it computes in the host's memory.
+    pub fn is_host(self) -> bool {
+        self == DeviceName::Cpu
+    }
+
     /// Parts that work on a block of tokens is best cut into: one per core on a CPU, one elsewhere.
     pub fn threads(self) -> usize {
         match self {

@@ -3,6 +3,7 @@
 //! - [`contexts`]: texts and ids as contexts to score; [`stories`]: the generator of held-out text
 //! - [`evaluate`]: scoring; [`trace`] and [`logits`] look on
 //! - [`compare`]: policies × states; [`statistics`] and [`report`]: what came out
+//! - [`speed`]: how fast a model runs, against what the machine allows
 //! - [`train`]: the bundled model; [`bundled`]: the model itself
 //! - [`device`]: where it runs, [`devices`]: where it could; [`output`]: files that are whole or marked as not
 
@@ -16,6 +17,7 @@ pub mod evaluate;
 pub mod logits;
 pub mod output;
 pub mod report;
+pub mod speed;
 pub mod statistics;
 pub mod stories;
 pub mod trace;

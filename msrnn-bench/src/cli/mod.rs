@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod bench;
 mod compare;
 mod devices;
 mod generate;
@@ -41,6 +42,8 @@ enum Command {
     Generate(generate::Args),
     /// Write which row was omitted when
     Trace(trace::Args),
+    /// Measure speed: prefill, scoring, decode, and the share of what the machine allows
+    Bench(bench::Args),
     /// Train the bundled model
     Train(train::Args),
     /// List what this build and this machine offer to run on
@@ -85,6 +88,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Trace(args) => trace::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Policies(args) => policies::list(&args),
