@@ -1,0 +1,49 @@
+//! One token through an attention layer: append, attend, omit.
+
+use burn::tensor::Tensor;
+
+use crate::attention::{Attention, omit};
+use crate::policy::Compression;
+use crate::state::MultiState;
+
+/// [`Attention::step`], by the device's kernel where there is one.
+///
+/// A kernel appends and attends. It also decides and omits where the policy can score in plain
+/// numbers; else it hands out the weights, and the policy decides on tensors.
+pub(crate) fn step(
+    attention: &Attention,
+    query: Tensor<3>,
+    key: Tensor<3>,
+    value: Tensor<3>,
+    state: &mut MultiState,
+    compression: &Compression,
+) -> Tensor<3> {
+    #[cfg(feature = "flex")]
+    if !super::only_plain() && super::flex::steps(attention, &query, state) {
+        let rows = state.rows_in_step();
+        let (attended, weights) = super::flex::step(attention, query, key, value, state, compression);
+        if let Some(weights) = weights {
+            let omitted = omit(weights, state, compression, rows);
+            state.advance(omitted);
+        }
+        return attended;
+    }
+    step_plain(attention, query, key, value, state, compression)
+}
+
+/// The plain twin.
+pub(super) fn step_plain(
+    attention: &Attention,
+    query: Tensor<3>,
+    key: Tensor<3>,
+    value: Tensor<3>,
+    state: &mut MultiState,
+    compression: &Compression,
+) -> Tensor<3> {
+    let rows = state.rows_in_step();
+    state.append(key, value);
+    let (attended, weights) = attention.attend(query, state, rows, 0);
+    let omitted = omit(weights, state, compression, rows);
+    state.advance(omitted);
+    attended
+}
