@@ -1,3 +1,110 @@
-//! temporary
+//! What a step is made of: each kernel a free function on tensors, with a plain twin.
+//!
+//! The plain twins, in `plain.rs`, are burn's operations. They run on every device, are what
+//! gradients flow through, and are the definition of what a kernel computes. Where the device and
+//! the dtypes have a kernel of their own it is taken instead, and differs from its twin by rounding:
+//!
+//! - feature `flex`, the CPU: one pass over memory instead of one per operation, 16-bit weights and
+//!   states read as they are, all cores where there is enough to read for them;
+//! - features `wgpu` and `cuda`, GPUs: steps and blocks of an attention layer without a look back at
+//!   the host, and matrix products in the dtype of the weights.
+//!
+//! | kernel | rows | result |
+//! |---|---|---|
+//! | [`linear`] | few: one pass over the weights; many: matrix product | x Wᵀ + b |
+//! | [`rms_norm`] | any | w · x / √(mean(x²) + ε) |
+//! | [`swiglu`] | any | silu(gate) · up |
+//! | [`rotate`] | any | rotary positions, rotate-half |
+//! | step of an attention layer | one per batch row | append, attend, omit in place |
+//!
+//! Activations are in the [`accumulation`](crate::precision::accumulation) dtype of the weights: f32
+//! for f16, bf16 and f32, else f64.
+
+mod plain;
+mod step;
+
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub(crate) mod cube;
+#[cfg(feature = "flex")]
+mod flex;
+
+use std::sync::OnceLock;
+
+use burn::tensor::Tensor;
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub(crate) use step::block;
+pub(crate) use step::step;
+
+/// Environment variable that, set to `plain`, makes a process compute with the plain twins only: to
+/// compare, and to test them.
+pub const SWITCH: &str = "MSRNN_KERNELS";
+
+/// Whether the environment asks for the plain twins only.
+pub fn only_plain() -> bool {
+    static ONLY_PLAIN: OnceLock<bool> = OnceLock::new();
+    *ONLY_PLAIN.get_or_init(|| std::env::var_os(SWITCH).is_some_and(|value| value == "plain"))
+}
+
+/// A linear map: its weight `[out, in]` in any float dtype, and its bias `[out]`.
+#[derive(Clone, Debug)]
+pub struct Map {
+    /// `[out, in]`
+    pub weight: Tensor<2>,
+    /// `[out]`
+    pub bias: Option<Tensor<1>>,
+}
+
+/// Several linear maps of the same rows: y = x Wᵀ + b for each. `[rows, in]` to `[rows, out]`, in
+/// x's dtype.
+pub fn linear<const N: usize>(x: Tensor<2>, maps: [Map; N]) -> [Tensor<2>; N] {
+    #[cfg(feature = "flex")]
+    if !only_plain() && flex::takes(&x) {
+        return flex::linear(x, maps);
+    }
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    if !only_plain() && cube::is_here(&x) {
+        return cube::linear(x, maps);
+    }
+    plain::linear(x, maps)
+}
+
+/// y = weight · x / √(mean(x²) + ε) over the last dimension (Zhang & Sennrich 2019,
+/// arXiv 1910.07467). weight: `[d]`; the result is in x's dtype, the mean taken in at least f32.
+pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if !only_plain() && flex::takes(&x) {
+        return flex::rms_norm(x, weight, epsilon);
+    }
+    plain::rms_norm(x, weight, epsilon)
+}
+
+/// silu(gate) · up, element by element (Shazeer 2020, arXiv 2002.05202).
+pub fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if !only_plain() && flex::takes(&gate) && flex::takes(&up) {
+        return flex::swiglu(gate, up);
+    }
+    plain::swiglu(gate, up)
+}
+
+/// Rotates channel i of every head against channel i + head_dim/2 (Su et al. 2021,
+/// arXiv 2104.09864).
+///
+/// x: `[batch, heads, rows, head_dim]`; cos, sin: `[batch, rows, head_dim/2]`.
+pub fn rotate(x: Tensor<4>, cos: Tensor<3>, sin: Tensor<3>) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if !only_plain() && flex::takes(&x) && flex::takes(&cos) && flex::takes(&sin) && x.dtype() == cos.dtype() {
+        return flex::rotate(x, cos, sin);
+    }
+    plain::rotate(x, cos, sin)
+}
+
+/// Values of `x` in its accumulation dtype: [`widen`](crate::precision::widen), as fast as memory.
+pub fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if !only_plain() && flex::is_narrow(&x) {
+        return flex::widen(x);
+    }
+    crate::precision::widen(x)
+}

@@ -8,7 +8,7 @@ use cubecl::client::Client;
 use cubecl::prelude::*;
 
 /// Whether a tensor is on a device that runs the kernels, without gradients.
-pub(super) fn is_here<const D: usize>(x: &Tensor<D>) -> bool {
+pub(in crate::kernels) fn is_here<const D: usize>(x: &Tensor<D>) -> bool {
     matches!(x.device().as_dispatch(), DispatchDevice::Cube(_))
 }
 

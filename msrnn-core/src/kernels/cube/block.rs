@@ -198,7 +198,7 @@ fn is_attended(noted: i32, c: u32, used: u32, first: i32, now: i32, window: i32,
 }
 
 /// `n` tokens of every batch row; shapes as in [`Attention::scan`]. Reads nothing back.
-pub(crate) fn block(
+pub(in crate::kernels) fn block(
     attention: &Attention,
     [query, key, value]: [Tensor<4>; 3],
     state: &mut MultiState,
@@ -219,8 +219,9 @@ pub(crate) fn block(
     let overflows = state.states.is_some_and(|states| state.seen.iter().any(|seen| seen + n > states));
     let decides = overflows || !state.memory.is_empty();
 
-    let query = query.mul_scalar(attention.scale).reshape([batch, kv_heads, group * n, head_dim]);
-    let logits = |keys: Tensor<4>| own(widen(query.clone().matmul(keys.swap_dims(2, 3))));
+    // What decides is computed in f32, whatever the state is in.
+    let query = widen(query).mul_scalar(attention.scale).reshape([batch, kv_heads, group * n, head_dim]);
+    let logits = |keys: Tensor<4>| own(query.clone().matmul(widen(keys).swap_dims(2, 3)));
     let new = logits(key.clone());
     let old = match used {
         0 => empty(&new, [1], DType::F32),
@@ -272,12 +273,10 @@ pub(crate) fn block(
         units,
     );
 
-    let weights = |weights: CubeTensor, rows: usize| {
-        narrow(close::<4>(weights).reshape([batch, kv_heads, group * n, rows]), dtype)
-    };
-    let mut attended = weights(new, n).matmul(value.clone());
+    let weights = |weights: CubeTensor, rows: usize| close::<4>(weights).reshape([batch, kv_heads, group * n, rows]);
+    let mut attended = weights(new, n).matmul(widen(value.clone()));
     if used > 0 {
-        attended = attended + weights(old, used).matmul(state.values().narrow(2, 0, used));
+        attended = attended + weights(old, used).matmul(widen(state.values().narrow(2, 0, used)));
     }
     log(state, &omitted, n, decides);
     if decides {
@@ -285,7 +284,7 @@ pub(crate) fn block(
     } else {
         hold_all(state, [key, value], n);
     }
-    attended.reshape([batch, heads, n, head_dim])
+    narrow(attended.reshape([batch, heads, n, head_dim]), dtype)
 }
 
 /// Writes down what every token omitted, if that is recorded.

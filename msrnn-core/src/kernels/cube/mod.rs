@@ -14,17 +14,21 @@ mod take_in;
 
 use burn::tensor::{DType, Tensor};
 
+use crate::kernels::Map;
+use crate::precision::narrow;
+
 use crate::attention::Attention;
 use crate::policy::Compression;
 use crate::state::MultiState;
 
-use access::{is_here, is_read};
-pub(crate) use block::block;
-pub(crate) use step::{Decision, step};
+pub(super) use access::is_here;
+use access::is_read;
+pub(super) use block::block;
+pub(super) use step::{Decision, step};
 
 /// Whether steps and blocks of this query and state can be taken: rows where the model put them, on
 /// a device that runs the kernels.
-pub(crate) fn takes<const D: usize>(attention: &Attention, query: &Tensor<D>, state: &MultiState) -> bool {
+pub(super) fn takes<const D: usize>(attention: &Attention, query: &Tensor<D>, state: &MultiState) -> bool {
     attention.placement.is_none()
         && is_here(query)
         && is_read(query)
@@ -34,10 +38,23 @@ pub(crate) fn takes<const D: usize>(attention: &Attention, query: &Tensor<D>, st
 }
 
 /// Who decides in a layer under this compression.
-pub(crate) fn decision(compression: &Compression, layer: usize) -> Decision {
+pub(super) fn decision(compression: &Compression, layer: usize) -> Decision {
     let Compression::Bounded { policy, states } = compression else { return Decision::None };
     match policy.on_device(*states, layer).filter(|_| !policy.rewrites() && policy.memory() <= 1) {
         Some(score) => Decision::Score(score),
         None => Decision::Elsewhere,
     }
+}
+
+/// Linear maps, multiplied in the dtype of the weights, as GPUs are fast at; the result in x's.
+pub(super) fn linear<const N: usize>(x: Tensor<2>, maps: [Map; N]) -> [Tensor<2>; N] {
+    let dtype = x.dtype();
+    maps.map(|Map { weight, bias }| {
+        let [output, _] = weight.dims();
+        let y = narrow(narrow(x.clone(), weight.dtype()).matmul(weight.transpose()), dtype);
+        match bias {
+            Some(bias) => y + narrow(bias, dtype).reshape([1, output]),
+            None => y,
+        }
+    })
 }

@@ -275,7 +275,7 @@ impl Opened {
 /// Appends and attends; with a score that is data, or without a policy, also omits and counts the
 /// token. Else returns the weights, `[batch, kv_heads, group, rows]`, for who decides. Shapes as in
 /// [`Attention::step`].
-pub(crate) fn step(
+pub(in crate::kernels) fn step(
     attention: &Attention,
     token: [Tensor<3>; 3],
     state: &mut MultiState,
@@ -378,7 +378,7 @@ pub(crate) fn step(
 
 /// Who decides what a full state omits.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Decision {
+pub(in crate::kernels) enum Decision {
     /// Nobody: the state is not bounded.
     None,
     /// A score that is data.
