@@ -2,6 +2,7 @@
 
 use burn::tensor::{DType, Device};
 use msrnn_models::Model;
+use msrnn_models::config::ModelConfig;
 use msrnn_models::model::ModelFiles;
 
 use crate::error::BenchError;
@@ -14,6 +15,15 @@ const FILES: ModelFiles<'static> = ModelFiles {
     weights: include_bytes!("../bundled/model.safetensors"),
     tokenizer: include_bytes!("../bundled/tokenizer.json"),
 };
+
+/// Its configuration.
+///
+/// # Errors
+///
+/// Never, as long as a test can load it.
+pub fn config() -> Result<ModelConfig, BenchError> {
+    ModelConfig::parse(FILES.config).map_err(BenchError::Input)
+}
 
 /// Loads it.
 ///

@@ -4,6 +4,7 @@
 //! - [`evaluate`]: scoring; [`trace`] and [`logits`] look on
 //! - [`compare`]: policies × states; [`statistics`] and [`report`]: what came out
 //! - [`speed`]: how fast a model runs, against what the machine allows
+//! - [`throughput`]: the largest batch that fits, and how fast it is
 //! - [`train`]: the bundled model; [`bundled`]: the model itself
 //! - [`device`]: where it runs, [`devices`]: where it could; [`output`]: files that are whole or marked as not
 
@@ -20,5 +21,6 @@ pub mod report;
 pub mod speed;
 pub mod statistics;
 pub mod stories;
+pub mod throughput;
 pub mod trace;
 pub mod train;

@@ -54,7 +54,7 @@ impl DeviceScore {
     /// [`Policy::score`](crate::policy::Policy::score).
     pub fn score(&self, view: &View, memory: &mut Memory) -> Tensor<3> {
         let mut scores = match self.rule {
-            ScoreRule::Age => view.positions().float().zeros_like(),
+            ScoreRule::Age => Tensor::zeros(view.positions().dims(), &view.positions().device()),
             ScoreRule::Weight => view.weights(),
             ScoreRule::AccumulatedWeight => memory.update(0, |sum| sum + view.weights()),
             ScoreRule::Cubes { modulus, step, first, second } => {

@@ -7,6 +7,7 @@ mod generate;
 mod options;
 mod perplexity;
 mod policies;
+mod throughput;
 mod trace;
 mod train;
 
@@ -40,6 +41,8 @@ enum Command {
     Perplexity(perplexity::Args),
     /// Continue a prompt
     Generate(generate::Args),
+    /// Largest batch and tokens per second for numbers of states, beside the paper's table 1
+    Throughput(throughput::Args),
     /// Write which row was omitted when
     Trace(trace::Args),
     /// Measure speed: prefill, scoring, decode, and the share of what the machine allows
@@ -87,6 +90,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Compare(args) => compare::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Generate(args) => generate::run(&args),
+        Command::Throughput(args) => throughput::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Train(args) => train::run(&args),

@@ -50,6 +50,7 @@ mod masks;
 mod memory;
 mod prefill;
 mod saved;
+mod scores;
 mod simulation;
 mod spy;
 mod states;
@@ -73,6 +74,7 @@ pub use prefill::{
     after_a_prefill_chunks_equal_single_tokens, prefill_cut_keeps_k_highest, prefill_equals_strict_when_nothing_must_go,
 };
 pub use saved::a_saved_and_reloaded_state_continues_identically;
+pub use scores::scores_as_data_equal_scores_in_tensors;
 pub use states::{
     at_most_k_states_after_a_step_and_k_plus_one_inside, mean_steps_kept_does_not_depend_on_the_policy,
     positions_count_tokens_seen,
@@ -146,6 +148,7 @@ macro_rules! __with_every_law {
             the_lowest_score_goes_and_on_ties_the_oldest
             chunks_equal_single_tokens
             decisions_on_the_host_equal_decisions_on_the_device
+            scores_as_data_equal_scores_in_tensors
             what_comes_later_changes_nothing_before
             a_batch_equals_its_rows_alone
             a_saved_and_reloaded_state_continues_identically
