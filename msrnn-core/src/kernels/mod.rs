@@ -76,6 +76,10 @@ pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -
     if !only_plain() && flex::takes(&x) {
         return flex::rms_norm(x, weight, epsilon);
     }
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    if !only_plain() && cube::takes_tokens(&x) && cube::takes_tokens(&weight) {
+        return cube::rms_norm(x, weight, epsilon);
+    }
     plain::rms_norm(x, weight, epsilon)
 }
 
@@ -84,6 +88,10 @@ pub fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
     #[cfg(feature = "flex")]
     if !only_plain() && flex::takes(&gate) && flex::takes(&up) {
         return flex::swiglu(gate, up);
+    }
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    if !only_plain() && cube::takes_tokens(&gate) && gate.dtype() == up.dtype() {
+        return cube::swiglu(gate, up);
     }
     plain::swiglu(gate, up)
 }
@@ -96,6 +104,10 @@ pub fn rotate(x: Tensor<4>, cos: Tensor<3>, sin: Tensor<3>) -> Tensor<4> {
     #[cfg(feature = "flex")]
     if !only_plain() && flex::takes(&x) && flex::takes(&cos) && flex::takes(&sin) && x.dtype() == cos.dtype() {
         return flex::rotate(x, cos, sin);
+    }
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    if !only_plain() && cube::takes_tokens(&x) && cos.dtype() == sin.dtype() {
+        return cube::rotate(x, cos, sin);
     }
     plain::rotate(x, cos, sin)
 }

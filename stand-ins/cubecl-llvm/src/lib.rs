@@ -2,7 +2,7 @@
 
 use std::ffi::c_char;
 
-use cubecl_core::backtrace::BackTrace;
+use cubecl_core::environment::backtrace::BackTrace;
 use cubecl_core::ir::nvidia::SmArch;
 use cubecl_core::prelude::{BufferIOAttr, KernelDefinition};
 use cubecl_core::{CompilationError, Compiler};

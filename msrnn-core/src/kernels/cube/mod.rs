@@ -7,6 +7,7 @@
 
 mod access;
 mod block;
+mod elementwise;
 mod reduce;
 mod score;
 mod step;
@@ -24,6 +25,7 @@ use crate::state::MultiState;
 pub(super) use access::is_here;
 use access::is_read;
 pub(super) use block::block;
+pub(super) use elementwise::{rms_norm, rotate, swiglu};
 pub(super) use step::{Decision, step};
 
 /// Whether steps and blocks of this query and state can be taken: rows where the model put them, on
@@ -35,6 +37,11 @@ pub(super) fn takes<const D: usize>(attention: &Attention, query: &Tensor<D>, st
         && is_here(&state.keys)
         && is_read(&state.keys)
         && state.positions.dtype() == DType::I32
+}
+
+/// Whether `x` is one that the token-wise kernels compute with.
+pub(super) fn takes_tokens<const D: usize>(x: &Tensor<D>) -> bool {
+    is_here(x) && is_read(x) && x.shape().num_elements() > 0
 }
 
 /// Who decides in a layer under this compression.
