@@ -142,7 +142,7 @@ impl FromStr for DeviceName {
     }
 }
 
-/// Precision of weights, states and computation.
+/// Precision in which weights and states are held. Computation is in f32, with f64 weights in f64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {

@@ -133,6 +133,11 @@ impl MultiState {
         self.max_rows
     }
 
+    /// Whether the next step has the same shape as the one after it: every batch row is full.
+    pub fn is_steady(&self) -> bool {
+        self.all_full()
+    }
+
     /// Where it lives.
     pub fn device(&self) -> Device {
         self.keys.device()
@@ -142,6 +147,9 @@ impl MultiState {
     pub fn ahead(&self, n: usize) -> Tensor<2, Int> {
         let (batch, groups) = (self.shape.batch, self.groups());
         let next = self.next.clone().reshape([batch, groups]).narrow(1, 0, 1).expand([batch, n]);
+        if n == 1 {
+            return next;
+        }
         next + Tensor::<1, Int>::arange(0..n as i64, &self.device()).reshape([1, n]).expand([batch, n])
     }
 

@@ -33,6 +33,7 @@ pub struct Recurrent<'m> {
     compression: Compression,
     attention: Attention,
     threads: usize,
+    captures: bool,
 }
 
 /// Fewest tokens that are worth a thread of their own.
@@ -64,7 +65,7 @@ impl<'m> Recurrent<'m> {
                 Positions::GapCompressed => Some(Arc::new(GapCompressed::new(decoder.rotary.clone()))),
             },
         };
-        Self { decoder, compression, attention, threads: 1 }
+        Self { decoder, compression, attention, threads: 1, captures: false }
     }
 
     /// Cuts what is done token by token, projections and feed-forward, into parts that run side by
@@ -72,6 +73,17 @@ impl<'m> Recurrent<'m> {
     #[must_use]
     pub fn with_threads(self, threads: usize) -> Self {
         Self { threads: threads.max(1), ..self }
+    }
+
+    /// Lets generation capture a step once and replay it, where the device and the policy allow it.
+    #[must_use]
+    pub fn with_capture(self, captures: bool) -> Self {
+        Self { captures, ..self }
+    }
+
+    /// Whether steps may be captured.
+    pub fn captures(&self) -> bool {
+        self.captures
     }
 
     /// `f` of parts of a block of `n` tokens, given as first token and number, in order.

@@ -30,7 +30,10 @@ mod flex;
 
 use std::sync::OnceLock;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
+
+use crate::policy::Compression;
+use crate::state::MultiState;
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub(crate) use step::block;
@@ -119,4 +122,55 @@ pub fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
         return flex::widen(x);
     }
     crate::precision::widen(x)
+}
+
+/// Whether steps of a bounded state that is full can be captured and replayed
+/// ([`burn::tensor::capture`]): on a device with kernels whose policy's score is data, since such a
+/// step always works in the same buffers and asks the host for nothing.
+pub fn captures(state: &MultiState, compression: &Compression) -> bool {
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    if !only_plain() && cube::is_here(&state.keys) && state.positions.dtype() == burn::tensor::DType::I32 {
+        let decision = cube::decision(compression, state.shape.layer);
+        return state.is_steady() && matches!(decision, cube::Decision::Score(_));
+    }
+    let _ = (state, compression);
+    false
+}
+
+/// Writes the values of `from` over those of `to` in the buffer that `to` has, whoever else holds it;
+/// elsewhere than where [`captures`] can be true, `to` may get another buffer. Same shape and dtype.
+pub fn overwrite<const D: usize>(to: &mut Tensor<D, Int>, from: &Tensor<D, Int>) {
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    if matches!(to.device().as_dispatch(), burn::backend::DispatchDevice::Cube(_)) {
+        return cube::overwrite_int(to, from);
+    }
+    *to = from.clone();
+}
+
+impl MultiState {
+    /// Takes over the values of another state of the same shape, in this one's own buffers where the
+    /// device has kernels.
+    pub fn overwrite(&mut self, other: &MultiState) {
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        if cube::is_here(&self.keys) {
+            cube::overwrite(&self.keys, &other.keys);
+            cube::overwrite(&self.values, &other.values);
+            cube::overwrite_int(&self.positions, &other.positions);
+            cube::overwrite_int(&self.free, &other.free);
+            cube::overwrite_int(&self.next, &other.next);
+            for (channel, other) in self.memory.iter().zip(&other.memory) {
+                cube::overwrite(channel, other);
+            }
+            self.seen.clone_from(&other.seen);
+            self.max_rows = other.max_rows;
+            self.omitted.clone_from(&other.omitted);
+            return;
+        }
+        self.clone_from(other);
+    }
+
+    /// Counts a token that a replayed step has seen to on the device.
+    pub fn count_replayed(&mut self) {
+        self.count(1);
+    }
 }

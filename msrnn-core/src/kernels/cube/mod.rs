@@ -8,12 +8,13 @@
 mod access;
 mod block;
 mod elementwise;
+mod overwrite;
 mod reduce;
 mod score;
 mod step;
 mod take_in;
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Int, Tensor};
 
 use crate::kernels::Map;
 use crate::precision::narrow;
@@ -51,6 +52,16 @@ pub(super) fn decision(compression: &Compression, layer: usize) -> Decision {
         Some(score) => Decision::Score(score),
         None => Decision::Elsewhere,
     }
+}
+
+/// Writes the values of `from` over those of `to`, in the same buffer.
+pub(super) fn overwrite<const D: usize>(to: &Tensor<D>, from: &Tensor<D>) {
+    overwrite::overwrite(&access::read(to.clone()), &access::read(from.clone()));
+}
+
+/// As [`overwrite`], of integers.
+pub(super) fn overwrite_int<const D: usize>(to: &Tensor<D, Int>, from: &Tensor<D, Int>) {
+    overwrite::overwrite(&access::read_int(to.clone()), &access::read_int(from.clone()));
 }
 
 /// Linear maps, multiplied in the dtype of the weights, as GPUs are fast at; the result in x's.

@@ -4,17 +4,18 @@ use std::cell::Cell;
 
 use rayon::prelude::*;
 
+use super::number::Index;
 use super::{is_worth_cores, wide};
 use crate::blocked::Rule;
 use crate::policy::{HostMemory, HostView};
 use crate::simd::{Buffer, Real};
 
 /// One decision to make.
-pub(super) struct Decider<'a, T> {
+pub(super) struct Decider<'a, T, I> {
     /// `[heads, rows]`: of all heads that share the decision.
     pub(super) weights: &'a [T],
     /// By slot.
-    pub(super) positions: &'a [i64],
+    pub(super) positions: &'a [I],
     pub(super) now: i64,
     /// Slot of the current token.
     pub(super) newest: usize,
@@ -27,7 +28,7 @@ pub(super) struct Decider<'a, T> {
 }
 
 /// Makes all decisions of a step.
-pub(super) fn decide<T: Real>(deciders: Vec<Decider<'_, T>>, rule: Rule<'_>, layer: usize) {
+pub(super) fn decide<T: Real, I: Index>(deciders: Vec<Decider<'_, T, I>>, rule: Rule<'_>, layer: usize) {
     let values: usize = deciders.iter().map(|decider| size_of_val(decider.weights)).sum();
     match deciders.len() > 1 && is_worth_cores(values) {
         true => deciders.into_par_iter().for_each(|decider| decider.decide(rule, layer)),
@@ -48,7 +49,7 @@ thread_local! {
     static BUFFERS: Cell<Buffers> = Cell::default();
 }
 
-impl<T: Real> Decider<'_, T> {
+impl<T: Real, I: Index> Decider<'_, T, I> {
     fn decide(mut self, rule: Rule<'_>, layer: usize) {
         let rows = self.positions.len();
         // The policy is shown the current token's row last: it changes places with the last one.
@@ -56,7 +57,7 @@ impl<T: Real> Decider<'_, T> {
         let mut buffers = BUFFERS.take();
         let Buffers { positions, mean, scores, memory } = &mut buffers;
         positions.clear();
-        positions.extend_from_slice(self.positions);
+        positions.extend(self.positions.iter().map(|position| position.get()));
         positions.swap(newest, last);
         mean.clear();
         if rule.sees_weights {

@@ -47,6 +47,38 @@ stored!(f64 as f64, |x| x, |y| y);
 stored!(bf16 as f32, |x| f32::from_bits(u32::from(x.to_bits()) << 16), |y| bf16::from_f32(y));
 stored!(f16 as f32, |x| widen_f16(x.to_bits()), |y| f16::from_f32(y));
 
+/// The dtype of positions and slots, which a device chooses.
+pub(super) trait Index: Element + Copy + Send + Sync {
+    fn get(self) -> i64;
+
+    fn new(value: i64) -> Self;
+
+    fn of_mut(tensor: &mut FlexTensor) -> &mut [Self];
+}
+
+macro_rules! index {
+    ($($index:ident),*) => {
+        $(impl Index for $index {
+            #[inline(always)]
+            fn get(self) -> i64 {
+                i64::from(self)
+            }
+
+            #[inline(always)]
+            fn new(value: i64) -> Self {
+                // Positions end far below 2³¹, whatever they are held in.
+                value as $index
+            }
+
+            fn of_mut(tensor: &mut FlexTensor) -> &mut [Self] {
+                tensor.storage_mut()
+            }
+        })*
+    };
+}
+
+index!(i32, i64);
+
 /// The value of half-precision bits, in operations that are vectorised.
 ///
 /// Exponent and fraction go to where f32 has them, and a multiplication makes up for the difference

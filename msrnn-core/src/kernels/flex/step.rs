@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::access::{Dense, close, close_int, is_here, open, open_int, tensor};
 use super::decide::{Decider, decide};
 use super::linear::dot;
-use super::number::Stored;
+use super::number::{Index, Stored};
 use super::{is_worth_cores, wide};
 use crate::attention::{Attention, rule};
 use crate::policy::Compression;
@@ -20,7 +20,9 @@ use crate::state::{EMPTY, MultiState};
 
 /// Whether [`step`] can be taken.
 pub(in crate::kernels) fn steps(attention: &Attention, query: &Tensor<3>, state: &MultiState) -> bool {
-    attention.placement.is_none() && is_here(query) && is_here(&state.keys) && state.positions.dtype() == DType::I64
+    let known = [state.positions.dtype(), state.free.dtype(), state.next.dtype()];
+    let same = known == [DType::I32; 3] || known == [DType::I64; 3];
+    attention.placement.is_none() && is_here(query) && is_here(&state.keys) && same
 }
 
 /// Appends and attends. Where the policy decides in plain numbers, or there is none, also omits and
@@ -34,11 +36,15 @@ pub(in crate::kernels) fn step(
     compression: &Compression,
 ) -> (Tensor<3>, Option<Tensor<4>>) {
     let dtype = query.dtype();
-    let step = match state.shape.dtype {
-        DType::F64 => step_as::<f64, f64>,
-        DType::F16 => step_as::<f32, f16>,
-        DType::BF16 => step_as::<f32, bf16>,
-        _ => step_as::<f32, f32>,
+    let step = match (state.shape.dtype, state.positions.dtype()) {
+        (DType::F64, DType::I64) => step_as::<f64, f64, i64>,
+        (DType::F16, DType::I64) => step_as::<f32, f16, i64>,
+        (DType::BF16, DType::I64) => step_as::<f32, bf16, i64>,
+        (_, DType::I64) => step_as::<f32, f32, i64>,
+        (DType::F64, _) => step_as::<f64, f64, i32>,
+        (DType::F16, _) => step_as::<f32, f16, i32>,
+        (DType::BF16, _) => step_as::<f32, bf16, i32>,
+        _ => step_as::<f32, f32, i32>,
     };
     let (attended, weights) = step(attention, [query, key, value], state, compression);
     (narrow(attended, dtype), weights)
@@ -58,7 +64,7 @@ impl Opened {
     fn take(state: &mut MultiState) -> Self {
         // Whole buffers, so that a slot's index is its place in memory.
         let whole = |x: FlexTensor| match x.layout().contiguous_offsets() {
-            Some((0, _)) => x,
+            Some((0, end)) if end * x.dtype().size() == x.bytes().len() => x,
             _ => x.to_contiguous(),
         };
         Self {
@@ -94,7 +100,7 @@ struct Head<'a, T, S> {
     attended: &'a mut [T],
 }
 
-fn step_as<T: Real + Stored<T>, S: Stored<T>>(
+fn step_as<T: Real + Stored<T>, S: Stored<T>, I: Index>(
     attention: &Attention,
     token: [Tensor<3>; 3],
     state: &mut MultiState,
@@ -111,24 +117,24 @@ fn step_as<T: Real + Stored<T>, S: Stored<T>>(
     let mut opened = Opened::take(state);
 
     // Append: positions and memory here, keys and values by the heads.
-    let (free, next) = (opened.free.storage_mut::<i64>(), opened.next.storage_mut::<i64>());
-    let positions = opened.positions.storage_mut::<i64>();
+    let (free, next) = (I::of_mut(&mut opened.free), I::of_mut(&mut opened.next));
+    let positions = I::of_mut(&mut opened.positions);
     let mut memory: Vec<&mut [T]> = opened.memory.iter_mut().map(T::of_mut).collect();
     for (i, (free, next)) in free.iter().zip(next.iter()).enumerate() {
-        let slot = i * slots + *free as usize;
+        let slot = i * slots + free.get() as usize;
         positions[slot] = *next;
         memory.iter_mut().for_each(|channel| channel[slot] = T::ZERO);
     }
 
     // Attend.
-    let bias = bias::<T>(attention, state, positions, next);
+    let bias = bias::<T, I>(attention, state, positions, next);
     let mut weights = T::buffer(Buffer::Weights).take();
     weights.resize(batch * heads * rows, T::ZERO);
     let mut attended = vec![T::ZERO; batch * heads * d];
     let decider_of = |head: usize| head / kv_heads * groups + if groups == 1 { 0 } else { head % kv_heads };
     let attend = |(index, head): (usize, Head<'_, T, S>)| {
         let decider = decider_of(index);
-        let slot = free[decider] as usize * d;
+        let slot = free[decider].get() as usize * d;
         let own = index * d..(index + 1) * d;
         write(&mut head.keys[slot..slot + d], &key[own.clone()]);
         write(&mut head.values[slot..slot + d], &value[own]);
@@ -164,8 +170,8 @@ fn step_as<T: Real + Stored<T>, S: Stored<T>>(
         let deciders = deciders.map(|(i, (weights, omitted))| Decider {
             weights,
             positions: &positions[i * slots..][..rows],
-            now: next[i],
-            newest: free[i] as usize,
+            now: next[i].get(),
+            newest: free[i].get() as usize,
             memory: channels.iter_mut().map(|chunks| &mut chunks.next().expect("one per decider")[..rows]).collect(),
             is_full: state.is_full(i / groups),
             omitted,
@@ -175,12 +181,12 @@ fn step_as<T: Real + Stored<T>, S: Stored<T>>(
     T::buffer(Buffer::Weights).set(weights);
     let mut gone = vec![EMPTY; batch * groups];
     for i in 0..batch * groups {
-        next[i] += 1;
+        next[i] = I::new(next[i].get() + 1);
         // Slots fill up in order: until a state is full the next free one is the number of tokens.
         free[i] = next[i];
         if let Some(slot) = omitted[i] {
-            gone[i] = std::mem::replace(&mut positions[i * slots + slot], EMPTY);
-            free[i] = slot as i64;
+            gone[i] = std::mem::replace(&mut positions[i * slots + slot], I::new(EMPTY)).get();
+            free[i] = I::new(slot as i64);
         }
     }
     opened.put_back(state);
@@ -195,7 +201,7 @@ fn step_as<T: Real + Stored<T>, S: Stored<T>>(
 
 /// What is added to the logits of rows: nothing, or −∞ where a slot is empty or outside the sliding
 /// window. `[batch · groups, rows]`, or one line of nothing for all.
-fn bias<T: Real>(attention: &Attention, state: &MultiState, positions: &[i64], next: &[i64]) -> Vec<T> {
+fn bias<T: Real, I: Index>(attention: &Attention, state: &MultiState, positions: &[I], next: &[I]) -> Vec<T> {
     let rows = state.rows_in_step();
     let newest = state.seen.iter().max().copied().unwrap_or(0);
     let window = attention.window.filter(|&window| newest >= window).map_or(i64::MAX, |window| window as i64);
@@ -204,7 +210,7 @@ fn bias<T: Real>(attention: &Attention, state: &MultiState, positions: &[i64], n
     }
     let deciders = positions.chunks_exact(state.slots).zip(next);
     let seen = |position: i64, now: i64| position >= 0 && now - position < window;
-    deciders.flat_map(|(slots, &now)| slots[..rows].iter().map(move |&p| T::bias(seen(p, now)))).collect()
+    deciders.flat_map(|(slots, &now)| slots[..rows].iter().map(move |&p| T::bias(seen(p.get(), now.get())))).collect()
 }
 
 fn write<T: Copy, S: Stored<T>>(row: &mut [S], values: &[T]) {
