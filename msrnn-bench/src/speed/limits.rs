@@ -12,7 +12,7 @@ const BYTES: usize = 256 << 20;
 const SIDE: usize = 1024;
 
 /// Tries per measurement, of which the best counts: a limit is what is possible.
-const TRIES: usize = 3;
+const TRIES: usize = 5;
 
 /// What is read and multiplied to learn the limits.
 #[derive(Debug)]

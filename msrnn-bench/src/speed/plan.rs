@@ -181,16 +181,12 @@ pub fn baselines(rows: &[Row], baseline: &PolicySpec) -> Result<Vec<Option<usize
         )));
     }
     let of = |row: &Row| {
-        let comparable = |other: &&(usize, &Row)| {
-            let (_, other) = other;
-            other.test == row.test && other.depth == row.depth && is_baseline(other)
-        };
-        let candidates: Vec<(usize, &Row)> = rows.iter().enumerate().collect::<Vec<_>>();
-        let candidates: Vec<&(usize, &Row)> = candidates.iter().filter(comparable).collect();
-        let same = candidates.iter().find(|(_, other)| other.compression.states() == row.compression.states());
+        let comparable = |other: &Row| other.test == row.test && other.depth == row.depth && is_baseline(other);
+        let candidates: Vec<usize> = (0..rows.len()).filter(|&index| comparable(&rows[index])).collect();
+        let states = |index: usize| rows[index].compression.states();
         match candidates[..] {
-            [&(only, _)] => Some(only),
-            _ => same.map(|&&(index, _)| index),
+            [only] => Some(only),
+            _ => candidates.iter().copied().find(|&index| states(index) == row.compression.states()),
         }
     };
     Ok(rows.iter().map(of).collect())

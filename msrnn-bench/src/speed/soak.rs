@@ -61,10 +61,11 @@ struct Watch<'a> {
 impl Observer for Watch<'_> {
     fn block(&mut self, block: Block<'_>) -> Result<(), BenchError> {
         let Some(resident) = memory::resident() else { return Ok(()) };
-        let end = block.start + block.logits.dims()[1];
-        if end <= self.tokens / 10 {
+        let (tenth, end) = (self.tokens / 10, block.start + block.logits.dims()[1]);
+        if block.start < tenth {
             self.first.push(resident as f64);
-        } else if end > self.tokens - self.tokens / 10 {
+        }
+        if end > self.tokens - tenth {
             self.last.push(resident as f64);
         }
         Ok(())
