@@ -17,7 +17,7 @@ pub(super) fn team_max(value: f32, shared: &mut [f32], #[comptime] lanes: u32) -
     let lane = UNIT_POS % lanes;
     shared[unit] = value;
     sync_cube();
-    let mut stride = lanes / 2;
+    let mut stride = (lanes / 2).runtime();
     while stride > 0 {
         if lane < stride {
             let other = shared[unit + stride as usize];
@@ -40,7 +40,7 @@ pub(super) fn team_sum(value: f32, shared: &mut [f32], #[comptime] lanes: u32) -
     let lane = UNIT_POS % lanes;
     shared[unit] = value;
     sync_cube();
-    let mut stride = lanes / 2;
+    let mut stride = (lanes / 2).runtime();
     while stride > 0 {
         if lane < stride {
             let sum = shared[unit] + shared[unit + stride as usize];
@@ -71,7 +71,7 @@ pub(super) fn lowest(
     positions[unit] = position;
     indices[unit] = index;
     sync_cube();
-    let mut stride = units / 2;
+    let mut stride = (units / 2).runtime();
     while stride > 0 {
         if UNIT_POS < stride {
             let other = unit + stride as usize;
