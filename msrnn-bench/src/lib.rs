@@ -9,13 +9,15 @@
 //! - [`metrics`]: of answers; [`tagging`]: parts of speech of tokens
 //! - [`render`]: results as report, drawings, data files and text
 //! - [`speed`]: how fast a model runs, against what the machine allows
+//! - [`throughput`]: the largest batch that fits, and how fast it is
 //! - [`train`]: the bundled model; [`bundled`]: the model itself
-//! - [`device`]: where it runs; [`output`]: files that are whole or marked as not
+//! - [`device`]: where it runs, [`devices`]: where it could; [`output`]: files that are whole or marked as not
 
 pub mod bundled;
 pub mod compare;
 pub mod contexts;
 pub mod device;
+pub mod devices;
 pub mod divergence;
 pub mod error;
 pub mod evaluate;
@@ -33,6 +35,7 @@ pub mod statistics;
 pub mod stories;
 pub mod tagging;
 pub mod texts;
+pub mod throughput;
 pub mod trace;
 pub mod trace_parquet;
 pub mod train;

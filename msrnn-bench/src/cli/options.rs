@@ -29,7 +29,7 @@ pub(super) struct ModelOptions {
     /// cpu, wgpu, wgpu:N, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub(super) device: DeviceName,
-    /// Precision of weights, states and computation
+    /// Precision of weights and states; what is computed from 16-bit ones is in f32
     #[arg(long, value_enum, default_value_t)]
     pub(super) dtype: Precision,
 }
