@@ -75,8 +75,10 @@ fn compress(positions: Tensor<2, Int>) -> Tensor<2, Int> {
 
 /// Rows counted in the order of their positions; an empty slot gets 0.
 fn count(positions: Tensor<2, Int>) -> Tensor<2, Int> {
-    let empty = positions.clone().lower_elem(0).int().sum_dim(1);
-    let rank = positions.argsort(1).argsort(1);
+    // Indices, counts and positions may be integers of different widths.
+    let dtype = positions.dtype();
+    let empty = positions.clone().lower_elem(0).int().sum_dim(1).cast(dtype);
+    let rank = positions.argsort(1).argsort(1).cast(dtype);
     (rank - empty).clamp_min(0)
 }
 
