@@ -51,6 +51,11 @@ impl DeviceName {
 }
 
 impl DeviceName {
+    /// Whether it computes in the host's memory.
+    pub fn is_host(self) -> bool {
+        self == DeviceName::Cpu
+    }
+
     /// Parts that work on a block of tokens is best cut into: one per core on a CPU, one elsewhere.
     pub fn threads(self) -> usize {
         match self {

@@ -7,9 +7,10 @@ use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatte
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::compare::{Comparison, Kind, Run};
+use crate::compare::{Comparison, Run};
 use crate::error::BenchError;
 use crate::output::write_file;
+use crate::plan::Kind;
 use crate::statistics::Mean;
 
 /// Writes `compare.json`, `.csv` and `.svg` into a directory; `compare.partial.*` when the

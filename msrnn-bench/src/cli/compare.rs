@@ -15,6 +15,9 @@ use serde::Serialize;
 use super::options::{ModelOptions, RunOptions, Setting, progress};
 use super::{INTERRUPT, Outcome, print, print_json};
 
+/// All policies.
+pub(super) const POLICIES: &str = "window,window+4,h2o,h2o-layer,tova,tova-head,tova+4,random";
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -23,12 +26,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     text: Vec<PathBuf>,
     /// Policies, with or without a bound of their own
-    #[arg(
-        long,
-        value_name = "LIST",
-        value_delimiter = ',',
-        default_value = "window,window+4,h2o,h2o-layer,tova,tova-head,tova+4,random"
-    )]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = POLICIES)]
     policies: Vec<PolicySpec>,
     /// Numbers of states, for policies without a bound of their own
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "16,32,64,128,256")]

@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod bench;
 mod compare;
 mod config_file;
 mod experiment;
@@ -48,6 +49,8 @@ enum Command {
     Experiment(experiment::Which),
     /// Results of run directories, parts of one experiment put together
     Report(report::Args),
+    /// Measure speed: prefill, scoring, decode, and the share of what the machine allows
+    Bench(bench::Args),
     /// Train the bundled model
     Train(train::Args),
     /// List the policies
@@ -99,6 +102,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Trace(args) => trace::run(&args),
         Command::Experiment(which) => experiment::run(&which),
         Command::Report(args) => report::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Policies(args) => policies::list(&args),
         Command::Explain(args) => policies::explain(&args),

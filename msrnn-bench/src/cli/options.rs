@@ -67,7 +67,8 @@ pub(super) struct RunOptions {
     /// strict: token by token from the first; prefill:N: the first N as one block, then one cut
     #[arg(long, default_value_t)]
     pub(super) protocol: Protocol,
-    /// original: tokens seen; gap-compressed: the paper's numbering for texts far beyond the context
+    /// original: tokens seen; for texts far beyond the context gap-compressed, the paper's numbering, or in-state,
+    /// rows counted within the state
     #[arg(long, default_value = "original", value_parser = positions)]
     pub(super) positions: Positions,
     /// Seed of everything that is drawn at random
@@ -78,11 +79,12 @@ pub(super) struct RunOptions {
     pub(super) json: bool,
 }
 
-fn positions(text: &str) -> Result<Positions, String> {
+pub(super) fn positions(text: &str) -> Result<Positions, String> {
     match text {
         "original" => Ok(Positions::Original),
         "gap-compressed" => Ok(Positions::GapCompressed),
-        _ => Err("expected original or gap-compressed".into()),
+        "in-state" => Ok(Positions::InState),
+        _ => Err("expected original, gap-compressed or in-state".into()),
     }
 }
 

@@ -6,8 +6,10 @@
 //! so that a run that was killed and resumed, or spread over machines and merged, ends with the same
 //! `metrics.json` as one that was not; and the report ([`figure`]) is a function of that file.
 
+pub mod extrapolate;
 pub mod figure;
 pub mod journal;
+pub mod lm;
 pub mod manifest;
 pub mod merge;
 pub mod models;

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use crate::error::BenchError;
+use crate::experiment::extrapolate::Extrapolate;
 use crate::experiment::journal::Samples;
+use crate::experiment::lm::Lm;
 use crate::experiment::manifest::Manifest;
 use crate::experiment::{Experiment, Results, run};
 
@@ -15,7 +17,7 @@ const fn entry<E: Experiment>() -> (&'static str, Finish) {
 }
 
 /// Every experiment: one line each.
-const EXPERIMENTS: &[(&str, Finish)] = &[];
+const EXPERIMENTS: &[(&str, Finish)] = &[entry::<Lm>(), entry::<Extrapolate>()];
 
 /// The results of a run, whichever experiment it is of; writes `metrics.json`.
 ///

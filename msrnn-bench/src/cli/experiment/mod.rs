@@ -1,5 +1,7 @@
 //! `msrnn experiment`: one file per experiment, and what they share.
 
+mod lm;
+
 use std::path::PathBuf;
 
 use clap::CommandFactory;
@@ -17,6 +19,8 @@ use super::{Cli, INTERRUPT, Outcome, config_file, print, print_json};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Which {
+    /// Language modelling: perplexity over states, against the full state, random omission and shorter contexts
+    Lm(Box<lm::Args>),
     /// Print the JSON schema of an experiment's --config file
     Schema {
         /// The experiment
@@ -76,12 +80,12 @@ impl ExperimentOptions {
 
 pub(super) fn run(which: &Which) -> Result<Outcome, BenchError> {
     match which {
+        Which::Lm(args) => lm::run(args),
         Which::Schema { experiment } => schema(experiment),
     }
 }
 
 /// Plans or runs an experiment in its run directory, and shows what it found.
-#[allow(dead_code)]
 fn conduct<E: Experiment>(
     experiment: &E,
     inputs: &E::Inputs,
