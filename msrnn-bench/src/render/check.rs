@@ -19,6 +19,9 @@ pub fn check<'a>(figures: impl IntoIterator<Item = &'a Figure>) -> Result<(), Be
         if figure.id.is_empty() || figure.id.len() > 100 || !figure.id.bytes().all(plain) {
             return wrong("give it an id of 1 to 100 lower-case letters, digits and hyphens");
         }
+        if figure.id.starts_with("page-") {
+            return wrong("page-… names parts of the report; give it another id");
+        }
         if !seen.insert(&figure.id) {
             return wrong("two figures have this id; give each its own");
         }
@@ -90,6 +93,7 @@ mod tests {
             assert!(refusal(id, table(1)).contains("hyphens"), "{id:?}");
         }
         assert!(refusal("a", table(2)).contains("cells"));
+        assert!(refusal("page-notes", table(1)).contains("another"));
         let points = vec![Point { x: 1.0, y: f64::NAN, error: None }];
         let lines = vec![Line { name: String::new(), reference: false, points }];
         let axis = Axis::linear("");

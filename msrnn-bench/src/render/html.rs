@@ -15,7 +15,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
 
 /// The page's script: its parts in a block of their own, so that no name is global.
 const SCRIPT: &str = concat!(
-    "\"use strict\";\n{\nconst data = JSON.parse(document.getElementById(\"data\").textContent);\n",
+    "\"use strict\";\n{\nconst data = JSON.parse(document.getElementById(\"page-data\").textContent);\n",
     include_str!("page/dom.js"),
     include_str!("page/axes.js"),
     include_str!("page/chart.js"),
@@ -53,7 +53,7 @@ pub fn page(report: &Report<'_>) -> Result<String, BenchError> {
                 style { (PreEscaped(include_str!("page/report.css"))) }
             }
             body {
-                a.skip href="#results" { "Skip to the results" }
+                a.skip href="#page-results" { "Skip to the results" }
                 header {
                     p.kicker { "msrnn" }
                     h1 { (printable(report.title)) }
@@ -66,18 +66,18 @@ pub fn page(report: &Report<'_>) -> Result<String, BenchError> {
                     }
                     @if figures.len() > 2 { (contents(&figures)) }
                 }
-                main id="results" {
+                main id="page-results" {
                     @for (index, (figure, plot)) in figures.iter().zip(&plots).enumerate() {
                         (section(index, figure, plot.as_deref()))
                     }
                     @if !report.results.notes.is_empty() {
-                        section id="notes" aria-labelledby="notes-title" {
-                            h2 id="notes-title" { "Notes" }
+                        section id="page-notes" aria-labelledby="page-notes-title" {
+                            h2 id="page-notes-title" { "Notes" }
                             ul.notes { @for note in &report.results.notes { li { (printable(note)) } } }
                         }
                     }
-                    section id="manifest" aria-labelledby="manifest-title" {
-                        h2 id="manifest-title" { "How it was made" }
+                    section id="page-manifest" aria-labelledby="page-manifest-title" {
+                        h2 id="page-manifest-title" { "How it was made" }
                         details {
                             summary { "Manifest" }
                             pre tabindex="0" role="region" aria-label="Manifest" { code { (lines(&manifest)) } }
@@ -85,7 +85,7 @@ pub fn page(report: &Report<'_>) -> Result<String, BenchError> {
                     }
                 }
                 footer { p { "Written by msrnn " (env!("CARGO_PKG_VERSION")) "." } }
-                script type="application/json" id="data" { (PreEscaped(data)) }
+                script type="application/json" id="page-data" { (PreEscaped(data)) }
                 script { (PreEscaped(SCRIPT)) }
             }
         }
@@ -100,7 +100,7 @@ fn contents(figures: &[impl AsRef<Figure>]) -> Markup {
                 @for figure in figures.iter().map(AsRef::as_ref) {
                     li { a href={ "#" (figure.id) } { (printable(&figure.title)) } }
                 }
-                li { a href="#manifest" { "How it was made" } }
+                li { a href="#page-manifest" { "How it was made" } }
             }
         }
     }
@@ -285,7 +285,7 @@ mod tests {
             prop_assert_eq!(unescaped(heading), printable(&words));
             let caption = between(&page, "<p class=\"caption\">", "</p>");
             prop_assert_eq!(unescaped(caption), printable(&figure.caption));
-            let data = between(&page, "id=\"data\">", "</script>");
+            let data = between(&page, "id=\"page-data\">", "</script>");
             let data: serde_json::Value = serde_json::from_str(data).unwrap();
             prop_assert_eq!(data["figures"][0]["title"].as_str().unwrap(), words);
         }

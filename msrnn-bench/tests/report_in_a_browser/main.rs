@@ -6,6 +6,7 @@ mod chromium;
 mod fixture;
 
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use chromium::Page;
 use msrnn_bench::render::{self, Report};
@@ -24,8 +25,10 @@ fn report() -> (TempDir, PathBuf) {
         speed: &speed,
     };
     render::write(&report, folder.path()).unwrap();
+    // One test keeps it for all.
+    static KEPT: Once = Once::new();
     if let Some(pictures) = std::env::var_os("MSRNN_SCREENSHOTS") {
-        render::write(&report, &Path::new(&pictures).join("report")).unwrap();
+        KEPT.call_once(|| render::write(&report, &Path::new(&pictures).join("report")).unwrap());
     }
     let page = folder.path().join("report.html");
     (folder, page)

@@ -95,6 +95,9 @@ function verticalAxis(svg, axis, scale, { left, right, y }, count) {
   svg.append(shape("text", { x: 0, y: 12 }, axisName(axis, scale.log)));
 }
 
+// A value with as many decimals as its error, which has two digits.
 function withError(value, error) {
-  return error === undefined || error === null ? label(value) : `${label(value)} ± ${label(Number(error.toPrecision(2)))}`;
+  if (!error) return label(value);
+  const decimals = Math.min(17, Math.max(0, 1 - Math.floor(Math.log10(Math.abs(error)))));
+  return `${grouped(value.toFixed(decimals))} ± ${grouped(error.toFixed(decimals))}`;
 }
