@@ -3,7 +3,6 @@
 use burn::tensor::{DType, Device};
 use msrnn_models::Model;
 use msrnn_models::config::ModelConfig;
-use msrnn_models::error::ModelError;
 use msrnn_models::model::ModelFiles;
 
 use crate::error::BenchError;
@@ -18,6 +17,15 @@ const FILES: ModelFiles<'static> = ModelFiles {
     tokenizer: include_bytes!("../bundled/tokenizer.json"),
 };
 
+/// Its configuration.
+///
+/// # Errors
+///
+/// Never, as long as a test can load it.
+pub fn config() -> Result<ModelConfig, BenchError> {
+    ModelConfig::parse(FILES.config).map_err(BenchError::Input)
+}
+
 /// Loads it.
 ///
 /// # Errors
@@ -25,15 +33,6 @@ const FILES: ModelFiles<'static> = ModelFiles {
 /// When the device cannot hold it.
 pub fn load(dtype: DType, device: &Device) -> Result<Model, BenchError> {
     Ok(Model::from_files(&FILES, dtype, device)?)
-}
-
-/// Its configuration.
-///
-/// # Errors
-///
-/// Never, if the program was built right.
-pub fn config() -> Result<ModelConfig, BenchError> {
-    ModelConfig::parse(FILES.config).map_err(|reason| ModelError::Config { path: NAME.into(), reason }.into())
 }
 
 /// What is in its files.

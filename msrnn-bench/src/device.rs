@@ -14,7 +14,7 @@ use crate::error::BenchError;
 pub enum DeviceName {
     /// burn's Flex backend.
     Cpu,
-    /// The n-th GPU of WebGPU's default order; none lets it choose.
+    /// The n-th adapter that wgpu finds, as `msrnn devices` counts them; none lets it choose.
     Wgpu(Option<usize>),
     /// The n-th NVIDIA GPU.
     Cuda(usize),
@@ -25,32 +25,79 @@ impl DeviceName {
     ///
     /// # Errors
     ///
-    /// When its backend was not compiled in.
+    /// When its backend was not compiled in, or the machine has no such device.
     pub fn open(self) -> Result<Device, BenchError> {
         match self {
             #[cfg(feature = "flex")]
             DeviceName::Cpu => Ok(Device::flex()),
             #[cfg(feature = "wgpu")]
             DeviceName::Wgpu(index) => {
-                use burn::tensor::DeviceKind;
-                Ok(Device::wgpu(index.map_or(DeviceKind::DefaultDevice, DeviceKind::DiscreteGpu)))
+                use burn::tensor::{DeviceKind, DeviceType};
+                let adapters = Device::enumerate(DeviceType::Wgpu).into_vec();
+                match index {
+                    None if !adapters.is_empty() => Ok(Device::wgpu(DeviceKind::DefaultDevice)),
+                    _ => pick(self, adapters, index.unwrap_or(0), NO_ADAPTER),
+                }
             }
             #[cfg(feature = "cuda")]
-            DeviceName::Cuda(index) => Ok(Device::cuda(index)),
+            DeviceName::Cuda(index) => {
+                use burn::tensor::DeviceType;
+                pick(self, Device::enumerate(DeviceType::Cuda).into_vec(), index, NO_CUDA)
+            }
             #[allow(unreachable_patterns)]
             other => Err(BenchError::Input(format!(
                 "this msrnn was built without {other}; build it with `cargo build --release --features {}`",
-                match other {
-                    DeviceName::Cpu => "flex",
-                    DeviceName::Wgpu(_) => "wgpu",
-                    DeviceName::Cuda(_) => "cuda",
-                }
+                other.feature()
             ))),
+        }
+    }
+
+    /// The feature of this crate that compiles its backend in.
+    pub fn feature(self) -> &'static str {
+        match self {
+            DeviceName::Cpu => "flex",
+            DeviceName::Wgpu(_) => "wgpu",
+            DeviceName::Cuda(_) => "cuda",
+        }
+    }
+
+    /// Whether its backend was compiled in.
+    pub fn is_compiled_in(self) -> bool {
+        match self {
+            DeviceName::Cpu => cfg!(feature = "flex"),
+            DeviceName::Wgpu(_) => cfg!(feature = "wgpu"),
+            DeviceName::Cuda(_) => cfg!(feature = "cuda"),
         }
     }
 }
 
+/// What to do where there is no adapter for wgpu.
+#[cfg(feature = "wgpu")]
+const NO_ADAPTER: &str = "no graphics adapter was found; install the GPU's Vulkan driver, or Mesa's software \
+    one (Debian: apt-get install mesa-vulkan-drivers libvulkan1)";
+
+/// What to do where there is no NVIDIA GPU.
+#[cfg(feature = "cuda")]
+const NO_CUDA: &str = "no NVIDIA GPU was found; check `nvidia-smi`, and that the driver's libcuda can be loaded";
+
+/// The device with that number, if it is there.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn pick(name: DeviceName, mut devices: Vec<Device>, index: usize, none: &str) -> Result<Device, BenchError> {
+    match devices.len() {
+        0 => Err(BenchError::Input(format!("{name}: {none}"))),
+        found if index >= found => {
+            Err(BenchError::Input(format!("{name}: there are {found}, counted from 0; `msrnn devices` lists them")))
+        }
+        _ => Ok(devices.swap_remove(index)),
+    }
+}
+
 impl DeviceName {
+    /// Whether it computes in the host's memory.
+    pub fn is_host(self) -> bool {
+        self == DeviceName::Cpu
+    }
+
     /// Parts that work on a block of tokens is best cut into: one per core on a CPU, one elsewhere.
     pub fn threads(self) -> usize {
         match self {
@@ -95,7 +142,7 @@ impl FromStr for DeviceName {
     }
 }
 
-/// Precision of weights, states and computation.
+/// Precision in which weights and states are held. Computation is in f32, with f64 weights in f64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -111,18 +158,26 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::F32, Self::F16, Self::Bf16, Self::F64];
+
+    /// burn's name for it.
+    pub fn dtype(self) -> DType {
+        match self {
+            Precision::F32 => DType::F32,
+            Precision::F16 => DType::F16,
+            Precision::Bf16 => DType::BF16,
+            Precision::F64 => DType::F64,
+        }
+    }
+
     /// burn's name for it, if the device can compute in it.
     ///
     /// # Errors
     ///
     /// When the device cannot.
     pub fn on(self, device: &Device, name: DeviceName) -> Result<DType, BenchError> {
-        let dtype = match self {
-            Precision::F32 => DType::F32,
-            Precision::F16 => DType::F16,
-            Precision::Bf16 => DType::BF16,
-            Precision::F64 => DType::F64,
-        };
+        let dtype = self.dtype();
         match device.supports_dtype(dtype) {
             true => Ok(dtype),
             false => Err(BenchError::Input(format!("{name} cannot compute in {dtype:?}; choose --dtype f32"))),

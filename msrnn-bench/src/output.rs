@@ -37,6 +37,21 @@ impl OutputFile {
         Ok(Self { path: path.into(), partial, writer })
     }
 
+    /// Like [`OutputFile::create`], for a result that must not take the place of another.
+    ///
+    /// # Errors
+    ///
+    /// When the file exists, or cannot be created.
+    pub fn create_new(path: &Path) -> Result<Self, BenchError> {
+        match path.exists() && !path.is_dir() {
+            true => Err(BenchError::Input(format!(
+                "{} exists already; choose another name with --out, or remove it first",
+                path.display()
+            ))),
+            false => Self::create(path),
+        }
+    }
+
     /// Gives the file its name.
     ///
     /// # Errors
@@ -57,6 +72,15 @@ impl OutputFile {
     pub fn abandon(mut self) -> Result<PathBuf, BenchError> {
         self.writer.flush().map_err(|source| BenchError::Write { path: self.partial.clone(), source })?;
         Ok(self.partial)
+    }
+
+    /// Removes the file, because there is nothing to write after all.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be removed.
+    pub fn discard(self) -> Result<(), BenchError> {
+        std::fs::remove_file(&self.partial).map_err(|source| BenchError::Write { path: self.partial.clone(), source })
     }
 
     /// Writes bytes, with the file's name in the error.

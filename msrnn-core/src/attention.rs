@@ -16,9 +16,10 @@ use burn::tensor::{Bool, DType, Device, Int, Tensor};
 
 use crate::blocked::Rule;
 use crate::error::Error;
+use crate::kernels;
 use crate::omission::{lowest, survivors};
 use crate::policy::{Compression, Policy, Rows, View};
-use crate::precision::{narrow, softmax};
+use crate::precision::{narrow, read, softmax};
 use crate::state::{MultiState, StateShape};
 use crate::vanilla;
 
@@ -84,12 +85,7 @@ impl Attention {
         state: &mut MultiState,
         compression: &Compression,
     ) -> Tensor<3> {
-        state.append(key, value);
-        let rows = state.rows_in_step();
-        let (attended, weights) = self.attend(query, state, rows, 0);
-        let omitted = omit(weights, state, compression, rows);
-        state.advance(omitted);
-        attended
+        kernels::step(self, query, key, value, state, compression)
     }
 
     /// `n` tokens of every batch row: equal to `n` steps.
@@ -111,6 +107,10 @@ impl Attention {
         compression: &Compression,
     ) -> Tensor<4> {
         let [batch, _, n, head_dim] = query.dims();
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        if let Some(attended) = kernels::block(self, [&query, &key, &value], state, compression, BLOCK) {
+            return attended;
+        }
         if let (true, Some(rule)) = (n > 1 && self.placement.is_none(), rule(compression)) {
             let blocks = (0..n).step_by(BLOCK).map(|first| {
                 let part = |x: &Tensor<4>| x.clone().narrow(2, first, BLOCK.min(n - first));
@@ -222,7 +222,7 @@ impl Attention {
             (Tensor::cat(attended, 2), Tensor::cat(weights, 3))
         } else {
             let (dtype, device) = (query.dtype(), query.device());
-            let keys = state.keys().narrow(2, 0, rows);
+            let keys = read(state.keys().narrow(2, 0, rows), dtype);
             let logits = query
                 .mul_scalar(self.scale)
                 .reshape([batch, self.kv_heads, group * n, head_dim])
@@ -235,7 +235,7 @@ impl Attention {
             let weights = softmax(logits.mask_fill(hidden, f32::NEG_INFINITY));
             let attended = narrow(weights.clone(), dtype)
                 .reshape([batch, self.kv_heads, group * n, rows])
-                .matmul(state.values().narrow(2, 0, rows))
+                .matmul(read(state.values().narrow(2, 0, rows), dtype))
                 .reshape([batch, heads, n, head_dim]);
             (attended, weights)
         };
@@ -260,10 +260,16 @@ impl Attention {
 
     /// Attends over the first `rows` slots: output `[batch, heads, head_dim]` and weights
     /// `[batch, kv_heads, group, rows]`. The query comes `ahead` tokens after those counted as seen.
-    fn attend(&self, query: Tensor<3>, state: &MultiState, rows: usize, ahead: usize) -> (Tensor<3>, Tensor<4>) {
+    pub(crate) fn attend(
+        &self,
+        query: Tensor<3>,
+        state: &MultiState,
+        rows: usize,
+        ahead: usize,
+    ) -> (Tensor<3>, Tensor<4>) {
         let [batch, heads, head_dim] = query.dims();
         let (group, dtype) = (heads / self.kv_heads, query.dtype());
-        let mut keys = state.keys().narrow(2, 0, rows);
+        let mut keys = read(state.keys().narrow(2, 0, rows), dtype);
         let mut query = query.reshape([batch, heads, 1, head_dim]);
         if let Some(placement) = &self.placement {
             let positions = state.positions().narrow(2, 0, rows).expand([batch, self.kv_heads, rows]);
@@ -277,7 +283,7 @@ impl Attention {
             logits = logits.mask_fill(hidden, f32::NEG_INFINITY);
         }
         let weights = softmax(logits);
-        let attended = narrow(weights.clone(), dtype).matmul(state.values().narrow(2, 0, rows));
+        let attended = narrow(weights.clone(), dtype).matmul(read(state.values().narrow(2, 0, rows), dtype));
         (attended.reshape([batch, heads, head_dim]), weights)
     }
 
@@ -300,7 +306,7 @@ impl Attention {
 }
 
 /// How blocks are decided on the host; none when the policy cannot do that.
-fn rule(compression: &Compression) -> Option<Option<Rule<'_>>> {
+pub(crate) fn rule(compression: &Compression) -> Option<Option<Rule<'_>>> {
     let Compression::Bounded { policy, states } = compression else { return Some(None) };
     let sees = policy.sees();
     let possible = !(sees.keys || sees.values || policy.rewrites());
@@ -309,7 +315,12 @@ fn rule(compression: &Compression) -> Option<Option<Rule<'_>>> {
 }
 
 /// Lets the policy look at the step, and returns the slot to omit if some batch row is full.
-fn omit(weights: Tensor<4>, state: &mut MultiState, compression: &Compression, rows: usize) -> Option<Tensor<3, Int>> {
+pub(crate) fn omit(
+    weights: Tensor<4>,
+    state: &mut MultiState,
+    compression: &Compression,
+    rows: usize,
+) -> Option<Tensor<3, Int>> {
     let policy = compression.policy()?;
     let must_omit = state.any_full();
     if !must_omit && policy.memory() == 0 {
@@ -328,7 +339,7 @@ fn omit(weights: Tensor<4>, state: &mut MultiState, compression: &Compression, r
 
 /// The policy's scores of the first `rows` slots, its memory updated. `now` is the current token's
 /// position where all batch rows have seen equally many.
-fn score(
+pub(crate) fn score(
     policy: &dyn Policy,
     weights: Tensor<4>,
     state: &mut MultiState,

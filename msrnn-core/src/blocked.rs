@@ -19,7 +19,7 @@ use rayon::prelude::*;
 
 use crate::attention::Attention;
 use crate::policy::{Granularity, HostMemory, HostView, ScoreOnHost};
-use crate::precision::{narrow, widen};
+use crate::precision::{narrow, read, widen};
 use crate::simd::Real;
 use crate::state::{MultiState, StateShape};
 
@@ -56,8 +56,11 @@ impl Attention {
         rule: Option<Rule<'_>>,
     ) -> Tensor<4> {
         let [batch, heads, n, head_dim] = query.dims();
-        let (kv_heads, dtype, device) = (self.kv_heads, query.dtype(), query.device());
+        let (kv_heads, dtype) = (self.kv_heads, query.dtype());
         let group = heads / kv_heads;
+        // The block's own rows as the state will give them back.
+        let stored = |x: Tensor<4>| read(narrow(x, state.shape.dtype), dtype);
+        let (key, value) = (stored(key), stored(value));
         if state.states.is_none() {
             state.reserve(state.seen.iter().max().map_or(n, |seen| seen + n));
         }
@@ -65,46 +68,102 @@ impl Attention {
         let used = used.max().unwrap_or(0);
 
         let query = query.mul_scalar(self.scale).reshape([batch, kv_heads, group * n, head_dim]);
-        let logits = |keys: Tensor<4>| host::<T>(widen(query.clone().matmul(keys.swap_dims(2, 3))));
-        let mut on_old = if used > 0 { logits(state.keys().narrow(2, 0, used)) } else { Vec::new() };
-        let mut on_new = logits(key.clone());
-
         let mut deciders = Decider::of(state, used, n);
-        // What is decided together is computed together, and every head alone if nothing is.
         let rule = rule.filter(|rule| !state.memory.is_empty() || state.seen.iter().any(|seen| seen + n > rule.states));
-        let parts = if rule.is_some() { deciders.len() } else { batch * heads };
-        let heads_in_part = batch * heads / parts;
-        let blocks = split(&mut on_old, heads_in_part * n * used, parts)
-            .into_par_iter()
-            .zip(split(&mut on_new, heads_in_part * n * n, parts))
-            .map(|(old, new)| Block { old, new, used, n, heads: heads_in_part, window: self.window });
-        match rule {
-            Some(rule) => {
-                let layer = state.shape.layer;
-                deciders.par_iter_mut().zip(blocks).for_each(|(decider, block)| decider.run(block, rule, layer));
-            }
+        let attended = match rule {
+            Some(rule) => self.decided::<T>(query, [&key, &value], state, (rule, &mut deciders), used),
             None => {
-                let per_head = parts / deciders.len();
-                blocks.enumerate().for_each(|(head, block)| deciders[head / per_head].attend(block));
+                let attended = self.undecided::<T>(query, [&key, &value], state, &deciders, used);
                 deciders.iter_mut().for_each(|decider| decider.hold_all(used));
+                attended
             }
-        }
-
-        let weights = |values: Vec<T>, rows: usize| {
-            let data = TensorData::new(values, [batch, kv_heads, group * n, rows]);
-            narrow(Tensor::<4>::from_data(data, (&device, T::dtype())), dtype)
         };
-        let mut attended = weights(on_new, n).matmul(value.clone());
-        if used > 0 {
-            attended = attended + weights(on_old, used).matmul(state.values().narrow(2, 0, used));
-        }
         state.take_in(key, value, &deciders, used);
         attended.reshape([batch, heads, n, head_dim])
+    }
+
+    /// A block in which rows may have to go: what is decided together is computed together.
+    ///
+    /// query, result: `[batch, kv_heads, group · n, head_dim]`
+    fn decided<T: Real>(
+        &self,
+        query: Tensor<4>,
+        [key, value]: [&Tensor<4>; 2],
+        state: &MultiState,
+        (rule, deciders): (Rule<'_>, &mut [Decider]),
+        used: usize,
+    ) -> Tensor<4> {
+        let [batch, kv_heads, n, _] = key.dims();
+        let [_, _, rows, _] = query.dims();
+        let (dtype, device) = (query.dtype(), query.device());
+        let logits = |keys: Tensor<4>| host::<T, 4>(widen(query.clone().matmul(keys.swap_dims(2, 3))));
+        let mut on_old = if used > 0 { logits(read(state.keys().narrow(2, 0, used), dtype)) } else { Vec::new() };
+        let mut on_new = logits(key.clone());
+
+        let parts = deciders.len();
+        let heads = batch * kv_heads * rows / n / parts;
+        let blocks = split(&mut on_old, heads * n * used, parts)
+            .into_par_iter()
+            .zip(split(&mut on_new, heads * n * n, parts))
+            .map(|(old, new)| Block { old, new, used, n, heads, window: self.window });
+        deciders.par_iter_mut().zip(blocks).for_each(|(decider, block)| decider.run(block, rule, state.shape.layer));
+
+        let weights = |values: Vec<T>, on: usize| {
+            let data = TensorData::new(values, [batch, kv_heads, rows, on]);
+            narrow(Tensor::<4>::from_data(data, (&device, T::dtype())), dtype)
+        };
+        let attended = weights(on_new, n).matmul(value.clone());
+        match used {
+            0 => attended,
+            _ => attended + weights(on_old, used).matmul(read(state.values().narrow(2, 0, used), dtype)),
+        }
+    }
+
+    /// A block in which every row stays: each KV head by itself, so that its logits stay in the cache
+    /// of the core that computes them.
+    ///
+    /// query, result: `[batch, kv_heads, group · n, head_dim]`
+    fn undecided<T: Real>(
+        &self,
+        query: Tensor<4>,
+        [key, value]: [&Tensor<4>; 2],
+        state: &MultiState,
+        deciders: &[Decider],
+        used: usize,
+    ) -> Tensor<4> {
+        let [batch, kv_heads, n, head_dim] = key.dims();
+        let [_, _, rows, _] = query.dims();
+        let (dtype, device) = (query.dtype(), query.device());
+        let (keys, values) = (state.keys(), state.values());
+        let attended = (0..batch * kv_heads).into_par_iter().map(|index| {
+            let (row, head) = (index / kv_heads, index % kv_heads);
+            let own = |x: &Tensor<4>, rows: usize| {
+                x.clone().slice([row..row + 1, head..head + 1, 0..rows, 0..head_dim]).reshape([rows, head_dim])
+            };
+            let query = own(&query, rows);
+            let logits = |keys: Tensor<2>| host::<T, 2>(widen(query.clone().matmul(keys.transpose())));
+            let mut on_old = if used > 0 { logits(read(own(&keys, used), dtype)) } else { Vec::new() };
+            let mut on_new = logits(own(key, n));
+            let block = Block { old: &mut on_old, new: &mut on_new, used, n, heads: rows / n, window: self.window };
+            deciders[index * deciders.len() / (batch * kv_heads)].attend(block);
+
+            let weights = |values: Vec<T>, on: usize| {
+                let data = TensorData::new(values, [rows, on]);
+                narrow(Tensor::<2>::from_data(data, (&device, T::dtype())), dtype)
+            };
+            let attended = weights(on_new, n).matmul(own(value, n));
+            match used {
+                0 => attended,
+                _ => attended + weights(on_old, used).matmul(read(own(&values, used), dtype)),
+            }
+        });
+        let attended: Vec<Tensor<2>> = attended.collect();
+        Tensor::cat(attended, 0).reshape([batch, kv_heads, rows, head_dim])
     }
 }
 
 /// A float tensor's values on the host.
-fn host<T: Element>(tensor: Tensor<4>) -> Vec<T> {
+fn host<T: Element, const D: usize>(tensor: Tensor<D>) -> Vec<T> {
     tensor.into_data().try_into_vec::<T>().expect("logits are in their accumulation type")
 }
 
@@ -161,8 +220,8 @@ impl<T: Real> Block<'_, T> {
             later.fill(T::ZERO);
             if let Some(sum) = &mut sum {
                 let (sum_old, sum_new) = sum.split_at_mut(used);
-                T::add(sum_old, old);
-                T::add(sum_new, new);
+                T::accumulate(sum_old, old);
+                T::accumulate(sum_new, new);
             }
         }
     }
@@ -322,7 +381,9 @@ impl MultiState {
             };
             let (from, to) = (index(from), index(to));
             let assign = IndexingUpdateOp::Assign;
-            let rows = |x: Tensor<4>| x.reshape([batch * kv_heads * n, head_dim]).select(0, from.clone());
+            let rows = |x: Tensor<4>| {
+                narrow(x.reshape([batch * kv_heads * n, head_dim]).select(0, from.clone()), self.shape.dtype)
+            };
             let (key, value) = (rows(key), rows(value));
             self.keys.inplace(|keys| keys.select_assign(0, to.clone(), key, assign));
             self.values.inplace(|values| values.select_assign(0, to, value, assign));

@@ -8,6 +8,7 @@
 //! - [`state`]: the multi-state of an attention layer, written in place
 //! - [`policy`]: what a compression policy is asked and shown
 //! - [`attention`]: append, attend, omit; token by token, in blocks, or after a prefill
+//! - [`kernels`]: what steps are made of, with kernels of their own where the device has them
 //! - [`budget`]: how many states, as a number, a share or bytes
 //! - [`vanilla`]: causal attention as plain tensor code, which the laws compare with
 //! - [`laws`] (feature `laws`): what every policy must satisfy, as properties
@@ -18,7 +19,9 @@
 pub mod attention;
 mod blocked;
 pub mod budget;
+pub mod device_score;
 mod error;
+pub mod kernels;
 #[cfg(feature = "laws")]
 pub mod laws;
 pub mod omission;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Bool, Int, Tensor};
 
+use crate::device_score::DeviceScore;
 use crate::error::Error;
 
 /// A rule that bounds a multi-state: which row goes when there is one too many.
@@ -52,6 +53,13 @@ pub trait Policy: Debug + Send + Sync {
     /// The same scores on the host, if the policy can give them: scans are then several times
     /// faster. Must agree with [`Policy::score`], which the laws check.
     fn on_host(&self) -> Option<&dyn ScoreOnHost> {
+        None
+    }
+
+    /// The same scores as data, if they have such a form: GPUs then decide without asking the host.
+    /// `states`: k; `layer`: which of the stack, counted from 0. Must agree with [`Policy::score`],
+    /// which the laws check.
+    fn on_device(&self, _states: usize, _layer: usize) -> Option<DeviceScore> {
         None
     }
 

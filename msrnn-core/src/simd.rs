@@ -1,9 +1,27 @@
 //! The scalar pass of a block in as wide registers as the processor has.
 
+#[cfg(feature = "flex")]
+use std::cell::Cell;
+use std::iter::Sum;
+use std::ops::{Add, AddAssign, Mul, Sub};
+#[cfg(feature = "flex")]
+use std::thread::LocalKey;
+
 use burn::tensor::Element;
 
 /// f32 or f64, with the loops that the scalar pass consists of.
-pub(crate) trait Real: Element + Copy + Send + Sync + std::ops::Mul<Output = Self> {
+pub(crate) trait Real:
+    Element
+    + Copy
+    + Send
+    + Sync
+    + PartialOrd
+    + Sum
+    + AddAssign
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+{
     const ZERO: Self;
 
     fn from_f64(value: f64) -> Self;
@@ -17,7 +35,25 @@ pub(crate) trait Real: Element + Copy + Send + Sync + std::ops::Mul<Output = Sel
     fn softmax(first: &mut [Self], second: &mut [Self], bias: &[Self]);
 
     /// `sum += values`
-    fn add(sum: &mut [Self], values: &[Self]);
+    fn accumulate(sum: &mut [Self], values: &[Self]);
+
+    /// A buffer that a thread keeps from step to step, for weights and for their sums.
+    #[cfg(feature = "flex")]
+    fn buffer(of: Buffer) -> &'static LocalKey<Cell<Vec<Self>>>;
+
+    /// `y = silu(gate) · up`
+    #[cfg(feature = "flex")]
+    fn swiglu(gate: &[Self], up: &[Self], y: &mut [Self]);
+}
+
+/// What a thread keeps buffers for.
+#[cfg(feature = "flex")]
+#[derive(Clone, Copy)]
+pub(crate) enum Buffer {
+    /// Attention weights of all heads.
+    Weights,
+    /// Their sum.
+    Sum,
 }
 
 /// Values that are handled side by side.
@@ -90,10 +126,37 @@ macro_rules! real {
                 }
             }
 
-            fn add(sum: &mut [Self], values: &[Self]) {
+            fn accumulate(sum: &mut [Self], values: &[Self]) {
                 pulp::Arch::new().dispatch(
                     #[inline(always)]
                     || sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value),
+                );
+            }
+
+            #[cfg(feature = "flex")]
+            fn buffer(of: Buffer) -> &'static LocalKey<Cell<Vec<Self>>> {
+                thread_local! {
+                    static WEIGHTS: Cell<Vec<$real>> = const { Cell::new(Vec::new()) };
+                    static SUM: Cell<Vec<$real>> = const { Cell::new(Vec::new()) };
+                }
+                match of {
+                    Buffer::Weights => &WEIGHTS,
+                    Buffer::Sum => &SUM,
+                }
+            }
+
+            #[cfg(feature = "flex")]
+            fn swiglu(gate: &[Self], up: &[Self], y: &mut [Self]) {
+                pulp::Arch::new().dispatch(
+                    #[inline(always)]
+                    || {
+                        for ((y, &gate), &up) in y.iter_mut().zip(gate).zip(up) {
+                            // 1 / (1 + e⁻ᵍ), its exponential never above one.
+                            let small = $exp(-gate.abs());
+                            let sigmoid = if gate >= 0.0 { 1.0 } else { small } / (1.0 + small);
+                            *y = gate * sigmoid * up;
+                        }
+                    },
                 );
             }
         }

@@ -20,10 +20,10 @@
 use burn::tensor::{Bool, DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
 use crate::policy::{Compression, Granularity, Memory, Rows};
-use crate::precision::accumulation;
+use crate::precision::{accumulation, narrow};
 
 /// Position of a slot that holds no row.
-const EMPTY: i64 = -1;
+pub(crate) const EMPTY: i64 = -1;
 
 /// Slots that an unbounded state starts with.
 const FIRST_SLOTS: usize = 16;
@@ -133,6 +133,11 @@ impl MultiState {
         self.max_rows
     }
 
+    /// Whether the next step has the same shape as the one after it: every batch row is full.
+    pub fn is_steady(&self) -> bool {
+        self.all_full()
+    }
+
     /// Where it lives.
     pub fn device(&self) -> Device {
         self.keys.device()
@@ -142,6 +147,9 @@ impl MultiState {
     pub fn ahead(&self, n: usize) -> Tensor<2, Int> {
         let (batch, groups) = (self.shape.batch, self.groups());
         let next = self.next.clone().reshape([batch, groups]).narrow(1, 0, 1).expand([batch, n]);
+        if n == 1 {
+            return next;
+        }
         next + Tensor::<1, Int>::arange(0..n as i64, &self.device()).reshape([1, n]).expand([batch, n])
     }
 
@@ -308,15 +316,17 @@ impl MultiState {
 
     /// Writes one row per batch row and head into the free slots. `[batch, kv_heads, head_dim]`
     pub(crate) fn append(&mut self, key: Tensor<3>, value: Tensor<3>) {
-        let StateShape { batch, kv_heads, head_dim, .. } = self.shape;
+        let StateShape { batch, kv_heads, head_dim, dtype, .. } = self.shape;
         let (rows, groups) = (batch * kv_heads, self.groups());
         let device = self.device();
         let first = Tensor::<1, Int>::arange(0..rows as i64, &device).mul_scalar(self.slots as i64);
         let free = self.free.clone().reshape([batch, groups]).expand([batch, kv_heads]).reshape([rows]);
         let slot = first + free;
         let assign = IndexingUpdateOp::Assign;
-        self.keys.inplace(|keys| keys.select_assign(0, slot.clone(), key.reshape([rows, head_dim]), assign));
-        self.values.inplace(|values| values.select_assign(0, slot, value.reshape([rows, head_dim]), assign));
+        let stored = |row: Tensor<3>| narrow(row.reshape([rows, head_dim]), dtype);
+        let (key, value) = (stored(key), stored(value));
+        self.keys.inplace(|keys| keys.select_assign(0, slot.clone(), key, assign));
+        self.values.inplace(|values| values.select_assign(0, slot, value, assign));
         let (free, next) = (self.free.clone(), self.next.clone());
         self.positions.inplace(|positions| positions.scatter(1, free.clone(), next, assign));
         for channel in &mut self.memory {
@@ -328,13 +338,13 @@ impl MultiState {
     /// Writes a block of rows into slots that are still empty: `[batch, kv_heads, n, head_dim]`.
     /// Every batch row must have seen equally many tokens and have room for them all.
     pub(crate) fn append_block(&mut self, key: Tensor<4>, value: Tensor<4>) {
-        let StateShape { batch, kv_heads, head_dim, .. } = self.shape;
+        let StateShape { batch, kv_heads, head_dim, dtype, .. } = self.shape;
         let (first, n, slots) = (self.seen[0], key.dims()[2], self.slots);
         debug_assert!(self.is_level() && first + n <= slots);
         let block = [0..batch * kv_heads, first..first + n, 0..head_dim];
         let write = |rows: Tensor<2>, new: Tensor<4>| {
             rows.reshape([batch * kv_heads, slots, head_dim])
-                .slice_assign(block.clone(), new.reshape([batch * kv_heads, n, head_dim]))
+                .slice_assign(block.clone(), narrow(new.reshape([batch * kv_heads, n, head_dim]), dtype))
                 .reshape([batch * kv_heads * slots, head_dim])
         };
         self.keys.inplace(|keys| write(keys, key));

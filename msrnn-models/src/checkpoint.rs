@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{DType, Device, TensorData};
+use burn::tensor::{AllocationProperty, DType, Device, TensorData};
 use half::{bf16, f16};
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut};
 use rayon::prelude::*;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors, TensorInfo, TensorView};
 use serde::Deserialize;
 
 use crate::config::ModelConfig;
@@ -34,8 +35,8 @@ pub struct Loaded {
 
 /// Loads the weights of a model directory in `dtype`.
 ///
-/// Files are memory-mapped and converted tensor by tensor, in parallel, so that beside the mapped
-/// checkpoint only the converted weights take memory.
+/// Files are read on all cores into one region of memory in which the weights stay, so that they are
+/// in memory once. bf16 and f16 stay as they are if `dtype` is theirs.
 ///
 /// # Errors
 ///
@@ -54,7 +55,10 @@ pub fn load(directory: &Path, dtype: DType, device: &Device) -> Result<Loaded, M
 /// As [`load`].
 pub fn from_bytes(config: &str, weights: &[u8], dtype: DType, device: &Device) -> Result<Loaded, ModelError> {
     let config = ModelConfig::parse(config).map_err(|reason| ModelError::Config { path: CONFIG.into(), reason })?;
-    let shards = Shards { directory: "bundled".into(), files: vec![(WEIGHTS.into(), Bytes::Borrowed(weights))] };
+    let shards = Shards {
+        directory: "bundled".into(),
+        files: vec![Shard { path: WEIGHTS.into(), bytes: Bytes::Borrowed(weights) }],
+    };
     shards.decoder(&config, dtype, device)
 }
 
@@ -112,7 +116,14 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
 /// The safetensors files of one checkpoint.
 struct Shards<'a> {
     directory: PathBuf,
-    files: Vec<(PathBuf, Bytes<'a>)>,
+    files: Vec<Shard<'a>>,
+}
+
+/// One of the files: mapped for its header, read for its tensors, so that their pages do not stay
+/// in this process beside the weights.
+struct Shard<'a> {
+    path: PathBuf,
+    bytes: Bytes<'a>,
 }
 
 enum Bytes<'a> {
@@ -120,11 +131,33 @@ enum Bytes<'a> {
     Borrowed(&'a [u8]),
 }
 
-impl Bytes<'_> {
-    fn get(&self) -> &[u8] {
-        match self {
+/// Where a tensor lies: in which file, from which byte on.
+struct Found {
+    shard: usize,
+    start: usize,
+    info: TensorInfo,
+}
+
+impl Shard<'_> {
+    fn bytes(&self) -> &[u8] {
+        match &self.bytes {
             Bytes::Mapped(map) => map,
             Bytes::Borrowed(bytes) => bytes,
+        }
+    }
+
+    /// Fills `buffer` from `start` on.
+    fn read(&self, start: usize, buffer: &mut [u8]) -> std::io::Result<()> {
+        match &self.bytes {
+            Bytes::Mapped(_) => {
+                let mut file = File::open(&self.path)?;
+                file.seek(SeekFrom::Start(start as u64))?;
+                file.read_exact(buffer)
+            }
+            Bytes::Borrowed(bytes) => {
+                buffer.copy_from_slice(&bytes[start..start + buffer.len()]);
+                Ok(())
+            }
         }
     }
 }
@@ -153,7 +186,7 @@ impl Shards<'static> {
             // while it is mapped is outside what any reader of memory-mapped weights can handle.
             let bytes = unsafe { Mmap::map(&file) };
             let bytes = bytes.map_err(|source| ModelError::Read { path: path.clone(), source })?;
-            Ok((path, Bytes::Mapped(bytes)))
+            Ok(Shard { path, bytes: Bytes::Mapped(bytes) })
         };
         Ok(Self { directory: directory.into(), files: names.into_iter().map(map).collect::<Result<_, ModelError>>()? })
     }
@@ -161,66 +194,152 @@ impl Shards<'static> {
 
 impl Shards<'_> {
     fn decoder(&self, config: &ModelConfig, dtype: DType, device: &Device) -> Result<Loaded, ModelError> {
-        let mut found = BTreeMap::new();
-        for (path, bytes) in &self.files {
-            let damaged = |e: safetensors::SafeTensorError| ModelError::Damaged {
-                path: path.clone(),
-                reason: format!("not a whole safetensors file ({e})"),
-            };
-            for (name, view) in SafeTensors::deserialize(bytes.get()).map_err(damaged)?.tensors() {
-                found.insert(name, view);
-            }
-        }
+        let mut found = self.find()?;
         let wanted = weights::tensors(config);
         let missing: Vec<String> =
             wanted.iter().filter(|named| !found.contains_key(&named.name)).map(|named| named.name.clone()).collect();
         if !missing.is_empty() {
             return Err(ModelError::MissingTensors { path: self.directory.clone(), names: missing });
         }
-        let data = wanted
-            .par_iter()
-            .map(|named| self.convert(named, &found[&named.name], dtype))
-            .collect::<Result<Vec<_>, _>>()?;
-        let used: BTreeSet<&str> = wanted.iter().map(|named| named.name.as_str()).collect();
-        let unused = found.into_keys().filter(|name| !used.contains(name.as_str())).collect();
-        Ok(Loaded { decoder: weights::decoder(config, data, dtype, device), unused })
+        let places: Vec<Found> = wanted.iter().filter_map(|named| found.remove(&named.name)).collect();
+        for (named, place) in wanted.iter().zip(&places) {
+            self.check(named, &place.info)?;
+        }
+        let data = self.read(&places, dtype)?;
+        Ok(Loaded { decoder: weights::decoder(config, data, dtype, device), unused: found.into_keys().collect() })
     }
 
-    fn convert(&self, named: &Named, view: &TensorView<'_>, dtype: DType) -> Result<TensorData, ModelError> {
-        if view.shape() != named.shape {
+    /// All tensors by name.
+    fn find(&self) -> Result<BTreeMap<String, Found>, ModelError> {
+        let mut found = BTreeMap::new();
+        for (shard, file) in self.files.iter().enumerate() {
+            let (header, metadata) = SafeTensors::read_metadata(file.bytes()).map_err(|e| ModelError::Damaged {
+                path: file.path.clone(),
+                reason: format!("not a whole safetensors file ({e})"),
+            })?;
+            for (name, info) in metadata.tensors() {
+                let start = size_of::<u64>() + header + info.data_offsets.0;
+                found.insert(name, Found { shard, start, info: info.clone() });
+            }
+        }
+        Ok(found)
+    }
+
+    fn check(&self, named: &Named, info: &TensorInfo) -> Result<(), ModelError> {
+        if info.shape != named.shape {
             return Err(ModelError::Shape {
                 path: self.directory.clone(),
                 name: named.name.clone(),
-                found: view.shape().to_vec(),
+                found: info.shape.clone(),
                 expected: named.shape.clone(),
             });
         }
-        let shape = named.shape.clone();
-        let data = match view.dtype() {
-            Dtype::F64 => TensorData::new(values(view.data(), f64::from_le_bytes), shape),
-            Dtype::F32 => TensorData::new(values(view.data(), f32::from_le_bytes), shape),
-            // The common case, 16-bit weights computed in f32, in one pass.
-            Dtype::F16 if dtype == DType::F32 => {
-                TensorData::new(values(view.data(), |b| f16::from_le_bytes(b).to_f32()), shape)
-            }
-            Dtype::BF16 if dtype == DType::F32 => {
-                TensorData::new(values(view.data(), |b| bf16::from_le_bytes(b).to_f32()), shape)
-            }
-            Dtype::F16 => TensorData::new(values(view.data(), f16::from_le_bytes), shape),
-            Dtype::BF16 => TensorData::new(values(view.data(), bf16::from_le_bytes), shape),
-            other => {
-                return Err(ModelError::Dtype {
-                    path: self.directory.clone(),
-                    name: named.name.clone(),
-                    dtype: format!("{other:?}"),
-                });
-            }
-        };
-        Ok(data.convert_dtype(dtype))
+        match info.dtype {
+            Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16 => Ok(()),
+            other => Err(ModelError::Dtype {
+                path: self.directory.clone(),
+                name: named.name.clone(),
+                dtype: format!("{other:?}"),
+            }),
+        }
+    }
+
+    /// Reads tensors into one region of memory, on all cores, converting them to `dtype`.
+    fn read(&self, places: &[Found], dtype: DType) -> Result<Vec<TensorData>, ModelError> {
+        let elements = |place: &Found| place.info.shape.iter().product::<usize>();
+        let mut starts = Vec::with_capacity(places.len());
+        let mut total = 0;
+        for place in places {
+            starts.push(total);
+            total += (elements(place) * dtype.size()).next_multiple_of(ALIGNMENT);
+        }
+        let failed = |path: &Path, source| ModelError::Read { path: path.into(), source };
+        let mut region = huge_pages(total).map_err(|source| failed(&self.directory, source))?;
+
+        // By place: pieces of its part of the region, and which of its elements they begin with.
+        let mut pieces = Vec::new();
+        let mut rest = &mut region[..];
+        for place in places {
+            let size = elements(place) * dtype.size();
+            let (part, after) = rest.split_at_mut(size.next_multiple_of(ALIGNMENT));
+            rest = after;
+            let of_place = part[..size].chunks_mut(PIECE * dtype.size()).enumerate();
+            pieces.extend(of_place.map(|(index, piece)| (place, index * PIECE, piece)));
+        }
+        pieces.into_par_iter().try_for_each(|(place, first, piece)| {
+            let file = &self.files[place.shard];
+            read_as(file, place, first, piece, dtype).map_err(|source| failed(&file.path, source))
+        })?;
+
+        let region = bytes::Bytes::from_owner(region);
+        let data = places.iter().zip(starts).map(|(place, start)| {
+            let part = region.slice(start..start + elements(place) * dtype.size());
+            let part = burn::tensor::Bytes::from_shared(part, AllocationProperty::Native);
+            TensorData::from_bytes(part, place.info.shape.clone(), dtype)
+        });
+        Ok(data.collect())
     }
 }
 
-/// The little-endian values in `bytes`, which need not be aligned.
-fn values<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
-    bytes.chunks_exact(N).map(|chunk| read(chunk.try_into().expect("a chunk of N bytes"))).collect()
+/// Where tensors begin, so that the widest registers read them at aligned addresses.
+const ALIGNMENT: usize = 64;
+
+/// Elements that one task reads.
+const PIECE: usize = 1 << 20;
+
+/// Memory for all weights in one region: they are read from end to end for every token, which is
+/// faster where the system backs them by large pages.
+fn huge_pages(bytes: usize) -> std::io::Result<MmapMut> {
+    let region = MmapMut::map_anon(bytes.max(1))?;
+    #[cfg(target_os = "linux")]
+    if let Err(error) = region.advise(memmap2::Advice::HugePage) {
+        // Some kernels are built without them; pages of the usual size do too.
+        let _ = error;
+    }
+    Ok(region)
+}
+
+/// Reads a tensor's elements from the `first` on into `piece`, which is in `dtype`.
+fn read_as(file: &Shard<'_>, place: &Found, first: usize, piece: &mut [u8], dtype: DType) -> std::io::Result<()> {
+    let stored = place.info.dtype;
+    let size = match stored {
+        Dtype::F64 => 8,
+        Dtype::F32 => 4,
+        _ => 2,
+    };
+    let start = place.start + first * size;
+    let same = matches!(
+        (stored, dtype),
+        (Dtype::F64, DType::F64) | (Dtype::F32, DType::F32) | (Dtype::F16, DType::F16) | (Dtype::BF16, DType::BF16)
+    );
+    if same && cfg!(target_endian = "little") {
+        return file.read(start, piece);
+    }
+    let mut buffer = vec![0; piece.len() / dtype.size() * size];
+    file.read(start, &mut buffer)?;
+    match stored {
+        Dtype::F64 => write_as(values(&buffer, f64::from_le_bytes), piece, dtype),
+        Dtype::F32 => write_as(values(&buffer, |b| f64::from(f32::from_le_bytes(b))), piece, dtype),
+        Dtype::F16 => write_as(values(&buffer, |b| f16::from_le_bytes(b).to_f64()), piece, dtype),
+        _ => write_as(values(&buffer, |b| bf16::from_le_bytes(b).to_f64()), piece, dtype),
+    }
+    Ok(())
+}
+
+/// Writes values, which f64 holds exactly, as the machine keeps those of `dtype`.
+fn write_as(values: impl Iterator<Item = f64>, piece: &mut [u8], dtype: DType) {
+    fn all<const N: usize>(values: impl Iterator<Item = f64>, piece: &mut [u8], write: impl Fn(f64) -> [u8; N]) {
+        piece.chunks_exact_mut(N).zip(values).for_each(|(bytes, value)| bytes.copy_from_slice(&write(value)));
+    }
+    match dtype {
+        DType::F64 => all(values, piece, f64::to_ne_bytes),
+        DType::F16 => all(values, piece, |value| f16::from_f64(value).to_ne_bytes()),
+        DType::BF16 => all(values, piece, |value| bf16::from_f64(value).to_ne_bytes()),
+        _ => all(values, piece, |value| (value as f32).to_ne_bytes()),
+    }
+}
+
+/// The little-endian values in `bytes`.
+fn values<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> impl Iterator<Item = T> {
+    bytes.chunks_exact(N).map(move |chunk| read(chunk.try_into().expect("a chunk of N bytes")))
 }

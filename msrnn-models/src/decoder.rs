@@ -1,15 +1,18 @@
 //! The decoder: embedding, layers, norm, logits.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Int, Tensor, activation::silu};
+use burn::tensor::{Int, Tensor};
+use msrnn_core::kernels::{self, widen};
 use msrnn_core::vanilla::causal_attention;
 
 use crate::config::ModelConfig;
-use crate::linear::Linear;
+use crate::linear::{Linear, forward};
 use crate::norm::RmsNorm;
 use crate::rotary::{Rotary, Rotation};
 
 /// A Llama-architecture decoder: its weights, and the token-wise parts of its computation.
+///
+/// Weights may be in 16 bits; everything that is computed from them is in at least f32.
 ///
 /// What runs between the tokens is elsewhere: [`Decoder::forward`] is the vanilla transformer, and
 /// [`crate::recurrent`] the same weights as a multi-state RNN.
@@ -72,10 +75,11 @@ impl Decoder {
         self.logits(x)
     }
 
-    /// Rows of the embedding. `[batch, n]` to `[batch, n, d]`
+    /// Rows of the embedding, in the accumulation dtype. `[batch, n]` to `[batch, n, d]`
     pub fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         let [batch, n] = tokens.dims();
-        self.embedding.val().select(0, tokens.reshape([batch * n])).reshape([batch, n, self.config.hidden_size])
+        let rows = self.embedding.val().select(0, tokens.reshape([batch * n]));
+        widen(rows).reshape([batch, n, self.config.hidden_size])
     }
 
     /// Final norm and output projection. `[batch, n, d]` to `[batch, n, vocab]`
@@ -84,11 +88,13 @@ impl Decoder {
         let x = self.norm.forward(x);
         match &self.head {
             Some(head) => head.forward(x),
-            None => x.reshape([batch * n, d]).matmul(self.embedding.val().transpose()).reshape([
-                batch,
-                n,
-                self.config.vocab_size,
-            ]),
+            None => {
+                let [y] = kernels::linear(
+                    x.reshape([batch * n, d]),
+                    [kernels::Map { weight: self.embedding.val(), bias: None }],
+                );
+                y.reshape([batch, n, self.config.vocab_size])
+            }
         }
     }
 }
@@ -108,11 +114,8 @@ impl DecoderLayer {
         let [batch, n, _] = x.dims();
         let x = self.attention_norm.forward(x);
         let heads = |x: Tensor<3>, heads: usize| x.reshape([batch, n, heads, config.head_dim]).swap_dims(1, 2);
-        (
-            heads(self.query.forward(x.clone()), config.heads),
-            heads(self.key.forward(x.clone()), config.kv_heads),
-            heads(self.value.forward(x), config.kv_heads),
-        )
+        let [query, key, value] = forward(x, [&self.query, &self.key, &self.value]);
+        (heads(query, config.heads), heads(key, config.kv_heads), heads(value, config.kv_heads))
     }
 
     /// Output projection, residuals and feed-forward. `x` is the layer's input, `attended`
@@ -122,7 +125,8 @@ impl DecoderLayer {
         let attended = attended.swap_dims(1, 2).reshape([batch, n, heads * head_dim]);
         let x = x + self.output.forward(attended);
         let y = self.feed_forward_norm.forward(x.clone());
-        x + self.down.forward(silu(self.gate.forward(y.clone())) * self.up.forward(y))
+        let [gate, up] = forward(y, [&self.gate, &self.up]);
+        x + self.down.forward(kernels::swiglu(gate, up))
     }
 }
 

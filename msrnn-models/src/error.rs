@@ -88,6 +88,12 @@ pub enum ModelError {
     /// A prompt without a token.
     #[error("the prompt is empty and the tokenizer puts nothing before it; give some text")]
     EmptyPrompt,
+    /// A batch without rows.
+    #[error("a batch of 0 generates nothing; give at least 1 row")]
+    EmptyBatch,
+    /// A request for no tokens.
+    #[error("a request for 0 new tokens is already finished; ask for at least 1")]
+    NothingToGenerate,
     /// A protocol that cannot be read.
     #[error(
         "no protocol is called {0:?}; there are strict, prefill:N for the first N tokens of a context, and prefill for all of it"

@@ -3,6 +3,7 @@
 use burn::tensor::{Int, Tensor, TensorData};
 use msrnn_core::state::MultiState;
 
+use crate::captured::Captured;
 use crate::error::ModelError;
 use crate::model::Model;
 use crate::protocol::Protocol;
@@ -76,6 +77,7 @@ pub fn generate(
 
     let mut tokens = Vec::new();
     let mut stop = Stop::Length;
+    let (mut captured, mut tried): (Option<Captured<'_>>, bool) = (None, false);
     while tokens.len() < max_new_tokens {
         let token = sampler.next(&logits);
         if model.eos_token_ids.contains(&token) {
@@ -88,8 +90,25 @@ pub fn generate(
             break;
         }
         if tokens.len() < max_new_tokens {
-            logits = last_row(recurrent.scan(ids(&[token]), &mut states));
+            logits = match &mut captured {
+                Some(captured) => captured.replay(token),
+                None if tried || !Captured::is_possible(recurrent, &states) => {
+                    last_row(recurrent.scan(ids(&[token]), &mut states))
+                }
+                None => {
+                    tried = true;
+                    let (logits, result) = Captured::step(recurrent, std::mem::take(&mut states), token);
+                    match result {
+                        Ok(graph) => captured = Some(graph),
+                        Err(plain) => states = plain,
+                    }
+                    logits
+                }
+            };
         }
+    }
+    if let Some(captured) = captured {
+        states = captured.into_states();
     }
     Ok(Generation { tokens, stop, states })
 }

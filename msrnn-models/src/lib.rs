@@ -8,8 +8,12 @@
 //! - [`decoder`]: the layers, with [`linear`], [`norm`] and [`rotary`]
 //! - [`recurrent`]: steps, scans and prefill; [`placement`]: positions for extrapolation
 //! - [`model`]: a directory as a whole; [`tokenizer`], [`sampling`], [`generate`]: text in and out
+//! - [`batched`]: many generations side by side, refilled from a queue
+//! - [`captured`]: steps that a GPU is given all at once
 //! - [`protocol`]: strict, or prefill then strict
 
+pub mod batched;
+pub mod captured;
 pub mod checkpoint;
 pub mod config;
 pub mod decoder;

@@ -2,9 +2,10 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
+use msrnn_core::kernels::{self, Map};
 
 /// y = x Wᵀ + b, with `weight` of shape `[out, in]` as in the checkpoint: it is never transposed
-/// in memory, only read through a transposed view.
+/// in memory. It may be in fewer bits than x: 16-bit weights are read as they are.
 #[derive(Module, Debug)]
 pub struct Linear {
     /// `[out, in]`
@@ -16,14 +17,23 @@ pub struct Linear {
 impl Linear {
     /// Applies the map to the last dimension: `[.., in]` to `[.., out]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let mut dims = x.dims();
-        let [output, input] = self.weight.dims();
-        let rows: usize = dims[..D - 1].iter().product();
-        let mut y = x.reshape([rows, input]).matmul(self.weight.val().transpose());
-        if let Some(bias) = &self.bias {
-            y = y + bias.val().reshape([1, output]);
-        }
-        dims[D - 1] = output;
-        y.reshape(dims)
+        let [y] = forward(x, [self]);
+        y
     }
+
+    /// What the kernel takes.
+    fn map(&self) -> Map {
+        Map { weight: self.weight.val(), bias: self.bias.as_ref().map(Param::val) }
+    }
+}
+
+/// Several maps of the last dimension of the same `x`, in one go: `[.., in]` to `[.., out]` each.
+pub fn forward<const D: usize, const N: usize>(x: Tensor<D>, maps: [&Linear; N]) -> [Tensor<D>; N] {
+    let mut dims = x.dims();
+    let rows: usize = dims[..D - 1].iter().product();
+    let x = x.reshape([rows, dims[D - 1]]);
+    kernels::linear(x, maps.map(Linear::map)).map(|y| {
+        dims[D - 1] = y.dims()[1];
+        y.reshape(dims)
+    })
 }

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use msrnn_core::precision::{narrow, widen};
+use msrnn_core::kernels;
 
 /// y = w · x / √(mean(x²) + ε) over the last dimension, the mean taken in at least f32
 /// (Zhang & Sennrich 2019, arXiv 1910.07467).
@@ -17,9 +17,6 @@ pub struct RmsNorm {
 impl RmsNorm {
     /// Normalises the last dimension of `x`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let dtype = x.dtype();
-        let wide = widen(x);
-        let scale = (wide.clone() * wide.clone()).mean_dim(D - 1).add_scalar(self.epsilon).sqrt();
-        narrow(wide / scale, dtype) * self.weight.val().unsqueeze()
+        kernels::rms_norm(x, self.weight.val(), self.epsilon)
     }
 }

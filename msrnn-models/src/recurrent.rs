@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::decoder::{Decoder, DecoderLayer, scale};
 use crate::error::ModelError;
-use crate::placement::GapCompressed;
+use crate::placement::Renumbered;
 use crate::rotary::{Rotary, Rotation};
 
 /// How the positions of held rows are numbered.
@@ -24,6 +24,18 @@ pub enum Positions {
     Original,
     /// Gaps between neighbouring held rows compressed; for texts far beyond the trained context.
     GapCompressed,
+    /// Rows counted within the state, whatever the gaps, as StreamingLLM does.
+    InState,
+}
+
+impl std::fmt::Display for Positions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Positions::Original => "original",
+            Positions::GapCompressed => "gap-compressed",
+            Positions::InState => "in-state",
+        })
+    }
 }
 
 /// A decoder under a compression.
@@ -33,10 +45,14 @@ pub struct Recurrent<'m> {
     compression: Compression,
     attention: Attention,
     threads: usize,
+    captures: bool,
 }
 
 /// Fewest tokens that are worth a thread of their own.
 const TOKENS_PER_THREAD: usize = 32;
+
+/// Bytes of weights from which on the pool of threads is entered for every token.
+const WORTH_WAKING: usize = 1 << 24;
 
 /// One layer of a [`Recurrent`], which is a multi-state RNN by itself.
 #[derive(Clone, Copy, Debug)]
@@ -58,10 +74,11 @@ impl<'m> Recurrent<'m> {
             window: config.sliding_window,
             placement: match positions {
                 Positions::Original => None,
-                Positions::GapCompressed => Some(Arc::new(GapCompressed::new(decoder.rotary.clone()))),
+                Positions::GapCompressed => Some(Arc::new(Renumbered::gap_compressed(decoder.rotary.clone()))),
+                Positions::InState => Some(Arc::new(Renumbered::in_state(decoder.rotary.clone()))),
             },
         };
-        Self { decoder, compression, attention, threads: 1 }
+        Self { decoder, compression, attention, threads: 1, captures: false }
     }
 
     /// Cuts what is done token by token, projections and feed-forward, into parts that run side by
@@ -71,10 +88,24 @@ impl<'m> Recurrent<'m> {
         Self { threads: threads.max(1), ..self }
     }
 
+    /// Lets generation capture a step once and replay it, where the device and the policy allow it.
+    #[must_use]
+    pub fn with_capture(self, captures: bool) -> Self {
+        Self { captures, ..self }
+    }
+
+    /// Whether steps may be captured.
+    pub fn captures(&self) -> bool {
+        self.captures
+    }
+
     /// `f` of parts of a block of `n` tokens, given as first token and number, in order.
     fn side_by_side<T: Send>(&self, n: usize, f: impl Fn(usize, usize) -> T + Sync) -> Vec<T> {
         let size = n.div_ceil(self.threads).max(TOKENS_PER_THREAD);
         let parts: Vec<usize> = (0..n).step_by(size).collect();
+        if parts.len() == 1 {
+            return vec![f(0, n)];
+        }
         parts.into_par_iter().map(|first| f(first, size.min(n - first))).collect()
     }
 
@@ -107,8 +138,10 @@ impl<'m> Recurrent<'m> {
     /// `n` tokens of every batch row, layer by layer: equal to `n` steps. `[batch, n]` ids to
     /// `[batch, n, vocab]` logits
     pub fn scan(&self, tokens: Tensor<2, Int>, states: &mut [MultiState]) -> Tensor<3> {
-        let x = self.hidden(tokens, states, |layer, x, rotation, state| Ok(layer.scan(x, rotation, state)));
-        self.decoder.logits(x.unwrap_or_else(|never: std::convert::Infallible| match never {}))
+        self.awake(|| {
+            let x = self.hidden(tokens, states, |layer, x, rotation, state| Ok(layer.scan(x, rotation, state)));
+            self.decoder.logits(x.unwrap_or_else(|never: std::convert::Infallible| match never {}))
+        })
     }
 
     /// `n` tokens with full causal attention, after which every layer is cut to its bound at once.
@@ -117,8 +150,20 @@ impl<'m> Recurrent<'m> {
     ///
     /// When the states have already seen tokens.
     pub fn prefill(&self, tokens: Tensor<2, Int>, states: &mut [MultiState]) -> Result<Tensor<3>, ModelError> {
-        let x = self.hidden(tokens, states, |layer, x, rotation, state| layer.prefill(x, rotation, state))?;
-        Ok(self.decoder.logits(x))
+        self.awake(|| {
+            let x = self.hidden(tokens, states, |layer, x, rotation, state| layer.prefill(x, rotation, state))?;
+            Ok(self.decoder.logits(x))
+        })
+    }
+
+    /// Runs `f` inside the pool of threads if the model is large enough: there it costs little to share
+    /// work, while a thread outside has to wake the pool every time.
+    fn awake<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        let weights = self.decoder.config().parameters() * self.decoder.embedding.val().dtype().size();
+        match weights >= WORTH_WAKING {
+            true => rayon::scope(|_| f()),
+            false => f(),
+        }
     }
 
     fn hidden<E>(

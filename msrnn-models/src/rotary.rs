@@ -4,7 +4,8 @@
 //! paired with channel `i + head_dim/2`.
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use msrnn_core::precision::narrow;
+use msrnn_core::kernels;
+use rayon::prelude::*;
 
 use crate::config::{ModelConfig, RopeScaling};
 
@@ -67,8 +68,9 @@ impl Table {
     fn new(frequencies: &[f64], stride: usize, rows: usize, dtype: DType, device: &Device) -> Self {
         let angle = |row: usize, i: usize| (row * stride) as f64 * frequencies[i];
         let table = |f: fn(f64) -> f64| {
+            let places = (0..rows * frequencies.len()).into_par_iter();
             let values: Vec<f64> =
-                (0..rows).flat_map(|row| (0..frequencies.len()).map(move |i| f(angle(row, i)))).collect();
+                places.map(|place| f(angle(place / frequencies.len(), place % frequencies.len()))).collect();
             let data = TensorData::new(values, [rows, frequencies.len()]).convert_dtype(dtype);
             Tensor::from_data(data, (device, dtype))
         };
@@ -88,14 +90,7 @@ impl Rotation {
 
     /// Rotates every head of `x`: `[batch, heads, rows, head_dim]`.
     pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
-        let [batch, _, rows, head_dim] = x.dims();
-        let half = head_dim / 2;
-        let dtype = x.dtype();
-        let cos = narrow(self.cos.clone(), dtype).reshape([batch, 1, rows, half]);
-        let sin = narrow(self.sin.clone(), dtype).reshape([batch, 1, rows, half]);
-        let first = x.clone().narrow(3, 0, half);
-        let second = x.narrow(3, half, half);
-        Tensor::cat(vec![first.clone() * cos.clone() - second.clone() * sin.clone(), second * cos + first * sin], 3)
+        kernels::rotate(x, self.cos.clone(), self.sin.clone())
     }
 }
 

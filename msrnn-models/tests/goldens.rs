@@ -191,3 +191,15 @@ fn greedy_tokens_of_the_unbounded_state_are_those_of_the_vanilla_transformer() {
         }
     }
 }
+
+/// What holds for the kernels of the device holds for their plain twins.
+#[test]
+fn the_plain_twins_too() {
+    use msrnn_core::kernels::{SWITCH, only_plain};
+    if only_plain() {
+        return;
+    }
+    let this = std::env::current_exe().expect("a test is a program");
+    let run = std::process::Command::new(this).env(SWITCH, "plain").output().expect("a program can be run again");
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stdout));
+}

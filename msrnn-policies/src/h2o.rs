@@ -4,6 +4,7 @@
 //! earlier tokens with the highest attention accumulated over all steps.
 
 use burn::tensor::Tensor;
+use msrnn_core::device_score::{DeviceScore, ScoreRule};
 use msrnn_core::policy::{Granularity, HostMemory, HostView, Memory, Policy, ScoreOnHost, Sees, View};
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +68,10 @@ impl Policy for H2o {
 
     fn on_host(&self) -> Option<&dyn ScoreOnHost> {
         Some(self)
+    }
+
+    fn on_device(&self, states: usize, _layer: usize) -> Option<DeviceScore> {
+        Some(DeviceScore { rule: ScoreRule::AccumulatedWeight, first: 0, newest: recent(states) })
     }
 }
 

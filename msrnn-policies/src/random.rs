@@ -1,6 +1,7 @@
 //! Random: the seeded baseline that a rule has to beat.
 
 use burn::tensor::{Int, Tensor};
+use msrnn_core::device_score::{DeviceScore, ScoreRule};
 use msrnn_core::policy::{Granularity, HostMemory, HostView, Memory, Policy, ScoreOnHost, View};
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +52,13 @@ impl Policy for Random {
 
     fn on_host(&self) -> Option<&dyn ScoreOnHost> {
         Some(self)
+    }
+
+    fn on_device(&self, _states: usize, layer: usize) -> Option<DeviceScore> {
+        let (first, second) = self.keys(layer);
+        let [modulus, step, first, second] = [P, STEP, first, second].map(|number| number as i32);
+        let rule = ScoreRule::Cubes { modulus, step, first, second };
+        Some(DeviceScore { rule, first: 0, newest: 0 })
     }
 }
 

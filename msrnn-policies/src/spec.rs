@@ -47,6 +47,11 @@ impl PolicySpec {
         self.policy.as_ref().map_or_else(|| "full".into(), |policy| policy.name())
     }
 
+    /// The policy; none for `full`.
+    pub fn policy(&self) -> Option<Arc<dyn Policy>> {
+        self.policy.clone()
+    }
+
     /// The budget as written, if any.
     pub fn budget(&self) -> Option<Budget> {
         self.budget

@@ -4,6 +4,7 @@
 //! least is omitted. Nothing is protected, nothing is accumulated.
 
 use burn::tensor::Tensor;
+use msrnn_core::device_score::{DeviceScore, ScoreRule};
 use msrnn_core::policy::{Granularity, HostMemory, HostView, Memory, Policy, ScoreOnHost, Sees, View};
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +73,10 @@ impl Policy for Tova {
 
     fn on_host(&self) -> Option<&dyn ScoreOnHost> {
         Some(self)
+    }
+
+    fn on_device(&self, _states: usize, _layer: usize) -> Option<DeviceScore> {
+        Some(DeviceScore { rule: ScoreRule::Weight, first: self.first, newest: 0 })
     }
 }
 

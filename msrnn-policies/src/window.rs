@@ -6,6 +6,7 @@
 //! counted inside k and original positions kept.
 
 use burn::tensor::Tensor;
+use msrnn_core::device_score::{DeviceScore, ScoreRule};
 use msrnn_core::policy::{Granularity, HostMemory, HostView, Memory, Policy, ScoreOnHost, View};
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +54,10 @@ impl Policy for Window {
 
     fn on_host(&self) -> Option<&dyn ScoreOnHost> {
         Some(self)
+    }
+
+    fn on_device(&self, _states: usize, _layer: usize) -> Option<DeviceScore> {
+        Some(DeviceScore { rule: ScoreRule::Age, first: self.first, newest: 0 })
     }
 }
 

@@ -54,3 +54,15 @@ fn every_entry_of_the_registry_is_complete_and_tested() {
         assert_eq!(of, Some(name), "the case {name}.toml is one of {spec}");
     }
 }
+
+/// What holds for the kernels of the device holds for their plain twins.
+#[test]
+fn the_plain_twins_too() {
+    use msrnn_core::kernels::{SWITCH, only_plain};
+    if only_plain() {
+        return;
+    }
+    let this = std::env::current_exe().expect("a test is a program");
+    let run = std::process::Command::new(this).env(SWITCH, "plain").output().expect("a program can be run again");
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stdout));
+}

@@ -37,6 +37,9 @@ pub(super) struct Args {
     /// Only the most likely tokens that together have probability P
     #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
     top_p: f64,
+    /// Launch every step's kernels one by one, on a GPU that could be given all of them at once
+    #[arg(long)]
+    no_capture: bool,
 }
 
 #[derive(Serialize)]
@@ -80,7 +83,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let spec = args.policy.spec(args.run.seed)?;
     let compression = spec.compression(context.max(length), |policy| bytes_per_state(&model.decoder, policy))?;
     let states = compression.states();
-    let recurrent = Recurrent::new(&model.decoder, compression, args.run.positions);
+    let recurrent = Recurrent::new(&model.decoder, compression, args.run.positions).with_capture(!args.no_capture);
     let sampling =
         Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p, seed: args.run.seed };
 

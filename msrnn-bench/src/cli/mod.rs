@@ -1,13 +1,16 @@
 //! The command line: one file per subcommand.
 
+mod bench;
 mod compare;
 mod config_file;
+mod devices;
 mod experiment;
 mod generate;
 mod options;
 mod perplexity;
 mod policies;
 mod report;
+mod throughput;
 mod trace;
 mod train;
 
@@ -41,6 +44,8 @@ enum Command {
     Perplexity(perplexity::Args),
     /// Continue a prompt
     Generate(generate::Args),
+    /// Largest batch and tokens per second for numbers of states, beside the paper's table 1
+    Throughput(throughput::Args),
     /// Write which row was omitted when
     Trace(trace::Args),
     /// Run one of the paper's experiments; results go to a run directory, which can be resumed
@@ -48,8 +53,12 @@ enum Command {
     Experiment(experiment::Which),
     /// Results of run directories, parts of one experiment put together
     Report(report::Args),
+    /// Measure speed: prefill, scoring, decode, and the share of what the machine allows
+    Bench(bench::Args),
     /// Train the bundled model
     Train(train::Args),
+    /// List what this build and this machine offer to run on
+    Devices(devices::Args),
     /// List the policies
     Policies(policies::ListArgs),
     /// Explain a policy: idea, rule, cost, source
@@ -96,10 +105,13 @@ pub(crate) fn run() -> ExitCode {
         Command::Compare(args) => compare::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Generate(args) => generate::run(&args),
+        Command::Throughput(args) => throughput::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::Experiment(which) => experiment::run(&which),
         Command::Report(args) => report::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Devices(args) => devices::run(&args),
         Command::Policies(args) => policies::list(&args),
         Command::Explain(args) => policies::explain(&args),
         Command::Completions { shell } => {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use msrnn_bench::error::BenchError;
 use msrnn_bench::experiment::Results;
 use msrnn_bench::experiment::merge::Runs;
+use msrnn_bench::render;
 
 use super::{Outcome, print, print_json};
 
@@ -40,8 +41,9 @@ pub(super) fn show(results: &Results, out: &Path, json: bool) -> Result<(), Benc
             arm.policy
         );
     }
+    render::run::report(out, results)?;
     if json {
         return print_json(results);
     }
-    print(&format!("results are in {}\n", out.display()))
+    print(&format!("{}\n{}\n", render::text::results(results), out.join("report.html").display()))
 }

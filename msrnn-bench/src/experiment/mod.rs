@@ -7,8 +7,11 @@
 //! `metrics.json` as one that was not; and the report ([`figure`]) is a function of that file.
 
 pub mod arms;
+pub mod extrapolate;
 pub mod figure;
+pub mod generation;
 pub mod journal;
+pub mod lm;
 pub mod manifest;
 pub mod merge;
 pub mod models;
@@ -16,6 +19,8 @@ pub mod registry;
 pub mod retention;
 pub mod retrieval;
 pub mod run;
+pub mod story;
+pub mod understanding;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,33 +1,32 @@
 //! The models of a grid, opened when they are needed.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use msrnn_models::Model;
 use msrnn_models::config::ModelConfig;
 
-use crate::bundled;
 use crate::device::{DeviceName, Precision};
 use crate::error::BenchError;
 use crate::experiment::manifest::Source;
+use crate::{bundled, open};
 
 /// Models by name, of which the last one used stays open.
 #[derive(Debug)]
 pub struct Models {
     names: Vec<String>,
-    directories: Vec<Option<PathBuf>>,
+    directories: Vec<OnceLock<Option<PathBuf>>>,
     device: DeviceName,
     precision: Precision,
     open: Mutex<Option<(usize, Arc<Model>)>>,
 }
 
 impl Models {
-    /// Model directories, or `bundled`, on a device. Nothing is opened yet.
+    /// Model directories, names on the hub, or `bundled`, on a device. Nothing is opened or fetched yet.
     pub fn new(models: &[PathBuf], device: DeviceName, precision: Precision) -> Self {
-        let directory = |path: &PathBuf| (path.as_os_str() != bundled::NAME).then(|| path.clone());
         Self {
             names: models.iter().map(|path| path.display().to_string()).collect(),
-            directories: models.iter().map(directory).collect(),
+            directories: models.iter().map(|_| OnceLock::new()).collect(),
             device,
             precision,
             open: Mutex::new(None),
@@ -37,6 +36,19 @@ impl Models {
     /// Their names, as the user gave them.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// The directory of the model of that index, fetched if need be; none for the bundled one.
+    ///
+    /// # Errors
+    ///
+    /// When it is neither here nor on the hub.
+    pub fn directory(&self, index: usize) -> Result<Option<&Path>, BenchError> {
+        if self.directories[index].get().is_none() {
+            let found = open::directory(Path::new(&self.names[index]))?;
+            let _ = self.directories[index].set(found);
+        }
+        Ok(self.directories[index].get().and_then(Option::as_deref))
     }
 
     /// Where they run.
@@ -61,12 +73,7 @@ impl Models {
         }
         // Close the other one first: two may be too large.
         *open = None;
-        let device = self.device.open()?;
-        let dtype = self.precision.on(&device, self.device)?;
-        let model = Arc::new(match &self.directories[index] {
-            None => bundled::load(dtype, &device)?,
-            Some(directory) => Model::load(directory, dtype, &device)?,
-        });
+        let model = Arc::new(open::open(self.directory(index)?, self.device, self.precision)?);
         *open = Some((index, model.clone()));
         Ok(model)
     }
@@ -77,7 +84,7 @@ impl Models {
     ///
     /// When it cannot be read.
     pub fn config(&self, index: usize) -> Result<ModelConfig, BenchError> {
-        match &self.directories[index] {
+        match self.directory(index)? {
             None => bundled::config(),
             Some(directory) => Ok(ModelConfig::read(&directory.join("config.json"))?),
         }
@@ -89,11 +96,11 @@ impl Models {
     ///
     /// When one cannot be read.
     pub fn sources(&self) -> Result<Vec<Source>, BenchError> {
-        let source = |(name, directory): (&String, &Option<PathBuf>)| match directory {
+        let source = |(index, name): (usize, &String)| match self.directory(index)? {
             None => Ok(bundled::source()),
             Some(directory) => Source::of_files(name, &files(directory)?),
         };
-        self.names.iter().zip(&self.directories).map(source).collect()
+        self.names.iter().enumerate().map(source).collect()
     }
 }
 

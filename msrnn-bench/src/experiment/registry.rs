@@ -3,10 +3,14 @@
 use std::path::Path;
 
 use crate::error::BenchError;
+use crate::experiment::extrapolate::Extrapolate;
 use crate::experiment::journal::Samples;
+use crate::experiment::lm::Lm;
 use crate::experiment::manifest::Manifest;
 use crate::experiment::retention::Retention;
 use crate::experiment::retrieval::Retrieval;
+use crate::experiment::story::Story;
+use crate::experiment::understanding::Understanding;
 use crate::experiment::{Experiment, Results, run};
 
 /// How the results of an experiment are made from its manifest and samples.
@@ -17,7 +21,14 @@ const fn entry<E: Experiment>() -> (&'static str, Finish) {
 }
 
 /// Every experiment: one line each.
-const EXPERIMENTS: &[(&str, Finish)] = &[entry::<Retention>(), entry::<Retrieval>()];
+const EXPERIMENTS: &[(&str, Finish)] = &[
+    entry::<Lm>(),
+    entry::<Extrapolate>(),
+    entry::<Understanding>(),
+    entry::<Story>(),
+    entry::<Retrieval>(),
+    entry::<Retention>(),
+];
 
 /// The results of a run, whichever experiment it is of; writes `metrics.json`.
 ///

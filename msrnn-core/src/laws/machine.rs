@@ -9,7 +9,7 @@ use super::case::{Case, Verdict};
 use super::spy::{Look, Spy};
 use super::text::Text;
 use crate::attention::Attention;
-use crate::policy::{Compression, Policy};
+use crate::policy::{Compression, Policy, Sees};
 use crate::state::MultiState;
 
 /// The dtypes that a law of values is tried in.
@@ -159,11 +159,13 @@ impl Machine {
             }
         }
         let (dtype, states) = (self.state.shape().dtype, self.compression.states().unwrap_or(usize::MAX));
+        // Scores made of positions alone are exact.
+        let rounded = self.compression.policy().is_some_and(|policy| policy.sees() != Sees::NOTHING);
         for call in self.looks() {
             for (row, look) in
                 call.iter().enumerate().flat_map(|(row, looks)| looks.iter().map(move |look| (row, look)))
             {
-                if look.now as usize >= states && look.is_close(dtype) {
+                if rounded && look.now as usize >= states && look.is_close(dtype) {
                     let token = (look.now as usize).saturating_sub(self.before[row]);
                     traces[row].certain = traces[row].certain.min(token);
                 }
@@ -232,6 +234,9 @@ pub(super) fn all_agree(one: &[Trace], other: &[Trace], dtype: DType) -> Verdict
 pub(super) fn near(one: &[f64], other: &[f64], dtype: DType) -> Verdict {
     let bound = match dtype {
         DType::F64 => 1e-12,
+        // Four roundings of a value near one.
+        DType::F16 => 2f64.powi(-9),
+        DType::BF16 => 2f64.powi(-6),
         _ => 1e-5,
     };
     let differ = |(a, b): &(&f64, &f64)| {

@@ -37,17 +37,20 @@
 //! that compare decisions therefore run in the widest dtype of the device, f64 if it has one, where
 //! that practically never happens; and they stop comparing at the first decision that is closer
 //! than rounding, which is what makes them usable where f32 is all there is. Values are compared in
-//! f64 to 1e-12 and in f32 to 1e-5.
+//! f64 to 1e-12 and in f32 to 1e-5. [`two_devices_agree`] also goes through f16 and bf16, to four
+//! of their roundings: 2⁻⁹ and 2⁻⁶.
 
 mod batches;
 mod case;
 mod chunks;
 mod decisions;
+mod devices;
 mod machine;
 mod masks;
 mod memory;
 mod prefill;
 mod saved;
+mod scores;
 mod simulation;
 mod spy;
 mod states;
@@ -64,12 +67,14 @@ pub use chunks::{
     what_comes_later_changes_nothing_before,
 };
 pub use decisions::{protected_rows_survive, the_lowest_score_goes_and_on_ties_the_oldest};
+pub use devices::two_devices_agree;
 pub use masks::a_mask_simulation_equals_physical_omission;
 pub use memory::memory_starts_at_zero_and_stays_with_its_row;
 pub use prefill::{
     after_a_prefill_chunks_equal_single_tokens, prefill_cut_keeps_k_highest, prefill_equals_strict_when_nothing_must_go,
 };
 pub use saved::a_saved_and_reloaded_state_continues_identically;
+pub use scores::scores_as_data_equal_scores_in_tensors;
 pub use states::{
     at_most_k_states_after_a_step_and_k_plus_one_inside, mean_steps_kept_does_not_depend_on_the_policy,
     positions_count_tokens_seen,
@@ -111,24 +116,7 @@ macro_rules! policy_laws {
             #[allow(unused_imports)]
             use super::*;
 
-            $crate::policy_laws! { @each $policy, $device,
-                a_budget_of_at_least_the_length_equals_unbounded
-                at_most_k_states_after_a_step_and_k_plus_one_inside
-                positions_count_tokens_seen
-                mean_steps_kept_does_not_depend_on_the_policy
-                memory_starts_at_zero_and_stays_with_its_row
-                protected_rows_survive
-                the_lowest_score_goes_and_on_ties_the_oldest
-                chunks_equal_single_tokens
-                decisions_on_the_host_equal_decisions_on_the_device
-                what_comes_later_changes_nothing_before
-                a_batch_equals_its_rows_alone
-                a_saved_and_reloaded_state_continues_identically
-                a_mask_simulation_equals_physical_omission
-                prefill_equals_strict_when_nothing_must_go
-                prefill_cut_keeps_k_highest
-                after_a_prefill_chunks_equal_single_tokens
-            }
+            $crate::__with_every_law! { [$crate::policy_laws!] @each $policy, $device, }
         }
     };
     (@each $policy:expr, $device:expr, $($law:ident)*) => {
@@ -139,4 +127,42 @@ macro_rules! policy_laws {
             }
         )*
     };
+    (@list $($law:ident)*) => {
+        &[$((stringify!($law), $law)),*]
+    };
 }
+
+/// Calls a macro with the names of all laws behind its other arguments.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __with_every_law {
+    ([$($call:tt)*] $($before:tt)*) => {
+        $($call)* {
+            $($before)*
+            a_budget_of_at_least_the_length_equals_unbounded
+            at_most_k_states_after_a_step_and_k_plus_one_inside
+            positions_count_tokens_seen
+            mean_steps_kept_does_not_depend_on_the_policy
+            memory_starts_at_zero_and_stays_with_its_row
+            protected_rows_survive
+            the_lowest_score_goes_and_on_ties_the_oldest
+            chunks_equal_single_tokens
+            decisions_on_the_host_equal_decisions_on_the_device
+            scores_as_data_equal_scores_in_tensors
+            what_comes_later_changes_nothing_before
+            a_batch_equals_its_rows_alone
+            a_saved_and_reloaded_state_continues_identically
+            a_mask_simulation_equals_physical_omission
+            prefill_equals_strict_when_nothing_must_go
+            prefill_cut_keeps_k_highest
+            after_a_prefill_chunks_equal_single_tokens
+        }
+    };
+}
+
+/// A law of policies.
+pub type Law = fn(&Arc<dyn Policy>, &Device);
+
+/// Every law that [`policy_laws!`](crate::policy_laws) makes a test of, by name: for a suite that
+/// is put together at run time.
+pub const LAWS: &[(&str, Law)] = crate::__with_every_law! { [crate::policy_laws!] @list };

@@ -41,12 +41,16 @@ impl Look {
     /// compute them may.
     ///
     /// A softmax weight is off by about as much, relatively, as its logit is absolutely: some
-    /// head_dim + 4 roundings of terms of size 10 here, 1e-5 in f32 and 1e-14 in f64. The bounds
+    /// head_dim + 4 roundings of terms of size 10 here, 1e-5 in f32 and 1e-14 in f64, and where the
+    /// logits themselves are rounded to 16 bits, half a unit of a logit of size 8: 4e-3 in f16 and
+    /// 3e-2 in bf16, twice when two ways differ. The bounds
     /// leave a factor for what a policy makes of the weights. Equal scores are no matter of
     /// rounding: rows outside a sliding window all weigh exactly nothing.
     pub(super) fn is_close(&self, dtype: DType) -> bool {
         let bound = match dtype {
             DType::F64 => 1e-9,
+            DType::F16 => 0.05,
+            DType::BF16 => 0.4,
             _ => 1e-4,
         };
         let rows = self.ascending();

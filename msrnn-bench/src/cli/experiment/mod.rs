@@ -1,7 +1,10 @@
 //! `msrnn experiment`: one file per experiment, and what they share.
 
+mod lm;
 mod retention;
 mod retrieval;
+mod story;
+mod understanding;
 
 use std::path::PathBuf;
 
@@ -13,6 +16,7 @@ use msrnn_bench::experiment::manifest::{Shard, Source};
 use msrnn_bench::experiment::models::Models;
 use msrnn_bench::experiment::run::{Plan, RunOptions, identity, run as run_experiment};
 use msrnn_bench::experiment::{Experiment, Watch};
+use msrnn_bench::open;
 
 use super::options::progress;
 use super::report::show;
@@ -20,10 +24,16 @@ use super::{Cli, INTERRUPT, Outcome, config_file, print, print_json};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Which {
+    /// Language modelling: perplexity over states, against the full state, random omission and shorter contexts
+    Lm(Box<lm::Args>),
     /// Which states live how long: maps, first tokens, kinds of tokens, attention lost
     Retention(retention::Args),
     /// A fact, passkey or needle stated at a depth of a text, asked for at its end
     Retrieval(retrieval::Args),
+    /// Long stories, judged pairwise against those of the full state
+    Story(story::Args),
+    /// Answers to questions about long documents, by ROUGE or F1
+    Understanding(understanding::Args),
     /// Print the JSON schema of an experiment's --config file
     Schema {
         /// The experiment
@@ -34,7 +44,7 @@ pub(super) enum Which {
 /// Options that every experiment has.
 #[derive(Debug, clap::Args)]
 pub(super) struct ExperimentOptions {
-    /// Models: Hugging Face model directories, or `bundled`
+    /// Models: Hugging Face model directories, org/name[@revision] on its hub, or `bundled`
     #[arg(long, value_name = "DIR", value_delimiter = ',', default_value = bundled::NAME)]
     pub(super) model: Vec<PathBuf>,
     /// cpu, wgpu, wgpu:N, cuda or cuda:N
@@ -69,10 +79,14 @@ impl ExperimentOptions {
         Models::new(&self.model, self.device, self.dtype)
     }
 
+    /// Whether nothing but the bundled model runs.
+    pub(super) fn is_bundled(&self) -> bool {
+        self.model.iter().all(|model| open::is_bundled(model))
+    }
+
     /// Units side by side.
     pub(super) fn jobs(&self) -> usize {
-        let small = self.model.iter().all(|model| model.as_os_str() == bundled::NAME);
-        self.jobs.unwrap_or(if small { self.device.threads() } else { 1 }).max(1)
+        self.jobs.unwrap_or(if self.is_bundled() { self.device.threads() } else { 1 }).max(1)
     }
 
     /// Parts of a block that every unit computes side by side.
@@ -83,8 +97,11 @@ impl ExperimentOptions {
 
 pub(super) fn run(which: &Which) -> Result<Outcome, BenchError> {
     match which {
+        Which::Lm(args) => lm::run(args),
         Which::Retention(args) => retention::run(args),
         Which::Retrieval(args) => retrieval::run(args),
+        Which::Story(args) => story::run(args),
+        Which::Understanding(args) => understanding::run(args),
         Which::Schema { experiment } => schema(experiment),
     }
 }

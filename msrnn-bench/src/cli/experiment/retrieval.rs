@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use msrnn_bench::bundled;
 use msrnn_bench::error::BenchError;
 use msrnn_bench::experiment::arms::arms;
 use msrnn_bench::experiment::manifest::Source;
@@ -56,7 +55,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         None => Vec::new(),
     };
     let policies: Vec<PolicySpec> = args.policies.iter().map(|spec| spec.clone().seeded(args.seed)).collect();
-    let only_bundled = args.options.model.iter().all(|model| model.as_os_str() == bundled::NAME);
+    let only_bundled = args.options.is_bundled();
     let tasks = match (args.task.is_empty(), only_bundled) {
         (false, _) => args.task.clone(),
         (true, true) => vec![Task::Facts],

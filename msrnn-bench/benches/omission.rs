@@ -1,0 +1,49 @@
+//! The decision of one token: scores in plain numbers as in the layer form, and the lowest of scores as
+//! in the step form.
+//!
+//! `cargo bench -p msrnn-bench --bench omission`. Names are `policy/form/states/dtype/device`.
+
+mod common;
+
+use burn::tensor::{Device, Distribution, Int, Tensor};
+use common::{DEVICE, POLICIES};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use msrnn_core::omission::lowest;
+use msrnn_core::policy::{HostMemory, HostView};
+use msrnn_policies::registry;
+
+fn score(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("score on the host");
+    for states in [256, 1024, 4096] {
+        let rows = states + 1;
+        let positions: Vec<i64> = (0..rows as i64).collect();
+        // The weights of a softmax, all different.
+        let weights: Vec<f64> = (1..=rows).map(|i| i as f64 * 2.0 / (rows * (rows + 1)) as f64).collect();
+        let view = HostView { now: states as i64, states, layer: 0, positions: &positions, weights: &weights };
+        for name in POLICIES {
+            let policy = registry::policy(name).expect("a registered policy");
+            let on_host = policy.on_host().expect("built-in policies decide on the host");
+            let mut memory = HostMemory { channels: vec![vec![0.0; rows]; policy.memory()] };
+            let mut scores = vec![0.0; rows];
+            let id = BenchmarkId::from_parameter(format!("{name}/layer/{states}/f64/{DEVICE}"));
+            group.bench_function(id, |bencher| bencher.iter(|| on_host.score(&view, &mut memory, &mut scores)));
+        }
+    }
+    group.finish();
+}
+
+fn omit(criterion: &mut Criterion) {
+    let device = Device::flex();
+    let mut group = criterion.benchmark_group("lowest");
+    for states in [256, 1024, 4096] {
+        let rows = states + 1;
+        let scores = Tensor::<3>::random([1, 1, rows], Distribution::Default, &device);
+        let positions = Tensor::<1, Int>::arange(0..rows as i64, &device).reshape([1, 1, rows]);
+        let id = BenchmarkId::from_parameter(format!("any/step/{states}/f32/{DEVICE}"));
+        group.bench_function(id, |bencher| bencher.iter(|| lowest(scores.clone(), positions.clone())));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, score, omit);
+criterion_main!(benches);

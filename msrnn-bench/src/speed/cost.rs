@@ -1,0 +1,121 @@
+//! What a token costs: bytes read and operations done.
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::Tensor;
+use msrnn_core::state::MultiState;
+use msrnn_models::config::ModelConfig;
+use msrnn_models::decoder::Decoder;
+
+/// Bytes of all weights, in the dtypes that they are held in.
+pub fn weight_bytes(decoder: &Decoder) -> usize {
+    struct Sum(usize);
+    impl ModuleVisitor for Sum {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let value = param.val();
+            self.0 += value.shape().num_elements() * value.dtype().size();
+        }
+    }
+    let mut sum = Sum(0);
+    decoder.visit(&mut sum);
+    sum.0
+}
+
+/// Bytes of weights that a step reads: all, but of an embedding that is no output projection only
+/// one row a token, which is not counted.
+pub fn weight_bytes_per_step(decoder: &Decoder) -> usize {
+    let embedding = decoder.embedding.val();
+    let unread = match decoder.config().tie_word_embeddings {
+        true => 0,
+        false => embedding.shape().num_elements() * embedding.dtype().size(),
+    };
+    weight_bytes(decoder) - unread
+}
+
+/// Bytes of the states that the next step reads: of every state the share of its slots that take
+/// part. All of a bounded state that is full.
+pub fn state_bytes_per_step(states: &[MultiState]) -> usize {
+    states.iter().map(|state| state.bytes() * rows_in_step(state) / state.slots()).sum()
+}
+
+/// Rows that the next step attends, its own included.
+pub fn rows_in_step(state: &MultiState) -> usize {
+    state.seen().iter().max().map_or(0, |seen| seen + 1).min(state.slots())
+}
+
+/// Operations of the layers for one token that attends `rows` rows: a multiplication and an addition
+/// per weight, and two products with the rows.
+pub fn layer_operations(config: &ModelConfig, rows: f64) -> f64 {
+    let (d, heads, kv) = (config.hidden_size, config.heads * config.head_dim, config.kv_heads * config.head_dim);
+    let weights = 2 * d * heads + 2 * d * kv + 3 * d * config.intermediate_size;
+    config.layers as f64 * (2.0 * weights as f64 + 4.0 * heads as f64 * rows)
+}
+
+/// Operations of the output projection for one token.
+pub fn logits_operations(config: &ModelConfig) -> f64 {
+    2.0 * config.hidden_size as f64 * config.vocab_size as f64
+}
+
+/// Mean number of rows that `n` tokens from an empty state attend, under a bound or none.
+pub fn mean_rows(n: usize, states: Option<usize>) -> f64 {
+    let most = states.map_or(usize::MAX, |states| states.saturating_add(1));
+    (1..=n).map(|row| row.min(most)).sum::<usize>() as f64 / n as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{DType, Device};
+    use msrnn_policies::registry;
+
+    use super::*;
+    use crate::speed::decode::DecodeLoop;
+    use crate::speed::shape::Shape;
+
+    #[test]
+    fn a_step_of_a_full_state_reads_all_of_it_and_all_weights() {
+        let shape: Shape = "2x16x4:2x32x50".parse().unwrap();
+        for dtype in [DType::F32, DType::F64] {
+            let model = shape.model(0, dtype, &Device::flex());
+            assert_eq!(weight_bytes(&model.decoder), shape.config().parameters() * dtype.size());
+            assert_eq!(weight_bytes_per_step(&model.decoder), weight_bytes(&model.decoder));
+            for policy in ["window", "h2o", "tova-head"] {
+                for batch in [1, 3] {
+                    let compression = registry::compression(policy, 6).unwrap();
+                    let mut decode = DecodeLoop::new(&model.decoder, compression, batch, 1, 0);
+                    decode.fill(9);
+                    let bytes: usize = decode.states().iter().map(MultiState::bytes).sum();
+                    assert_eq!(state_bytes_per_step(decode.states()), bytes, "{policy}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_step_of_a_growing_state_reads_its_rows_and_not_its_empty_slots() {
+        let shape: Shape = "2x16x4:2x32x50".parse().unwrap();
+        let model = shape.model(0, DType::F32, &Device::flex());
+        let mut decode = DecodeLoop::new(&model.decoder, msrnn_core::policy::Compression::Unbounded, 1, 1, 0);
+        decode.fill(20);
+        let states = decode.states();
+        assert!(states[0].slots() > 21);
+        let bytes: usize = states.iter().map(MultiState::bytes).sum();
+        let read = state_bytes_per_step(states);
+        let expected = bytes as f64 * 21.0 / states[0].slots() as f64;
+        assert!((read as f64 - expected).abs() <= states.len() as f64, "{read} is not {expected}");
+    }
+
+    #[test]
+    fn rows_are_counted_as_they_are_attended() {
+        assert_eq!(mean_rows(4, None), 2.5);
+        assert_eq!(mean_rows(4, Some(1)), 1.75);
+        assert_eq!(mean_rows(1, Some(usize::MAX)), 1.0);
+    }
+
+    #[test]
+    fn an_operation_count_is_two_per_weight_and_token() {
+        let config = "2x16x4:2x32x50".parse::<Shape>().unwrap().config();
+        let norms = (2 * config.layers + 1) * config.hidden_size;
+        let operations = layer_operations(&config, 0.0) + logits_operations(&config);
+        assert_eq!(operations, 2.0 * (config.parameters() - norms) as f64);
+        assert_eq!(layer_operations(&config, 3.0) - layer_operations(&config, 2.0), (2 * 4 * 16) as f64);
+    }
+}

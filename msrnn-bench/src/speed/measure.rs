@@ -1,0 +1,229 @@
+//! Rows and limits in turn, and what they say about each other.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use burn::tensor::DType;
+use msrnn_models::Model;
+use msrnn_policies::PolicySpec;
+use serde::Serialize;
+
+use crate::error::BenchError;
+use crate::evaluate::Observed;
+use crate::speed::limits::Limits;
+use crate::speed::plan::{Grid, Test, baselines};
+use crate::speed::timing::{Spread, in_turn};
+use crate::speed::workload::{Conditions, Workload};
+use crate::speed::{cost, memory};
+
+/// How often, and beside what.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Batch, threads and seed.
+    pub conditions: Conditions,
+    /// Rounds that count.
+    pub repetitions: usize,
+    /// Rounds before them that do not.
+    pub warm_up: usize,
+    /// What times are set in relation to.
+    pub baseline: Option<PolicySpec>,
+    /// Whether the device computes in the host's memory.
+    pub on_host: bool,
+}
+
+/// What the machine allows, measured in every round.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Allowed {
+    /// Bytes read per second by all threads.
+    pub read_bytes_per_second: Spread,
+    /// Floating-point operations per second of a matrix product in f32.
+    pub f32_operations_per_second: Spread,
+    /// The same in the model's dtype.
+    pub operations_per_second: Spread,
+}
+
+/// Which limit a row is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Limit {
+    /// Reading weights and states.
+    Reading,
+    /// Multiplying matrices.
+    Multiplying,
+}
+
+/// A row, measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    /// What was timed.
+    #[serde(flatten)]
+    pub test: Test,
+    /// Name and parameters of the policy.
+    pub policy: String,
+    /// Its bound; none for the full state.
+    pub states: Option<usize>,
+    /// Tokens seen before the timed ones.
+    pub depth: usize,
+    /// Rows side by side.
+    pub batch: usize,
+    /// Rows that a token attends, on average.
+    pub mean_rows: f64,
+    /// All batch rows together.
+    pub tokens_per_second: Spread,
+    /// Seconds per token.
+    pub seconds_per_token: Spread,
+    /// Time per token in relation to the baseline's in the same round.
+    pub relative_time: Option<Spread>,
+    /// Weights and states that are read for a token, where tokens go one by one.
+    pub bytes_per_token: Option<f64>,
+    /// Floating-point operations of a token.
+    pub operations_per_token: f64,
+    /// Which limit this is compared with.
+    pub limit: Limit,
+    /// Speed in relation to that limit in the same round. More than 1 where weights and states fit into
+    /// the cache.
+    pub limit_share: Spread,
+    /// What the states were seen to hold.
+    #[serde(flatten)]
+    pub observed: Observed,
+}
+
+/// All rows and what they are seen against.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measurement {
+    /// In the order of the grid. Empty when interrupted before the first round was whole.
+    pub rows: Vec<Measured>,
+    /// The machine's limits.
+    pub limits: Option<Allowed>,
+    /// What the rows are set in relation to.
+    pub baseline: Option<PolicySpec>,
+    /// Bytes of all weights.
+    pub weight_bytes: usize,
+    /// Most memory that was resident when every row had run, loading included.
+    pub peak_resident_bytes: Option<u64>,
+    /// Rounds that count.
+    pub repetitions: usize,
+    /// False when it was interrupted; the rounds are those that were finished.
+    pub complete: bool,
+}
+
+/// A subject of a round.
+enum Turn<'m> {
+    Bandwidth,
+    Multiply(DType),
+    Row(Box<Workload<'m>>),
+}
+
+/// Measures all rows of a grid. `prepared`: called with the number of rows that are ready.
+///
+/// # Errors
+///
+/// When the grid has no rows, a row cannot be measured, or the baseline is not among them.
+pub fn measure(
+    model: &Model,
+    grid: &Grid,
+    settings: &Settings,
+    prepared: &dyn Fn(usize),
+    interrupt: &AtomicBool,
+) -> Result<Measurement, BenchError> {
+    if settings.repetitions == 0 || settings.conditions.batch == 0 {
+        return Err(BenchError::Input("no repetition or an empty batch measures nothing; give at least 1".into()));
+    }
+    let rows = grid.rows(&model.decoder)?;
+    let relative = match &settings.baseline {
+        Some(baseline) => baselines(&rows, baseline)?,
+        None => vec![None; rows.len()],
+    };
+    let mut workloads = Vec::with_capacity(rows.len());
+    for row in rows {
+        if interrupt.load(Ordering::Relaxed) {
+            break;
+        }
+        workloads.push(Workload::new(model, row, settings.conditions));
+        prepared(workloads.len());
+    }
+    let weight_bytes = cost::weight_bytes(&model.decoder);
+    let go_on = |_| !interrupt.load(Ordering::Relaxed);
+    in_turn(&mut workloads, settings.warm_up, go_on, |_, workload| workload.run(interrupt))?;
+    // Before the limits, whose memory is not the model's.
+    let peak_resident_bytes = memory::peak();
+
+    let weights = model.decoder.embedding.val();
+    let dtype = weights.dtype();
+    let limits = Limits::new(&weights.device(), settings.on_host, settings.conditions.threads);
+    let mut turns = vec![Turn::Bandwidth, Turn::Multiply(DType::F32)];
+    if dtype != DType::F32 {
+        turns.push(Turn::Multiply(dtype));
+    }
+    let first_row = turns.len();
+    turns.extend(workloads.into_iter().map(|workload| Turn::Row(Box::new(workload))));
+    let values = in_turn(&mut turns, settings.repetitions, go_on, |_, turn| match turn {
+        Turn::Bandwidth => Ok(Some(limits.bandwidth())),
+        Turn::Multiply(dtype) => Ok(Some(limits.matrix_rate(*dtype))),
+        Turn::Row(workload) => workload.run(interrupt),
+    })?;
+    drop(limits);
+
+    let repetitions = values[0].len();
+    let complete = repetitions == settings.repetitions;
+    if repetitions == 0 {
+        let baseline = settings.baseline.clone();
+        let (rows, limits) = (Vec::new(), None);
+        return Ok(Measurement { rows, limits, baseline, weight_bytes, peak_resident_bytes, repetitions, complete });
+    }
+    // The last limit is that of the model's dtype, which may be f32 itself.
+    let (reading, multiplying) = (&values[0], &values[first_row - 1]);
+    let allowed = Allowed {
+        read_bytes_per_second: Spread::of(reading),
+        f32_operations_per_second: Spread::of(&values[1]),
+        operations_per_second: Spread::of(multiplying),
+    };
+    let workloads: Vec<&Workload<'_>> = turns.iter().filter_map(Turn::workload).collect();
+    let seconds: Vec<Vec<f64>> = workloads
+        .iter()
+        .zip(&values[first_row..])
+        .map(|(workload, values)| values.iter().map(|seconds| seconds / workload.tokens() as f64).collect())
+        .collect();
+    let rows = workloads.iter().enumerate().map(|(index, workload)| {
+        let per_token = &seconds[index];
+        let (limit, work, allowed) = match workload.bytes_per_token() {
+            Some(bytes) => (Limit::Reading, bytes, reading),
+            None => (Limit::Multiplying, workload.operations_per_token(), multiplying),
+        };
+        let spread = |f: &dyn Fn(usize) -> f64| Spread::of(&(0..repetitions).map(f).collect::<Vec<_>>());
+        let row = workload.row();
+        Measured {
+            test: row.test,
+            policy: row.policy.clone(),
+            states: row.compression.states(),
+            depth: row.depth,
+            batch: settings.conditions.batch,
+            mean_rows: workload.rows(),
+            tokens_per_second: spread(&|round| 1.0 / per_token[round]),
+            seconds_per_token: Spread::of(per_token),
+            relative_time: relative[index].map(|base| spread(&|round| per_token[round] / seconds[base][round])),
+            bytes_per_token: workload.bytes_per_token(),
+            operations_per_token: workload.operations_per_token(),
+            limit,
+            limit_share: spread(&|round| work / per_token[round] / allowed[round]),
+            observed: workload.observed(),
+        }
+    });
+    Ok(Measurement {
+        rows: rows.collect(),
+        limits: Some(allowed),
+        baseline: settings.baseline.clone(),
+        weight_bytes,
+        peak_resident_bytes,
+        repetitions,
+        complete,
+    })
+}
+
+impl<'m> Turn<'m> {
+    fn workload(&self) -> Option<&Workload<'m>> {
+        match self {
+            Turn::Row(workload) => Some(workload),
+            Turn::Bandwidth | Turn::Multiply(_) => None,
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! How fast a model runs here, and how far that is from what the machine allows.
+//!
+//! - [`shape`]: a random model of a given shape; [`plan`]: which rows are measured
+//! - [`decode`]: tokens through states, one by one or in blocks; [`workload`]: one row, ready to run
+//! - [`timing`]: repetitions in turn, and their spread; [`limits`]: bandwidth and matrix products
+//! - [`cost`]: bytes and operations of a token; [`memory`]: resident memory
+//! - [`machine`] and [`threads`]: where, and on how many threads
+//! - [`measure`]: all of it together; [`soak`]: a long run; [`table`]: what comes out, as text
+
+pub mod cost;
+pub mod decode;
+pub mod limits;
+pub mod machine;
+pub mod measure;
+pub mod memory;
+pub mod plan;
+pub mod shape;
+pub mod soak;
+pub mod table;
+pub mod threads;
+pub mod timing;
+pub mod workload;

@@ -1,0 +1,238 @@
+//! One row, ready to run: its model, its states, its text.
+
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use msrnn_core::policy::Compression;
+use msrnn_models::Model;
+
+use crate::error::BenchError;
+use crate::evaluate::{Form, Observed, Scoring, evaluate};
+use crate::speed::cost;
+use crate::speed::decode::{DecodeLoop, RandomTokens};
+use crate::speed::plan::{Row, Test};
+
+/// How rows run, all alike.
+#[derive(Clone, Copy, Debug)]
+pub struct Conditions {
+    /// Rows of a batch.
+    pub batch: usize,
+    /// Parts of a block that are computed side by side.
+    pub threads: usize,
+    /// Seed of the tokens.
+    pub seed: u64,
+}
+
+/// A row that can be repeated.
+#[derive(Debug)]
+pub struct Workload<'m> {
+    model: &'m Model,
+    row: Row,
+    conditions: Conditions,
+    kind: Kind<'m>,
+    observed: Observed,
+    rows: f64,
+    bytes: Option<f64>,
+}
+
+#[derive(Debug)]
+enum Kind<'m> {
+    Prefill,
+    Score(Vec<Vec<u32>>),
+    /// Filled to the depth. A bounded state goes on from there; of a growing one every repetition takes
+    /// a fork.
+    Decode(Box<DecodeLoop<'m>>),
+}
+
+impl<'m> Workload<'m> {
+    /// Draws its text or fills its states.
+    pub fn new(model: &'m Model, row: Row, conditions: Conditions) -> Self {
+        let Conditions { batch, threads, seed } = conditions;
+        let compression = &row.compression;
+        let kind = match row.test {
+            Test::Prefill { .. } => Kind::Prefill,
+            Test::Score { tokens, .. } => {
+                let mut random = RandomTokens::new(model.decoder.config().vocab_size, seed);
+                Kind::Score((0..batch).map(|_| random.draw(tokens)).collect())
+            }
+            Test::Decode { tokens } => {
+                let mut decode = DecodeLoop::new(&model.decoder, compression.clone(), batch, threads, seed);
+                // A growing state passes the depth half way through its steps, of which one is not timed.
+                let before = match compression {
+                    Compression::Unbounded => row.depth.saturating_sub(tokens / 2 + 1),
+                    Compression::Bounded { .. } => row.depth,
+                };
+                decode.fill(before);
+                Kind::Decode(Box::new(decode))
+            }
+        };
+        let rows = cost::mean_rows(row.test.tokens(), compression.states());
+        Self { model, row, conditions, kind, observed: Observed::default(), rows, bytes: None }
+    }
+
+    /// Seconds of one repetition; none when it was interrupted.
+    ///
+    /// # Errors
+    ///
+    /// When a scoring fails.
+    pub fn run(&mut self, interrupt: &AtomicBool) -> Result<Option<f64>, BenchError> {
+        let Conditions { batch, threads, seed } = self.conditions;
+        let compression = &self.row.compression;
+        match &mut self.kind {
+            Kind::Prefill => {
+                let mut decode = DecodeLoop::new(&self.model.decoder, compression.clone(), batch, threads, seed);
+                let started = Instant::now();
+                decode.prompt(self.row.test.tokens());
+                let seconds = started.elapsed().as_secs_f64();
+                self.observed = Observed::of(decode.states());
+                Ok(Some(seconds))
+            }
+            Kind::Score(contexts) => {
+                let form = match self.row.test {
+                    Test::Score { form, .. } => form,
+                    _ => Form::default(),
+                };
+                let scoring = Scoring { form, batch, threads, ..Scoring::new(compression.clone()) };
+                let evaluation = evaluate(self.model, contexts, &scoring, &mut (), interrupt)?;
+                self.observed = evaluation.observed;
+                Ok(evaluation.complete.then_some(evaluation.seconds))
+            }
+            Kind::Decode(decode) => {
+                let mut fork = matches!(compression, Compression::Unbounded).then(|| (**decode).clone());
+                let decode = fork.as_mut().unwrap_or(decode);
+                // The first step after a fork copies the state.
+                decode.step();
+                let steps = self.row.test.tokens();
+                let before = attended(decode);
+                let seconds = decode.time_steps(steps);
+                let after = attended(decode);
+                // `after` is of the step that would come next. Rows grow evenly or not at all.
+                let share = (steps - 1) as f64 / steps as f64 / 2.0;
+                let mean = |before: f64, after: f64| before + (after - before) * share;
+                self.rows = mean(before.0, after.0);
+                let states = mean(before.1, after.1);
+                let weights = cost::weight_bytes_per_step(&self.model.decoder) as f64;
+                self.bytes = Some((weights + states) / batch as f64);
+                self.observed = Observed::of(decode.states());
+                Ok(Some(seconds))
+            }
+        }
+    }
+}
+
+/// Rows and bytes of state that the next step of a loop reads.
+fn attended(decode: &DecodeLoop<'_>) -> (f64, f64) {
+    let states = decode.states();
+    (cost::rows_in_step(&states[0]) as f64, cost::state_bytes_per_step(states) as f64)
+}
+
+impl Workload<'_> {
+    /// What it measures.
+    pub fn row(&self) -> &Row {
+        &self.row
+    }
+
+    /// Tokens of a repetition, all batch rows together.
+    pub fn tokens(&self) -> usize {
+        self.row.test.tokens() * self.conditions.batch
+    }
+
+    /// What the states held after the last repetition.
+    pub fn observed(&self) -> Observed {
+        self.observed
+    }
+
+    /// Rows that a token attends, on average.
+    pub fn rows(&self) -> f64 {
+        self.rows
+    }
+
+    /// Bytes read per token, weights and states: of one step shared by the batch. Only where tokens go
+    /// one by one; a block reads the weights once for all of its tokens.
+    pub fn bytes_per_token(&self) -> Option<f64> {
+        self.bytes
+    }
+
+    /// Floating-point operations per token.
+    pub fn operations_per_token(&self) -> f64 {
+        let config = self.model.decoder.config();
+        let logits = match self.row.test {
+            Test::Prefill { tokens } => 1.0 / tokens as f64,
+            Test::Score { .. } | Test::Decode { .. } => 1.0,
+        };
+        cost::layer_operations(config, self.rows) + logits * cost::logits_operations(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{DType, Device};
+    use msrnn_core::state::MultiState;
+    use msrnn_policies::registry;
+
+    use super::*;
+    use crate::speed::shape::Shape;
+
+    fn run(test: Test, compression: Compression, depth: usize, batch: usize, check: impl Fn(&Workload<'_>)) {
+        let shape: Shape = "2x16x4:2x32x50".parse().unwrap();
+        let model = shape.model(0, DType::F32, &Device::flex());
+        let row = Row { test, policy: "any".into(), compression, depth };
+        let mut workload = Workload::new(&model, row, Conditions { batch, threads: 2, seed: 0 });
+        for _ in 0..2 {
+            let seconds = workload.run(&AtomicBool::new(false)).unwrap().unwrap();
+            assert!(seconds > 0.0);
+            check(&workload);
+        }
+    }
+
+    #[test]
+    fn a_bounded_decode_reads_weights_and_states_as_they_say_themselves() {
+        for batch in [1, 2] {
+            let tova = registry::compression("tova", 6).unwrap();
+            run(Test::Decode { tokens: 4 }, tova, 10, batch, |workload| {
+                let Kind::Decode(decode) = &workload.kind else { panic!("it decodes") };
+                let states: usize = decode.states().iter().map(MultiState::bytes).sum();
+                let weights = cost::weight_bytes(&workload.model.decoder);
+                assert_eq!(workload.bytes_per_token(), Some((weights + states) as f64 / batch as f64));
+                assert_eq!(workload.observed().state_bytes, states / batch);
+                assert_eq!(workload.rows(), 7.0);
+                assert_eq!(workload.observed().max_rows, 6);
+            });
+        }
+    }
+
+    #[test]
+    fn a_growing_state_is_the_same_in_every_repetition_and_centred_at_the_depth() {
+        run(Test::Decode { tokens: 8 }, Compression::Unbounded, 20, 1, |workload| {
+            // From 15 tokens: one step, then eight that attend 17 to 24 rows.
+            assert_eq!(workload.rows(), 20.5);
+            assert_eq!(workload.observed().max_rows, 24);
+        });
+    }
+
+    #[test]
+    fn prefill_and_scoring_start_from_an_empty_state() {
+        let tova = registry::compression("tova", 6).unwrap();
+        for test in [
+            Test::Prefill { tokens: 20 },
+            Test::Score { tokens: 20, form: Form::Layer },
+            Test::Score { tokens: 20, form: Form::Step },
+        ] {
+            run(test, tova.clone(), 0, 1, |workload| {
+                assert_eq!(workload.observed().omitted, 2 * 14);
+                assert_eq!(workload.bytes_per_token(), None);
+                assert_eq!(workload.rows(), cost::mean_rows(20, Some(6)));
+            });
+        }
+    }
+
+    #[test]
+    fn an_interrupted_scoring_gives_no_time() {
+        let shape: Shape = "1x16x4:2x32x50".parse().unwrap();
+        let model = shape.model(0, DType::F32, &Device::flex());
+        let test = Test::Score { tokens: 20, form: Form::Layer };
+        let row = Row { test, policy: "full".into(), compression: Compression::Unbounded, depth: 0 };
+        let mut workload = Workload::new(&model, row, Conditions { batch: 1, threads: 1, seed: 0 });
+        assert!(workload.run(&AtomicBool::new(true)).unwrap().is_none());
+    }
+}

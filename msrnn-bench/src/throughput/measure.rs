@@ -1,0 +1,115 @@
+//! Tokens per second at the largest batch.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use msrnn_core::policy::Compression;
+use msrnn_core::state::MultiState;
+use msrnn_models::Model;
+use msrnn_models::batched::{BatchedGeneration, Request};
+use msrnn_models::recurrent::{Positions, Recurrent};
+use msrnn_models::sampling::Sampling;
+use serde::Serialize;
+
+use crate::error::BenchError;
+use crate::speed::decode::{DecodeLoop, RandomTokens};
+use crate::speed::timing::Spread;
+use crate::throughput::plan::Plan;
+
+/// What is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Run {
+    /// Steps of full states, `steps` in each of `repetitions`.
+    Steady {
+        /// Steps of a repetition.
+        steps: usize,
+        /// How often.
+        repetitions: usize,
+    },
+    /// Whole sequences of `length` tokens from a queue of `sequences`, from empty states on.
+    Sequences {
+        /// How many.
+        sequences: usize,
+        /// Tokens of each, the first of them given.
+        length: usize,
+    },
+}
+
+/// A plan, carried out.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Measured {
+    /// What was predicted.
+    #[serde(flatten)]
+    pub plan: Plan,
+    /// Bytes of all states as they report them themselves, per sequence.
+    pub reported_state_bytes: u64,
+    /// All sequences together.
+    pub tokens_per_second: Spread,
+}
+
+/// Carries out a plan; none when it was interrupted.
+///
+/// # Errors
+///
+/// When the states are not what was predicted, or a generation is refused.
+pub fn measure(
+    model: &Model,
+    compression: &Compression,
+    plan: Plan,
+    run: Run,
+    seed: u64,
+    interrupt: &AtomicBool,
+) -> Result<Option<Measured>, BenchError> {
+    let (states, values) = match run {
+        Run::Steady { steps, repetitions } => {
+            let mut decode = DecodeLoop::new(&model.decoder, compression.clone(), plan.batch, 1, seed);
+            decode.fill(plan.states);
+            decode.step();
+            let mut values = Vec::new();
+            while values.len() < repetitions && !interrupt.load(Ordering::Relaxed) {
+                values.push((plan.batch * steps) as f64 / decode.time_steps(steps));
+            }
+            (audited(decode.states(), plan)?, values)
+        }
+        Run::Sequences { sequences, length } => {
+            let recurrent = Recurrent::new(&model.decoder, compression.clone(), Positions::Original);
+            let mut generation = BatchedGeneration::new(model, recurrent, plan.batch.min(sequences))?;
+            let mut random = RandomTokens::new(model.decoder.config().vocab_size, seed);
+            for _ in 0..sequences {
+                let prompt = random.draw(1);
+                let max_new_tokens = length.saturating_sub(1).max(1);
+                generation.push(Request { prompt, sampling: Sampling::default(), max_new_tokens })?;
+            }
+            let states = audited(generation.states(), Plan { batch: plan.batch.min(sequences), ..plan })?;
+            let started = Instant::now();
+            let mut tokens = 0;
+            while generation.unfinished() > 0 && !interrupt.load(Ordering::Relaxed) {
+                generation.round(&mut |_, _| {
+                    tokens += 1;
+                    true
+                })?;
+            }
+            let whole = generation.unfinished() == 0;
+            let values = if whole { vec![f64::from(tokens) / started.elapsed().as_secs_f64()] } else { Vec::new() };
+            (states, values)
+        }
+    };
+    if values.is_empty() || interrupt.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
+    Ok(Some(Measured { plan, reported_state_bytes: states, tokens_per_second: Spread::of(&values) }))
+}
+
+/// Bytes of states per sequence, which must be what was predicted.
+fn audited(states: &[MultiState], plan: Plan) -> Result<u64, BenchError> {
+    let all: usize = states.iter().map(MultiState::bytes).sum();
+    let each = all as u64 / plan.batch as u64;
+    match all as u64 == plan.state_bytes * plan.batch as u64 {
+        true => Ok(each),
+        false => Err(BenchError::Input(format!(
+            "a sequence's states take {each} bytes and not the {} that were predicted; please report it as a bug",
+            plan.state_bytes
+        ))),
+    }
+}

@@ -1,0 +1,150 @@
+//! Bytes of weights, states and work, predicted from the shape, and the batch that fits.
+
+use burn::tensor::{DType, Device, Int, Tensor};
+use msrnn_core::policy::Policy;
+use msrnn_core::precision::accumulation;
+use msrnn_models::config::ModelConfig;
+use serde::Serialize;
+
+use crate::error::BenchError;
+
+/// What is known before anything is allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Plan {
+    /// k
+    pub states: usize,
+    /// Bytes of the weights.
+    pub weight_bytes: u64,
+    /// Bytes of one sequence's states in all layers, the policy's memory included: exactly what
+    /// [`MultiState::bytes`](msrnn_core::state::MultiState::bytes) adds up to.
+    pub state_bytes: u64,
+    /// Bytes of one sequence's logits and of what a layer passes on, an estimate.
+    pub work_bytes: u64,
+    /// Most sequences that fit into the memory.
+    pub batch: usize,
+}
+
+/// Sizes on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// dtype of weights and states.
+    pub dtype: DType,
+    /// Bytes of an integer of the device's.
+    pub int: usize,
+}
+
+impl Sizes {
+    /// Of a device that computes in `dtype`.
+    pub fn of(dtype: DType, device: &Device) -> Self {
+        Self { dtype, int: Tensor::<1, Int>::zeros([1], device).dtype().size() }
+    }
+}
+
+/// Bytes of one sequence's states in all layers, bounded to k: k + 1 slots of key, value, position and
+/// memory, and two counters per decision.
+pub fn state_bytes(config: &ModelConfig, policy: &dyn Policy, states: usize, sizes: Sizes) -> u64 {
+    let wide: DType = accumulation(sizes.dtype).into();
+    let groups = policy.granularity().groups(config.kv_heads);
+    let rows = 2 * config.kv_heads * config.head_dim * sizes.dtype.size();
+    let decisions = groups * (sizes.int + policy.memory() * wide.size());
+    (config.layers * ((states + 1) * (rows + decisions) + 2 * groups * sizes.int)) as u64
+}
+
+/// Bytes that a step of one sequence works in, beside weights and states: logits and their copy for
+/// sampling, the widest activations of a layer, attention weights; in f32.
+pub fn work_bytes(config: &ModelConfig, states: usize) -> u64 {
+    let activations = 3 * config.intermediate_size + 8 * config.hidden_size;
+    let weights = 2 * config.heads * (states + 1);
+    (4 * (2 * config.vocab_size + activations + weights)) as u64
+}
+
+/// The largest batch that fits into `memory` bytes.
+///
+/// # Errors
+///
+/// When not even one sequence does.
+pub fn plan(
+    config: &ModelConfig,
+    policy: &dyn Policy,
+    states: usize,
+    sizes: Sizes,
+    memory: u64,
+) -> Result<Plan, BenchError> {
+    let weight_bytes = (config.parameters() * sizes.dtype.size()) as u64;
+    let state_bytes = state_bytes(config, policy, states, sizes);
+    let work_bytes = work_bytes(config, states);
+    let each = state_bytes + work_bytes;
+    let batch = memory.saturating_sub(weight_bytes) / each;
+    if batch == 0 {
+        return Err(BenchError::Input(format!(
+            "{memory} bytes do not hold the weights, {weight_bytes} bytes, and one sequence of {states} states, {each} \
+             bytes; give more with --memory, or fewer --states"
+        )));
+    }
+    Ok(Plan { states, weight_bytes, state_bytes, work_bytes, batch: usize::try_from(batch).unwrap_or(usize::MAX) })
+}
+
+#[cfg(test)]
+mod tests {
+    use msrnn_core::state::MultiState;
+    use msrnn_models::recurrent::{Positions, Recurrent};
+    use msrnn_policies::registry;
+
+    use super::*;
+    use crate::speed::shape::Shape;
+
+    const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn predicted_state_bytes_are_what_the_states_report() {
+        let shape: Shape = "2x24x4:2x32x50".parse().unwrap();
+        let device = Device::flex();
+        for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16] {
+            let model = shape.model(0, dtype, &device);
+            let sizes = Sizes::of(dtype, &device);
+            for name in ["window", "window+4", "h2o", "h2o-layer", "tova", "tova-head", "random"] {
+                for states in [5, 32] {
+                    for batch in [1, 3] {
+                        let compression = registry::compression(name, states).unwrap();
+                        let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
+                        let reported: usize = recurrent.initial_states(batch).iter().map(MultiState::bytes).sum();
+                        let policy = registry::policy(name).unwrap();
+                        let predicted = state_bytes(&shape.config(), policy.as_ref(), states, sizes);
+                        assert_eq!(
+                            predicted * batch as u64,
+                            reported as u64,
+                            "{name}@{states}, {dtype:?}, {batch} rows"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_batch_is_the_largest_that_fits() {
+        let config = "2x24x4:2x32x50".parse::<Shape>().unwrap().config();
+        let policy = registry::policy("tova").unwrap();
+        let sizes = Sizes { dtype: DType::F16, int: 4 };
+        for memory in [100_000, 1_000_000, GIB] {
+            let plan = plan(&config, policy.as_ref(), 16, sizes, memory).unwrap();
+            let with = |batch: u64| plan.weight_bytes + batch * (plan.state_bytes + plan.work_bytes);
+            assert!(with(plan.batch as u64) <= memory && memory < with(plan.batch as u64 + 1), "{plan:?}");
+        }
+        let error = plan(&config, policy.as_ref(), 16, sizes, 1000).unwrap_err().to_string();
+        assert!(error.contains("--memory"), "{error}");
+    }
+
+    #[test]
+    fn the_papers_memory_comes_out_for_its_model() {
+        let config = super::super::shape::ThroughputShape::Llama2With7B.config();
+        let policy = registry::policy("tova").unwrap();
+        let sizes = Sizes { dtype: DType::F16, int: 4 };
+        for published in super::super::published::TABLE {
+            let bytes = state_bytes(&config, policy.as_ref(), published.states, sizes) as f64;
+            // The paper measured what was allocated, in blocks; half a MiB per token is the least.
+            let ratio = published.gigabytes * 1e9 / bytes;
+            assert!((1.0..1.12).contains(&ratio), "{} states: {bytes} bytes, {ratio}", published.states);
+        }
+    }
+}

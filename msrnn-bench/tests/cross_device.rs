@@ -1,0 +1,117 @@
+//! The same multi-state RNN on every device: laws, hand-worked cases and models on the GPU backends
+//! that were compiled in, against the CPU.
+//!
+//! ```sh
+//! cargo test --release --workspace --features wgpu --test cross_device
+//! ```
+//!
+//! Every backend that was compiled in is tried; `MSRNN_TEST_DEVICE=wgpu:1,cuda` names others. Tests of
+//! a device that is not there count as ignored, and the reason is printed. `PROPTEST_CASES` sets the
+//! trials of a law, 48 where it is not set: software Vulkan takes some 60 µs an operation, so few will
+//! have to do there (`runs/wgpu-check`).
+
+mod cross_device_models;
+#[path = "../../msrnn-policies/tests/hand_worked/mod.rs"]
+mod hand_worked;
+
+use std::process::ExitCode;
+
+use burn::tensor::{DType, Device};
+use libtest_mimic::{Arguments, Failed, Trial};
+use msrnn_bench::device::DeviceName;
+use msrnn_core::laws;
+use msrnn_policies::registry;
+
+use cross_device_models as models;
+
+/// Policies of every kind of decision: by position, by weight, with memory, per layer and per head.
+const POLICIES: [&str; 8] = ["window", "window+2", "h2o", "h2o-layer", "tova", "tova-head", "tova+2", "random"];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let names = match devices() {
+        Ok(names) => names,
+        Err(error) => {
+            eprintln!("MSRNN_TEST_DEVICE: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut trials = Vec::new();
+    if names.is_empty() {
+        let none = Trial::test("no GPU backend was compiled in: add --features wgpu or cuda", || Ok(()));
+        trials.push(none.with_ignored_flag(true));
+    }
+    for name in names {
+        let opened = name.open();
+        if let Err(error) = &opened {
+            eprintln!("ignoring the tests of {name}: {error}");
+        }
+        trials.extend(of_device(name, opened.ok()));
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// What is asked for, or the GPU backends of this build.
+fn devices() -> Result<Vec<DeviceName>, String> {
+    match std::env::var("MSRNN_TEST_DEVICE") {
+        Ok(names) => names.split(',').map(|name| name.trim().parse().map_err(|e| format!("{e}"))).collect(),
+        Err(_) => {
+            Ok([DeviceName::Wgpu(None), DeviceName::Cuda(0)].into_iter().filter(|name| name.is_compiled_in()).collect())
+        }
+    }
+}
+
+/// All tests of a device, ignored where it is not there.
+fn of_device(name: DeviceName, device: Option<Device>) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    let mut add = |what: String, test: Box<dyn FnOnce(&Device) + Send>| {
+        let (there, device) = (device.is_some(), device.clone());
+        let run = move || -> Result<(), Failed> {
+            test(&device.expect("an ignored test does not run"));
+            Ok(())
+        };
+        trials.push(Trial::test(format!("{name}::{what}"), run).with_ignored_flag(!there));
+    };
+    for policy in POLICIES {
+        let shared = move || registry::policy(policy).expect("the registry knows its policies");
+        for &(law, holds) in laws::LAWS {
+            add(format!("laws::{policy}::{law}"), Box::new(move |device| holds(&shared(), device)));
+        }
+        add(
+            format!("agrees_with_the_cpu::{policy}"),
+            Box::new(move |device| laws::two_devices_agree(&shared(), &cpu(), device)),
+        );
+    }
+    add(
+        "laws::unbounded_state_equals_vanilla_attention".into(),
+        Box::new(laws::unbounded_state_equals_vanilla_attention),
+    );
+    for (case, _) in hand_worked::cases() {
+        add(format!("hand_worked::{case}"), Box::new(move |device| hand_worked_case(&case, device)));
+    }
+    for (what, test) in models::TESTS {
+        add(format!("models::{what}"), Box::new(move |device| test(&cpu(), device)));
+    }
+    trials
+}
+
+/// The device that others are held against.
+fn cpu() -> Device {
+    DeviceName::Cpu.open().expect("tests are built with the CPU's backend")
+}
+
+/// A hand-worked case in every form, in every dtype of the device.
+fn hand_worked_case(name: &str, device: &Device) {
+    use hand_worked::Form;
+    let (_, case) = hand_worked::cases().into_iter().find(|(case, _)| case == name).expect("it was listed");
+    for dtype in [DType::F64, DType::F32, DType::F16, DType::BF16] {
+        if !device.supports_dtype(dtype) {
+            continue;
+        }
+        for form in [Form::Steps, Form::Scan, Form::ScanInTwos] {
+            for batch in [1, 2] {
+                case.check(name, form, batch, dtype, device);
+            }
+        }
+    }
+}

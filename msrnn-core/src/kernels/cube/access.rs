@@ -1,0 +1,68 @@
+//! From burn's tensors to buffers on the device and back.
+
+use burn::backend::{Cube, DispatchDevice};
+use burn::tensor::{DType, Int, Shape, Tensor};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::client::Client;
+use cubecl::prelude::*;
+
+/// Whether a tensor is on a device that runs the kernels, without gradients.
+pub(in crate::kernels) fn is_here<const D: usize>(x: &Tensor<D>) -> bool {
+    matches!(x.device().as_dispatch(), DispatchDevice::Cube(_))
+}
+
+/// Whether `x` is in a dtype that the kernels read.
+pub(super) fn is_read<const D: usize>(x: &Tensor<D>) -> bool {
+    matches!(x.dtype(), DType::F32 | DType::F16 | DType::BF16)
+}
+
+/// A float tensor's values in row-major order, to be read.
+pub(super) fn read<const D: usize>(x: Tensor<D>) -> CubeTensor {
+    into_contiguous(x.try_into_primitive::<Cube>().expect("a float tensor on the device"))
+}
+
+/// As [`read`], of integers.
+pub(super) fn read_int<const D: usize>(x: Tensor<D, Int>) -> CubeTensor {
+    into_contiguous(x.try_into_primitive::<Cube>().expect("an integer tensor on the device"))
+}
+
+/// A float tensor's buffer, to be written in place: copied first if someone else holds it.
+pub(super) fn own<const D: usize>(x: Tensor<D>) -> CubeTensor {
+    unshared(read(x))
+}
+
+/// As [`own`], of integers.
+pub(super) fn own_int<const D: usize>(x: Tensor<D, Int>) -> CubeTensor {
+    unshared(read_int(x))
+}
+
+fn unshared(x: CubeTensor) -> CubeTensor {
+    if x.can_mut() { x } else { x.copy() }
+}
+
+/// A new buffer whose values do not matter, beside `like`.
+pub(super) fn empty<const D: usize>(like: &CubeTensor, dims: [usize; D], dtype: DType) -> CubeTensor {
+    let shape = Shape::new(dims);
+    let handle = like.client.empty(shape.num_elements().max(1) * dtype.size());
+    CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape, handle, dtype)
+}
+
+pub(super) fn close<const D: usize>(x: CubeTensor) -> Tensor<D> {
+    Tensor::from_primitive::<Cube>(x)
+}
+
+pub(super) fn close_int<const D: usize>(x: CubeTensor) -> Tensor<D, Int> {
+    Tensor::from_primitive::<Cube>(x)
+}
+
+/// A buffer as a kernel's argument; the tensor stays.
+pub(super) fn argument(x: &CubeTensor) -> BufferArg {
+    x.clone().into_buffer_arg()
+}
+
+/// Units of a cube: a power of two, as the reductions want it.
+pub(super) fn units(client: &Client) -> u32 {
+    let most = client.properties().hardware.max_units_per_cube.min(256);
+    1 << most.ilog2()
+}

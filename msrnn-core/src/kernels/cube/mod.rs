@@ -1,0 +1,78 @@
+//! Kernels for GPUs, in CubeCL: one source for wgpu and CUDA.
+//!
+//! With them a step of an attention layer is three launches, a block of tokens two products with the
+//! states, one pass over scalars, and two products, and nothing is read back in either. Which row goes
+//! is decided on the device where the policy's score is data
+//! ([`DeviceScore`](crate::device_score::DeviceScore)); other policies are shown tensors.
+
+mod access;
+mod block;
+mod elementwise;
+mod overwrite;
+mod reduce;
+mod score;
+mod step;
+mod take_in;
+
+use burn::tensor::{DType, Int, Tensor};
+
+use crate::kernels::Map;
+use crate::precision::narrow;
+
+use crate::attention::Attention;
+use crate::policy::Compression;
+use crate::state::MultiState;
+
+pub(super) use access::is_here;
+use access::is_read;
+pub(super) use block::block;
+pub(super) use elementwise::{rms_norm, rotate, swiglu};
+pub(super) use step::{Decision, step};
+
+/// Whether steps and blocks of this query and state can be taken: rows where the model put them, on
+/// a device that runs the kernels.
+pub(super) fn takes<const D: usize>(attention: &Attention, query: &Tensor<D>, state: &MultiState) -> bool {
+    attention.placement.is_none()
+        && is_here(query)
+        && is_read(query)
+        && is_here(&state.keys)
+        && is_read(&state.keys)
+        && state.positions.dtype() == DType::I32
+}
+
+/// Whether `x` is one that the token-wise kernels compute with.
+pub(super) fn takes_tokens<const D: usize>(x: &Tensor<D>) -> bool {
+    is_here(x) && is_read(x) && x.shape().num_elements() > 0
+}
+
+/// Who decides in a layer under this compression.
+pub(super) fn decision(compression: &Compression, layer: usize) -> Decision {
+    let Compression::Bounded { policy, states } = compression else { return Decision::None };
+    match policy.on_device(*states, layer).filter(|_| !policy.rewrites() && policy.memory() <= 1) {
+        Some(score) => Decision::Score(score),
+        None => Decision::Elsewhere,
+    }
+}
+
+/// Writes the values of `from` over those of `to`, in the same buffer.
+pub(super) fn overwrite<const D: usize>(to: &Tensor<D>, from: &Tensor<D>) {
+    overwrite::overwrite(&access::read(to.clone()), &access::read(from.clone()));
+}
+
+/// As [`overwrite`], of integers.
+pub(super) fn overwrite_int<const D: usize>(to: &Tensor<D, Int>, from: &Tensor<D, Int>) {
+    overwrite::overwrite(&access::read_int(to.clone()), &access::read_int(from.clone()));
+}
+
+/// Linear maps, multiplied in the dtype of the weights, as GPUs are fast at; the result in x's.
+pub(super) fn linear<const N: usize>(x: Tensor<2>, maps: [Map; N]) -> [Tensor<2>; N] {
+    let dtype = x.dtype();
+    maps.map(|Map { weight, bias }| {
+        let [output, _] = weight.dims();
+        let y = narrow(narrow(x.clone(), weight.dtype()).matmul(weight.transpose()), dtype);
+        match bias {
+            Some(bias) => y + narrow(bias, dtype).reshape([1, output]),
+            None => y,
+        }
+    })
+}

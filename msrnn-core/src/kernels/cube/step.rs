@@ -1,0 +1,388 @@
+//! One token through an attention layer: append, attend, and omit where the score is data.
+
+use burn::backend::cubecl::dtype_to_storage_type;
+use burn::tensor::{DType, Tensor};
+use burn_cubecl::cubecl::ir::ElemType;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+use super::access::{argument, close, close_int, empty, own, own_int, read, units};
+use super::reduce::{HIDDEN, lowest, team_max, team_sum};
+use super::score::{Numbers, Rule, numbers, score};
+use crate::attention::Attention;
+use crate::device_score::{DeviceScore, ScoreRule};
+use crate::policy::Granularity;
+use crate::state::{MultiState, StateShape};
+
+/// Writes key, value and position of the new row into the free slot. One cube per batch row and KV
+/// head, one unit per channel.
+#[cube(launch)]
+fn append_kernel<F: Float, S: Float>(
+    key: &[F],
+    value: &[F],
+    keys: &mut [S],
+    values: &mut [S],
+    positions: &mut [i32],
+    free: &[i32],
+    next: &[i32],
+    slots: u32,
+    kv_heads: u32,
+    #[comptime] head_dim: u32,
+    #[comptime] layer_wise: bool,
+    #[define(F, S)] _dtypes: [ElemType; 2],
+) {
+    let head = CUBE_POS_X;
+    let mut decider = head;
+    if comptime!(layer_wise) {
+        decider = head / kv_heads;
+    }
+    let slot = u32::cast_from(free[decider as usize]);
+    let from = (head * head_dim) as usize;
+    let to = ((head * slots + slot) * head_dim) as usize;
+    let mut channel = UNIT_POS;
+    while channel < head_dim {
+        keys[to + channel as usize] = S::cast_from(key[from + channel as usize]);
+        values[to + channel as usize] = S::cast_from(value[from + channel as usize]);
+        channel += CUBE_DIM_X;
+    }
+    let mut first = true;
+    if comptime!(layer_wise) {
+        first = head % kv_heads == 0;
+    }
+    if UNIT_POS == 0 && first {
+        positions[(decider * slots + slot) as usize] = next[decider as usize];
+    }
+}
+
+/// Softmax attention of a KV head's query heads over the first `rows` slots. One cube per batch row
+/// and KV head. A unit takes a row in the first pass and a channel in the second.
+#[cube(launch)]
+fn attend_kernel<F: Float, S: Float>(
+    query: &[F],
+    keys: &[S],
+    values: &[S],
+    positions: &[i32],
+    next: &[i32],
+    weights: &mut [f32],
+    attended: &mut [F],
+    scale: f32,
+    window: i32,
+    slots: u32,
+    rows: u32,
+    kv_heads: u32,
+    group: u32,
+    #[comptime] head_dim: u32,
+    #[comptime] layer_wise: bool,
+    #[comptime] units: u32,
+    #[define(F, S)] _dtypes: [ElemType; 2],
+) {
+    let mut shared = Shared::new_slice(units as usize);
+    let mut scaled = Shared::new_slice(head_dim as usize);
+    let head = CUBE_POS_X;
+    let mut decider = head;
+    if comptime!(layer_wise) {
+        decider = head / kv_heads;
+    }
+    let now = next[decider as usize];
+    let of_positions = decider * slots;
+    let of_rows = head * slots;
+    // Units beside each other take channels beside each other, of as many rows as there are units for.
+    let abreast = comptime!(if units > head_dim { units / head_dim } else { 1 });
+
+    for member in 0..group {
+        let of_query = ((head * group + member) * head_dim) as usize;
+        let of_weights = ((head * group + member) * rows) as usize;
+        let mut channel = UNIT_POS;
+        while channel < head_dim {
+            scaled[channel as usize] = f32::cast_from(query[of_query + channel as usize]) * scale;
+            channel += units;
+        }
+        sync_cube();
+
+        let mut highest = HIDDEN.runtime();
+        let mut row = UNIT_POS;
+        while row < rows {
+            let position = positions[(of_positions + row) as usize];
+            let mut logit = HIDDEN.runtime();
+            if position >= 0 && now - position < window {
+                let of_key = ((of_rows + row) * head_dim) as usize;
+                let mut dot = 0.0f32;
+                for channel in 0..head_dim {
+                    dot += scaled[channel as usize] * f32::cast_from(keys[of_key + channel as usize]);
+                }
+                logit = dot;
+            }
+            weights[of_weights + row as usize] = logit;
+            if logit > highest {
+                highest = logit;
+            }
+            row += units;
+        }
+        let highest = team_max(highest, &mut shared, units);
+
+        let mut sum = 0.0f32;
+        let mut row = UNIT_POS;
+        while row < rows {
+            let logit = weights[of_weights + row as usize];
+            let mut exponential = 0.0f32;
+            if logit > HIDDEN.runtime() {
+                exponential = (logit - highest).exp();
+            }
+            weights[of_weights + row as usize] = exponential;
+            sum += exponential;
+            row += units;
+        }
+        let inverse = 1.0f32 / team_sum(sum, &mut shared, units);
+        let mut row = UNIT_POS;
+        while row < rows {
+            let weight = weights[of_weights + row as usize] * inverse;
+            weights[of_weights + row as usize] = weight;
+            row += units;
+        }
+        sync_storage();
+
+        let first = UNIT_POS / head_dim;
+        let mut block = 0u32;
+        while block < head_dim {
+            let channel = block + UNIT_POS % head_dim.min(units);
+            let mut sum = 0.0f32;
+            if first < abreast && channel < head_dim {
+                let mut row = first;
+                while row < rows {
+                    let of_value = ((of_rows + row) * head_dim + channel) as usize;
+                    sum += weights[of_weights + row as usize] * f32::cast_from(values[of_value]);
+                    row += abreast;
+                }
+            }
+            shared[UNIT_POS as usize] = sum;
+            sync_cube();
+            if first == 0 && channel < head_dim {
+                let mut total = 0.0f32;
+                for part in 0..abreast {
+                    total += shared[(part * head_dim + UNIT_POS) as usize];
+                }
+                attended[of_query + channel as usize] = F::cast_from(total);
+            }
+            sync_cube();
+            block += units;
+        }
+    }
+}
+
+/// Scores the first `rows` slots, finds the lowest, frees its slot where the state is full, and counts
+/// the token. One cube per decision.
+#[cube(launch)]
+fn decide_kernel(
+    weights: &[f32],
+    memory: &mut [f32],
+    positions: &mut [i32],
+    free: &mut [i32],
+    next: &mut [i32],
+    omitted: &mut [i32],
+    numbers: &Numbers,
+    states: i32,
+    slots: u32,
+    rows: u32,
+    heads: u32,
+    #[comptime] rule: Rule,
+    #[comptime] units: u32,
+) {
+    let mut scores = Shared::new_slice(units as usize);
+    let mut of_scores = Shared::new_slice(units as usize);
+    let mut slots_of_scores = Shared::new_slice(units as usize);
+    let decider = CUBE_POS_X;
+    let now = next[decider as usize];
+    let newest = u32::cast_from(free[decider as usize]);
+    let mut best_score = 3.2e38f32;
+    let mut best_position = 2147483647i32;
+    let mut best_slot = 0u32;
+    let share = 1.0f32 / f32::cast_from(heads);
+
+    let mut row = UNIT_POS;
+    while row < rows {
+        let place = (decider * slots + row) as usize;
+        let position = positions[place];
+        if position >= 0 {
+            let mut weight = 0.0f32;
+            if comptime!(rule == Rule::Weight || rule == Rule::AccumulatedWeight) {
+                for head in 0..heads {
+                    weight += weights[((decider * heads + head) * rows + row) as usize];
+                }
+                weight *= share;
+            }
+            let mut sum = weight;
+            if comptime!(rule == Rule::AccumulatedWeight) {
+                // A new row remembers nothing, whatever its slot did.
+                if row != newest {
+                    sum += memory[place];
+                }
+                memory[place] = sum;
+            }
+            let scored = score(position, now, weight, sum, numbers, rule);
+            if scored < best_score || (scored == best_score && position < best_position) {
+                best_score = scored;
+                best_position = position;
+                best_slot = row;
+            }
+        }
+        row += units;
+    }
+    let slot = lowest(best_score, best_position, best_slot, &mut scores, &mut of_scores, &mut slots_of_scores, units);
+    if UNIT_POS == 0 {
+        let mut gone = (-1i32).runtime();
+        let mut now_free = now + 1;
+        if now >= states {
+            let place = (decider * slots + slot) as usize;
+            gone = positions[place];
+            positions[place] = -1i32;
+            now_free = i32::cast_from(slot);
+        }
+        omitted[decider as usize] = gone;
+        free[decider as usize] = now_free;
+        next[decider as usize] = now + 1;
+    }
+}
+
+/// The tensors of a state, opened to be written.
+struct Opened {
+    keys: CubeTensor,
+    values: CubeTensor,
+    positions: CubeTensor,
+    free: CubeTensor,
+    next: CubeTensor,
+}
+
+impl Opened {
+    fn take(state: &mut MultiState) -> Self {
+        Self {
+            keys: own(state.keys.extract()),
+            values: own(state.values.extract()),
+            positions: own_int(state.positions.extract()),
+            free: own_int(state.free.extract()),
+            next: own_int(state.next.extract()),
+        }
+    }
+
+    fn put_back(self, state: &mut MultiState) {
+        state.keys = close(self.keys);
+        state.values = close(self.values);
+        state.positions = close_int(self.positions);
+        state.free = close_int(self.free);
+        state.next = close_int(self.next);
+    }
+}
+
+/// Appends and attends; with a score that is data, or without a policy, also omits and counts the
+/// token. Else returns the weights, `[batch, kv_heads, group, rows]`, for who decides. Shapes as in
+/// [`Attention::step`].
+pub(in crate::kernels) fn step(
+    attention: &Attention,
+    token: [Tensor<3>; 3],
+    state: &mut MultiState,
+    decision: Decision,
+) -> (Tensor<3>, Option<Tensor<4>>) {
+    let [batch, heads, head_dim] = token[0].dims();
+    let StateShape { kv_heads, .. } = state.shape;
+    let (slots, rows, groups) = (state.slots as u32, state.rows_in_step(), state.groups());
+    let layer_wise = state.granularity == Granularity::Layer;
+    let [query, key, value] = token.map(read);
+    let opened = Opened::take(state);
+    let dtypes = [dtype_to_storage_type(query.dtype), dtype_to_storage_type(opened.keys.dtype)];
+    let client = query.client.clone();
+    let units = units(&client);
+    let cubes = |n: usize| CubeCount::Static(n as u32, 1, 1);
+
+    append_kernel::launch(
+        &client,
+        cubes(batch * kv_heads),
+        CubeDim::new_1d(units.min(head_dim.next_power_of_two() as u32)),
+        argument(&key),
+        argument(&value),
+        argument(&opened.keys),
+        argument(&opened.values),
+        argument(&opened.positions),
+        argument(&opened.free),
+        argument(&opened.next),
+        slots,
+        kv_heads as u32,
+        head_dim as u32,
+        layer_wise,
+        dtypes,
+    );
+    let weights = empty(&query, [batch, kv_heads, heads / kv_heads, rows], DType::F32);
+    let attended = empty(&query, [batch, heads, head_dim], query.dtype);
+    attend_kernel::launch(
+        &client,
+        cubes(batch * kv_heads),
+        CubeDim::new_1d(units),
+        argument(&query),
+        argument(&opened.keys),
+        argument(&opened.values),
+        argument(&opened.positions),
+        argument(&opened.next),
+        argument(&weights),
+        argument(&attended),
+        attention.scale as f32,
+        attention.window.and_then(|window| i32::try_from(window).ok()).unwrap_or(i32::MAX),
+        slots,
+        rows as u32,
+        kv_heads as u32,
+        (heads / kv_heads) as u32,
+        head_dim as u32,
+        layer_wise,
+        units,
+        dtypes,
+    );
+    let score = match decision {
+        Decision::Elsewhere => {
+            opened.put_back(state);
+            return (close(attended), Some(close(weights)));
+        }
+        Decision::None => DeviceScore { rule: ScoreRule::Age, first: 0, newest: 0 },
+        Decision::Score(score) => score,
+    };
+    let memory = match state.memory.first_mut() {
+        Some(memory) => own(memory.extract()),
+        None => empty(&query, [1], DType::F32),
+    };
+    let omitted = empty(&query, [batch, groups, 1], opened.next.dtype);
+    decide_kernel::launch(
+        &client,
+        cubes(batch * groups),
+        CubeDim::new_1d(units),
+        argument(&weights),
+        argument(&memory),
+        argument(&opened.positions),
+        argument(&opened.free),
+        argument(&opened.next),
+        argument(&omitted),
+        numbers(&score),
+        state.states.and_then(|states| i32::try_from(states).ok()).unwrap_or(i32::MAX),
+        slots,
+        rows as u32,
+        (heads / groups) as u32,
+        Rule::of(&score),
+        units,
+    );
+    if let Some(channel) = state.memory.first_mut() {
+        *channel = close(memory);
+    }
+    opened.put_back(state);
+    let any = state.any_full();
+    if let Some(log) = &mut state.omitted {
+        log.push(any.then(|| close_int(omitted)));
+    }
+    state.count(1);
+    (close(attended), None)
+}
+
+/// Who decides what a full state omits.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::kernels) enum Decision {
+    /// Nobody: the state is not bounded.
+    None,
+    /// A score that is data.
+    Score(DeviceScore),
+    /// The policy, on tensors.
+    Elsewhere,
+}

@@ -1,0 +1,132 @@
+//! Norm, rotation and gate: one pass over a few values where burn makes one per operation.
+
+use burn::tensor::{DType, Tensor, bf16, f16};
+use rayon::prelude::*;
+
+use super::access::{Dense, open, tensor};
+use super::number::Stored;
+use super::{is_worth_cores, wide};
+use crate::kernels::plain;
+use crate::simd::Real;
+
+/// Values that one task works on.
+const TASK: usize = 1 << 14;
+
+/// `f` of neighbouring parts of `y`, each a multiple of `unit` long, on all cores if that pays.
+fn parts<T: Real>(y: &mut [T], unit: usize, f: impl Fn(usize, &mut [T]) + Sync) {
+    let size = TASK.next_multiple_of(unit.max(1));
+    match is_worth_cores(std::mem::size_of_val(y)) {
+        true => y.par_chunks_mut(size).enumerate().for_each(|(part, y)| f(part * size, y)),
+        false => f(0, y),
+    }
+}
+
+pub(in crate::kernels) fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    let dims = x.dims();
+    let x = Dense::of(x);
+    match x.dtype() {
+        DType::F16 => tensor(widened(x.values::<f32, f16>()), dims),
+        _ => tensor(widened(x.values::<f32, bf16>()), dims),
+    }
+}
+
+fn widened<S: Stored<f32>>(x: &[S]) -> Vec<f32> {
+    let mut y = vec![0.0; x.len()];
+    parts(&mut y, 1, |first, y| {
+        let x = &x[first..];
+        wide(
+            #[inline(always)]
+            || y.iter_mut().zip(x).for_each(|(y, x)| *y = x.load()),
+        );
+    });
+    y
+}
+
+pub(in crate::kernels) fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -> Tensor<D> {
+    match (x.dtype(), weight.dtype()) {
+        (DType::F64, DType::F64) => norm::<f64, f64, D>(x, weight, epsilon),
+        (DType::F32, DType::F32) => norm::<f32, f32, D>(x, weight, epsilon),
+        (DType::F32, DType::F16) => norm::<f32, f16, D>(x, weight, epsilon),
+        (DType::F32, DType::BF16) => norm::<f32, bf16, D>(x, weight, epsilon),
+        _ => plain::rms_norm(x, weight, epsilon),
+    }
+}
+
+fn norm<T: Real + Stored<T>, S: Stored<T>, const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -> Tensor<D> {
+    let dims = x.dims();
+    let (x, weight) = (Dense::of(x), Dense::of(weight));
+    let (x, weight): (&[T], &[S]) = (x.values(), weight.values());
+    let d = weight.len();
+    let mut y = vec![T::ZERO; x.len()];
+    parts(&mut y, d, |first, y| {
+        for (y, x) in y.chunks_exact_mut(d).zip(x[first..].chunks_exact(d)) {
+            wide(
+                #[inline(always)]
+                || {
+                    let mean = super::linear::dot::<T, T>(x, x).to_f64() / d as f64;
+                    let scale = T::from_f64(1.0 / (mean + epsilon).sqrt());
+                    y.iter_mut().zip(x).zip(weight).for_each(|((y, &x), &weight)| *y = x * scale * weight.load());
+                },
+            );
+        }
+    });
+    tensor(y, dims)
+}
+
+pub(in crate::kernels) fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
+    match gate.dtype() {
+        DType::F64 => gated::<f64, D>(gate, up),
+        _ => gated::<f32, D>(gate, up),
+    }
+}
+
+fn gated<T: Real + Stored<T>, const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
+    let dims = gate.dims();
+    let (gate, up) = (Dense::of(gate), Dense::of(up));
+    let (gate, up) = (gate.values::<T, T>(), up.values::<T, T>());
+    let mut y = vec![T::ZERO; gate.len()];
+    parts(&mut y, 1, |first, y| T::swiglu(&gate[first..][..y.len()], &up[first..][..y.len()], y));
+    tensor(y, dims)
+}
+
+pub(in crate::kernels) fn rotate(x: Tensor<4>, cos: Tensor<3>, sin: Tensor<3>) -> Tensor<4> {
+    match x.dtype() {
+        DType::F64 => rotated::<f64>(x, cos, sin),
+        _ => rotated::<f32>(x, cos, sin),
+    }
+}
+
+fn rotated<T: Real + Stored<T>>(x: Tensor<4>, cos: Tensor<3>, sin: Tensor<3>) -> Tensor<4> {
+    let dims @ [_, heads, rows, head_dim] = x.dims();
+    let half = head_dim / 2;
+    // Heads and rows usually come swapped, as a view of the projection: read it where it lies.
+    let mut x = open(x);
+    if x.layout().strides()[3] != 1 {
+        x = x.to_contiguous();
+    }
+    let (strides, start) = (x.layout().strides().to_vec(), x.layout().start_offset());
+    let x = T::of(&x);
+    let (cos, sin) = (Dense::of(cos), Dense::of(sin));
+    let (cos, sin) = (cos.values::<T, T>(), sin.values::<T, T>());
+    let mut y = vec![T::ZERO; dims.iter().product()];
+    parts(&mut y, head_dim, |first, y| {
+        for (index, y) in (first / head_dim..).zip(y.chunks_exact_mut(head_dim)) {
+            let (row, head, batch) = (index % rows, index / rows % heads, index / (rows * heads));
+            let at = |index: usize, dim: usize| index as isize * strides[dim];
+            let x = &x[(start as isize + at(batch, 0) + at(head, 1) + at(row, 2)) as usize..][..head_dim];
+            let angle = (batch * rows + row) * half;
+            let (cos, sin) = (&cos[angle..][..half], &sin[angle..][..half]);
+            let ((x1, x2), (y1, y2)) = (x.split_at(half), y.split_at_mut(half));
+            wide(
+                #[inline(always)]
+                || {
+                    for i in 0..half {
+                        y1[i] = x1[i] * cos[i] - x2[i] * sin[i];
+                        y2[i] = x2[i] * cos[i] + x1[i] * sin[i];
+                    }
+                },
+            );
+        }
+    });
+    tensor(y, dims)
+}

@@ -1,0 +1,34 @@
+//! Kernels for burn's CPU backend.
+//!
+//! Loops are plain Rust over slices, compiled for the widest registers that the processor turns out
+//! to have (`pulp`). What reads much memory is cut into parts for all cores of rayon's pool; what
+//! reads little stays on one, since waking another costs more.
+
+mod access;
+mod decide;
+mod elementwise;
+mod linear;
+mod number;
+mod step;
+#[cfg(test)]
+mod tests;
+
+pub(super) use access::{is_narrow, takes};
+pub(super) use elementwise::{rms_norm, rotate, swiglu, widen};
+pub(super) use linear::linear;
+pub(super) use step::{step, steps};
+
+/// Runs a loop with the widest registers that the processor has.
+#[inline(always)]
+fn wide<R>(f: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(f)
+}
+
+/// Bytes that are worth handing to another core that is awake, and one that has to be woken.
+const WORTH_A_CORE: [usize; 2] = [1 << 18, 1 << 22];
+
+/// Whether reading `bytes` is worth more than one core.
+fn is_worth_cores(bytes: usize) -> bool {
+    let awake = rayon::current_thread_index().is_some();
+    rayon::current_num_threads() > 1 && bytes >= if awake { WORTH_A_CORE[0] } else { WORTH_A_CORE[1] }
+}

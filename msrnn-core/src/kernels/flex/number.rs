@@ -1,0 +1,110 @@
+//! Numbers as they lie in memory, and as they are computed with.
+
+use burn::backend::flex::FlexTensor;
+use burn::tensor::{Element, bf16, f16};
+
+/// The dtype of weights and state rows, read and written as `T`, its accumulation dtype.
+pub(super) trait Stored<T>: Element + Copy + Send + Sync {
+    fn load(self) -> T;
+
+    fn store(value: T) -> Self;
+
+    /// All values of a tensor's buffer.
+    fn of(tensor: &FlexTensor) -> &[Self];
+
+    /// The same, to be written; copies it first if another tensor holds it too.
+    fn of_mut(tensor: &mut FlexTensor) -> &mut [Self];
+}
+
+macro_rules! stored {
+    ($stored:ident as $real:ident, |$x:ident| $load:expr, |$y:ident| $store:expr) => {
+        impl Stored<$real> for $stored {
+            #[inline(always)]
+            fn load(self) -> $real {
+                let $x = self;
+                $load
+            }
+
+            #[inline(always)]
+            fn store(value: $real) -> Self {
+                let $y = value;
+                $store
+            }
+
+            fn of(tensor: &FlexTensor) -> &[Self] {
+                tensor.storage()
+            }
+
+            fn of_mut(tensor: &mut FlexTensor) -> &mut [Self] {
+                tensor.storage_mut()
+            }
+        }
+    };
+}
+
+stored!(f32 as f32, |x| x, |y| y);
+stored!(f64 as f64, |x| x, |y| y);
+stored!(bf16 as f32, |x| f32::from_bits(u32::from(x.to_bits()) << 16), |y| bf16::from_f32(y));
+stored!(f16 as f32, |x| widen_f16(x.to_bits()), |y| f16::from_f32(y));
+
+/// The dtype of positions and slots, which a device chooses.
+pub(super) trait Index: Element + Copy + Send + Sync {
+    fn get(self) -> i64;
+
+    fn new(value: i64) -> Self;
+
+    fn of_mut(tensor: &mut FlexTensor) -> &mut [Self];
+}
+
+macro_rules! index {
+    ($($index:ident),*) => {
+        $(impl Index for $index {
+            #[inline(always)]
+            fn get(self) -> i64 {
+                i64::from(self)
+            }
+
+            #[inline(always)]
+            fn new(value: i64) -> Self {
+                // Positions end far below 2³¹, whatever they are held in.
+                value as $index
+            }
+
+            fn of_mut(tensor: &mut FlexTensor) -> &mut [Self] {
+                tensor.storage_mut()
+            }
+        })*
+    };
+}
+
+index!(i32, i64);
+
+/// The value of half-precision bits, in operations that are vectorised.
+///
+/// Exponent and fraction go to where f32 has them, and a multiplication makes up for the difference
+/// of the exponents' biases, 127 − 15; it also normalises what is subnormal.
+#[inline(always)]
+fn widen_f16(bits: u16) -> f32 {
+    /// 2¹¹²
+    const REBIAS: f32 = f32::from_bits((112 + 127) << 23);
+    let magnitude = u32::from(bits & 0x7fff);
+    let finite = (f32::from_bits(magnitude << 13) * REBIAS).to_bits();
+    // Infinities and NaNs have the highest exponent there too.
+    let value = if magnitude < 0x7c00 { finite } else { (magnitude << 13) | 0x7f80_0000 };
+    f32::from_bits(value | u32::from(bits & 0x8000) << 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_16_bit_float_is_read_as_the_libraries_do() {
+        for bits in 0..=u16::MAX {
+            let (half, brain) = (f16::from_bits(bits), bf16::from_bits(bits));
+            let same = |a: f32, b: f32| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
+            assert!(same(Stored::<f32>::load(half), half.to_f32()), "f16 {bits:#06x}");
+            assert!(same(Stored::<f32>::load(brain), brain.to_f32()), "bf16 {bits:#06x}");
+        }
+    }
+}

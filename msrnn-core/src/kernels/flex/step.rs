@@ -1,0 +1,269 @@
+//! One token through an attention layer: append, attend and omit where the state lies.
+//!
+//! Per KV head one task reads its keys once and its values once, for all query heads of its group.
+//! Nothing is copied but what the policy is shown.
+
+use burn::backend::flex::FlexTensor;
+use burn::tensor::{DType, Int, Tensor, TensorData, bf16, f16};
+use rayon::prelude::*;
+
+use super::access::{Dense, close, close_int, is_here, open, open_int, tensor};
+use super::decide::{Decider, decide};
+use super::linear::dot;
+use super::number::{Index, Stored};
+use super::{is_worth_cores, wide};
+use crate::attention::{Attention, rule};
+use crate::policy::Compression;
+use crate::precision::{accumulation, narrow};
+use crate::simd::{Buffer, Real};
+use crate::state::{EMPTY, MultiState};
+
+/// Whether [`step`] can be taken.
+pub(in crate::kernels) fn steps(attention: &Attention, query: &Tensor<3>, state: &MultiState) -> bool {
+    let known = [state.positions.dtype(), state.free.dtype(), state.next.dtype()];
+    let same = known == [DType::I32; 3] || known == [DType::I64; 3];
+    attention.placement.is_none() && is_here(query) && is_here(&state.keys) && same
+}
+
+/// Appends and attends. Where the policy decides in plain numbers, or there is none, also omits and
+/// counts the token; else returns the weights, `[batch, kv_heads, group, rows]`, for who decides.
+pub(in crate::kernels) fn step(
+    attention: &Attention,
+    query: Tensor<3>,
+    key: Tensor<3>,
+    value: Tensor<3>,
+    state: &mut MultiState,
+    compression: &Compression,
+) -> (Tensor<3>, Option<Tensor<4>>) {
+    let dtype = query.dtype();
+    let step = match (state.shape.dtype, state.positions.dtype()) {
+        (DType::F64, DType::I64) => step_as::<f64, f64, i64>,
+        (DType::F16, DType::I64) => step_as::<f32, f16, i64>,
+        (DType::BF16, DType::I64) => step_as::<f32, bf16, i64>,
+        (_, DType::I64) => step_as::<f32, f32, i64>,
+        (DType::F64, _) => step_as::<f64, f64, i32>,
+        (DType::F16, _) => step_as::<f32, f16, i32>,
+        (DType::BF16, _) => step_as::<f32, bf16, i32>,
+        _ => step_as::<f32, f32, i32>,
+    };
+    let (attended, weights) = step(attention, [query, key, value], state, compression);
+    (narrow(attended, dtype), weights)
+}
+
+/// The tensors of a state, opened to be written.
+struct Opened {
+    keys: FlexTensor,
+    values: FlexTensor,
+    positions: FlexTensor,
+    free: FlexTensor,
+    next: FlexTensor,
+    memory: Vec<FlexTensor>,
+}
+
+impl Opened {
+    fn take(state: &mut MultiState) -> Self {
+        // Whole buffers, so that a slot's index is its place in memory.
+        let whole = |x: FlexTensor| match x.layout().contiguous_offsets() {
+            Some((0, end)) if end * x.dtype().size() == x.bytes().len() => x,
+            _ => x.to_contiguous(),
+        };
+        Self {
+            keys: whole(open(state.keys.extract())),
+            values: whole(open(state.values.extract())),
+            positions: whole(open_int(state.positions.extract())),
+            free: whole(open_int(state.free.extract())),
+            next: whole(open_int(state.next.extract())),
+            memory: state.memory.iter_mut().map(|channel| whole(open(channel.extract()))).collect(),
+        }
+    }
+
+    fn put_back(self, state: &mut MultiState) {
+        state.keys = close(self.keys);
+        state.values = close(self.values);
+        state.positions = close_int(self.positions);
+        state.free = close_int(self.free);
+        state.next = close_int(self.next);
+        for (channel, memory) in state.memory.iter_mut().zip(self.memory) {
+            *channel = close(memory);
+        }
+    }
+}
+
+/// What one KV head reads and writes.
+struct Head<'a, T, S> {
+    /// `[slots, head_dim]`
+    keys: &'a mut [S],
+    values: &'a mut [S],
+    /// `[group, rows]`
+    weights: &'a mut [T],
+    /// `[group, head_dim]`
+    attended: &'a mut [T],
+}
+
+fn step_as<T: Real + Stored<T>, S: Stored<T>, I: Index>(
+    attention: &Attention,
+    token: [Tensor<3>; 3],
+    state: &mut MultiState,
+    compression: &Compression,
+) -> (Tensor<3>, Option<Tensor<4>>) {
+    let [batch, heads, d] = token[0].dims();
+    let (kv_heads, groups, slots, rows) = (attention.kv_heads, state.groups(), state.slots, state.rows_in_step());
+    let group = heads / kv_heads;
+    let accumulated: DType = accumulation(state.shape.dtype).into();
+    let token = token.map(|x| Dense::of(narrow(x, accumulated)));
+    let [query, key, value]: [&[T]; 3] = token.each_ref().map(|x| x.values());
+    let scale = T::from_f64(attention.scale);
+    let query: Vec<T> = query.iter().map(|&x| x * scale).collect();
+    let mut opened = Opened::take(state);
+
+    // Append: positions and memory here, keys and values by the heads.
+    let (free, next) = (I::of_mut(&mut opened.free), I::of_mut(&mut opened.next));
+    let positions = I::of_mut(&mut opened.positions);
+    let mut memory: Vec<&mut [T]> = opened.memory.iter_mut().map(T::of_mut).collect();
+    for (i, (free, next)) in free.iter().zip(next.iter()).enumerate() {
+        let slot = i * slots + free.get() as usize;
+        positions[slot] = *next;
+        memory.iter_mut().for_each(|channel| channel[slot] = T::ZERO);
+    }
+
+    // Attend.
+    let bias = bias::<T, I>(attention, state, positions, next);
+    let mut weights = T::buffer(Buffer::Weights).take();
+    weights.resize(batch * heads * rows, T::ZERO);
+    let mut attended = vec![T::ZERO; batch * heads * d];
+    let decider_of = |head: usize| head / kv_heads * groups + if groups == 1 { 0 } else { head % kv_heads };
+    let attend = |(index, head): (usize, Head<'_, T, S>)| {
+        let decider = decider_of(index);
+        let slot = free[decider].get() as usize * d;
+        let own = index * d..(index + 1) * d;
+        write(&mut head.keys[slot..slot + d], &key[own.clone()]);
+        write(&mut head.values[slot..slot + d], &value[own]);
+        let bias = if bias.len() == rows { &bias[..] } else { &bias[decider * rows..][..rows] };
+        head.attend(&query[index * group * d..][..group * d], bias);
+    };
+    let keys = S::of_mut(&mut opened.keys).chunks_exact_mut(slots * d);
+    let values = S::of_mut(&mut opened.values).chunks_exact_mut(slots * d);
+    let results = weights.chunks_exact_mut(group * rows).zip(attended.chunks_exact_mut(group * d));
+    let tasks = keys
+        .zip(values)
+        .zip(results)
+        .enumerate()
+        .map(|(index, ((keys, values), (weights, attended)))| (index, Head { keys, values, weights, attended }));
+    if batch * kv_heads > 1 && is_worth_cores(2 * batch * kv_heads * rows * d * size_of::<S>()) {
+        tasks.collect::<Vec<_>>().into_par_iter().for_each(attend);
+    } else {
+        tasks.for_each(attend);
+    }
+    let attended = tensor(attended, [batch, heads, d]);
+
+    let Some(rule) = rule(compression) else {
+        opened.put_back(state);
+        return (attended, Some(tensor(weights, [batch, kv_heads, group, rows])));
+    };
+
+    // Omit.
+    let mut omitted = vec![None; batch * groups];
+    let rule = rule.filter(|_| !memory.is_empty() || state.any_full());
+    if let Some(rule) = rule {
+        let mut channels: Vec<_> = memory.into_iter().map(|channel| channel.chunks_exact_mut(slots)).collect();
+        let deciders = weights.chunks_exact(heads / groups * rows).zip(&mut omitted).enumerate();
+        let deciders = deciders.map(|(i, (weights, omitted))| Decider {
+            weights,
+            positions: &positions[i * slots..][..rows],
+            now: next[i].get(),
+            newest: free[i].get() as usize,
+            memory: channels.iter_mut().map(|chunks| &mut chunks.next().expect("one per decider")[..rows]).collect(),
+            is_full: state.is_full(i / groups),
+            omitted,
+        });
+        decide(deciders.collect(), rule, state.shape.layer);
+    }
+    T::buffer(Buffer::Weights).set(weights);
+    let mut gone = vec![EMPTY; batch * groups];
+    for i in 0..batch * groups {
+        next[i] = I::new(next[i].get() + 1);
+        // Slots fill up in order: until a state is full the next free one is the number of tokens.
+        free[i] = next[i];
+        if let Some(slot) = omitted[i] {
+            gone[i] = std::mem::replace(&mut positions[i * slots + slot], I::new(EMPTY)).get();
+            free[i] = I::new(slot as i64);
+        }
+    }
+    opened.put_back(state);
+    if let Some(log) = &mut state.omitted {
+        let any = omitted.iter().any(Option::is_some);
+        let data = TensorData::new(gone, [batch, groups, 1]);
+        log.push(any.then(|| Tensor::<3, Int>::from_data(data, &state.keys.device())));
+    }
+    state.count(1);
+    (attended, None)
+}
+
+/// What is added to the logits of rows: nothing, or −∞ where a slot is empty or outside the sliding
+/// window. `[batch · groups, rows]`, or one line of nothing for all.
+fn bias<T: Real, I: Index>(attention: &Attention, state: &MultiState, positions: &[I], next: &[I]) -> Vec<T> {
+    let rows = state.rows_in_step();
+    let newest = state.seen.iter().max().copied().unwrap_or(0);
+    let window = attention.window.filter(|&window| newest >= window).map_or(i64::MAX, |window| window as i64);
+    if window == i64::MAX && state.seen.iter().all(|&seen| seen + 1 >= rows) {
+        return vec![T::ZERO; rows];
+    }
+    let deciders = positions.chunks_exact(state.slots).zip(next);
+    let seen = |position: i64, now: i64| position >= 0 && now - position < window;
+    deciders.flat_map(|(slots, &now)| slots[..rows].iter().map(move |&p| T::bias(seen(p.get(), now.get())))).collect()
+}
+
+fn write<T: Copy, S: Stored<T>>(row: &mut [S], values: &[T]) {
+    row.iter_mut().zip(values).for_each(|(row, &value)| *row = S::store(value));
+}
+
+impl<T: Real, S: Stored<T>> Head<'_, T, S> {
+    /// Softmax over all rows, and their values' mean by it. query: `[group, head_dim]`, scaled.
+    fn attend(self, query: &[T], bias: &[T]) {
+        let Self { keys, values, weights, attended } = self;
+        let rows = bias.len();
+        let d = query.len() * rows / weights.len();
+        wide(
+            #[inline(always)]
+            || {
+                for (row, key) in keys.chunks_exact(d).take(rows).enumerate() {
+                    for (query, weights) in query.chunks_exact(d).zip(weights.chunks_exact_mut(rows)) {
+                        weights[row] = dot(key, query);
+                    }
+                }
+            },
+        );
+        weights.chunks_exact_mut(rows).for_each(|weights| T::softmax(weights, &mut [], bias));
+        wide(
+            #[inline(always)]
+            || {
+                for (block, values) in values[..rows * d].chunks(ROWS * d).enumerate() {
+                    for (weights, attended) in weights.chunks_exact(rows).zip(attended.chunks_exact_mut(d)) {
+                        add_rows(attended, &weights[block * ROWS..], values);
+                    }
+                }
+            },
+        );
+    }
+}
+
+/// Value rows that are added up in one pass over the sum.
+const ROWS: usize = 4;
+
+/// `sum += Σ weight · row` over up to [`ROWS`] rows.
+#[inline(always)]
+fn add_rows<T: Real, S: Stored<T>>(sum: &mut [T], weights: &[T], rows: &[S]) {
+    let d = sum.len();
+    if let (&[w0, w1, w2, w3, ..], true) = (weights, rows.len() == ROWS * d) {
+        let (r0, rest) = rows.split_at(d);
+        let (r1, rest) = rest.split_at(d);
+        let (r2, r3) = rest.split_at(d);
+        for ((((sum, r0), r1), r2), r3) in sum.iter_mut().zip(r0).zip(r1).zip(r2).zip(r3) {
+            *sum += (w0 * r0.load() + w1 * r1.load()) + (w2 * r2.load() + w3 * r3.load());
+        }
+        return;
+    }
+    for (row, &weight) in rows.chunks_exact(d).zip(weights) {
+        sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += weight * value.load());
+    }
+}

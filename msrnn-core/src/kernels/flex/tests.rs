@@ -1,0 +1,401 @@
+//! Every kernel against its plain twin, on random shapes.
+//!
+//! Bounds are those of rounding: a sum of n products taken in another order differs by at most
+//! 2 n ε Σ |a b|, and what is computed from few values by a few ε of their size. They hold for any
+//! input, so a kernel that reads a wrong value or leaves one out breaks them.
+
+use std::sync::Arc;
+
+use burn::tensor::{DType, Device, Distribution, Int, Tensor};
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+
+use crate::attention::Attention;
+use crate::kernels::step::step_plain;
+use crate::kernels::{Map, flex, plain};
+use crate::policy::{Compression, Granularity, HostMemory, HostView, Memory, Policy, ScoreOnHost, Sees, View};
+use crate::state::MultiState;
+
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, rng_seed: RngSeed::Fixed(2024), failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// Dtypes of activations with those that weights and states can then have.
+fn dtypes() -> impl Strategy<Value = (DType, DType)> {
+    prop_oneof![
+        Just((DType::F64, DType::F64)),
+        Just((DType::F32, DType::F32)),
+        Just((DType::F32, DType::F16)),
+        Just((DType::F32, DType::BF16)),
+    ]
+}
+
+fn epsilon(dtype: DType) -> f64 {
+    if dtype == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) }
+}
+
+fn random<const D: usize>(dims: [usize; D], dtype: DType) -> Tensor<D> {
+    Tensor::<D>::random(dims, Distribution::Normal(0.0, 1.0), (&Device::flex(), DType::F64)).cast(dtype)
+}
+
+fn values<const D: usize>(x: Tensor<D>) -> Vec<f64> {
+    x.into_data().convert::<f64>().try_into_vec().expect("numbers")
+}
+
+/// Fails where two tensors differ by more than `bound` says, value by value.
+fn agree<const D: usize>(found: Tensor<D>, expected: Tensor<D>, bound: &[f64]) -> Result<(), TestCaseError> {
+    prop_assert_eq!(found.dims(), expected.dims());
+    prop_assert_eq!(found.dtype(), expected.dtype());
+    for (i, ((found, expected), bound)) in values(found).into_iter().zip(values(expected)).zip(bound).enumerate() {
+        let same = (found - expected).abs() <= *bound;
+        prop_assert!(same, "value {}: {} instead of {}, bound {:e}", i, found, expected, bound);
+    }
+    Ok(())
+}
+
+/// Σ |a b| by output of x Wᵀ, in f64.
+fn magnitude(x: &Tensor<2>, weight: &Tensor<2>) -> Vec<f64> {
+    values(x.clone().cast(DType::F64).abs().matmul(weight.clone().cast(DType::F64).abs().transpose()))
+}
+
+fn linear_agrees(rows: usize, input: usize, outputs: [usize; 2], dtypes: (DType, DType)) -> Result<(), TestCaseError> {
+    let (dtype, stored) = dtypes;
+    let x = random([rows, input], dtype);
+    let maps = outputs.map(|output| Map {
+        weight: random([output, input], stored),
+        bias: (output % 2 == 0).then(|| random([output], stored)),
+    });
+    let found = flex::linear(x.clone(), maps.clone());
+    let expected = plain::linear(x.clone(), maps.clone());
+    for ((found, expected), map) in found.into_iter().zip(expected).zip(&maps) {
+        let bound = magnitude(&x, &map.weight);
+        // The bias adds one more term, of the size of a few of them.
+        let bound: Vec<f64> = bound.iter().map(|sum| 2.0 * (input + 1) as f64 * epsilon(dtype) * (sum + 8.0)).collect();
+        agree(found, expected, &bound)?;
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(config(96))]
+
+    #[test]
+    fn linear_equals_its_plain_twin(
+        rows in 1..=9usize, input in 1..=200usize, outputs in [1..=40usize, 1..=40usize], dtypes in dtypes(),
+    ) {
+        linear_agrees(rows, input, outputs, dtypes)?;
+    }
+
+    #[test]
+    fn norm_equals_its_plain_twin(rows in 1..=5usize, d in 1..=200usize, dtypes in dtypes(), scale in -3..=3i32) {
+        let (dtype, stored) = dtypes;
+        let x = random([1, rows, d], dtype).mul_scalar(10f64.powi(scale));
+        let weight = random([d], stored);
+        let expected = plain::rms_norm(x.clone(), weight.clone(), 1e-5);
+        let bound: Vec<f64> =
+            values(expected.clone()).iter().map(|y| (d + 8) as f64 * epsilon(dtype) * y.abs()).collect();
+        agree(flex::rms_norm(x, weight, 1e-5), expected, &bound)?;
+    }
+
+    #[test]
+    fn gate_equals_its_plain_twin(n in 1..=100usize, scale in -3..=2i32, wide in any::<bool>()) {
+        let dtype = if wide { DType::F64 } else { DType::F32 };
+        let (gate, up) = (random([2, n], dtype).mul_scalar(10f64.powi(scale)), random([2, n], dtype));
+        let expected = plain::swiglu(gate.clone(), up.clone());
+        // exp below −87 is zero here and a subnormal number there.
+        let bound: Vec<f64> = values(expected.clone()).iter().map(|y| 16.0 * epsilon(dtype) * y.abs() + 1e-34).collect();
+        agree(flex::swiglu(gate, up), expected, &bound)?;
+    }
+
+    #[test]
+    fn rotation_equals_its_plain_twin(
+        dims in [1..=2usize, 1..=3usize, 1..=4usize, 1..=40usize], swapped in any::<bool>(), wide in any::<bool>(),
+    ) {
+        let [batch, heads, rows, half] = dims;
+        let dtype = if wide { DType::F64 } else { DType::F32 };
+        let x = match swapped {
+            true => random([batch, rows, heads, 2 * half], dtype).swap_dims(1, 2),
+            false => random([batch, heads, rows, 2 * half], dtype),
+        };
+        let angle = random([batch, rows, half], dtype);
+        let (cos, sin) = (angle.clone().cos(), angle.sin());
+        let expected = plain::rotate(x.clone(), cos.clone(), sin.clone());
+        let bound = vec![16.0 * epsilon(dtype); batch * heads * rows * 2 * half];
+        agree(flex::rotate(x, cos, sin), expected, &bound)?;
+    }
+
+    #[test]
+    fn widened_16_bit_values_are_the_same(n in 1..=100usize, half in any::<bool>()) {
+        let x = random([n], if half { DType::F16 } else { DType::BF16 });
+        agree(flex::widen(x.clone()), crate::precision::widen(x), &vec![0.0; n])?;
+    }
+}
+
+/// Enough weights that several cores take part, with parts that do not divide them evenly.
+#[test]
+fn linear_on_all_cores_equals_its_plain_twin() {
+    for dtypes in [(DType::F32, DType::F32), (DType::F32, DType::BF16), (DType::F64, DType::F64)] {
+        for rows in [1, 3] {
+            rayon::scope(|_| linear_agrees(rows, 517, [1201, 333], dtypes)).unwrap();
+        }
+    }
+}
+
+/// Sums of attention as H2O keeps them or the current weights, by layer or by head; on the host or
+/// on tensors.
+#[derive(Clone, Copy, Debug)]
+struct Lowest {
+    granularity: Granularity,
+    remembers: bool,
+    on_host: bool,
+}
+
+impl Policy for Lowest {
+    fn name(&self) -> String {
+        "lowest".into()
+    }
+
+    fn sees(&self) -> Sees {
+        Sees::WEIGHTS
+    }
+
+    fn granularity(&self) -> Granularity {
+        self.granularity
+    }
+
+    fn memory(&self) -> usize {
+        usize::from(self.remembers)
+    }
+
+    fn score(&self, view: &View, memory: &mut Memory) -> Tensor<3> {
+        match self.remembers {
+            true => memory.update(0, |sum| sum + view.weights()),
+            false => view.weights(),
+        }
+    }
+
+    fn on_host(&self) -> Option<&dyn ScoreOnHost> {
+        self.on_host.then_some(self)
+    }
+}
+
+impl ScoreOnHost for Lowest {
+    fn score(&self, view: &HostView<'_>, memory: &mut HostMemory, scores: &mut [f64]) {
+        // What the contract promises.
+        assert_eq!(view.positions.last(), Some(&view.now));
+        scores.copy_from_slice(view.weights);
+        if self.remembers {
+            for (score, sum) in scores.iter_mut().zip(&mut memory.channels[0]) {
+                *sum += *score;
+                *score = *sum;
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Shape {
+    batch: usize,
+    kv_heads: usize,
+    group: usize,
+    head_dim: usize,
+    window: Option<usize>,
+    states: Option<usize>,
+    policy: Lowest,
+    dtypes: (DType, DType),
+    reset: usize,
+}
+
+fn shapes() -> impl Strategy<Value = Shape> {
+    let heads = (1..=3usize, 1..=3usize, 1..=3usize, 1..=70usize);
+    let bounds = (proptest::option::of(1..=12usize), proptest::option::weighted(0.8, 1..=9usize));
+    let policy = (any::<bool>(), any::<bool>(), any::<bool>());
+    (heads, bounds, policy, dtypes(), 0..=24usize).prop_map(
+        |((batch, kv_heads, group, head_dim), (window, states), (layer, remembers, on_host), dtypes, reset)| Shape {
+            batch,
+            kv_heads,
+            group,
+            head_dim,
+            window,
+            states,
+            policy: Lowest {
+                granularity: if layer { Granularity::Layer } else { Granularity::KvHead },
+                remembers,
+                on_host,
+            },
+            dtypes,
+            reset,
+        },
+    )
+}
+
+/// Both ways through the same tokens, one batch row starting anew at some point.
+fn steps_agree(shape: &Shape, tokens: usize) -> Result<(), TestCaseError> {
+    let Shape { batch, kv_heads, group, head_dim, window, states, policy, dtypes, reset } = shape.clone();
+    let (dtype, stored) = dtypes;
+    let attention = Attention {
+        heads: kv_heads * group,
+        kv_heads,
+        head_dim,
+        scale: 1.0 / (head_dim as f64).sqrt(),
+        window,
+        placement: None,
+    };
+    let compression = match states {
+        Some(states) => Compression::bounded(Arc::new(policy), states).expect("enough states"),
+        None => Compression::Unbounded,
+    };
+    let initial = || {
+        let mut state = attention.initial_state(batch, 0, &compression, stored, &Device::flex());
+        state.record_omissions();
+        state
+    };
+    let (mut found, mut expected) = (initial(), initial());
+    for t in 0..tokens {
+        if t == reset {
+            found.reset(batch - 1);
+            expected.reset(batch - 1);
+        }
+        let query = random([batch, kv_heads * group, head_dim], dtype);
+        let key = random([batch, kv_heads, head_dim], dtype);
+        let value = random([batch, kv_heads, head_dim], dtype);
+        // A fork must not be written to.
+        let fork = (t % 7 == 3).then(|| (found.clone(), found.snapshot()));
+        let mut before = expected.clone();
+        let rows = before.rows_in_step();
+        let (y, weights) = flex::step(&attention, query.clone(), key.clone(), value.clone(), &mut found, &compression);
+        if let Some(weights) = weights {
+            let omitted = crate::attention::omit(weights, &mut found, &compression, rows);
+            found.advance(omitted);
+        }
+        let (again, own) = (query.clone(), (key.clone(), value.clone()));
+        let expected_y = step_plain(&attention, query, key, value, &mut expected, &compression);
+        if let Some((fork, before)) = fork {
+            prop_assert!(fork.snapshot() == before, "a fork changed");
+        }
+        // Weights differ by rounding of logits of a few units, values are of a few units.
+        let bound = vec![1e3 * head_dim as f64 * epsilon(dtype); batch * kv_heads * group * head_dim];
+        agree(y, expected_y, &bound)?;
+        let omitted = [&mut found, &mut expected].map(|state| state.take_omitted().pop().flatten());
+        if found.held() != expected.held() {
+            // Within rounding either may go; from here on the two are different texts.
+            before.append(own.0, own.1);
+            let weights = attention.attend(again, &before, rows, 0).1;
+            let now = before.seen[0];
+            let (scores, _) = crate::attention::score(&policy, weights, &mut before, rows, now);
+            let [Some(a), Some(b)] = omitted else { return Err(TestCaseError::fail("only one of the two omits")) };
+            let bound = 1e3 * head_dim as f64 * epsilon(dtype);
+            prop_assert!(close_call(&mut before, scores, [a, b], bound), "token {}: not a close call", t);
+            return Ok(());
+        }
+        same(&found, &expected, epsilon(dtype))?;
+    }
+    Ok(())
+}
+
+/// Everything that the two states hold: rows by position, whose slots may differ.
+fn same(found: &MultiState, expected: &MultiState, epsilon: f64) -> Result<(), TestCaseError> {
+    let ints = |x: &Tensor<2, Int>| x.to_data().convert::<i64>();
+    prop_assert_eq!(ints(&found.positions), ints(&expected.positions));
+    prop_assert_eq!(ints(&found.next), ints(&expected.next));
+    prop_assert_eq!(ints(&found.free), ints(&expected.free));
+    prop_assert_eq!(&found.seen, &expected.seen);
+    prop_assert_eq!(found.bytes(), expected.bytes());
+    // Free slots too: nothing but the new row is ever written.
+    prop_assert_eq!(values(found.keys()), values(expected.keys()));
+    prop_assert_eq!(values(found.values()), values(expected.values()));
+    for (found, expected) in found.memory.iter().zip(&expected.memory) {
+        let bound = vec![1e4 * epsilon; found.shape().num_elements()];
+        agree(found.clone(), expected.clone(), &bound)?;
+    }
+    Ok(())
+}
+
+/// Whether the scores of the rows that two decisions chose are within `bound` of each other, wherever
+/// they chose differently. `before`: the state between the row's arrival and the decision.
+fn close_call(before: &mut MultiState, scores: Tensor<3>, chosen: [Tensor<3, Int>; 2], bound: f64) -> bool {
+    let scores = values(scores);
+    let positions: Vec<i64> = before.positions.to_data().convert::<i64>().try_into_vec().expect("integers");
+    let chosen = chosen.map(|slots| slots.into_data().convert::<i64>().try_into_vec::<i64>().expect("integers"));
+    let rows = scores.len() / chosen[0].len();
+    (0..chosen[0].len()).filter(|&i| chosen[0][i] != chosen[1][i]).all(|i| {
+        let slots = &positions[i * before.slots..][..rows];
+        let score = |position: i64| slots.iter().position(|&p| p == position).map(|slot| scores[i * rows + slot]);
+        match (score(chosen[0][i]), score(chosen[1][i])) {
+            (Some(a), Some(b)) => (a - b).abs() <= bound,
+            _ => false,
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(config(128))]
+
+    #[test]
+    fn steps_equal_their_plain_twin(shape in shapes()) {
+        steps_agree(&shape, 26)?;
+    }
+
+    /// Rows in 16 bits are rounded when they arrive, whichever way they go.
+    #[test]
+    fn a_scan_equals_steps_in_16_bits_too(shape in shapes(), tokens in 2..=40usize) {
+        let Shape { batch, kv_heads, group, head_dim, window, states, .. } = shape;
+        let attention = Attention {
+            heads: kv_heads * group,
+            kv_heads,
+            head_dim,
+            scale: 1.0 / (head_dim as f64).sqrt(),
+            window,
+            placement: None,
+        };
+        let compression = match states {
+            Some(states) => Compression::bounded(Arc::new(Oldest), states).expect("enough states"),
+            None => Compression::Unbounded,
+        };
+        let query = random([batch, kv_heads * group, tokens, head_dim], DType::F32);
+        let key = random([batch, kv_heads, tokens, head_dim], DType::F32);
+        let value = random([batch, kv_heads, tokens, head_dim], DType::F32);
+        for stored in [DType::F16, DType::BF16] {
+            let initial = || attention.initial_state(batch, 0, &compression, stored, &Device::flex());
+            let (mut scanned, mut stepped) = (initial(), initial());
+            let found = attention.scan(query.clone(), key.clone(), value.clone(), &mut scanned, &compression);
+            let steps = (0..tokens).map(|t| {
+                let token = |x: &Tensor<4>, heads| x.clone().narrow(2, t, 1).reshape([batch, heads, head_dim]);
+                let (query, key) = (token(&query, kv_heads * group), token(&key, kv_heads));
+                attention.step(query, key, token(&value, kv_heads), &mut stepped, &compression)
+            });
+            let expected = Tensor::stack::<4>(steps.collect(), 2);
+            let bound = vec![1e3 * head_dim as f64 * f64::from(f32::EPSILON); expected.shape().num_elements()];
+            agree(found, expected, &bound)?;
+            prop_assert_eq!(scanned.held(), stepped.held());
+        }
+    }
+}
+
+/// Omits the oldest row.
+#[derive(Debug)]
+struct Oldest;
+
+impl Policy for Oldest {
+    fn name(&self) -> String {
+        "oldest".into()
+    }
+
+    fn granularity(&self) -> Granularity {
+        Granularity::Layer
+    }
+
+    fn score(&self, view: &View, _memory: &mut Memory) -> Tensor<3> {
+        view.age().neg().float()
+    }
+
+    fn on_host(&self) -> Option<&dyn ScoreOnHost> {
+        Some(self)
+    }
+}
+
+impl ScoreOnHost for Oldest {
+    fn score(&self, view: &HostView<'_>, _memory: &mut HostMemory, scores: &mut [f64]) {
+        scores.iter_mut().zip(view.positions).for_each(|(score, &position)| *score = position as f64);
+    }
+}

@@ -1,0 +1,176 @@
+//! What a step is made of: each kernel a free function on tensors, with a plain twin.
+//!
+//! The plain twins, in `plain.rs`, are burn's operations. They run on every device, are what
+//! gradients flow through, and are the definition of what a kernel computes. Where the device and
+//! the dtypes have a kernel of their own it is taken instead, and differs from its twin by rounding:
+//!
+//! - feature `flex`, the CPU: one pass over memory instead of one per operation, 16-bit weights and
+//!   states read as they are, all cores where there is enough to read for them;
+//! - features `wgpu` and `cuda`, GPUs: steps and blocks of an attention layer without a look back at
+//!   the host, and matrix products in the dtype of the weights.
+//!
+//! | kernel | rows | result |
+//! |---|---|---|
+//! | [`linear`] | few: one pass over the weights; many: matrix product | x Wᵀ + b |
+//! | [`rms_norm`] | any | w · x / √(mean(x²) + ε) |
+//! | [`swiglu`] | any | silu(gate) · up |
+//! | [`rotate`] | any | rotary positions, rotate-half |
+//! | step of an attention layer | one per batch row | append, attend, omit in place |
+//!
+//! Activations are in the [`accumulation`](crate::precision::accumulation) dtype of the weights: f32
+//! for f16, bf16 and f32, else f64.
+
+mod plain;
+mod step;
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub(crate) mod cube;
+#[cfg(feature = "flex")]
+mod flex;
+
+use std::sync::OnceLock;
+
+use burn::tensor::{Int, Tensor};
+
+use crate::policy::Compression;
+use crate::state::MultiState;
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub(crate) use step::block;
+pub(crate) use step::step;
+
+/// Environment variable that, set to `plain`, makes a process compute with the plain twins only: to
+/// compare, and to test them.
+pub const SWITCH: &str = "MSRNN_KERNELS";
+
+/// Whether the environment asks for the plain twins only.
+pub fn only_plain() -> bool {
+    static ONLY_PLAIN: OnceLock<bool> = OnceLock::new();
+    *ONLY_PLAIN.get_or_init(|| std::env::var_os(SWITCH).is_some_and(|value| value == "plain"))
+}
+
+/// A linear map: its weight `[out, in]` in any float dtype, and its bias `[out]`.
+#[derive(Clone, Debug)]
+pub struct Map {
+    /// `[out, in]`
+    pub weight: Tensor<2>,
+    /// `[out]`
+    pub bias: Option<Tensor<1>>,
+}
+
+/// Several linear maps of the same rows: y = x Wᵀ + b for each. `[rows, in]` to `[rows, out]`, in
+/// x's dtype.
+pub fn linear<const N: usize>(x: Tensor<2>, maps: [Map; N]) -> [Tensor<2>; N] {
+    #[cfg(feature = "flex")]
+    if !only_plain() && flex::takes(&x) {
+        return flex::linear(x, maps);
+    }
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    if !only_plain() && cube::is_here(&x) {
+        return cube::linear(x, maps);
+    }
+    plain::linear(x, maps)
+}
+
+/// y = weight · x / √(mean(x²) + ε) over the last dimension (Zhang & Sennrich 2019,
+/// arXiv 1910.07467). weight: `[d]`; the result is in x's dtype, the mean taken in at least f32.
+pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if !only_plain() && flex::takes(&x) {
+        return flex::rms_norm(x, weight, epsilon);
+    }
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    if !only_plain() && cube::takes_tokens(&x) && cube::takes_tokens(&weight) {
+        return cube::rms_norm(x, weight, epsilon);
+    }
+    plain::rms_norm(x, weight, epsilon)
+}
+
+/// silu(gate) · up, element by element (Shazeer 2020, arXiv 2002.05202).
+pub fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if !only_plain() && flex::takes(&gate) && flex::takes(&up) {
+        return flex::swiglu(gate, up);
+    }
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    if !only_plain() && cube::takes_tokens(&gate) && gate.dtype() == up.dtype() {
+        return cube::swiglu(gate, up);
+    }
+    plain::swiglu(gate, up)
+}
+
+/// Rotates channel i of every head against channel i + head_dim/2 (Su et al. 2021,
+/// arXiv 2104.09864).
+///
+/// x: `[batch, heads, rows, head_dim]`; cos, sin: `[batch, rows, head_dim/2]`.
+pub fn rotate(x: Tensor<4>, cos: Tensor<3>, sin: Tensor<3>) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if !only_plain() && flex::takes(&x) && flex::takes(&cos) && flex::takes(&sin) && x.dtype() == cos.dtype() {
+        return flex::rotate(x, cos, sin);
+    }
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    if !only_plain() && cube::takes_tokens(&x) && cos.dtype() == sin.dtype() {
+        return cube::rotate(x, cos, sin);
+    }
+    plain::rotate(x, cos, sin)
+}
+
+/// Values of `x` in its accumulation dtype: [`widen`](crate::precision::widen), as fast as memory.
+pub fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if !only_plain() && flex::is_narrow(&x) {
+        return flex::widen(x);
+    }
+    crate::precision::widen(x)
+}
+
+/// Whether steps of a bounded state that is full can be captured and replayed
+/// ([`burn::tensor::capture`]): on a device with kernels whose policy's score is data, since such a
+/// step always works in the same buffers and asks the host for nothing.
+pub fn captures(state: &MultiState, compression: &Compression) -> bool {
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    if !only_plain() && cube::is_here(&state.keys) && state.positions.dtype() == burn::tensor::DType::I32 {
+        let decision = cube::decision(compression, state.shape.layer);
+        return state.is_steady() && matches!(decision, cube::Decision::Score(_));
+    }
+    let _ = (state, compression);
+    false
+}
+
+/// Writes the values of `from` over those of `to` in the buffer that `to` has, whoever else holds it;
+/// elsewhere than where [`captures`] can be true, `to` may get another buffer. Same shape and dtype.
+pub fn overwrite<const D: usize>(to: &mut Tensor<D, Int>, from: &Tensor<D, Int>) {
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    if matches!(to.device().as_dispatch(), burn::backend::DispatchDevice::Cube(_)) {
+        return cube::overwrite_int(to, from);
+    }
+    *to = from.clone();
+}
+
+impl MultiState {
+    /// Takes over the values of another state of the same shape, in this one's own buffers where the
+    /// device has kernels.
+    pub fn overwrite(&mut self, other: &MultiState) {
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        if cube::is_here(&self.keys) {
+            cube::overwrite(&self.keys, &other.keys);
+            cube::overwrite(&self.values, &other.values);
+            cube::overwrite_int(&self.positions, &other.positions);
+            cube::overwrite_int(&self.free, &other.free);
+            cube::overwrite_int(&self.next, &other.next);
+            for (channel, other) in self.memory.iter().zip(&other.memory) {
+                cube::overwrite(channel, other);
+            }
+            self.seen.clone_from(&other.seen);
+            self.max_rows = other.max_rows;
+            self.omitted.clone_from(&other.omitted);
+            return;
+        }
+        self.clone_from(other);
+    }
+
+    /// Counts a token that a replayed step has seen to on the device.
+    pub fn count_replayed(&mut self) {
+        self.count(1);
+    }
+}

@@ -1,0 +1,87 @@
+//! One token through an attention layer: append, attend, omit.
+
+use burn::tensor::Tensor;
+
+use crate::attention::{Attention, omit};
+use crate::policy::Compression;
+use crate::state::MultiState;
+
+/// [`Attention::step`], by the device's kernel where there is one.
+///
+/// A kernel appends and attends. It also decides and omits where the policy can score in plain
+/// numbers; else it hands out the weights, and the policy decides on tensors.
+pub(crate) fn step(
+    attention: &Attention,
+    query: Tensor<3>,
+    key: Tensor<3>,
+    value: Tensor<3>,
+    state: &mut MultiState,
+    compression: &Compression,
+) -> Tensor<3> {
+    #[cfg(feature = "flex")]
+    if !super::only_plain() && super::flex::steps(attention, &query, state) {
+        let rows = state.rows_in_step();
+        let (attended, weights) = super::flex::step(attention, query, key, value, state, compression);
+        if let Some(weights) = weights {
+            let omitted = omit(weights, state, compression, rows);
+            state.advance(omitted);
+        }
+        return attended;
+    }
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    if !super::only_plain() && super::cube::takes(attention, &query, state) {
+        let rows = state.rows_in_step();
+        let decision = super::cube::decision(compression, state.shape.layer);
+        let (attended, weights) = super::cube::step(attention, [query, key, value], state, decision);
+        if let Some(weights) = weights {
+            let omitted = omit(weights, state, compression, rows);
+            state.advance(omitted);
+        }
+        return attended;
+    }
+    step_plain(attention, query, key, value, state, compression)
+}
+
+/// `n` tokens at once, by the device's kernels: shapes as in [`Attention::scan`]. None where there are
+/// none, or where the policy decides on tensors.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub(crate) fn block(
+    attention: &Attention,
+    [query, key, value]: [&Tensor<4>; 3],
+    state: &mut MultiState,
+    compression: &Compression,
+    size: usize,
+) -> Option<Tensor<4>> {
+    use super::cube::{self, Decision};
+
+    let n = query.dims()[2];
+    if super::only_plain() || n == 1 || !cube::takes(attention, query, state) {
+        return None;
+    }
+    let decision = cube::decision(compression, state.shape.layer);
+    if matches!(decision, Decision::Elsewhere) {
+        return None;
+    }
+    let blocks = (0..n).step_by(size).map(|first| {
+        let part = |x: &Tensor<4>| x.clone().narrow(2, first, size.min(n - first));
+        cube::block(attention, [part(query), part(key), part(value)], state, decision)
+    });
+    Some(Tensor::cat(blocks.collect(), 2))
+}
+
+/// The plain twin.
+pub(super) fn step_plain(
+    attention: &Attention,
+    query: Tensor<3>,
+    key: Tensor<3>,
+    value: Tensor<3>,
+    state: &mut MultiState,
+    compression: &Compression,
+) -> Tensor<3> {
+    let rows = state.rows_in_step();
+    state.append(key, value);
+    let (attended, weights) = attention.attend(query, state, rows, 0);
+    let omitted = omit(weights, state, compression, rows);
+    state.advance(omitted);
+    attended
+}

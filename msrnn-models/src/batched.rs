@@ -1,0 +1,242 @@
+//! Many generations side by side: a batch of rows, refilled from a queue.
+//!
+//! A row holds one request. In every round all rows take the same number of tokens at once: one, as
+//! soon as a row is generating, or as many as every row's prompt still has. A row that is finished is
+//! reset and takes the next request, while the others go on; rows have therefore seen different
+//! numbers of tokens. Since the rows of a batch are independent, which is a law, every request ends
+//! in the tokens that it would end in alone.
+
+use std::collections::VecDeque;
+
+use burn::tensor::{Device, Int, IntDType, Tensor, TensorData};
+use msrnn_core::state::MultiState;
+
+use crate::error::ModelError;
+use crate::generate::Stop;
+use crate::model::Model;
+use crate::recurrent::Recurrent;
+use crate::sampling::{Sampler, Sampling};
+
+/// Most tokens of prompts that go through the layers at once.
+const BLOCK: usize = 256;
+
+/// What is to be continued, and how.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Ids, at least one.
+    pub prompt: Vec<u32>,
+    /// How tokens are drawn.
+    pub sampling: Sampling,
+    /// Most tokens to draw, at least one.
+    pub max_new_tokens: usize,
+}
+
+/// A request that ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// Which request, in the order in which they came.
+    pub request: usize,
+    /// Ids, without the prompt and without the end token.
+    pub tokens: Vec<u32>,
+    /// Why it ended.
+    pub stop: Stop,
+}
+
+/// A batch of generations under way.
+#[derive(Debug)]
+pub struct BatchedGeneration<'m> {
+    model: &'m Model,
+    recurrent: Recurrent<'m>,
+    states: Vec<MultiState>,
+    rows: Vec<Option<Row>>,
+    queue: VecDeque<(usize, Request)>,
+    requests: usize,
+}
+
+/// A request in its row.
+#[derive(Debug)]
+struct Row {
+    request: usize,
+    /// Tokens that the model has not seen: what is left of the prompt, or the last one drawn.
+    pending: VecDeque<u32>,
+    sampler: Sampler,
+    greedy: bool,
+    tokens: Vec<u32>,
+    left: usize,
+}
+
+impl<'m> BatchedGeneration<'m> {
+    /// Empty rows, `batch` of them.
+    ///
+    /// # Errors
+    ///
+    /// When there is no row.
+    pub fn new(model: &'m Model, recurrent: Recurrent<'m>, batch: usize) -> Result<Self, ModelError> {
+        if batch == 0 {
+            return Err(ModelError::EmptyBatch);
+        }
+        let states = recurrent.initial_states(batch);
+        let rows = (0..batch).map(|_| None).collect();
+        Ok(Self { model, recurrent, states, rows, queue: VecDeque::new(), requests: 0 })
+    }
+
+    /// Puts a request into the queue, and returns its number, counted from 0.
+    ///
+    /// # Errors
+    ///
+    /// When the prompt is empty or has an id that the model does not know, the sampling parameters
+    /// make no sense, or no token is asked for.
+    pub fn push(&mut self, request: Request) -> Result<usize, ModelError> {
+        Sampler::new(request.sampling)?;
+        if request.prompt.is_empty() {
+            return Err(ModelError::EmptyPrompt);
+        }
+        if request.max_new_tokens == 0 {
+            return Err(ModelError::NothingToGenerate);
+        }
+        self.model.check_ids(&request.prompt)?;
+        let number = self.requests;
+        self.queue.push_back((number, request));
+        self.requests += 1;
+        Ok(number)
+    }
+
+    /// States of all layers, one row of each per request under way.
+    pub fn states(&self) -> &[MultiState] {
+        &self.states
+    }
+
+    /// Requests that are in a row or in the queue.
+    pub fn unfinished(&self) -> usize {
+        self.queue.len() + self.rows.iter().flatten().count()
+    }
+
+    /// Goes on until every request is finished. `emit` is called with the request and every token as it
+    /// is drawn; when it returns false that request ends. Completions in the order in which they end.
+    ///
+    /// # Errors
+    ///
+    /// As [`BatchedGeneration::round`].
+    pub fn run(&mut self, mut emit: impl FnMut(usize, u32) -> bool) -> Result<Vec<Completion>, ModelError> {
+        let mut completions = Vec::new();
+        while self.unfinished() > 0 {
+            completions.extend(self.round(&mut emit)?);
+        }
+        Ok(completions)
+    }
+
+    /// Fills empty rows from the queue, lets every row take as many tokens as all of them have, and
+    /// draws the next token of the rows whose prompt is used up. One read-back. Returns what ended.
+    ///
+    /// # Errors
+    ///
+    /// When a sampler cannot be made, which [`BatchedGeneration::push`] has ruled out.
+    pub fn round(&mut self, emit: &mut dyn FnMut(usize, u32) -> bool) -> Result<Vec<Completion>, ModelError> {
+        self.refill()?;
+        let Some(n) = self.rows.iter().flatten().map(|row| row.pending.len()).min() else {
+            return Ok(Vec::new());
+        };
+        let n = n.min(BLOCK);
+        let ids = self.take(n);
+        let logits = self.recurrent.scan(ids, &mut self.states);
+        let draws = self.rows.iter().flatten().any(|row| row.pending.is_empty());
+        if !draws {
+            return Ok(Vec::new());
+        }
+        let [batch, _, vocab] = logits.dims();
+        let logits = logits.narrow(1, n - 1, 1).reshape([batch, vocab]);
+        let drawn = self.draw(logits);
+
+        let mut ended = Vec::new();
+        for (index, (slot, token)) in self.rows.iter_mut().zip(drawn).enumerate() {
+            let (Some(row), Some(token)) = (slot.as_mut(), token) else { continue };
+            let stop = if self.model.eos_token_ids.contains(&token) {
+                Some(Stop::Eos)
+            } else {
+                row.tokens.push(token);
+                row.left -= 1;
+                row.pending.push_back(token);
+                match (emit(row.request, token), row.left) {
+                    (false, _) => Some(Stop::Interrupted),
+                    (true, 0) => Some(Stop::Length),
+                    (true, _) => None,
+                }
+            };
+            if let (Some(stop), Some(row)) = (stop, slot.take_if(|_| stop.is_some())) {
+                self.states.iter_mut().for_each(|state| state.reset(index));
+                ended.push(Completion { request: row.request, tokens: row.tokens, stop });
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Gives empty rows the next requests, with states that know nothing.
+    fn refill(&mut self) -> Result<(), ModelError> {
+        for (index, slot) in self.rows.iter_mut().enumerate().filter(|(_, slot)| slot.is_none()) {
+            let Some((request, Request { prompt, sampling, max_new_tokens })) = self.queue.pop_front() else { break };
+            for state in &mut self.states {
+                if state.seen()[index] > 0 {
+                    state.reset(index);
+                }
+            }
+            *slot = Some(Row {
+                request,
+                pending: prompt.into(),
+                sampler: Sampler::new(sampling)?,
+                greedy: sampling.temperature == 0.0,
+                tokens: Vec::new(),
+                left: max_new_tokens,
+            });
+        }
+        Ok(())
+    }
+
+    /// The next `n` tokens of every row, `[batch, n]`. A row without a request is fed token 0: what it
+    /// makes of it is thrown away.
+    fn take(&mut self, n: usize) -> Tensor<2, Int> {
+        let mut ids = Vec::with_capacity(self.rows.len() * n);
+        for row in &mut self.rows {
+            match row {
+                Some(row) => ids.extend(row.pending.drain(..n).map(i64::from)),
+                None => ids.extend(std::iter::repeat_n(0, n)),
+            }
+        }
+        let shape = [self.rows.len(), n];
+        Tensor::from_data(TensorData::new(ids, shape), &self.device())
+    }
+
+    fn device(&self) -> Device {
+        self.states[0].device()
+    }
+
+    /// The next token of every row whose prompt is used up. `[batch, vocab]` logits stay on the device
+    /// as long as all rows take the most likely token.
+    fn draw(&mut self, logits: Tensor<2>) -> Vec<Option<u32>> {
+        let due = |row: &Option<Row>| row.as_ref().is_some_and(|row| row.pending.is_empty());
+        if self.rows.iter().flatten().all(|row| row.greedy) {
+            let ids = likeliest(logits).into_data().convert::<i64>();
+            let ids = ids.as_slice::<i64>().expect("ids are integers").iter();
+            return self.rows.iter().zip(ids).map(|(row, &id)| due(row).then_some(id as u32)).collect();
+        }
+        let [_, vocab] = logits.dims();
+        let data = logits.into_data().convert::<f32>();
+        let logits = data.as_slice::<f32>().expect("logits are numbers").chunks(vocab);
+        let next = |(row, logits): (&mut Option<Row>, &[f32])| match due(row) {
+            true => row.as_mut().map(|row| row.sampler.next(logits)),
+            false => None,
+        };
+        self.rows.iter_mut().zip(logits).map(next).collect()
+    }
+}
+
+/// The most likely token, the first of equals, of every row: `[batch, vocab]` to `[batch]`.
+fn likeliest(logits: Tensor<2>) -> Tensor<1, Int> {
+    let [batch, vocab] = logits.dims();
+    let device = logits.device();
+    let lower = logits.clone().lower(logits.max_dim(1).expand([batch, vocab]));
+    let ids = Tensor::<1, Int>::arange(0..vocab as i64, &device);
+    let int: IntDType = ids.dtype().into();
+    let ids = ids.reshape([1, vocab]).expand([batch, vocab]);
+    // Backends differ in the integer type of what they reduce to.
+    ids.mask_fill(lower, vocab as i64).min_dim(1).reshape([batch]).cast(int)
+}

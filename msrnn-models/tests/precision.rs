@@ -1,0 +1,81 @@
+//! Weights and states in 16 bits: what they are read as, and what is computed from them.
+
+use std::path::Path;
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use msrnn_core::policy::Compression;
+use msrnn_models::config::ModelConfig;
+use msrnn_models::decoder::Decoder;
+use msrnn_models::recurrent::{Positions, Recurrent};
+use msrnn_models::{checkpoint, weights};
+use msrnn_policies::registry;
+
+const DTYPES: [DType; 4] = [DType::F64, DType::F32, DType::F16, DType::BF16];
+
+fn random(dtype: DType) -> Decoder {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/checkpoints/llama-bias/config.json");
+    weights::random(&ModelConfig::read(&path).unwrap(), 7, dtype, &Device::default())
+}
+
+fn all_weights(decoder: &Decoder) -> Vec<(String, TensorData)> {
+    weights::named_data(decoder).into_iter().map(|(named, data)| (named.name, data)).collect()
+}
+
+#[test]
+fn every_dtype_is_loaded_as_every_other() {
+    for stored in DTYPES {
+        let saved = random(stored);
+        let directory = tempfile::tempdir().unwrap();
+        checkpoint::save(directory.path(), &saved).unwrap();
+        for dtype in DTYPES {
+            let loaded = checkpoint::load(directory.path(), dtype, &Device::default()).unwrap();
+            assert_eq!(loaded.unused, Vec::<String>::new());
+            for ((name, found), (_, saved)) in all_weights(&loaded.decoder).into_iter().zip(all_weights(&saved)) {
+                assert_eq!(found.dtype(), dtype, "{name}");
+                // By way of f64, which holds them all exactly.
+                let expected = saved.convert_dtype(DType::F64).convert_dtype(dtype);
+                assert_eq!(found.as_bytes(), expected.as_bytes(), "{name} from {stored:?} as {dtype:?}");
+            }
+        }
+    }
+}
+
+/// Log-probabilities of tokens that 16-bit weights give, next to those of the same weights in f32.
+#[test]
+fn sixteen_bit_weights_give_what_the_same_weights_give_in_f32() {
+    let ids = Tensor::<2, Int>::from_data([[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3]], &Device::default());
+    let directory = tempfile::tempdir().unwrap();
+    for stored in [DType::F16, DType::BF16] {
+        checkpoint::save(directory.path(), &random(stored)).unwrap();
+        let load = |dtype| checkpoint::load(directory.path(), dtype, &Device::default()).unwrap().decoder;
+        let (narrow, wide) = (load(stored), load(DType::F32));
+        let logits = |decoder: &Decoder, by_step: bool| {
+            let compression = registry::compression("window", 6).unwrap();
+            let recurrent = Recurrent::new(decoder, compression, Positions::Original);
+            let mut states = recurrent.initial_states(1);
+            let logits = match by_step {
+                false => recurrent.scan(ids.clone(), &mut states),
+                true => {
+                    let steps = (0..16).map(|t| recurrent.step(ids.clone().narrow(1, t, 1).reshape([1]), &mut states));
+                    Tensor::stack::<3>(steps.collect(), 1)
+                }
+            };
+            assert_eq!(states[0].shape().dtype, decoder.embedding.val().dtype());
+            logits.into_data().convert::<f32>().try_into_vec::<f32>().unwrap()
+        };
+        let largest = |values: &[f32]| values.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+        let expected = logits(&wide, false);
+        for by_step in [false, true] {
+            let found = logits(&narrow, by_step);
+            let off: Vec<f32> = found.iter().zip(&expected).map(|(a, b)| a - b).collect();
+            // Only keys and values are rounded, to 8 bits in bf16: 2⁻⁸ of them, and they are part of a sum.
+            assert!(largest(&off) < largest(&expected) / 128.0, "{stored:?}: {}", largest(&off));
+            assert!(largest(&off) > 0.0, "{stored:?}: the state is not in 16 bits");
+        }
+        let vanilla = narrow.forward(ids.clone());
+        let unbounded = Recurrent::new(&wide, Compression::Unbounded, Positions::Original);
+        let expected = unbounded.scan(ids.clone(), &mut unbounded.initial_states(1));
+        let off = (vanilla - expected).abs().max().into_scalar::<f32>();
+        assert!(off < 1e-4, "{stored:?}: vanilla is off by {off}");
+    }
+}
