@@ -131,7 +131,7 @@ pub fn captures(state: &MultiState, compression: &Compression) -> bool {
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
     if !only_plain() && cube::is_here(&state.keys) && state.positions.dtype() == burn::tensor::DType::I32 {
         let decision = cube::decision(compression, state.shape.layer);
-        return state.is_steady() && matches!(decision, cube::Decision::Score(_));
+        return state.is_steady() && state.omitted.is_none() && matches!(decision, cube::Decision::Score(_));
     }
     let _ = (state, compression);
     false

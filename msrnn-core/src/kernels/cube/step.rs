@@ -47,7 +47,8 @@ fn append_kernel<F: Float, S: Float>(
     }
     let mut first = true;
     if comptime!(layer_wise) {
-        first = head % kv_heads == 0;
+        let of_row = head % kv_heads;
+        first = of_row == 0;
     }
     if UNIT_POS == 0 && first {
         positions[(decider * slots + slot) as usize] = next[decider as usize];
