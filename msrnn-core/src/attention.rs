@@ -107,6 +107,23 @@ impl Attention {
         compression: &Compression,
     ) -> Tensor<4> {
         let [batch, _, n, head_dim] = query.dims();
+        let room = match state.states() {
+            None => n,
+            Some(states) => state.seen.iter().map(|&seen| states.saturating_sub(seen)).min().unwrap_or(0).min(n),
+        };
+        if room > 1 {
+            let part = |x: &Tensor<4>, first: usize, n: usize| x.clone().narrow(2, first, n);
+            let first = [&query, &key, &value].map(|x| part(x, 0, room));
+            match kernels::block(self, first.each_ref(), state) {
+                Some(attended) if room == n => return attended,
+                Some(attended) => {
+                    let [query, key, value] = [&query, &key, &value].map(|x| part(x, room, n - room));
+                    let rest = self.scan(query, key, value, state, compression);
+                    return Tensor::cat(vec![attended, rest], 2);
+                }
+                None => {}
+            }
+        }
         if let (true, Some(rule)) = (n > 1 && self.placement.is_none(), rule(compression)) {
             let blocks = (0..n).step_by(BLOCK).map(|first| {
                 let part = |x: &Tensor<4>| x.clone().narrow(2, first, BLOCK.min(n - first));

@@ -14,6 +14,7 @@
 //! | [`swiglu`] | any | silu(gate) · up |
 //! | [`rotate`] | any | rotary positions, rotate-half |
 //! | step of an attention layer | one per batch row | append, attend, omit in place |
+//! | block of an attention layer | any, all of which stay | append and causal attention |
 //!
 //! Activations are in the [`accumulation`](crate::precision::accumulation) dtype of the weights: f32
 //! for f16, bf16 and f32, else f64.
@@ -28,7 +29,7 @@ use std::sync::OnceLock;
 
 use burn::tensor::Tensor;
 
-pub(crate) use step::step;
+pub(crate) use step::{block, step};
 
 /// Environment variable that, set to `plain`, makes a process compute with the plain twins only: to
 /// compare, and to test them.

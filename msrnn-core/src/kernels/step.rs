@@ -1,4 +1,5 @@
-//! One token through an attention layer: append, attend, omit.
+//! Tokens through an attention layer: one that is appended, attended and may make a row go; or a
+//! block of which every row stays.
 
 use burn::tensor::Tensor;
 
@@ -46,4 +47,21 @@ pub(super) fn step_plain(
     let omitted = omit(weights, state, compression, rows);
     state.advance(omitted);
     attended
+}
+
+/// `n` tokens none of which makes a row go, by the device's kernel; none where it has no such kernel
+/// or some row may have to go. Shapes as in [`Attention::scan`].
+///
+/// The plain twin is what [`Attention::scan`] does otherwise.
+pub(crate) fn block(
+    attention: &Attention,
+    [query, key, value]: [&Tensor<4>; 3],
+    state: &mut MultiState,
+) -> Option<Tensor<4>> {
+    #[cfg(feature = "flex")]
+    if !super::only_plain() && super::flex::takes_block(attention, query, state, query.dims()[2]) {
+        return Some(super::flex::block(attention, query.clone(), key.clone(), value.clone(), state));
+    }
+    let _ = (attention, query, key, value, state);
+    None
 }
