@@ -25,20 +25,24 @@ mod step;
 #[cfg(feature = "flex")]
 mod flex;
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::Tensor;
 
 pub(crate) use step::{block, step};
 
-/// Environment variable that, set to `plain`, makes a process compute with the plain twins only: to
-/// compare, and to test them.
-pub const SWITCH: &str = "MSRNN_KERNELS";
+static ONLY_PLAIN: AtomicBool = AtomicBool::new(false);
 
-/// Whether the environment asks for the plain twins only.
-pub fn only_plain() -> bool {
-    static ONLY_PLAIN: OnceLock<bool> = OnceLock::new();
-    *ONLY_PLAIN.get_or_init(|| std::env::var_os(SWITCH).is_some_and(|value| value == "plain"))
+/// From now on this process computes with the plain twins only: for tests of them.
+#[doc(hidden)]
+pub fn only_plain() {
+    ONLY_PLAIN.store(true, Ordering::Relaxed);
+}
+
+/// Whether kernels may be taken.
+#[cfg(feature = "flex")]
+fn allowed() -> bool {
+    !ONLY_PLAIN.load(Ordering::Relaxed)
 }
 
 /// A linear map: its weight `[out, in]` in any float dtype, and its bias `[out]`.
@@ -54,7 +58,7 @@ pub struct Map {
 /// x's dtype.
 pub fn linear<const N: usize>(x: Tensor<2>, maps: [Map; N]) -> [Tensor<2>; N] {
     #[cfg(feature = "flex")]
-    if !only_plain() && flex::takes(&x) {
+    if allowed() && flex::takes(&x) {
         return flex::linear(x, maps);
     }
     plain::linear(x, maps)
@@ -64,7 +68,7 @@ pub fn linear<const N: usize>(x: Tensor<2>, maps: [Map; N]) -> [Tensor<2>; N] {
 /// arXiv 1910.07467). weight: `[d]`; the result is in x's dtype, the mean taken in at least f32.
 pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -> Tensor<D> {
     #[cfg(feature = "flex")]
-    if !only_plain() && flex::takes(&x) {
+    if allowed() && flex::takes(&x) {
         return flex::rms_norm(x, weight, epsilon);
     }
     plain::rms_norm(x, weight, epsilon)
@@ -73,7 +77,7 @@ pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -
 /// silu(gate) · up, element by element (Shazeer 2020, arXiv 2002.05202).
 pub fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
     #[cfg(feature = "flex")]
-    if !only_plain() && flex::takes(&gate) && flex::takes(&up) {
+    if allowed() && flex::takes(&gate) && flex::takes(&up) {
         return flex::swiglu(gate, up);
     }
     plain::swiglu(gate, up)
@@ -85,7 +89,7 @@ pub fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
 /// x: `[batch, heads, rows, head_dim]`; cos, sin: `[batch, rows, head_dim/2]`.
 pub fn rotate(x: Tensor<4>, cos: Tensor<3>, sin: Tensor<3>) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if !only_plain() && flex::takes(&x) && flex::takes(&cos) && flex::takes(&sin) && x.dtype() == cos.dtype() {
+    if allowed() && flex::takes(&x) && flex::takes(&cos) && flex::takes(&sin) && x.dtype() == cos.dtype() {
         return flex::rotate(x, cos, sin);
     }
     plain::rotate(x, cos, sin)
@@ -94,7 +98,7 @@ pub fn rotate(x: Tensor<4>, cos: Tensor<3>, sin: Tensor<3>) -> Tensor<4> {
 /// Values of `x` in its accumulation dtype: [`widen`](crate::precision::widen), as fast as memory.
 pub fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     #[cfg(feature = "flex")]
-    if !only_plain() && flex::is_narrow(&x) {
+    if allowed() && flex::is_narrow(&x) {
         return flex::widen(x);
     }
     crate::precision::widen(x)

@@ -20,7 +20,7 @@ pub(crate) fn step(
     compression: &Compression,
 ) -> Tensor<3> {
     #[cfg(feature = "flex")]
-    if !super::only_plain() && super::flex::steps(attention, &query, state) {
+    if super::allowed() && super::flex::steps(attention, &query, state) {
         let rows = state.rows_in_step();
         let (attended, weights) = super::flex::step(attention, query, key, value, state, compression);
         if let Some(weights) = weights {
@@ -59,7 +59,7 @@ pub(crate) fn block(
     state: &mut MultiState,
 ) -> Option<Tensor<4>> {
     #[cfg(feature = "flex")]
-    if !super::only_plain() && super::flex::takes_block(attention, query, state, query.dims()[2]) {
+    if super::allowed() && super::flex::takes_block(attention, query, state, query.dims()[2]) {
         return Some(super::flex::block(attention, query.clone(), key.clone(), value.clone(), state));
     }
     let _ = (attention, query, key, value, state);

@@ -35,7 +35,7 @@ fn epsilon(dtype: DType) -> f64 {
 }
 
 fn random<const D: usize>(dims: [usize; D], dtype: DType) -> Tensor<D> {
-    Tensor::<D>::random(dims, Distribution::Normal(0.0, 1.0), (&Device::flex(), DType::F64)).cast(dtype)
+    Tensor::<D>::random(dims, Distribution::Normal(0.0, 1.0), (&Device::default(), DType::F64)).cast(dtype)
 }
 
 fn values<const D: usize>(x: Tensor<D>) -> Vec<f64> {
@@ -246,7 +246,7 @@ fn steps_agree(shape: &Shape, tokens: usize) -> Result<(), TestCaseError> {
         None => Compression::Unbounded,
     };
     let initial = || {
-        let mut state = attention.initial_state(batch, 0, &compression, stored, &Device::flex());
+        let mut state = attention.initial_state(batch, 0, &compression, stored, &Device::default());
         state.record_omissions();
         state
     };
@@ -357,7 +357,7 @@ proptest! {
         let query = random([batch, kv_heads * group, tokens, head_dim], dtype);
         let key = random([batch, kv_heads, tokens, head_dim], dtype);
         let value = random([batch, kv_heads, tokens, head_dim], dtype);
-        let initial = || attention.initial_state(batch, 0, &compression, stored, &Device::flex());
+        let initial = || attention.initial_state(batch, 0, &compression, stored, &Device::default());
         let (mut scanned, mut stepped) = (initial(), initial());
         scanned.record_omissions();
         stepped.record_omissions();
