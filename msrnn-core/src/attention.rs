@@ -107,6 +107,12 @@ impl Attention {
         compression: &Compression,
     ) -> Tensor<4> {
         let [batch, _, n, head_dim] = query.dims();
+        if n == 1 {
+            let token = |x: Tensor<4>, heads| x.reshape([batch, heads, head_dim]);
+            let (key, value) = (token(key, self.kv_heads), token(value, self.kv_heads));
+            let attended = self.step(token(query, self.heads), key, value, state, compression);
+            return attended.reshape([batch, self.heads, 1, head_dim]);
+        }
         let room = match state.states() {
             None => n,
             Some(states) => state.seen.iter().map(|&seen| states.saturating_sub(seen)).min().unwrap_or(0).min(n),
@@ -124,7 +130,7 @@ impl Attention {
                 None => {}
             }
         }
-        if let (true, Some(rule)) = (n > 1 && self.placement.is_none(), rule(compression)) {
+        if let (true, Some(rule)) = (self.placement.is_none(), rule(compression)) {
             let blocks = (0..n).step_by(BLOCK).map(|first| {
                 let part = |x: &Tensor<4>| x.clone().narrow(2, first, BLOCK.min(n - first));
                 self.scan_blocked(part(&query), part(&key), part(&value), state, rule)
