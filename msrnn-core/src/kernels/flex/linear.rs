@@ -13,7 +13,7 @@ use crate::simd::Real;
 
 /// Most rows that are multiplied in one pass over the weights. It reads them once, as the product of
 /// matrices does too, but that first copies them into an order of its own.
-const FEW: usize = 4;
+const FEW: usize = 8;
 
 /// Bytes of weights that one task reads.
 const TASK: usize = 1 << 17;
