@@ -245,7 +245,7 @@ impl Comparison {
              compression."
                 .into(),
         );
-        let summary = ModelSummary::new(&model, self.runs.iter().map(arm).collect());
+        let summary = ModelSummary::new(&model, &[], self.runs.iter().map(arm).collect());
         Ok(Results {
             metrics: serde_json::to_value(&self.runs)
                 .map_err(|e| BenchError::Input(format!("the results are no JSON: {e}")))?,

@@ -239,16 +239,22 @@ impl Experiment for Extrapolate {
 
 impl Extrapolate {
     fn notes(&self, samples: &[Stretch]) -> Vec<String> {
-        let prefix = samples.first().map_or(&[][..], |stretch| &stretch.prefix);
-        let longest = samples.iter().map(|stretch| stretch.curve.tokens() + 1).max().unwrap_or(0);
-        let mut notes = vec![format!(
-            "{:?}, {longest} tokens as one context, begun with the ids {prefix:?} that the tokenizer puts before a text. \
-             Running perplexity at a position is that of all tokens before it. One text, so there is no error to give.",
-            self.text
-        )];
-        if longest < self.tokens {
-            notes.push(format!("The text is shorter than the {} tokens that were asked for.", self.tokens));
+        let mut notes = Vec::new();
+        for (index, model) in self.models.iter().enumerate() {
+            let stretches = samples.iter().filter(|stretch| stretch.model == index);
+            let Some(longest) = stretches.max_by_key(|stretch| stretch.curve.tokens()) else { continue };
+            let tokens = longest.curve.tokens() + 1;
+            let short = if tokens < self.tokens { ", which is all of it" } else { "" };
+            notes.push(format!(
+                "{}: {tokens} tokens of {:?}{short}, as one context, begun with the ids {:?} that the tokenizer puts \
+                 before a text.",
+                model.name, self.text, longest.prefix
+            ));
         }
+        notes.push(
+            "Running perplexity at a position is that of all tokens before it. One text, so there is no error to give."
+                .into(),
+        );
         notes.push(format!(
             "full: positions as trained, up to {} tokens, since its cost grows with the square of the length.",
             self.full_tokens

@@ -272,10 +272,10 @@ impl Experiment for Lm {
         let mut summaries = Vec::new();
         for (index, model) in self.models.iter().enumerate() {
             let of_model: Vec<&Sample> = samples.iter().filter(|sample| sample.model == index).collect();
-            summaries.push(ModelSummary::new(model, ArmScores::of_samples(&of_model)?));
+            let prefix = of_model.first().map_or(&[][..], |sample| &sample.prefix);
+            summaries.push(ModelSummary::new(model, prefix, ArmScores::of_samples(&of_model)?));
         }
-        let prefixes = samples.iter().map(|sample| &sample.prefix);
-        let notes = summary::notes(self, &summaries, prefixes.collect::<HashSet<_>>().into_iter().next());
+        let notes = summary::notes(self, &summaries);
         Ok(Results {
             metrics: serde_json::to_value(&summaries)
                 .map_err(|e| BenchError::Input(format!("the results are no JSON: {e}")))?,

@@ -16,6 +16,8 @@ pub struct ModelSummary {
     pub model: String,
     /// Tokens of a context.
     pub context: usize,
+    /// Ids that every context begins with.
+    pub prefix: Vec<u32>,
     /// Whether the paper's numbers belong beside it.
     pub llama_2_7b: bool,
     /// What errors are taken over: `texts`, or `contexts` where there is a single text.
@@ -59,8 +61,8 @@ pub struct ArmSummary {
 }
 
 impl ModelSummary {
-    /// The numbers of a model's arms, which are all on the same contexts.
-    pub fn new(model: &LmModel, arms: Vec<ArmScores>) -> Self {
+    /// The numbers of a model's arms, which are all on the same contexts, each begun with `prefix`.
+    pub fn new(model: &LmModel, prefix: &[u32], arms: Vec<ArmScores>) -> Self {
         let texts: Vec<usize> =
             arms.first().map_or_else(Vec::new, |arm| arm.contexts.iter().map(|id| id.text).collect());
         let several = texts.iter().any(|text| *text != texts[0]);
@@ -94,6 +96,7 @@ impl ModelSummary {
         Self {
             model: model.name.clone(),
             context: model.context,
+            prefix: prefix.to_vec(),
             llama_2_7b: model.llama_2_7b,
             error_over: if several { "texts" } else { "contexts" }.into(),
             n: by_text(&units, &pairs).len(),
@@ -171,7 +174,7 @@ fn difference(units: &[usize], arm: &ArmScores, other: &ArmScores) -> Option<Int
 }
 
 /// What a reader must know.
-pub(super) fn notes(lm: &Lm, summaries: &[ModelSummary], prefix: Option<&Vec<u32>>) -> Vec<String> {
+pub(super) fn notes(lm: &Lm, summaries: &[ModelSummary]) -> Vec<String> {
     let mut notes = Vec::new();
     for summary in summaries {
         notes.push(format!(
@@ -182,7 +185,7 @@ pub(super) fn notes(lm: &Lm, summaries: &[ModelSummary], prefix: Option<&Vec<u32
             summary.contexts,
             summary.context,
             lm.texts.len(),
-            prefix.map_or(&[][..], |ids| ids),
+            summary.prefix,
             summary.tokens,
             summary.n,
             summary.error_over,
@@ -245,7 +248,7 @@ mod tests {
     }
 
     fn summary(arms: Vec<ArmScores>) -> ModelSummary {
-        ModelSummary::new(&LmModel { name: "m".into(), context: 8, llama_2_7b: false }, arms)
+        ModelSummary::new(&LmModel { name: "m".into(), context: 8, llama_2_7b: false }, &[1], arms)
     }
 
     fn close(found: f64, expected: f64) {
