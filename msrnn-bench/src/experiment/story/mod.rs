@@ -217,7 +217,13 @@ impl Story {
         let tokenizer = model.tokenizer()?;
         let prompt: Arc<[u32]> = [tokenizer.prefix()?, tokenizer.encode(&self.prompt)?].concat().into();
         model.check_ids(&prompt)?;
-        let context = self.context.unwrap_or(model.decoder.config().max_position_embeddings).min(Rotary::LIMIT);
+        let context = self.context.unwrap_or(model.decoder.config().max_position_embeddings);
+        if context > Rotary::LIMIT {
+            return Err(BenchError::Input(format!(
+                "--context {context} is too long; positions end at {}",
+                Rotary::LIMIT
+            )));
+        }
         let room = context.saturating_sub(prompt.len());
         let max_new_tokens = self.max_new_tokens.unwrap_or(room);
         if max_new_tokens == 0 || max_new_tokens > room || prompt.is_empty() {
