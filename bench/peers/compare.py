@@ -135,8 +135,8 @@ class Transformers:
         return n / (time.perf_counter() - start)
 
 
-def kv(dtype: str) -> list[str]:
-    return ["-ctk", dtype, "-ctv", dtype]
+# llama-bench holds keys and values in f16 (it cannot hold them in f32), and may fuse attention or not.
+FLASH = {"llama.cpp, f16 cache": ["-fa", 0], "llama.cpp, f16 cache, flash attention": ["-fa", 1]}
 
 
 def subjects(part: str, args: argparse.Namespace) -> tuple[str, dict]:
@@ -159,9 +159,8 @@ def subjects(part: str, args: argparse.Namespace) -> tuple[str, dict]:
         gguf = args.gguf_bf16 if dtype == "bf16" else args.gguf
         functions = {"msrnn": lambda: msrnn.rate("decode", args.tokens, "tova,full", n, dtype)}
         if llama and gguf:
-            for cache in ("f32", "f16"):
-                functions[f"llama.cpp, cache {cache}"] = lambda cache=cache: llama.bench(
-                    gguf, "-p", 0, "-n", args.tokens, "-d", n, *kv(cache))[0]
+            functions |= {name: lambda more=more: llama.bench(
+                gguf, "-p", 0, "-n", args.tokens, "-d", n, *more)[0] for name, more in FLASH.items()}
         if dtype == "f32":
             with_transformers()
             if candle:
@@ -172,13 +171,14 @@ def subjects(part: str, args: argparse.Namespace) -> tuple[str, dict]:
         small = Msrnn(pathlib.Path("bundled"), args.threads)
         functions = {"msrnn": lambda: small.rate("decode", 512, "tova,full", n)}
         if llama and args.gguf_bundled:
-            functions["llama.cpp, cache f32"] = lambda: llama.bench(
-                args.gguf_bundled, "-p", 0, "-n", 512, "-d", n, *kv("f32"))[0]
+            functions |= {name: lambda more=more: llama.bench(
+                args.gguf_bundled, "-p", 0, "-n", 512, "-d", n, *more)[0] for name, more in FLASH.items()}
         return "tokens/s", functions
     if kind == "prefill":
         functions = {"msrnn": lambda: msrnn.rate("prefill", n, "full", n)}
         if llama and args.gguf:
-            functions["llama.cpp, cache f32"] = lambda: llama.bench(args.gguf, "-p", n, "-n", 0, *kv("f32"))[0]
+            functions |= {name: lambda more=more: llama.bench(args.gguf, "-p", n, "-n", 0, *more)[0]
+                          for name, more in FLASH.items()}
         if candle:
             functions["candle"] = lambda: candle.rate("prefill", n)
         with_transformers()
@@ -197,8 +197,7 @@ def subjects(part: str, args: argparse.Namespace) -> tuple[str, dict]:
         command = [MSRNN, "perplexity", "--model", args.directory, "--ids", ids, "--policy", "full", "--json"]
         functions = {"msrnn": lambda: run(command)[1]}
         if llama and args.gguf:
-            functions["llama.cpp, cache f32"] = lambda: llama.bench(
-                args.gguf, "-p", 0, "-n", 1, *kv("f32"), warm_up=False)[1]
+            functions["llama.cpp"] = lambda: llama.bench(args.gguf, "-p", 0, "-n", 1, warm_up=False)[1]
         if candle:
             functions["candle"] = candle.first
         return "seconds from start to the logits of a first token", functions
@@ -211,8 +210,7 @@ def subjects(part: str, args: argparse.Namespace) -> tuple[str, dict]:
 
         functions = {"msrnn": resident}
         if llama and args.gguf:
-            functions["llama.cpp, cache f32"] = lambda: llama.bench(
-                args.gguf, "-p", 0, "-n", 8, "-d", n, *kv("f32"))[2]
+            functions["llama.cpp, f16 cache"] = lambda: llama.bench(args.gguf, "-p", 0, "-n", 8, "-d", n)[2]
         return "peak resident bytes", functions
     raise SystemExit(f"no part is called {part}; there are {', '.join(PARTS)}")
 

@@ -169,6 +169,7 @@ impl Write for Sink {
 #[cfg(test)]
 mod tests {
     use parquet::file::reader::{FileReader, SerializedFileReader};
+    use parquet::record::Field;
     use proptest::prelude::*;
 
     use super::*;
@@ -192,16 +193,28 @@ mod tests {
             }
             table.finish().unwrap();
             let reader = SerializedFileReader::try_from(path.as_path()).unwrap();
-            let found: Vec<String> = reader.get_row_iter(None).unwrap().map(|row| row.unwrap().to_string()).collect();
-            let null = |value: Option<String>| value.unwrap_or_else(|| "null".into());
-            let expected: Vec<String> = contexts.iter().enumerate().flat_map(|(context, rows)| {
-                rows.iter().map(move |row| format!(
-                    "{{model: \"a model\", policy: \"tova\", states: 7, context: {context}, step: {}, layer: {}, \
-                     head: {}, position: {}, kept: {}, mass: {}}}",
-                    row.step, row.layer, null(row.head.map(|head| head.to_string())), row.position,
-                    row.step - row.position + 1, null(row.mass.map(|mass| format!("{mass:?}"))),
-                ))
-            }).collect();
+            let found: Vec<Vec<Field>> = reader
+                .get_row_iter(None)
+                .unwrap()
+                .map(|row| row.unwrap().get_column_iter().map(|(_, field)| field.clone()).collect())
+                .collect();
+            let mut expected = Vec::new();
+            for (context, rows) in contexts.iter().enumerate() {
+                expected.extend(rows.iter().map(|row| {
+                    vec![
+                        Field::Str("a model".into()),
+                        Field::Str("tova".into()),
+                        Field::Int(7),
+                        Field::Int(context as i32),
+                        Field::Int(row.step as i32),
+                        Field::Int(row.layer as i32),
+                        row.head.map_or(Field::Null, |head| Field::Int(head as i32)),
+                        Field::Int(row.position as i32),
+                        Field::Int((row.step - row.position) as i32 + 1),
+                        row.mass.map_or(Field::Null, Field::Double),
+                    ]
+                }));
+            }
             prop_assert_eq!(found, expected);
         }
     }

@@ -129,7 +129,7 @@ fn a_result_file_appears_whole_and_takes_no_other_files_place() {
     let done = run();
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(done.stdout.contains(text_of(&out)), "{done:?}");
-    assert_eq!(files(directory.path()), [out.clone()]);
+    assert_eq!(files(directory.path()), std::slice::from_ref(&out));
     let written = std::fs::read_to_string(&out).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&written).unwrap()["complete"], true);
 
@@ -202,7 +202,7 @@ fn an_interrupted_bench_keeps_whole_rounds_under_a_name_that_says_partial() {
     assert!(sent.success());
     let done = running.wait();
     assert_eq!(done.code, Some(130), "{done:?}");
-    assert_eq!(files(directory.path()), [partial.clone()]);
+    assert_eq!(files(directory.path()), std::slice::from_ref(&partial));
     let result: Value = serde_json::from_str(&std::fs::read_to_string(&partial).unwrap()).unwrap();
     assert_eq!(result["complete"], false);
     assert!(result["repetitions"].as_u64().unwrap() < 1_000_000);

@@ -38,7 +38,7 @@ fn every_task_is_asked_of_every_policy() {
 #[test]
 fn the_bundled_model_finds_facts_with_its_full_state() {
     let directory = tempfile::tempdir().unwrap();
-    let arguments = "experiment retrieval --lengths 640 --depths 0,0.5 --trials 7 --policies window --states 16 --json";
+    let arguments = "experiment retrieval --lengths 640 --depths 0,0.5 --trials 6 --policies window --states 16 --json";
     let arguments = format!("{arguments} --out {}", text_of(directory.path()));
     let results = succeeds(&split(&arguments)).json();
     let skills = results["metrics"]["retrieval"].as_array().unwrap();

@@ -108,10 +108,33 @@ impl Attention {
     ) -> Tensor<4> {
         let [batch, _, n, head_dim] = query.dims();
         #[cfg(any(feature = "wgpu", feature = "cuda"))]
-        if let Some(attended) = kernels::block(self, [&query, &key, &value], state, compression, BLOCK) {
+        if let Some(attended) = kernels::scan(self, [&query, &key, &value], state, compression, BLOCK) {
             return attended;
         }
-        if let (true, Some(rule)) = (n > 1 && self.placement.is_none(), rule(compression)) {
+        if n == 1 {
+            let token = |x: Tensor<4>, heads| x.reshape([batch, heads, head_dim]);
+            let (key, value) = (token(key, self.kv_heads), token(value, self.kv_heads));
+            let attended = self.step(token(query, self.heads), key, value, state, compression);
+            return attended.reshape([batch, self.heads, 1, head_dim]);
+        }
+        let room = match state.states() {
+            None => n,
+            Some(states) => state.seen.iter().map(|&seen| states.saturating_sub(seen)).min().unwrap_or(0).min(n),
+        };
+        if room > 1 {
+            let part = |x: &Tensor<4>, first: usize, n: usize| x.clone().narrow(2, first, n);
+            let first = [&query, &key, &value].map(|x| part(x, 0, room));
+            match kernels::block(self, first.each_ref(), state) {
+                Some(attended) if room == n => return attended,
+                Some(attended) => {
+                    let [query, key, value] = [&query, &key, &value].map(|x| part(x, room, n - room));
+                    let rest = self.scan(query, key, value, state, compression);
+                    return Tensor::cat(vec![attended, rest], 2);
+                }
+                None => {}
+            }
+        }
+        if let (true, Some(rule)) = (self.placement.is_none(), rule(compression)) {
             let blocks = (0..n).step_by(BLOCK).map(|first| {
                 let part = |x: &Tensor<4>| x.clone().narrow(2, first, BLOCK.min(n - first));
                 self.scan_blocked(part(&query), part(&key), part(&value), state, rule)

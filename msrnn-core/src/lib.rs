@@ -7,6 +7,7 @@
 //! - [`rnn`]: the step itself, for transformers and plain RNNs alike
 //! - [`state`]: the multi-state of an attention layer, written in place
 //! - [`policy`]: what a compression policy is asked and shown
+//! - [`device_score`]: a policy's scores as data, for GPUs
 //! - [`attention`]: append, attend, omit; token by token, in blocks, or after a prefill
 //! - [`kernels`]: what steps are made of, with kernels of their own where the device has them
 //! - [`budget`]: how many states, as a number, a share or bytes

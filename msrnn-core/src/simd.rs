@@ -54,6 +54,8 @@ pub(crate) enum Buffer {
     Weights,
     /// Their sum.
     Sum,
+    /// Attention weights of some queries of a head.
+    Tile,
 }
 
 /// Values that are handled side by side.
@@ -138,10 +140,12 @@ macro_rules! real {
                 thread_local! {
                     static WEIGHTS: Cell<Vec<$real>> = const { Cell::new(Vec::new()) };
                     static SUM: Cell<Vec<$real>> = const { Cell::new(Vec::new()) };
+                    static TILE: Cell<Vec<$real>> = const { Cell::new(Vec::new()) };
                 }
                 match of {
                     Buffer::Weights => &WEIGHTS,
                     Buffer::Sum => &SUM,
+                    Buffer::Tile => &TILE,
                 }
             }
 

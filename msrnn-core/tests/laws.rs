@@ -1,32 +1,29 @@
 //! The laws on what this crate itself provides: the unbounded state, and policies of both levels
 //! that use everything the contract offers.
 
-mod policies {
-    pub(crate) mod merging;
-    pub(crate) mod norms;
-}
+#[path = "policies/merging.rs"]
+mod merging_policy;
+#[path = "policies/norms.rs"]
+mod norms_policy;
 
 use burn::tensor::Device;
+use merging_policy::Merging;
 use msrnn_core::{laws, policy_laws};
-use policies::merging::Merging;
-use policies::norms::Norms;
+use norms_policy::Norms;
 
 #[test]
 fn unbounded_state_equals_vanilla_attention() {
+    under_law(());
     laws::unbounded_state_equals_vanilla_attention(&Device::default());
 }
 
-policy_laws!(norms, Norms);
-policy_laws!(merging, Merging);
-
-/// What holds for the kernels of the device holds for their plain twins.
-#[test]
-fn the_plain_twins_too() {
-    use msrnn_core::kernels::{SWITCH, only_plain};
-    if only_plain() {
-        return;
+/// `laws_plain.rs` includes this file to put the plain twins of the kernels through the laws.
+fn under_law<P>(policy: P) -> P {
+    if module_path!().starts_with("laws_plain") {
+        msrnn_core::kernels::only_plain();
     }
-    let this = std::env::current_exe().expect("a test is a program");
-    let run = std::process::Command::new(this).env(SWITCH, "plain").output().expect("a program can be run again");
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stdout));
+    policy
 }
+
+policy_laws!(norms, under_law(Norms));
+policy_laws!(merging, under_law(Merging));

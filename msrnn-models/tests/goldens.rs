@@ -30,6 +30,10 @@ fn testdata() -> PathBuf {
 }
 
 fn model(name: &str, dtype: DType) -> Model {
+    // `goldens_plain.rs` includes this file to compare the plain twins of the kernels too.
+    if module_path!().starts_with("goldens_plain") {
+        msrnn_core::kernels::only_plain();
+    }
     let model = Model::load(&testdata().join("checkpoints").join(name), dtype, &Device::default()).unwrap();
     assert_eq!(model.unused, Vec::<String>::new(), "{name}");
     model
@@ -190,16 +194,4 @@ fn greedy_tokens_of_the_unbounded_state_are_those_of_the_vanilla_transformer() {
             }
         }
     }
-}
-
-/// What holds for the kernels of the device holds for their plain twins.
-#[test]
-fn the_plain_twins_too() {
-    use msrnn_core::kernels::{SWITCH, only_plain};
-    if only_plain() {
-        return;
-    }
-    let this = std::env::current_exe().expect("a test is a program");
-    let run = std::process::Command::new(this).env(SWITCH, "plain").output().expect("a program can be run again");
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stdout));
 }

@@ -1,19 +1,19 @@
 //! `msrnn bench`
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use indicatif::ProgressBar;
 use msrnn_bench::error::BenchError;
 use msrnn_bench::evaluate::Form;
 use msrnn_bench::output::OutputFile;
+use msrnn_bench::speed::machine::Machine;
 use msrnn_bench::speed::measure::{Measurement, Settings, measure};
 use msrnn_bench::speed::plan::{Grid, Row, Test};
 use msrnn_bench::speed::shape::Shape;
 use msrnn_bench::speed::soak::{Soak, soak};
+use msrnn_bench::speed::startup::{Startup, start};
 use msrnn_bench::speed::workload::Conditions;
-use msrnn_bench::speed::{decode::DecodeLoop, machine::Machine, table, threads};
-use msrnn_core::policy::Compression;
+use msrnn_bench::speed::{table, threads};
 use msrnn_models::Model;
 use msrnn_policies::PolicySpec;
 use serde::Serialize;
@@ -104,9 +104,8 @@ struct Setting {
     seed: u64,
     #[serde(flatten)]
     machine: Machine,
-    load_seconds: f64,
-    /// From the start of loading to the logits of a first token.
-    first_token_seconds: f64,
+    #[serde(flatten)]
+    startup: Startup,
 }
 
 #[derive(Serialize)]
@@ -157,7 +156,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
 fn measured(args: &Args) -> Result<(String, bool), BenchError> {
     let threads = args.threads.unwrap_or_else(|| args.model.device.threads());
     let conditions = Conditions { batch: args.batch, threads, seed: args.seed };
-    let (model, setting) = open(args, threads)?;
+    let (model, setting) = open(args, conditions)?;
     match args.soak {
         Some(tokens) => {
             let result = soaked(args, &model, tokens, conditions)?;
@@ -182,30 +181,25 @@ fn measured(args: &Args) -> Result<(String, bool), BenchError> {
 }
 
 /// Opens the model and feeds it a first token.
-fn open(args: &Args, threads: usize) -> Result<(Model, Setting), BenchError> {
-    let started = Instant::now();
-    let (model, name) = match args.shape {
-        Some(shape) => {
-            let device = args.model.device.open()?;
-            let dtype = args.model.dtype.on(&device, args.model.device)?;
-            (shape.model(args.seed, dtype, &device), format!("random {shape}"))
-        }
-        None => (args.model.open()?, args.model.model.display().to_string()),
+fn open(args: &Args, conditions: Conditions) -> Result<(Model, Setting), BenchError> {
+    let random = |shape: Shape| {
+        let device = args.model.device.open()?;
+        let dtype = args.model.dtype.on(&device, args.model.device)?;
+        Ok(shape.model(args.seed, dtype, &device))
     };
-    let load_seconds = started.elapsed().as_secs_f64();
-    DecodeLoop::new(&model.decoder, Compression::Unbounded, 1, threads, args.seed).step();
+    let (model, startup) = start(|| args.shape.map_or_else(|| args.model.open(), random), conditions)?;
+    let named = || args.model.model.display().to_string();
     let setting = Setting {
         version: env!("CARGO_PKG_VERSION"),
-        model: name,
+        model: args.shape.map_or_else(named, |shape| format!("random {shape}")),
         parameters: model.decoder.config().parameters(),
         device: args.model.device,
         dtype: args.model.dtype,
-        threads,
-        batch: args.batch,
-        seed: args.seed,
+        threads: conditions.threads,
+        batch: conditions.batch,
+        seed: conditions.seed,
         machine: Machine::here(),
-        load_seconds,
-        first_token_seconds: started.elapsed().as_secs_f64(),
+        startup,
     };
     Ok((model, setting))
 }
@@ -266,8 +260,8 @@ impl Setting {
              loaded in {:.3} s, logits of a first token after {:.3} s\n",
             *parameters as f64 / 1e6,
             serde_json::to_value(dtype).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default(),
-            self.load_seconds,
-            self.first_token_seconds,
+            self.startup.load_seconds,
+            self.startup.first_token_seconds,
         )
     }
 }

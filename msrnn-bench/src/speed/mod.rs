@@ -5,7 +5,7 @@
 //! - [`timing`]: repetitions in turn, and their spread; [`limits`]: bandwidth and matrix products
 //! - [`cost`]: bytes and operations of a token; [`memory`]: resident memory
 //! - [`machine`] and [`threads`]: where, and on how many threads
-//! - [`measure`]: all of it together; [`soak`]: a long run; [`table`]: what comes out, as text
+//! - [`measure`]: all of it together; [`startup`]: the first token; [`soak`]: a long run; [`table`]: what comes out, as text
 
 pub mod cost;
 pub mod decode;
@@ -16,6 +16,7 @@ pub mod memory;
 pub mod plan;
 pub mod shape;
 pub mod soak;
+pub mod startup;
 pub mod table;
 pub mod threads;
 pub mod timing;

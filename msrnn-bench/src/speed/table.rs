@@ -120,7 +120,7 @@ pub fn markdown(measurement: &Measurement) -> String {
         if relative.is_some() {
             let _ = write!(text, " {} |", row.relative_time.map_or("-".to_owned(), |time| plus_minus(time, 3)));
         }
-        let read = row.bytes_per_token.map_or("-".to_owned(), |bytes| size(bytes));
+        let read = row.bytes_per_token.map_or("-".to_owned(), size);
         let share = format!("{:.2} {}", row.limit_share.mean, limit(row));
         let _ = writeln!(text, " {read} | {share} | {} |", size(row.observed.state_bytes as f64));
     }

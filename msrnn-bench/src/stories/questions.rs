@@ -3,9 +3,12 @@
 //! The text is a story in the language that the bundled model was trained on: the opening, the
 //! introductions of [`PEOPLE`] characters, and scenes in between. But the introduction of one of
 //! them, the *target*, stands where it is asked for, no scene mentions the target, and the last
-//! scene breaks off right before a fact of the target would be recalled. So the answer stands in
-//! the text once, and the same fact of everybody else stands there too: guessing among them is
-//! right once in [`PEOPLE`].
+//! scene breaks off within a fact of the target, after its first content word. No other fact of the
+//! story has that word, so it settles the rest, for who remembers. That is how the language recalls
+//! facts, and what a small model learns to do; to go from a name to a home is more than it can.
+//!
+//! The rest of the same fact of everybody else stands in the text, too: guessing among them is right
+//! once in [`PEOPLE`].
 
 use super::Relation;
 use super::cast::{Character, World};
@@ -22,13 +25,12 @@ const TARGET: usize = 0;
 /// Separates paragraphs.
 const GAP: &str = "\n\n";
 
-/// What can be asked, and the beginning of the scene that asks it, up to the answer.
+/// What can be asked, and the beginning of the scene that asks it, up to the fact.
 const ASKED: &[(Relation, &str)] = &[
-    (Relation::OwnedBy, "\"Who owns the {A.object}?\" asked {B}. \"It belongs to"),
+    (Relation::Owns, "\"Who owns the"),
     (Relation::LivesIn, "\"Where does {A} live?\" asked {B}. \"In the"),
-    (Relation::Age, "\"How old is {A}?\" asked a stranger. \"{A.name} is"),
     (Relation::Hoards, "\"What does {A} keep at home?\" asked {B}. \""),
-    (Relation::Friend, "\"Who is the best friend of {A}?\" asked the mayor. \"It is"),
+    (Relation::Pet, "\"Where is the"),
     (Relation::Motto, "What was it that {A} always said? {B} thought about it all day. Then {B.he} knew: \""),
     (Relation::Epithet, "{when}, {A.name}"),
 ];
@@ -40,7 +42,7 @@ pub struct Question {
     pub text: String,
     /// Where in `text` the fact is stated: the paragraph, or the sentence, as bytes.
     pub stated_at: std::ops::Range<usize>,
-    /// What should follow, with the space that it begins with.
+    /// What should follow: the rest of the fact, with the space or mark that it begins with.
     pub answer: String,
     /// All answers to choose from, the right one first, written as `answer` is.
     pub candidates: Vec<String>,
@@ -79,10 +81,10 @@ pub fn question(
     let roles = [TARGET, others[dice.below(others.len())]];
     let asked = write(asked, &roles);
     let space = if asked.ends_with('"') { "" } else { " " };
-    let candidates: Vec<String> = std::iter::once(TARGET)
-        .chain(others.iter().copied())
-        .map(|seat| format!("{space}{}", world.cast[seat].answer(relation, &world)))
-        .collect();
+    let parts = |seat: usize| parted(relation, world.cast[seat].fact(relation));
+    let asked = format!("{asked}{space}{}", parts(TARGET)?.0);
+    let seats = std::iter::once(TARGET).chain(others.iter().copied());
+    let candidates = seats.map(|seat| Some(parts(seat)?.1.to_owned())).collect::<Option<Vec<String>>>()?;
 
     let mut used = measure(&format!("{fact}{asked}{}", candidates[0]));
     let mut filler: Vec<(String, usize)> = Vec::new();
@@ -125,23 +127,35 @@ fn is_filler(scene: &str) -> bool {
     needs(scene) < PEOPLE && !scene.contains("{F.") && !scene.contains("{A.friend")
 }
 
+/// A fact parted after its first content word: the cue that a question gives, and the answer.
+fn parted(relation: Relation, fact: &str) -> Option<(&str, &str)> {
+    let content = |word: &str| match relation {
+        Relation::Motto => lexicon::STUFF.contains(&word),
+        Relation::Epithet => !matches!(word, "the" | "of"),
+        _ => true,
+    };
+    let mut end = 0;
+    for word in fact.split(' ') {
+        // A comma after the word belongs to the answer.
+        let bare = word.trim_end_matches(',');
+        if content(bare) {
+            return Some(fact.split_at(end + bare.len()));
+        }
+        end += word.len() + 1;
+    }
+    None
+}
+
 impl Character {
-    /// The words that answer a question about this character.
-    fn answer<'w>(&'w self, relation: Relation, world: &'w World) -> &'w str {
+    /// The words of a fact that can be asked about.
+    fn fact(&self, relation: Relation) -> &str {
         match relation {
-            Relation::OwnedBy => self.name,
             Relation::LivesIn => &self.home,
-            Relation::Age => &self.age,
             Relation::Hoards => &self.hoard,
-            Relation::Friend => world.cast[self.friend].name,
+            Relation::Pet => &self.pet,
             Relation::Motto => &self.motto,
             Relation::Epithet => &self.epithet,
-            Relation::Owns => &self.object,
-            Relation::Paid => &self.price,
-            Relation::Pet => &self.pet,
-            Relation::Town => world.town,
-            Relation::Treasure => &world.treasure,
-            Relation::Reward => &world.reward,
+            _ => &self.object,
         }
     }
 }
@@ -149,6 +163,9 @@ impl Character {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Words of a text.
+    const LENGTH: usize = 900;
 
     fn words(text: &str) -> usize {
         text.split_whitespace().count()
@@ -159,8 +176,8 @@ mod tests {
         let mut all = Vec::new();
         for (i, relation) in askable().enumerate() {
             for depth in [0.0, 0.3, 0.5, 0.9, 1.0] {
-                for index in 0..5 {
-                    let question = question(7, index + 10 * i as u64, relation, 420, depth, &words).unwrap();
+                for index in 0..3 {
+                    let question = question(7, index + 10 * i as u64, relation, LENGTH, depth, &words).unwrap();
                     all.push((depth, relation, question));
                 }
             }
@@ -180,17 +197,18 @@ mod tests {
 
     #[test]
     fn the_fact_is_stated_once_and_the_answer_is_among_the_candidates() {
-        for (_, relation, question) in sample() {
-            let Question { text, stated_at, answer, candidates } = &question;
+        for (_, relation, question) in &sample() {
+            let Question { text, stated_at, answer, candidates } = question;
             let paragraph = &text[stated_at.clone()];
             assert!(paragraph.contains(answer.trim()), "{relation:?}: {answer} is not in {paragraph}");
-            // Names occur as somebody's best friend too.
-            if !matches!(relation, Relation::OwnedBy | Relation::Friend) {
-                assert_eq!(text.matches(answer.trim()).count(), 1, "{relation:?}: {answer} in {text}");
-            }
+            let cue = text.split([' ', '"']).next_back().unwrap();
+            let fact = format!("{cue}{answer}");
+            assert_eq!(text.matches(&fact).count(), 1, "{relation:?}: {fact} in {text}");
+            assert!(paragraph.contains(&fact), "{relation:?}: {fact} is not in {paragraph}");
+            // With the cue goes no other answer.
+            assert!(candidates[1..].iter().all(|other| !text.contains(&format!("{cue}{other}"))));
             assert_eq!((candidates.len(), &candidates[0]), (PEOPLE, answer));
-            assert!(!text.ends_with(' '));
-            assert!(answer.starts_with(' ') != text.ends_with('"'), "{answer}");
+            assert!(!text.ends_with(' ') && !answer.is_empty());
             let distinct: std::collections::BTreeSet<_> = candidates.iter().collect();
             assert_eq!(distinct.len(), PEOPLE, "{candidates:?}");
         }
@@ -201,17 +219,17 @@ mod tests {
         let longest = scenes::SCENES.iter().map(|scene| words(scene)).max().unwrap() * 3;
         for (depth, _, question) in sample() {
             let length = words(&question.text) + words(&question.answer);
-            assert!(length <= 420 && length + longest > 420, "{length}");
+            assert!(length <= LENGTH && length + longest > LENGTH, "{length}");
             let rest = length - words(&question.text[question.stated_at.clone()]);
             let found = words(&question.text[..question.stated_at.start]) as f64 / rest as f64;
-            // An opening or a question at the ends, half an introduction in between.
-            assert!((found - depth).abs() < 0.15, "{found} for {depth}");
+            // Half a long paragraph, and the question after the fact.
+            assert!((found - depth).abs() < 0.1, "{found} for {depth}");
         }
     }
 
     #[test]
     fn a_depth_changes_nothing_but_the_place() {
-        let at = |depth| question(1, 2, Relation::LivesIn, 420, depth, &words).unwrap();
+        let at = |depth| question(1, 2, Relation::LivesIn, LENGTH, depth, &words).unwrap();
         let paragraphs = |question: &Question| {
             let mut all: Vec<String> = question.text.split(GAP).map(str::to_owned).collect();
             all.sort();
@@ -220,6 +238,20 @@ mod tests {
         assert_ne!(at(0.0).text, at(1.0).text);
         assert_eq!(paragraphs(&at(0.0)), paragraphs(&at(1.0)));
         assert_eq!(at(0.0).candidates, at(1.0).candidates);
+    }
+
+    #[test]
+    fn facts_are_parted_after_their_first_content_word() {
+        for (relation, fact, cue, rest) in [
+            (Relation::Owns, "chipped silver lantern", "chipped", " silver lantern"),
+            (Relation::LivesIn, "mill beside Otter Bridge", "mill", " beside Otter Bridge"),
+            (Relation::Motto, "Give me salt, not fire or ice", "Give me salt", ", not fire or ice"),
+            (Relation::Motto, "After soap and honey comes sugar", "After soap", " and honey comes sugar"),
+            (Relation::Epithet, "the baker from Harrow", "the baker", " from Harrow"),
+            (Relation::Epithet, "of the rusty loft in Kelso", "of the rusty", " loft in Kelso"),
+        ] {
+            assert_eq!(parted(relation, fact), Some((cue, rest)));
+        }
     }
 
     #[test]

@@ -140,15 +140,20 @@ impl Page {
         self.call("Emulation.setEmulatedMedia", features);
     }
 
-    /// Loads a file and waits until it is drawn.
+    /// Loads a file and waits until its scripts have drawn.
     pub(crate) fn load(&mut self, file: &Path) {
+        self.load_only(file);
+        self.frame();
+    }
+
+    /// Loads a file.
+    pub(crate) fn load_only(&mut self, file: &Path) {
         self.loaded = false;
         let url = format!("file://{}", file.canonicalize().unwrap().display());
         self.call("Page.navigate", json!({ "url": url }));
         while !self.loaded {
             self.next("load");
         }
-        self.frame();
     }
 
     /// Waits for what scripts do before the next drawing.

@@ -212,7 +212,7 @@ fn without_scripts_and_in_print_everything_is_there() {
     let Some(mut page) = Page::open() else { return };
     page.set(1200, 900, false, "light");
     page.call("Emulation.setScriptExecutionDisabled", json!({ "value": true }));
-    page.load(&file);
+    page.load_only(&file);
     let visible = |selector: &str| {
         format!(
             "[...document.querySelectorAll({selector:?})].filter((e) => e.getBoundingClientRect().height > 0).length"

@@ -16,6 +16,7 @@
 //! | [`swiglu`] | any | silu(gate) · up |
 //! | [`rotate`] | any | rotary positions, rotate-half |
 //! | step of an attention layer | one per batch row | append, attend, omit in place |
+//! | block of an attention layer | any, all of which stay | append and causal attention |
 //!
 //! Activations are in the [`accumulation`](crate::precision::accumulation) dtype of the weights: f32
 //! for f16, bf16 and f32, else f64.
@@ -28,7 +29,7 @@ pub(crate) mod cube;
 #[cfg(feature = "flex")]
 mod flex;
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::{Int, Tensor};
 
@@ -36,17 +37,21 @@ use crate::policy::Compression;
 use crate::state::MultiState;
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
-pub(crate) use step::block;
-pub(crate) use step::step;
+pub(crate) use step::scan;
+pub(crate) use step::{block, step};
 
-/// Environment variable that, set to `plain`, makes a process compute with the plain twins only: to
-/// compare, and to test them.
-pub const SWITCH: &str = "MSRNN_KERNELS";
+static ONLY_PLAIN: AtomicBool = AtomicBool::new(false);
 
-/// Whether the environment asks for the plain twins only.
-pub fn only_plain() -> bool {
-    static ONLY_PLAIN: OnceLock<bool> = OnceLock::new();
-    *ONLY_PLAIN.get_or_init(|| std::env::var_os(SWITCH).is_some_and(|value| value == "plain"))
+/// From now on this process computes with the plain twins only: for tests of them.
+#[doc(hidden)]
+pub fn only_plain() {
+    ONLY_PLAIN.store(true, Ordering::Relaxed);
+}
+
+/// Whether kernels may be taken.
+#[cfg(any(feature = "flex", feature = "wgpu", feature = "cuda"))]
+fn allowed() -> bool {
+    !ONLY_PLAIN.load(Ordering::Relaxed)
 }
 
 /// A linear map: its weight `[out, in]` in any float dtype, and its bias `[out]`.
@@ -62,11 +67,11 @@ pub struct Map {
 /// x's dtype.
 pub fn linear<const N: usize>(x: Tensor<2>, maps: [Map; N]) -> [Tensor<2>; N] {
     #[cfg(feature = "flex")]
-    if !only_plain() && flex::takes(&x) {
+    if allowed() && flex::takes(&x) {
         return flex::linear(x, maps);
     }
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
-    if !only_plain() && cube::is_here(&x) {
+    if allowed() && cube::is_here(&x) {
         return cube::linear(x, maps);
     }
     plain::linear(x, maps)
@@ -76,11 +81,11 @@ pub fn linear<const N: usize>(x: Tensor<2>, maps: [Map; N]) -> [Tensor<2>; N] {
 /// arXiv 1910.07467). weight: `[d]`; the result is in x's dtype, the mean taken in at least f32.
 pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -> Tensor<D> {
     #[cfg(feature = "flex")]
-    if !only_plain() && flex::takes(&x) {
+    if allowed() && flex::takes(&x) {
         return flex::rms_norm(x, weight, epsilon);
     }
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
-    if !only_plain() && cube::takes_tokens(&x) && cube::takes_tokens(&weight) {
+    if allowed() && cube::takes_tokens(&x) && cube::takes_tokens(&weight) {
         return cube::rms_norm(x, weight, epsilon);
     }
     plain::rms_norm(x, weight, epsilon)
@@ -89,11 +94,11 @@ pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -
 /// silu(gate) · up, element by element (Shazeer 2020, arXiv 2002.05202).
 pub fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
     #[cfg(feature = "flex")]
-    if !only_plain() && flex::takes(&gate) && flex::takes(&up) {
+    if allowed() && flex::takes(&gate) && flex::takes(&up) {
         return flex::swiglu(gate, up);
     }
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
-    if !only_plain() && cube::takes_tokens(&gate) && gate.dtype() == up.dtype() {
+    if allowed() && cube::takes_tokens(&gate) && gate.dtype() == up.dtype() {
         return cube::swiglu(gate, up);
     }
     plain::swiglu(gate, up)
@@ -105,11 +110,11 @@ pub fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
 /// x: `[batch, heads, rows, head_dim]`; cos, sin: `[batch, rows, head_dim/2]`.
 pub fn rotate(x: Tensor<4>, cos: Tensor<3>, sin: Tensor<3>) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if !only_plain() && flex::takes(&x) && flex::takes(&cos) && flex::takes(&sin) && x.dtype() == cos.dtype() {
+    if allowed() && flex::takes(&x) && flex::takes(&cos) && flex::takes(&sin) && x.dtype() == cos.dtype() {
         return flex::rotate(x, cos, sin);
     }
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
-    if !only_plain() && cube::takes_tokens(&x) && cos.dtype() == sin.dtype() {
+    if allowed() && cube::takes_tokens(&x) && cos.dtype() == sin.dtype() {
         return cube::rotate(x, cos, sin);
     }
     plain::rotate(x, cos, sin)
@@ -118,7 +123,7 @@ pub fn rotate(x: Tensor<4>, cos: Tensor<3>, sin: Tensor<3>) -> Tensor<4> {
 /// Values of `x` in its accumulation dtype: [`widen`](crate::precision::widen), as fast as memory.
 pub fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     #[cfg(feature = "flex")]
-    if !only_plain() && flex::is_narrow(&x) {
+    if allowed() && flex::is_narrow(&x) {
         return flex::widen(x);
     }
     crate::precision::widen(x)
@@ -129,9 +134,9 @@ pub fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// step always works in the same buffers and asks the host for nothing.
 pub fn captures(state: &MultiState, compression: &Compression) -> bool {
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
-    if !only_plain() && cube::is_here(&state.keys) && state.positions.dtype() == burn::tensor::DType::I32 {
+    if allowed() && cube::is_here(&state.keys) && state.positions.dtype() == burn::tensor::DType::I32 {
         let decision = cube::decision(compression, state.shape.layer);
-        return state.is_steady() && matches!(decision, cube::Decision::Score(_));
+        return state.is_steady() && state.omitted.is_none() && matches!(decision, cube::Decision::Score(_));
     }
     let _ = (state, compression);
     false

@@ -1,4 +1,5 @@
-//! One token through an attention layer: append, attend, omit.
+//! Tokens through an attention layer: one that is appended, attended and may make a row go; or a
+//! block of which every row stays.
 
 use burn::tensor::Tensor;
 
@@ -19,7 +20,7 @@ pub(crate) fn step(
     compression: &Compression,
 ) -> Tensor<3> {
     #[cfg(feature = "flex")]
-    if !super::only_plain() && super::flex::steps(attention, &query, state) {
+    if super::allowed() && super::flex::steps(attention, &query, state) {
         let rows = state.rows_in_step();
         let (attended, weights) = super::flex::step(attention, query, key, value, state, compression);
         if let Some(weights) = weights {
@@ -29,7 +30,7 @@ pub(crate) fn step(
         return attended;
     }
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
-    if !super::only_plain() && super::cube::takes(attention, &query, state) {
+    if super::allowed() && super::cube::takes(attention, &query, state) {
         let rows = state.rows_in_step();
         let decision = super::cube::decision(compression, state.shape.layer);
         let (attended, weights) = super::cube::step(attention, [query, key, value], state, decision);
@@ -45,7 +46,7 @@ pub(crate) fn step(
 /// `n` tokens at once, by the device's kernels: shapes as in [`Attention::scan`]. None where there are
 /// none, or where the policy decides on tensors.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
-pub(crate) fn block(
+pub(crate) fn scan(
     attention: &Attention,
     [query, key, value]: [&Tensor<4>; 3],
     state: &mut MultiState,
@@ -55,7 +56,7 @@ pub(crate) fn block(
     use super::cube::{self, Decision};
 
     let n = query.dims()[2];
-    if super::only_plain() || n == 1 || !cube::takes(attention, query, state) {
+    if !super::allowed() || n == 1 || !cube::takes(attention, query, state) {
         return None;
     }
     let decision = cube::decision(compression, state.shape.layer);
@@ -84,4 +85,21 @@ pub(super) fn step_plain(
     let omitted = omit(weights, state, compression, rows);
     state.advance(omitted);
     attended
+}
+
+/// `n` tokens none of which makes a row go, by the device's kernel; none where it has no such kernel
+/// or some row may have to go. Shapes as in [`Attention::scan`].
+///
+/// The plain twin is what [`Attention::scan`] does otherwise.
+pub(crate) fn block(
+    attention: &Attention,
+    [query, key, value]: [&Tensor<4>; 3],
+    state: &mut MultiState,
+) -> Option<Tensor<4>> {
+    #[cfg(feature = "flex")]
+    if super::allowed() && super::flex::takes_block(attention, query, state, query.dims()[2]) {
+        return Some(super::flex::block(attention, query.clone(), key.clone(), value.clone(), state));
+    }
+    let _ = (attention, query, key, value, state);
+    None
 }

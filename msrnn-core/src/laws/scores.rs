@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
 use super::case::check;
 use super::machine::{Machine, all_agree, dtypes};
 use super::text::Text;
-use crate::policy::{Granularity, Memory, Policy, Sees, View};
+use crate::policy::{Granularity, Memory, Policy, Rows, Sees, View};
 
 /// A policy that says its score as data decides as it does in tensors: the data's own tensor operations
 /// omit the same rows. Holds trivially for a policy that does not.
@@ -63,5 +63,13 @@ impl Policy for AsData {
             Some(score) => score.score(view, memory),
             None => self.0.score(view, memory),
         }
+    }
+
+    fn rewrites(&self) -> bool {
+        self.0.rewrites()
+    }
+
+    fn rewrite(&self, view: &View, omitted: &Tensor<3, Int>, rows: &mut Rows) {
+        self.0.rewrite(view, omitted, rows);
     }
 }

@@ -64,16 +64,6 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     if context > least {
         tracing::warn!("a context of {context} tokens is beyond the {least} positions of a model");
     }
-    let contexts = |index| {
-        let model = models.get(index)?;
-        match args.text.is_empty() {
-            true => Contexts::of_stories(args.seed, args.contexts, context, &model),
-            false => Contexts::of_texts(&args.text, context, &model),
-        }
-    };
-    let contexts = indices.map(contexts).collect::<Result<Vec<_>, BenchError>>()?;
-    let source = |path: &PathBuf| Source::of_files(&path.display().to_string(), std::slice::from_ref(path));
-    let data = args.text.iter().map(source).collect::<Result<Vec<_>, _>>()?;
     let policies: Vec<PolicySpec> = args.policies.iter().map(|spec| spec.clone().seeded(args.seed)).collect();
     let experiment = Retention {
         models: models.names().to_vec(),
@@ -86,6 +76,17 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         trace: !args.no_trace,
         seed: args.seed,
     };
+    let experiment = experiment.checked()?;
+    let contexts = |index| {
+        let model = models.get(index)?;
+        match args.text.is_empty() {
+            true => Contexts::of_stories(args.seed, args.contexts, context, &model),
+            false => Contexts::of_texts(&args.text, context, &model),
+        }
+    };
+    let contexts = indices.map(contexts).collect::<Result<Vec<_>, BenchError>>()?;
+    let source = |path: &PathBuf| Source::of_files(&path.display().to_string(), std::slice::from_ref(path));
+    let data = args.text.iter().map(source).collect::<Result<Vec<_>, _>>()?;
     let inputs = Inputs { models, contexts };
-    conduct(&experiment.checked()?, &inputs, &inputs.models, &data, &args.options)
+    conduct(&experiment, &inputs, &inputs.models, &data, &args.options)
 }

@@ -307,11 +307,29 @@ pub(super) mod tests {
         assert!(sinks.groups.iter().all(|group| (0..4).all(|position| group.steps_kept(position) == 100 - position)));
     }
 
+    /// Layer by layer over the whole context, or all layers over it at once: the same omissions.
     #[test]
     fn omissions_are_those_that_the_trace_records() {
-        // Head-wise: one group per KV head.
-        let (_, history) = of_story("h2o@16", 80, false);
-        let heads: Vec<_> = history.groups.iter().map(|group| (group.layer, group.head)).collect();
-        assert_eq!(heads[..3], [(0, Some(0)), (0, Some(1)), (1, Some(0))]);
+        for policy in ["h2o@16", "tova@16"] {
+            let (model, history) = of_story(policy, 80, false);
+            let compression = policy.parse::<PolicySpec>().unwrap().compression(80, |_| 1).unwrap();
+            let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
+            let mut states = recurrent.initial_states(1);
+            states.iter_mut().for_each(MultiState::record_omissions);
+            let ids = model.tokenizer().unwrap().encode(&story(5, 400).text).unwrap();
+            let ids: Vec<i64> = ids.into_iter().take(80).map(i64::from).collect();
+            recurrent.scan(Tensor::<1, Int>::from_data(&ids[..], &Device::flex()).reshape([1, 80]), &mut states);
+            let expected: Vec<_> = crate::trace::omissions(&mut states, &(0..1), 0)
+                .into_iter()
+                .map(|omission| (omission.layer, omission.head, omission.step, omission.position))
+                .collect();
+            let mut found: Vec<_> = history
+                .groups
+                .iter()
+                .flat_map(|group| group.omissions().into_iter().map(|(step, at)| (group.layer, group.head, step, at)))
+                .collect();
+            found.sort_by_key(|&(layer, head, step, _)| (step, layer, head));
+            assert_eq!(found, expected, "{policy}");
+        }
     }
 }

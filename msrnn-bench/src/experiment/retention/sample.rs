@@ -149,12 +149,9 @@ fn held(groups: &[&Group], grid: Grid, tokens: usize) -> Vec<Vec<u32>> {
     for group in groups {
         for position in 0..tokens {
             for (at, held) in held.iter_mut().enumerate().skip(grid.of(position)) {
+                // Gone is gone for good.
                 if !group.held_after(position, grid.step(at, tokens)) {
-                    // It came after that step within its span, or it is gone for good.
-                    match grid.of(position) == at {
-                        true => continue,
-                        false => break,
-                    }
+                    break;
                 }
                 held[grid.of(position)] += 1;
             }

@@ -14,8 +14,6 @@ pub mod haystack;
 pub mod prompt;
 mod results;
 pub mod task;
-#[cfg(test)]
-mod tryq;
 
 use msrnn_models::Model;
 use msrnn_models::recurrent::{Positions, Recurrent};

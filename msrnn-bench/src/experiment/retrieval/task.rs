@@ -11,7 +11,7 @@ use crate::stories::questions::{Question, askable, question};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Task {
-    /// A fact of one character in a story of the bundled generator: who owns it, where they live, …
+    /// A fact of one character in a story of the bundled generator: object, home, hoard, pet, motto or epithet
     Facts,
     /// A number of five digits in repeated sentences (Mohtashami & Jaggi 2023, arXiv 2305.16300)
     Passkey,
@@ -192,7 +192,8 @@ mod tests {
     #[test]
     fn facts_ask_one_thing_after_the_other() {
         let ask = |index| Task::Facts.question(1, index, 450, 0.5, &Haystack::stories(0), &words).unwrap().text;
-        assert!(ask(0).contains("Who owns the") && ask(1).contains("Where does"));
-        assert!(ask(askable().count() as u64).contains("Who owns the"));
+        assert!(ask(0).rsplit("\n\n").next().unwrap().starts_with("\"Who owns the "));
+        assert!(ask(1).rsplit("\n\n").next().unwrap().starts_with("\"Where does "));
+        assert!(ask(askable().count() as u64).rsplit("\n\n").next().unwrap().starts_with("\"Who owns the "));
     }
 }

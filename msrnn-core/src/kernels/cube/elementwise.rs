@@ -9,6 +9,9 @@ use cubecl::prelude::*;
 use super::access::{argument, close, empty, read, units};
 use super::reduce::team_sum;
 
+/// Most rows in the first dimension of a launch.
+const ABREAST: u32 = 32_768;
+
 /// weight · x / √(mean(x²) + ε). One cube per row of `d` values.
 #[cube(launch)]
 fn rms_norm_kernel<F: Float, W: Float>(
@@ -16,12 +19,14 @@ fn rms_norm_kernel<F: Float, W: Float>(
     weight: &[W],
     y: &mut [F],
     epsilon: f32,
+    rows: u32,
     d: u32,
     #[comptime] units: u32,
     #[define(F, W)] _dtypes: [ElemType; 2],
 ) {
     let mut shared = Shared::new_slice(units as usize);
-    let row = (CUBE_POS_X * d) as usize;
+    // What lies beyond the last row does the last one once more.
+    let row = ((CUBE_POS_Y * CUBE_COUNT_X + CUBE_POS_X).min(rows - 1) * d) as usize;
     let mut squares = 0.0f32;
     let mut i = UNIT_POS;
     while i < d {
@@ -82,15 +87,17 @@ pub(in crate::kernels) fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<
     let (x, weight) = (read(x), read(weight));
     let y = empty(&x, dims, x.dtype);
     let units = units(&x.client);
-    let rows: usize = dims[..D - 1].iter().product();
+    let rows = dims[..D - 1].iter().product::<usize>() as u32;
     rms_norm_kernel::launch(
         &x.client,
-        CubeCount::Static(rows as u32, 1, 1),
+        // A dimension of a launch ends at 65,535 on some devices.
+        CubeCount::Static(rows.min(ABREAST), rows.div_ceil(ABREAST), 1),
         CubeDim::new_1d(units),
         argument(&x),
         argument(&weight),
         argument(&y),
         epsilon as f32,
+        rows,
         dims[D - 1] as u32,
         units,
         [dtype_to_storage_type(x.dtype), dtype_to_storage_type(weight.dtype)],

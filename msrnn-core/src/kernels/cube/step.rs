@@ -1,7 +1,7 @@
 //! One token through an attention layer: append, attend, and omit where the score is data.
 
 use burn::backend::cubecl::dtype_to_storage_type;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, IndexingUpdateOp, Tensor};
 use burn_cubecl::cubecl::ir::ElemType;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
@@ -47,7 +47,8 @@ fn append_kernel<F: Float, S: Float>(
     }
     let mut first = true;
     if comptime!(layer_wise) {
-        first = head % kv_heads == 0;
+        let of_row = head % kv_heads;
+        first = of_row == 0;
     }
     if UNIT_POS == 0 && first {
         positions[(decider * slots + slot) as usize] = next[decider as usize];
@@ -286,6 +287,14 @@ pub(in crate::kernels) fn step(
     let (slots, rows, groups) = (state.slots as u32, state.rows_in_step(), state.groups());
     let layer_wise = state.granularity == Granularity::Layer;
     let [query, key, value] = token.map(read);
+    if matches!(decision, Decision::Elsewhere) {
+        // Where the policy decides in the kernel, that knows which row is new.
+        let (free, device) = (state.free.clone(), state.device());
+        for channel in &mut state.memory {
+            let zero = Tensor::zeros(free.dims(), (&device, channel.dtype()));
+            channel.inplace(|channel| channel.scatter(1, free.clone(), zero, IndexingUpdateOp::Assign));
+        }
+    }
     let opened = Opened::take(state);
     let dtypes = [dtype_to_storage_type(query.dtype), dtype_to_storage_type(opened.keys.dtype)];
     let client = query.client.clone();

@@ -125,5 +125,7 @@ fn lowest(scores: &[f64], positions: &[i64]) -> usize {
         },
     );
     let equal = (0..scores.len()).filter(|&row| scores[row] == lowest);
-    equal.min_by_key(|&row| positions[row]).expect("one of the scores is the lowest")
+    // No score equals the lowest where all are NaN, as those of a broken model: then the oldest goes.
+    let oldest = |rows: &mut dyn Iterator<Item = usize>| rows.min_by_key(|&row| positions[row]);
+    oldest(&mut equal.into_iter()).or_else(|| oldest(&mut (0..scores.len()))).unwrap_or(0)
 }

@@ -4,6 +4,7 @@ use burn::tensor::{DType, Tensor, bf16, f16};
 use rayon::prelude::*;
 
 use super::access::{Dense, open, tensor};
+use super::dot::dot;
 use super::number::Stored;
 use super::{is_worth_cores, wide};
 use crate::kernels::plain;
@@ -63,7 +64,7 @@ fn norm<T: Real + Stored<T>, S: Stored<T>, const D: usize>(x: Tensor<D>, weight:
             wide(
                 #[inline(always)]
                 || {
-                    let mean = super::linear::dot::<T, T>(x, x).to_f64() / d as f64;
+                    let mean = dot::<T, T>(x, x).to_f64() / d as f64;
                     let scale = T::from_f64(1.0 / (mean + epsilon).sqrt());
                     y.iter_mut().zip(x).zip(weight).for_each(|((y, &x), &weight)| *y = x * scale * weight.load());
                 },

@@ -4,6 +4,7 @@ use burn::tensor::{DType, Tensor, bf16, f16};
 use rayon::prelude::*;
 
 use super::access::{Dense, is_narrow, takes, tensor};
+use super::dot::dot;
 use super::number::Stored;
 use super::{is_worth_cores, wide};
 use crate::kernels::{Map, plain};
@@ -12,7 +13,7 @@ use crate::simd::Real;
 
 /// Most rows that are multiplied in one pass over the weights. It reads them once, as the product of
 /// matrices does too, but that first copies them into an order of its own.
-const FEW: usize = 4;
+const FEW: usize = 8;
 
 /// Bytes of weights that one task reads.
 const TASK: usize = 1 << 17;
@@ -124,52 +125,4 @@ fn products<T: Real, S: Stored<T>>(weight: &[S], input: usize, x: &[T], y: &mut 
             }
         },
     );
-}
-
-/// Values that are added up side by side.
-const LANES: usize = 16;
-
-/// Σ a · b
-#[inline(always)]
-pub(super) fn dot<T: Real, S: Stored<T>>(a: &[S], b: &[T]) -> T {
-    let [mut s0, mut s1, mut s2, mut s3] = [[T::ZERO; LANES]; 4];
-    let (a_chunks, b_chunks) = (a.chunks_exact(4 * LANES), b.chunks_exact(4 * LANES));
-    let (a_rest, b_rest) = (a_chunks.remainder(), b_chunks.remainder());
-    for (a, b) in a_chunks.zip(b_chunks) {
-        for i in 0..LANES {
-            s0[i] += a[i].load() * b[i];
-        }
-        for i in 0..LANES {
-            s1[i] += a[i + LANES].load() * b[i + LANES];
-        }
-        for i in 0..LANES {
-            s2[i] += a[i + 2 * LANES].load() * b[i + 2 * LANES];
-        }
-        for i in 0..LANES {
-            s3[i] += a[i + 3 * LANES].load() * b[i + 3 * LANES];
-        }
-    }
-    let (a_chunks, b_chunks) = (a_rest.chunks_exact(LANES), b_rest.chunks_exact(LANES));
-    let rest = a_chunks.remainder().iter().zip(b_chunks.remainder());
-    for (a, b) in a_chunks.zip(b_chunks) {
-        for i in 0..LANES {
-            s0[i] += a[i].load() * b[i];
-        }
-    }
-    let mut sum = T::ZERO;
-    for (a, b) in rest {
-        sum += a.load() * *b;
-    }
-    for i in 0..LANES {
-        s0[i] += s1[i];
-        s2[i] += s3[i];
-        s0[i] += s2[i];
-    }
-    for width in [8, 4, 2, 1] {
-        for i in 0..width {
-            s0[i] += s0[i + width];
-        }
-    }
-    sum += s0[0];
-    sum
 }

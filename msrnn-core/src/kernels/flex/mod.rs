@@ -5,15 +5,20 @@
 //! reads little stays on one, since waking another costs more.
 
 mod access;
+mod block;
 mod decide;
+mod dot;
 mod elementwise;
 mod linear;
 mod number;
+mod opened;
+mod product;
 mod step;
 #[cfg(test)]
 mod tests;
 
 pub(super) use access::{is_narrow, takes};
+pub(super) use block::{block, takes_block};
 pub(super) use elementwise::{rms_norm, rotate, swiglu, widen};
 pub(super) use linear::linear;
 pub(super) use step::{step, steps};

@@ -87,11 +87,12 @@ index!(i32, i64);
 fn widen_f16(bits: u16) -> f32 {
     /// 2¹¹²
     const REBIAS: f32 = f32::from_bits((112 + 127) << 23);
-    let magnitude = u32::from(bits & 0x7fff);
+    let bits = u32::from(bits);
+    let magnitude = bits & 0x7fff;
     let finite = (f32::from_bits(magnitude << 13) * REBIAS).to_bits();
-    // Infinities and NaNs have the highest exponent there too.
-    let value = if magnitude < 0x7c00 { finite } else { (magnitude << 13) | 0x7f80_0000 };
-    f32::from_bits(value | u32::from(bits & 0x8000) << 16)
+    // Infinities and NaNs have the highest exponent there too. No branch: it would stay a scalar one.
+    let infinite = ((magnitude + 0x400) >> 15).wrapping_neg() & 0x7f80_0000;
+    f32::from_bits(finite | infinite | (bits & 0x8000) << 16)
 }
 
 #[cfg(test)]

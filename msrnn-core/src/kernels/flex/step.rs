@@ -3,14 +3,14 @@
 //! Per KV head one task reads its keys once and its values once, for all query heads of its group.
 //! Nothing is copied but what the policy is shown.
 
-use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, Int, Tensor, TensorData, bf16, f16};
 use rayon::prelude::*;
 
-use super::access::{Dense, close, close_int, is_here, open, open_int, tensor};
+use super::access::{Dense, is_here, tensor};
 use super::decide::{Decider, decide};
-use super::linear::dot;
+use super::dot::{ROWS, add_rows, dot};
 use super::number::{Index, Stored};
+use super::opened::{Opened, has_known_integers};
 use super::{is_worth_cores, wide};
 use crate::attention::{Attention, rule};
 use crate::policy::Compression;
@@ -20,9 +20,7 @@ use crate::state::{EMPTY, MultiState};
 
 /// Whether [`step`] can be taken.
 pub(in crate::kernels) fn steps(attention: &Attention, query: &Tensor<3>, state: &MultiState) -> bool {
-    let known = [state.positions.dtype(), state.free.dtype(), state.next.dtype()];
-    let same = known == [DType::I32; 3] || known == [DType::I64; 3];
-    attention.placement.is_none() && is_here(query) && is_here(&state.keys) && same
+    attention.placement.is_none() && is_here(query) && is_here(&state.keys) && has_known_integers(state)
 }
 
 /// Appends and attends. Where the policy decides in plain numbers, or there is none, also omits and
@@ -48,45 +46,6 @@ pub(in crate::kernels) fn step(
     };
     let (attended, weights) = step(attention, [query, key, value], state, compression);
     (narrow(attended, dtype), weights)
-}
-
-/// The tensors of a state, opened to be written.
-struct Opened {
-    keys: FlexTensor,
-    values: FlexTensor,
-    positions: FlexTensor,
-    free: FlexTensor,
-    next: FlexTensor,
-    memory: Vec<FlexTensor>,
-}
-
-impl Opened {
-    fn take(state: &mut MultiState) -> Self {
-        // Whole buffers, so that a slot's index is its place in memory.
-        let whole = |x: FlexTensor| match x.layout().contiguous_offsets() {
-            Some((0, end)) if end * x.dtype().size() == x.bytes().len() => x,
-            _ => x.to_contiguous(),
-        };
-        Self {
-            keys: whole(open(state.keys.extract())),
-            values: whole(open(state.values.extract())),
-            positions: whole(open_int(state.positions.extract())),
-            free: whole(open_int(state.free.extract())),
-            next: whole(open_int(state.next.extract())),
-            memory: state.memory.iter_mut().map(|channel| whole(open(channel.extract()))).collect(),
-        }
-    }
-
-    fn put_back(self, state: &mut MultiState) {
-        state.keys = close(self.keys);
-        state.values = close(self.values);
-        state.positions = close_int(self.positions);
-        state.free = close_int(self.free);
-        state.next = close_int(self.next);
-        for (channel, memory) in state.memory.iter_mut().zip(self.memory) {
-            *channel = close(memory);
-        }
-    }
 }
 
 /// What one KV head reads and writes.
@@ -244,26 +203,5 @@ impl<T: Real, S: Stored<T>> Head<'_, T, S> {
                 }
             },
         );
-    }
-}
-
-/// Value rows that are added up in one pass over the sum.
-const ROWS: usize = 4;
-
-/// `sum += Σ weight · row` over up to [`ROWS`] rows.
-#[inline(always)]
-fn add_rows<T: Real, S: Stored<T>>(sum: &mut [T], weights: &[T], rows: &[S]) {
-    let d = sum.len();
-    if let (&[w0, w1, w2, w3, ..], true) = (weights, rows.len() == ROWS * d) {
-        let (r0, rest) = rows.split_at(d);
-        let (r1, rest) = rest.split_at(d);
-        let (r2, r3) = rest.split_at(d);
-        for ((((sum, r0), r1), r2), r3) in sum.iter_mut().zip(r0).zip(r1).zip(r2).zip(r3) {
-            *sum += (w0 * r0.load() + w1 * r1.load()) + (w2 * r2.load() + w3 * r3.load());
-        }
-        return;
-    }
-    for (row, &weight) in rows.chunks_exact(d).zip(weights) {
-        sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += weight * value.load());
     }
 }

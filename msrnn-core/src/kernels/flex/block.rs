@@ -1,0 +1,161 @@
+//! A block of tokens of which every row stays: causal attention, tile by tile.
+//!
+//! A tile is some queries of one head against all rows that they see: its logits are as many as stay
+//! in the cache of the core that computes them, become weights there, and are multiplied with the
+//! values before the next tile.
+
+use burn::backend::flex::FlexTensor;
+use burn::tensor::{DType, Tensor, bf16, f16};
+use rayon::prelude::*;
+
+use super::access::{Dense, is_here, tensor};
+use super::number::{Index, Stored};
+use super::opened::{Opened, has_known_integers};
+use super::product::{Product, Rows};
+use crate::attention::Attention;
+use crate::precision::{accumulation, narrow};
+use crate::simd::{Buffer, Real};
+use crate::state::MultiState;
+
+/// Queries of a tile: at 4,096 rows, logits of half a megabyte in f32.
+const TILE: usize = 32;
+
+/// Whether [`block`] can be taken by a block of `n` tokens.
+pub(in crate::kernels) fn takes_block(attention: &Attention, query: &Tensor<4>, state: &MultiState, n: usize) -> bool {
+    let fits = state.states.is_none_or(|states| state.seen.iter().all(|seen| seen + n <= states));
+    let here = is_here(query) && is_here(&state.keys) && has_known_integers(state);
+    attention.placement.is_none() && state.memory.is_empty() && fits && here
+}
+
+/// `n` tokens of every batch row, none of which makes a row go. Shapes as in [`Attention::scan`].
+pub(in crate::kernels) fn block(
+    attention: &Attention,
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    state: &mut MultiState,
+) -> Tensor<4> {
+    let dtype = query.dtype();
+    state.reserve(state.seen.iter().max().map_or(0, |seen| seen + query.dims()[2]));
+    let block = match (state.shape.dtype, state.positions.dtype()) {
+        (DType::F64, DType::I64) => block_as::<f64, f64, i64>,
+        (DType::F16, DType::I64) => block_as::<f32, f16, i64>,
+        (DType::BF16, DType::I64) => block_as::<f32, bf16, i64>,
+        (_, DType::I64) => block_as::<f32, f32, i64>,
+        (DType::F64, _) => block_as::<f64, f64, i32>,
+        (DType::F16, _) => block_as::<f32, f16, i32>,
+        (DType::BF16, _) => block_as::<f32, bf16, i32>,
+        _ => block_as::<f32, f32, i32>,
+    };
+    narrow(block(attention, [query, key, value], state), dtype)
+}
+
+fn block_as<T: Product + Stored<T>, S: Stored<T>, I: Index>(
+    attention: &Attention,
+    block: [Tensor<4>; 3],
+    state: &mut MultiState,
+) -> Tensor<4> {
+    let dims @ [_, heads, n, d] = block[0].dims();
+    let (kv_heads, groups, slots) = (attention.kv_heads, state.groups(), state.slots);
+    let accumulated: DType = accumulation(state.shape.dtype).into();
+    let block = block.map(|x| Dense::of(narrow(x, accumulated)));
+    let [query, key, value]: [&[T]; 3] = block.each_ref().map(|x| x.values());
+    let mut opened = Opened::take(state);
+
+    // Nothing has been omitted so far, so that slot j holds the row of position j.
+    let (keys, values) = (S::of_mut(&mut opened.keys), S::of_mut(&mut opened.values));
+    for (index, (key, value)) in key.chunks_exact(n * d).zip(value.chunks_exact(n * d)).enumerate() {
+        let first = (index * slots + state.seen[index / kv_heads]) * d;
+        let write = |rows: &mut [S], new: &[T]| rows.iter_mut().zip(new).for_each(|(row, &x)| *row = S::store(x));
+        write(&mut keys[first..first + n * d], key);
+        write(&mut values[first..first + n * d], value);
+    }
+    let positions = I::of_mut(&mut opened.positions);
+    for (index, slots) in positions.chunks_exact_mut(slots).enumerate() {
+        let seen = state.seen[index / groups];
+        slots[seen..seen + n].iter_mut().zip(seen..).for_each(|(slot, position)| *slot = I::new(position as i64));
+    }
+    for counter in [I::of_mut(&mut opened.next), I::of_mut(&mut opened.free)] {
+        counter.iter_mut().enumerate().for_each(|(index, x)| *x = I::new((state.seen[index / groups] + n) as i64));
+    }
+
+    let most = state.seen.iter().max().map_or(n, |seen| seen + n);
+    let widened = (S::dtype() != T::dtype()).then(|| {
+        let wide = |rows: &FlexTensor| widened::<T, S>(S::of(rows), slots * d, most * d);
+        (wide(&opened.keys), wide(&opened.values))
+    });
+    let (keys, values, stride) = match &widened {
+        None => (T::of(&opened.keys), T::of(&opened.values), slots * d),
+        Some((keys, values)) => (&keys[..], &values[..], most * d),
+    };
+
+    let mut attended = vec![T::ZERO; dims.iter().product()];
+    let mut tiles = Vec::new();
+    for (index, (query, attended)) in query.chunks_exact(n * d).zip(attended.chunks_exact_mut(n * d)).enumerate() {
+        let (row, head) = (index / heads, index % heads / (heads / kv_heads));
+        let rows = (row * kv_heads + head) * stride;
+        let parts = query.chunks(TILE * d).zip(attended.chunks_mut(TILE * d)).enumerate();
+        tiles.extend(parts.map(|(tile, (query, attended))| Tile {
+            query,
+            attended,
+            first: state.seen[row] + tile * TILE,
+            keys: &keys[rows..],
+            values: &values[rows..],
+        }));
+    }
+    let (scale, unbiased) = (T::from_f64(attention.scale), vec![T::ZERO; most]);
+    tiles.into_par_iter().for_each(|tile| tile.attend(d, attention.window, scale, &unbiased));
+    let attended = tensor(attended, dims);
+    opened.put_back(state);
+    if let Some(log) = &mut state.omitted {
+        log.extend(std::iter::repeat_n(None, n));
+    }
+    state.count(n);
+    attended
+}
+
+/// The first `used` values of every `stride`, in the accumulation dtype.
+fn widened<T: Real, S: Stored<T>>(rows: &[S], stride: usize, used: usize) -> Vec<T> {
+    let mut wide = vec![T::ZERO; rows.len() / stride * used];
+    wide.par_chunks_exact_mut(used).zip(rows.par_chunks_exact(stride)).for_each(|(wide, rows)| {
+        super::wide(
+            #[inline(always)]
+            || wide.iter_mut().zip(rows).for_each(|(wide, value)| *wide = value.load()),
+        );
+    });
+    wide
+}
+
+/// Some queries of one head.
+struct Tile<'a, T> {
+    /// `[queries, head_dim]`
+    query: &'a [T],
+    attended: &'a mut [T],
+    /// Position of the first query.
+    first: usize,
+    /// The head's rows by position.
+    keys: &'a [T],
+    values: &'a [T],
+}
+
+impl<T: Product> Tile<'_, T> {
+    fn attend(self, d: usize, window: Option<usize>, scale: T, unbiased: &[T]) {
+        let Self { query, attended, first, keys, values } = self;
+        let n = query.len() / d;
+        let oldest = |position: usize| window.map_or(0, |window| (position + 1).saturating_sub(window));
+        let (start, end) = (oldest(first), first + n);
+        let seen = start * d..end * d;
+        let mut weights = T::buffer(Buffer::Tile).take();
+        weights.resize(n * (end - start), T::ZERO);
+        T::product(&mut weights, query, Rows::Transposed(&keys[seen.clone()]), d, scale);
+        for (position, weights) in (first..).zip(weights.chunks_exact_mut(end - start)) {
+            let (older, rest) = weights.split_at_mut(oldest(position) - start);
+            let (seen, later) = rest.split_at_mut(position + 1 - oldest(position));
+            older.fill(T::ZERO);
+            T::softmax(seen, &mut [], &unbiased[..position + 1 - oldest(position)]);
+            later.fill(T::ZERO);
+        }
+        T::product(attended, &weights, Rows::AsTheyAre(&values[seen]), d, T::from_f64(1.0));
+        T::buffer(Buffer::Tile).set(weights);
+    }
+}

@@ -1,0 +1,53 @@
+//! A state's tensors, to be read and written as slices.
+
+use burn::backend::flex::FlexTensor;
+use burn::tensor::DType;
+
+use super::access::{close, close_int, open, open_int};
+use crate::state::MultiState;
+
+/// Whether positions, free slots and counters are in a dtype that the kernels read.
+pub(super) fn has_known_integers(state: &MultiState) -> bool {
+    let found = [state.positions.dtype(), state.free.dtype(), state.next.dtype()];
+    found == [DType::I32; 3] || found == [DType::I64; 3]
+}
+
+/// The tensors of a state, opened to be written.
+pub(super) struct Opened {
+    pub(super) keys: FlexTensor,
+    pub(super) values: FlexTensor,
+    pub(super) positions: FlexTensor,
+    pub(super) free: FlexTensor,
+    pub(super) next: FlexTensor,
+    pub(super) memory: Vec<FlexTensor>,
+}
+
+impl Opened {
+    /// Takes them out of the state, which is not usable until they are back.
+    pub(super) fn take(state: &mut MultiState) -> Self {
+        // Whole buffers, so that a slot's index is its place in memory.
+        let whole = |x: FlexTensor| match x.layout().contiguous_offsets() {
+            Some((0, end)) if end * x.dtype().size() == x.bytes().len() => x,
+            _ => x.to_contiguous(),
+        };
+        Self {
+            keys: whole(open(state.keys.extract())),
+            values: whole(open(state.values.extract())),
+            positions: whole(open_int(state.positions.extract())),
+            free: whole(open_int(state.free.extract())),
+            next: whole(open_int(state.next.extract())),
+            memory: state.memory.iter_mut().map(|channel| whole(open(channel.extract()))).collect(),
+        }
+    }
+
+    pub(super) fn put_back(self, state: &mut MultiState) {
+        state.keys = close(self.keys);
+        state.values = close(self.values);
+        state.positions = close_int(self.positions);
+        state.free = close_int(self.free);
+        state.next = close_int(self.next);
+        for (channel, memory) in state.memory.iter_mut().zip(self.memory) {
+            *channel = close(memory);
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The laws again, computed with burn's operations only.
+
+#[path = "laws.rs"]
+mod laws;

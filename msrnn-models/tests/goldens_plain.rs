@@ -1,0 +1,4 @@
+//! The goldens again, computed with burn's operations only.
+
+#[path = "goldens.rs"]
+mod goldens;
