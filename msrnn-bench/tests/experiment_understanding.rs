@@ -107,7 +107,7 @@ fn a_document_is_cut_at_its_end_so_that_prompt_and_answer_fit() {
         let kept = sample["kept"].as_f64().unwrap();
         assert!(kept > 0.1 && kept < 0.5, "{sample}");
     }
-    assert!(found["notes"].to_string().contains("1 of 1 documents were cut"), "{}", found["notes"]);
+    assert!(found["notes"].to_string().contains("cut in 1 of 1 prompts"), "{}", found["notes"]);
 }
 
 #[test]

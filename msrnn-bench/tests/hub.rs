@@ -263,6 +263,20 @@ fn a_file_of_a_data_set_is_fetched_by_its_path() {
     assert!(offline.file(&repository, "train.jsonl").is_err());
 }
 
+/// Runs `msrnn` with a server as its hub.
+fn with_hub(server: &Server, home: &Path, arguments: &[&str]) -> serde_json::Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_msrnn"))
+        .args(arguments)
+        .env("HF_HOME", home)
+        .env("HF_ENDPOINT", &server.url)
+        .env_remove("HF_HUB_CACHE")
+        .env_remove("HF_HUB_OFFLINE")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}{}", String::from_utf8_lossy(&output.stderr)))
+}
+
 #[test]
 fn the_command_takes_a_name_and_the_environment() {
     let home = tempfile::tempdir().unwrap();
@@ -270,19 +284,24 @@ fn the_command_takes_a_name_and_the_environment() {
     let server = Server::start(move |request| repo.reply(request));
     let ids = write_ids("llama-gqa", home.path());
     let perplexity = |model: &str| {
-        let output = Command::new(env!("CARGO_BIN_EXE_msrnn"))
-            .args(["perplexity", "--json", "--policy", "full", "--model", model, "--ids", ids.to_str().unwrap()])
-            .env("HF_HOME", home.path())
-            .env("HF_ENDPOINT", &server.url)
-            .env_remove("HF_HUB_CACHE")
-            .env_remove("HF_HUB_OFFLINE")
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let report: serde_json::Value = serde_json::from_str(&text)
-            .unwrap_or_else(|e| panic!("{e}: {text}{}", String::from_utf8_lossy(&output.stderr)));
-        report["perplexity"].clone()
+        let run = ["perplexity", "--json", "--policy", "full", "--model", model, "--ids", ids.to_str().unwrap()];
+        with_hub(&server, home.path(), &run)["perplexity"].clone()
     };
     assert_eq!(perplexity(ID), perplexity(checkpoint("llama-gqa").to_str().unwrap()));
     assert!(home.path().join("hub/models--org--tiny/refs/main").exists());
+}
+
+#[test]
+fn an_experiment_takes_a_file_of_a_data_set() {
+    let home = tempfile::tempdir().unwrap();
+    let question = json!({ "prompt": "The town of", "references": ["Harrow"] }).to_string();
+    let repo = Repo { files: vec![("dev/part.jsonl".to_owned(), question.into_bytes())], kind: Kind::Dataset };
+    let server = Server::start(move |request| repo.reply(request));
+    let out = home.path().join("run");
+    let run = ["experiment", "understanding", "--json", "--task", "jsonl", "--data", "hf:org/tiny/dev/part.jsonl"];
+    let small = ["--policies", "tova@8", "--context", "40", "--max-new-tokens", "12", "--out", out.to_str().unwrap()];
+    let found = with_hub(&server, home.path(), &[&run[..], &small[..]].concat());
+    assert_eq!(found["metrics"]["rows"][0]["answers"], 1);
+    let manifest = std::fs::read_to_string(out.join("manifest.toml")).unwrap();
+    assert!(manifest.contains("hf:org/tiny/dev/part.jsonl") && manifest.contains("sha256"), "{manifest}");
 }

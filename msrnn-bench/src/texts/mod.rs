@@ -22,6 +22,7 @@ use walkdir::WalkDir;
 use crate::contexts::read_text;
 use crate::error::BenchError;
 use crate::experiment::manifest::Source;
+use crate::hub::locate_data;
 use crate::stories::{Split, Stories};
 
 /// Field of a JSONL line, or column of a parquet file, that holds the text unless told otherwise.
@@ -44,7 +45,8 @@ impl Text {
     }
 }
 
-/// The texts of some paths, in the order of the paths and within a directory by name.
+/// The texts of some paths, or of files of the Hugging Face hub (`hf:org/dataset/path`), in the order of
+/// the paths and within a directory by name.
 ///
 /// # Errors
 ///
@@ -53,7 +55,7 @@ impl Text {
 pub fn read(paths: &[PathBuf], field: &str) -> Result<Vec<Text>, BenchError> {
     let mut texts = Vec::new();
     for path in paths {
-        texts.extend(of_path(path, field)?);
+        texts.extend(of_path(&locate_data(&path.to_string_lossy())?, field)?);
     }
     let mut names = HashSet::new();
     match texts.iter().find(|text| !names.insert(&text.name)) {

@@ -35,8 +35,8 @@ const POINTS: usize = 300;
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     experiment: ExperimentOptions,
-    /// Texts: files, directories of .txt, .jsonl, .parquet, PG-19's directory; held-out stories of the
-    /// bundled generator if absent
+    /// Texts: files, directories of .txt, .jsonl, .parquet, PG-19's directory, hf:org/dataset/path on the
+    /// Hugging Face hub; held-out stories of the bundled generator if absent
     #[arg(long, value_name = "PATH")]
     text: Vec<PathBuf>,
     /// Field of a JSONL line, or column of a parquet file, that holds the text

@@ -18,7 +18,7 @@ use super::super::options::positions;
 use super::{ExperimentOptions, conduct};
 
 /// Stories of a run that was made before bring their setting with them.
-const WRITING: [&str; 11] = [
+const WRITING: [&str; 12] = [
     "model",
     "prompt",
     "policies",
@@ -30,6 +30,7 @@ const WRITING: [&str; 11] = [
     "context",
     "max_new_tokens",
     "protocol",
+    "positions",
 ];
 
 #[derive(Debug, clap::Args)]

@@ -14,17 +14,18 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use msrnn_core::budget::Budget;
-use msrnn_core::policy::{Compression, Policy};
+use msrnn_core::policy::Compression;
 use msrnn_models::protocol::Protocol;
-use msrnn_models::recurrent::{Positions, bytes_per_state};
+use msrnn_models::recurrent::Positions;
 use msrnn_models::rotary::Rotary;
 use msrnn_models::sampling::{Sampler, Sampling};
-use msrnn_policies::{PolicySpec, Window};
+use msrnn_policies::PolicySpec;
 use serde::{Deserialize, Serialize};
 
 pub use judge::{Judge, Limits};
 use verdict::Judged;
 
+use super::arms::{Bound, arms as arms_of};
 use super::generation::{Generation, Written};
 use super::journal;
 use super::manifest::{MANIFEST, Manifest};
@@ -135,8 +136,10 @@ struct Arm {
     compression: Compression,
     prompt: Arc<[u32]>,
     max_new_tokens: usize,
-    /// Bytes of one row in all layers: bounded, full.
-    row: [usize; 2],
+    /// Bytes of the bounded state in all layers.
+    state_bytes: usize,
+    /// Bytes of one row of the full state in all layers.
+    full_row: usize,
 }
 
 impl Inputs {
@@ -214,7 +217,13 @@ impl Story {
         let tokenizer = model.tokenizer()?;
         let prompt: Arc<[u32]> = [tokenizer.prefix()?, tokenizer.encode(&self.prompt)?].concat().into();
         model.check_ids(&prompt)?;
-        let context = self.context.unwrap_or(model.decoder.config().max_position_embeddings).min(Rotary::LIMIT);
+        let context = self.context.unwrap_or(model.decoder.config().max_position_embeddings);
+        if context > Rotary::LIMIT {
+            return Err(BenchError::Input(format!(
+                "--context {context} is too long; positions end at {}",
+                Rotary::LIMIT
+            )));
+        }
         let room = context.saturating_sub(prompt.len());
         let max_new_tokens = self.max_new_tokens.unwrap_or(room);
         if max_new_tokens == 0 || max_new_tokens > room || prompt.is_empty() {
@@ -224,22 +233,20 @@ impl Story {
                 prompt.len()
             )));
         }
-        let bytes = |policy: &dyn Policy| bytes_per_state(&model.decoder, policy);
-        for spec in self.policies.iter().filter(|spec| !spec.is_full()) {
-            let budgets = spec.budget().map_or_else(|| self.states.clone(), |budget| vec![budget]);
-            for budget in budgets {
-                let compression = spec.with_budget(budget).compression(context, bytes)?;
-                let Compression::Bounded { policy, states } = &compression else { continue };
-                arms.push(Arm {
-                    model: index,
-                    policy: format!("{}@{states}", spec.name()),
-                    states: *states,
-                    row: [bytes(policy.as_ref()), bytes(&Window { first: 0 })],
-                    prompt: prompt.clone(),
-                    max_new_tokens,
-                    compression,
-                });
-            }
+        let full = Bound::new(&PolicySpec::full(), models, index, context)?.state_bytes / context;
+        for spec in arms_of(&self.policies, &self.states) {
+            let bound = Bound::new(&spec, models, index, context)?;
+            let Some(states) = bound.compression.states() else { continue };
+            arms.push(Arm {
+                model: index,
+                policy: format!("{}@{states}", spec.name()),
+                states,
+                state_bytes: bound.state_bytes,
+                full_row: full,
+                prompt: prompt.clone(),
+                max_new_tokens,
+                compression: bound.compression,
+            });
         }
         Ok(())
     }
@@ -336,7 +343,7 @@ impl Experiment for Story {
             Unit {
                 name: format!("{}, {}, seed {seed}", models.names()[arm.model], arm.policy),
                 tokens: if first { 2 * tokens } else { tokens },
-                state_bytes: ((arm.states + 1) * arm.row[0]).max(if first { tokens * arm.row[1] } else { 0 }),
+                state_bytes: arm.state_bytes.max(if first { tokens * arm.full_row } else { 0 }),
             }
         };
         Ok((0..arms.len() * self.seeds).map(unit).collect())

@@ -1,14 +1,15 @@
 //! Which policies answer which questions, with the prompts that they see.
 
 use msrnn_core::policy::Compression;
-use msrnn_models::recurrent::bytes_per_state;
 use msrnn_models::rotary::Rotary;
+use msrnn_policies::PolicySpec;
 
 use super::Understanding;
 use super::prompt::{Prompt, fit};
 use super::question::Question;
 use crate::error::BenchError;
 use crate::experiment::Unit;
+use crate::experiment::arms::{Bound, arms};
 use crate::experiment::models::Models;
 
 /// All there is to do. Every arm answers all questions.
@@ -91,31 +92,26 @@ impl Plan {
         for prompt in &whole {
             model.check_ids(&prompt.ids)?;
         }
-        let bytes = |policy: &dyn msrnn_core::policy::Policy| bytes_per_state(&model.decoder, policy);
-        let plain = bytes(&msrnn_policies::Window { first: 0 });
         let full = self.prompts.len();
         self.prompts.push(whole);
-        let arm = |policy: String, states, compression, prompts, row| ArmPlan {
-            model: index,
-            policy,
-            states,
-            compression,
-            prompts,
-            row,
+        let arm = |policy: String, states, bound: Bound, prompts| {
+            let rows = bound.compression.states().map_or(context, |states| states + 1);
+            ArmPlan {
+                model: index,
+                policy,
+                states,
+                row: bound.state_bytes / rows,
+                compression: bound.compression,
+                prompts,
+            }
         };
-        self.arms.push(arm("full".into(), None, Compression::Unbounded, full, plain));
-
+        let bound = |spec: &PolicySpec| Bound::new(spec, models, index, context);
         let mut bounded = Vec::new();
-        for spec in setting.policies.iter().filter(|spec| !spec.is_full()) {
-            let budgets = spec.budget().map_or_else(|| setting.states.clone(), |budget| vec![budget]);
-            for budget in budgets {
-                let compression = spec.with_budget(budget).compression(context, bytes)?;
-                let Some(states) = compression.states() else { continue };
-                let row = match &compression {
-                    Compression::Bounded { policy, .. } => bytes(policy.as_ref()),
-                    Compression::Unbounded => plain,
-                };
-                bounded.push(arm(format!("{}@{states}", spec.name()), Some(states), compression, full, row));
+        for spec in arms(&setting.policies, &setting.states) {
+            let bound = bound(&spec)?;
+            match bound.compression.states() {
+                None => self.arms.push(arm("full".into(), None, bound, full)),
+                Some(states) => bounded.push(arm(format!("{}@{states}", spec.name()), Some(states), bound, full)),
             }
         }
         let mut sizes: Vec<usize> = bounded.iter().filter_map(|arm| arm.states).collect();
@@ -126,7 +122,7 @@ impl Plan {
             if let Ok(prompts) = prompts(size)? {
                 let list = self.prompts.len();
                 self.prompts.push(prompts);
-                self.arms.push(arm(format!("baseline@{size}"), Some(size), Compression::Unbounded, list, plain));
+                self.arms.push(arm(format!("baseline@{size}"), Some(size), bound(&PolicySpec::full())?, list));
             }
         }
         self.arms.extend(bounded);

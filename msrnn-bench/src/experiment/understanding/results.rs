@@ -195,7 +195,7 @@ fn notes(setting: &Understanding, rows: &[Row]) -> Vec<String> {
         }
         if let Some(full) = of_model().find(|row| row.policy == "full") {
             notes.push(format!(
-                "{model}: {} of {} documents were cut for the full context; {:.1} % of a document is in the prompt on \
+                "{model}: for the full context the document was cut in {} of {} prompts, which hold {:.1} % of it on \
                  average.",
                 full.cut,
                 full.answers,
