@@ -120,21 +120,22 @@ fn write(
 ) -> Result<(), ParquetError> {
     let text = |text: &str| vec![ByteArray::from(text); rows.len()];
     let each = |value: &dyn Fn(&Row) -> usize| rows.iter().map(|row| value(row) as i32).collect::<Vec<i32>>();
-    let group = &mut group;
-    column::<ByteArrayType>(group, &text(model), None)?;
-    column::<ByteArrayType>(group, &text(policy), None)?;
-    column::<Int32Type>(group, &each(&|_| states), None)?;
-    column::<Int32Type>(group, &each(&|_| context), None)?;
-    column::<Int32Type>(group, &each(&|row| row.step), None)?;
-    column::<Int32Type>(group, &each(&|row| row.layer), None)?;
+    column::<ByteArrayType>(&mut group, &text(model), None)?;
+    column::<ByteArrayType>(&mut group, &text(policy), None)?;
+    column::<Int32Type>(&mut group, &each(&|_| states), None)?;
+    column::<Int32Type>(&mut group, &each(&|_| context), None)?;
+    column::<Int32Type>(&mut group, &each(&|row| row.step), None)?;
+    column::<Int32Type>(&mut group, &each(&|row| row.layer), None)?;
     let heads: Vec<i32> = rows.iter().filter_map(|row| row.head).map(|head| head as i32).collect();
     let levels: Vec<i16> = rows.iter().map(|row| i16::from(row.head.is_some())).collect();
-    column::<Int32Type>(group, &heads, Some(&levels))?;
-    column::<Int32Type>(group, &each(&|row| row.position), None)?;
-    column::<Int32Type>(group, &each(&|row| row.step - row.position + 1), None)?;
+    column::<Int32Type>(&mut group, &heads, Some(&levels))?;
+    column::<Int32Type>(&mut group, &each(&|row| row.position), None)?;
+    column::<Int32Type>(&mut group, &each(&|row| row.step - row.position + 1), None)?;
     let masses: Vec<f64> = rows.iter().filter_map(|row| row.mass).collect();
     let levels: Vec<i16> = rows.iter().map(|row| i16::from(row.mass.is_some())).collect();
-    column::<DoubleType>(group, &masses, Some(&levels))
+    column::<DoubleType>(&mut group, &masses, Some(&levels))?;
+    group.close()?;
+    Ok(())
 }
 
 /// Writes the next column. `levels`: 1 where there is a value, of a column that may be null.

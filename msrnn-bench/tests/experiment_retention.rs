@@ -94,7 +94,8 @@ fn texts_and_models_of_ones_own_work() {
     let results =
         succeeds(&split(&format!("{SMALL} --policies tova --text {} --out {}", text_of(&text), text_of(&out)))).json();
     let kinds = found(&results, "tova")["kinds"].as_object().unwrap();
-    for kind in ["``", "''", ".", "NNP", "DT", "POS", "TO", "$", "CD", "(", ")", "newline", "special"] {
+    // A closing quotation mark may stand in one token with the mark before it, and then counts as that.
+    for kind in ["``", ".", "NNP", "DT", "POS", "TO", "$", "CD", "(", ")", "newline", "special"] {
         assert!(kinds.contains_key(kind), "{kind} is not in {:?}", kinds.keys());
     }
     let tokens: u64 = kinds.values().map(|kind| kind["tokens"].as_u64().unwrap()).sum();

@@ -34,21 +34,6 @@ fn every_task_is_asked_of_every_policy() {
     assert_eq!(read_json(&out.join("metrics.json")), results);
 }
 
-/// The model was trained to remember facts like these: it does, with all of its states.
-#[test]
-fn the_bundled_model_finds_facts_with_its_full_state() {
-    let directory = tempfile::tempdir().unwrap();
-    let arguments = "experiment retrieval --lengths 640 --depths 0,0.5 --trials 6 --policies window --states 16 --json";
-    let arguments = format!("{arguments} --out {}", text_of(directory.path()));
-    let results = succeeds(&split(&arguments)).json();
-    let skills = results["metrics"]["retrieval"].as_array().unwrap();
-    let choice = |skill: &serde_json::Value| skill["choice"]["mean"].as_f64().unwrap();
-    let (full, window) = (&skills[0], &skills[1]);
-    let chance = full["chance"].as_f64().unwrap();
-    assert!(choice(full) > 2.0 * chance, "{full}");
-    assert!(choice(full) > choice(window), "{full} {window}");
-}
-
 #[test]
 fn a_haystack_of_ones_own_is_part_of_the_run() {
     let directory = tempfile::tempdir().unwrap();

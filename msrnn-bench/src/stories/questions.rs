@@ -5,7 +5,7 @@
 //! them, the *target*, stands where it is asked for, no scene mentions the target, and the last
 //! scene breaks off within a fact of the target, after its first content word. No other fact of the
 //! story has that word, so it settles the rest, for who remembers. That is how the language recalls
-//! facts, and what a small model learns to do; to go from a name to a home is more than it can.
+//! facts. Mottos are not asked for: how one goes on shows which pattern it has, without memory.
 //!
 //! The rest of the same fact of everybody else stands in the text, too: guessing among them is right
 //! once in [`PEOPLE`].
@@ -31,7 +31,6 @@ const ASKED: &[(Relation, &str)] = &[
     (Relation::LivesIn, "\"Where does {A} live?\" asked {B}. \"In the"),
     (Relation::Hoards, "\"What does {A} keep at home?\" asked {B}. \""),
     (Relation::Pet, "\"Where is the"),
-    (Relation::Motto, "What was it that {A} always said? {B} thought about it all day. Then {B.he} knew: \""),
     (Relation::Epithet, "{when}, {A.name}"),
 ];
 
@@ -42,7 +41,7 @@ pub struct Question {
     pub text: String,
     /// Where in `text` the fact is stated: the paragraph, or the sentence, as bytes.
     pub stated_at: std::ops::Range<usize>,
-    /// What should follow: the rest of the fact, with the space or mark that it begins with.
+    /// What should follow: the rest of the fact, with the space that it begins with.
     pub answer: String,
     /// All answers to choose from, the right one first, written as `answer` is.
     pub candidates: Vec<String>,
@@ -130,16 +129,13 @@ fn is_filler(scene: &str) -> bool {
 /// A fact parted after its first content word: the cue that a question gives, and the answer.
 fn parted(relation: Relation, fact: &str) -> Option<(&str, &str)> {
     let content = |word: &str| match relation {
-        Relation::Motto => lexicon::STUFF.contains(&word),
         Relation::Epithet => !matches!(word, "the" | "of"),
         _ => true,
     };
     let mut end = 0;
     for word in fact.split(' ') {
-        // A comma after the word belongs to the answer.
-        let bare = word.trim_end_matches(',');
-        if content(bare) {
-            return Some(fact.split_at(end + bare.len()));
+        if content(word) {
+            return Some(fact.split_at(end + word.len()));
         }
         end += word.len() + 1;
     }
@@ -153,7 +149,6 @@ impl Character {
             Relation::LivesIn => &self.home,
             Relation::Hoards => &self.hoard,
             Relation::Pet => &self.pet,
-            Relation::Motto => &self.motto,
             Relation::Epithet => &self.epithet,
             _ => &self.object,
         }
@@ -245,8 +240,6 @@ mod tests {
         for (relation, fact, cue, rest) in [
             (Relation::Owns, "chipped silver lantern", "chipped", " silver lantern"),
             (Relation::LivesIn, "mill beside Otter Bridge", "mill", " beside Otter Bridge"),
-            (Relation::Motto, "Give me salt, not fire or ice", "Give me salt", ", not fire or ice"),
-            (Relation::Motto, "After soap and honey comes sugar", "After soap", " and honey comes sugar"),
             (Relation::Epithet, "the baker from Harrow", "the baker", " from Harrow"),
             (Relation::Epithet, "of the rusty loft in Kelso", "of the rusty", " loft in Kelso"),
         ] {

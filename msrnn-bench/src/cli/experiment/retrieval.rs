@@ -34,7 +34,7 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "0,0.25,0.5,0.75,1")]
     depths: Vec<f64>,
     /// Questions per length and depth
-    #[arg(long, value_name = "N", default_value_t = 12)]
+    #[arg(long, value_name = "N", default_value_t = 10)]
     trials: usize,
     /// Text that needles are hidden in; stories of the bundled generator if absent
     #[arg(long, value_name = "FILE")]

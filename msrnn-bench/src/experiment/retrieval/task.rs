@@ -11,7 +11,7 @@ use crate::stories::questions::{Question, askable, question};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Task {
-    /// A fact of one character in a story of the bundled generator: object, home, hoard, pet, motto or epithet
+    /// A fact of one character in a story of the bundled generator: object, home, hoard, pet or epithet
     Facts,
     /// A number of five digits in repeated sentences (Mohtashami & Jaggi 2023, arXiv 2305.16300)
     Passkey,
