@@ -333,8 +333,8 @@ fn write_as(values: impl Iterator<Item = f64>, piece: &mut [u8], dtype: DType) {
     }
     match dtype {
         DType::F64 => all(values, piece, f64::to_ne_bytes),
-        DType::F16 => all(values, piece, |value| f16::from_f64(value).to_ne_bytes()),
-        DType::BF16 => all(values, piece, |value| bf16::from_f64(value).to_ne_bytes()),
+        DType::F16 => all(values, piece, |value| f16::from_f32(value as f32).to_ne_bytes()),
+        DType::BF16 => all(values, piece, |value| bf16::from_f32(value as f32).to_ne_bytes()),
         _ => all(values, piece, |value| (value as f32).to_ne_bytes()),
     }
 }

@@ -1,10 +1,11 @@
 //! Norm, rotation and gate: one pass over a few values where burn makes one per operation.
 
 use burn::tensor::{DType, Tensor, bf16, f16};
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::access::{Dense, open, tensor};
-use super::dot::dot;
+use super::dot::Dot;
 use super::number::Stored;
 use super::{is_worth_cores, wide};
 use crate::kernels::plain;
@@ -53,7 +54,7 @@ pub(in crate::kernels) fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<
     }
 }
 
-fn norm<T: Real + Stored<T>, S: Stored<T>, const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -> Tensor<D> {
+fn norm<T: Real + Dot<T>, S: Stored<T>, const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -> Tensor<D> {
     let dims = x.dims();
     let (x, weight) = (Dense::of(x), Dense::of(weight));
     let (x, weight): (&[T], &[S]) = (x.values(), weight.values());
@@ -61,17 +62,33 @@ fn norm<T: Real + Stored<T>, S: Stored<T>, const D: usize>(x: Tensor<D>, weight:
     let mut y = vec![T::ZERO; x.len()];
     parts(&mut y, d, |first, y| {
         for (y, x) in y.chunks_exact_mut(d).zip(x[first..].chunks_exact(d)) {
+            let mean = square(x).to_f64() / d as f64;
+            let scale = T::from_f64(1.0 / (mean + epsilon).sqrt());
             wide(
                 #[inline(always)]
                 || {
-                    let mean = dot::<T, T>(x, x).to_f64() / d as f64;
-                    let scale = T::from_f64(1.0 / (mean + epsilon).sqrt());
                     y.iter_mut().zip(x).zip(weight).for_each(|((y, &x), &weight)| *y = x * scale * weight.load());
                 },
             );
         }
     });
     tensor(y, dims)
+}
+
+/// Σ x²
+fn square<T: Real + Dot<T>>(x: &[T]) -> T {
+    struct Square<'a, T>(&'a [T]);
+
+    impl<T: Real + Dot<T>> WithSimd for Square<'_, T> {
+        type Output = T;
+
+        #[inline(always)]
+        fn with_simd<V: Simd>(self, simd: V) -> T {
+            T::dot(simd, self.0, self.0)
+        }
+    }
+
+    Arch::new().dispatch(Square(x))
 }
 
 pub(in crate::kernels) fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {

@@ -1,12 +1,13 @@
 //! Linear maps: one pass over the weights for few rows, matrix products for many.
 
 use burn::tensor::{DType, Tensor, bf16, f16};
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::access::{Dense, is_narrow, takes, tensor};
-use super::dot::dot;
+use super::dot::Dot;
+use super::is_worth_cores;
 use super::number::Stored;
-use super::{is_worth_cores, wide};
 use crate::kernels::{Map, plain};
 use crate::precision::narrow;
 use crate::simd::Real;
@@ -67,19 +68,22 @@ fn few<T: Products, const N: usize>(x: Tensor<2>, weights: [Tensor<2>; N]) -> [T
     let outputs = weights.each_ref().map(|weight| weight.dims()[0]);
     let (x, weights) = (Dense::of(x), weights.map(Dense::of));
     let x: &[T] = x.values::<T, T>();
+    // Once for every dtype of weights there is.
+    let arranged = weights.each_ref().map(|weight| T::arranged(weight.dtype(), input, x));
     let bytes: usize = weights.iter().map(Dense::bytes).sum();
     // By output, by row of x.
     let mut y = outputs.map(|output| vec![T::ZERO; output * rows]);
     if is_worth_cores(bytes) {
         let mut tasks = Vec::with_capacity(bytes / TASK + N);
-        for ((weight, y), output) in weights.iter().zip(&mut y).zip(outputs) {
+        for (((weight, x), y), output) in weights.iter().zip(&arranged).zip(&mut y).zip(outputs) {
             let size = (TASK * output / weight.bytes().max(1)).clamp(1, output.max(1));
             let parts = y.chunks_mut(size * rows).enumerate();
-            tasks.extend(parts.map(|(part, y)| (weight, part * size, y)));
+            tasks.extend(parts.map(|(part, y)| (weight, part * size, x, y)));
         }
-        tasks.into_par_iter().for_each(|(weight, first, y)| T::products(weight, first, input, x, y));
+        tasks.into_par_iter().for_each(|(weight, first, x, y)| T::products(weight, first, input, x, y));
     } else {
-        weights.iter().zip(&mut y).for_each(|(weight, y)| T::products(weight, 0, input, x, y));
+        let all = weights.iter().zip(&arranged).zip(&mut y);
+        all.for_each(|((weight, x), y)| T::products(weight, 0, input, x, y));
     }
     let mut y = y.into_iter().zip(outputs);
     weights.map(|_| {
@@ -93,17 +97,37 @@ fn few<T: Products, const N: usize>(x: Tensor<2>, weights: [Tensor<2>; N]) -> [T
 
 /// A dtype of activations, and the dtypes of weights that it can be multiplied with.
 pub(super) trait Products: Real + Stored<Self> {
-    /// Products of the weight's rows from the `first` on with all rows of x: `y[out][row]`.
+    /// The rows of x in the order in which weights of `dtype` are multiplied with them.
+    fn arranged(dtype: DType, input: usize, x: &[Self]) -> Vec<Self>;
+
+    /// Products of the weight's rows from the `first` on with all rows of x, arranged: `y[out][row]`.
     fn products(weight: &Dense, first: usize, input: usize, x: &[Self], y: &mut [Self]);
 }
 
+/// Row by row.
+fn arranged<T: Real, S: Dot<T>>(input: usize, x: &[T]) -> Vec<T> {
+    x.chunks_exact(input).flat_map(S::arranged).collect()
+}
+
 impl Products for f64 {
+    fn arranged(_dtype: DType, _input: usize, x: &[f64]) -> Vec<f64> {
+        x.to_vec()
+    }
+
     fn products(weight: &Dense, first: usize, input: usize, x: &[f64], y: &mut [f64]) {
         products::<f64, f64>(&weight.values()[first * input..], input, x, y);
     }
 }
 
 impl Products for f32 {
+    fn arranged(dtype: DType, input: usize, x: &[f32]) -> Vec<f32> {
+        match dtype {
+            DType::F16 => arranged::<f32, f16>(input, x),
+            DType::BF16 => arranged::<f32, bf16>(input, x),
+            _ => x.to_vec(),
+        }
+    }
+
     fn products(weight: &Dense, first: usize, input: usize, x: &[f32], y: &mut [f32]) {
         match weight.dtype() {
             DType::F16 => products::<f32, f16>(&weight.values()[first * input..], input, x, y),
@@ -113,16 +137,29 @@ impl Products for f32 {
     }
 }
 
-fn products<T: Real, S: Stored<T>>(weight: &[S], input: usize, x: &[T], y: &mut [T]) {
-    wide(
+/// x: arranged for S, row by row.
+fn products<T: Real, S: Dot<T>>(weight: &[S], input: usize, x: &[T], y: &mut [T]) {
+    struct Products<'a, T, S> {
+        weight: &'a [S],
+        input: usize,
+        x: &'a [T],
+        y: &'a mut [T],
+    }
+
+    impl<T: Real, S: Dot<T>> WithSimd for Products<'_, T, S> {
+        type Output = ();
+
         #[inline(always)]
-        || {
+        fn with_simd<V: Simd>(self, simd: V) {
+            let Self { weight, input, x, y } = self;
             let rows = x.len() / input;
             for (weight, y) in weight.chunks_exact(input).zip(y.chunks_exact_mut(rows)) {
                 for (x, y) in x.chunks_exact(input).zip(y) {
-                    *y = dot(weight, x);
+                    *y = S::dot(simd, weight, x);
                 }
             }
-        },
-    );
+        }
+    }
+
+    Arch::new().dispatch(Products { weight, input, x, y });
 }

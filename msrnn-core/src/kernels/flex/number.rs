@@ -79,14 +79,15 @@ macro_rules! index {
 
 index!(i32, i64);
 
+/// 2¹¹², the difference of the exponents' biases of f32 and f16.
+pub(super) const REBIAS: f32 = f32::from_bits((112 + 127) << 23);
+
 /// The value of half-precision bits, in operations that are vectorised.
 ///
 /// Exponent and fraction go to where f32 has them, and a multiplication makes up for the difference
 /// of the exponents' biases, 127 − 15; it also normalises what is subnormal.
 #[inline(always)]
 fn widen_f16(bits: u16) -> f32 {
-    /// 2¹¹²
-    const REBIAS: f32 = f32::from_bits((112 + 127) << 23);
     let bits = u32::from(bits);
     let magnitude = bits & 0x7fff;
     let finite = (f32::from_bits(magnitude << 13) * REBIAS).to_bits();

@@ -4,11 +4,12 @@
 //! Nothing is copied but what the policy is shown.
 
 use burn::tensor::{DType, Int, Tensor, TensorData, bf16, f16};
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::access::{Dense, is_here, tensor};
 use super::decide::{Decider, decide};
-use super::dot::{ROWS, add_rows, dot};
+use super::dot::{Dot, ROWS, add_rows};
 use super::number::{Index, Stored};
 use super::opened::{Opened, has_known_integers};
 use super::{is_worth_cores, wide};
@@ -59,7 +60,7 @@ struct Head<'a, T, S> {
     attended: &'a mut [T],
 }
 
-fn step_as<T: Real + Stored<T>, S: Stored<T>, I: Index>(
+fn step_as<T: Real + Stored<T>, S: Dot<T>, I: Index>(
     attention: &Attention,
     token: [Tensor<3>; 3],
     state: &mut MultiState,
@@ -73,6 +74,7 @@ fn step_as<T: Real + Stored<T>, S: Stored<T>, I: Index>(
     let [query, key, value]: [&[T]; 3] = token.each_ref().map(|x| x.values());
     let scale = T::from_f64(attention.scale);
     let query: Vec<T> = query.iter().map(|&x| x * scale).collect();
+    let query: Vec<T> = query.chunks_exact(d).flat_map(S::arranged).collect();
     let mut opened = Opened::take(state);
 
     // Append: positions and memory here, keys and values by the heads.
@@ -176,22 +178,14 @@ fn write<T: Copy, S: Stored<T>>(row: &mut [S], values: &[T]) {
     row.iter_mut().zip(values).for_each(|(row, &value)| *row = S::store(value));
 }
 
-impl<T: Real, S: Stored<T>> Head<'_, T, S> {
-    /// Softmax over all rows, and their values' mean by it. query: `[group, head_dim]`, scaled.
+impl<T: Real, S: Dot<T>> Head<'_, T, S> {
+    /// Softmax over all rows, and their values' mean by it. query: `[group, head_dim]`, scaled and
+    /// arranged for S.
     fn attend(self, query: &[T], bias: &[T]) {
         let Self { keys, values, weights, attended } = self;
         let rows = bias.len();
         let d = query.len() * rows / weights.len();
-        wide(
-            #[inline(always)]
-            || {
-                for (row, key) in keys.chunks_exact(d).take(rows).enumerate() {
-                    for (query, weights) in query.chunks_exact(d).zip(weights.chunks_exact_mut(rows)) {
-                        weights[row] = dot(key, query);
-                    }
-                }
-            },
-        );
+        Arch::new().dispatch(Logits { query, keys: &keys[..rows * d], weights, d });
         weights.chunks_exact_mut(rows).for_each(|weights| T::softmax(weights, &mut [], bias));
         wide(
             #[inline(always)]
@@ -203,5 +197,28 @@ impl<T: Real, S: Stored<T>> Head<'_, T, S> {
                 }
             },
         );
+    }
+}
+
+/// Products of all keys with all queries of a group: weights `[group, rows]`.
+struct Logits<'a, T, S> {
+    query: &'a [T],
+    keys: &'a [S],
+    weights: &'a mut [T],
+    d: usize,
+}
+
+impl<T: Real, S: Dot<T>> WithSimd for Logits<'_, T, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<V: Simd>(self, simd: V) {
+        let Self { query, keys, weights, d } = self;
+        let rows = keys.len() / d;
+        for (row, key) in keys.chunks_exact(d).enumerate() {
+            for (query, weights) in query.chunks_exact(d).zip(weights.chunks_exact_mut(rows)) {
+                weights[row] = S::dot(simd, key, query);
+            }
+        }
     }
 }

@@ -328,6 +328,20 @@ fn close_call(before: &mut MultiState, scores: Tensor<3>, chosen: [Tensor<3, Int
     })
 }
 
+/// A state that is large enough for its heads to be attended on several cores.
+#[test]
+fn steps_on_all_cores_equal_their_plain_twin() {
+    for (dtypes, granularity) in
+        [((DType::F64, DType::F64), Granularity::KvHead), ((DType::F32, DType::BF16), Granularity::Layer)]
+    {
+        let policy = Lowest { granularity, remembers: true, on_host: true };
+        let (batch, kv_heads, group, head_dim) = (2, 4, 2, 66);
+        let (window, states, reset) = (None, Some(150), 100);
+        let shape = Shape { batch, kv_heads, group, head_dim, window, states, policy, dtypes, reset };
+        rayon::scope(|_| steps_agree(&shape, 160)).unwrap();
+    }
+}
+
 proptest! {
     #![proptest_config(config(128))]
 
