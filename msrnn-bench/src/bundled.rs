@@ -6,6 +6,7 @@ use msrnn_models::config::ModelConfig;
 use msrnn_models::model::ModelFiles;
 
 use crate::error::BenchError;
+use crate::experiment::manifest::Source;
 
 /// Its name, as `--model` takes it.
 pub const NAME: &str = "bundled";
@@ -32,4 +33,14 @@ pub fn config() -> Result<ModelConfig, BenchError> {
 /// When the device cannot hold it.
 pub fn load(dtype: DType, device: &Device) -> Result<Model, BenchError> {
     Ok(Model::from_files(&FILES, dtype, device)?)
+}
+
+/// What is in its files.
+pub fn source() -> Source {
+    let files = [
+        ("config.json", FILES.config.as_bytes()),
+        ("model.safetensors", FILES.weights),
+        ("tokenizer.json", FILES.tokenizer),
+    ];
+    Source::of_bytes(NAME, files)
 }

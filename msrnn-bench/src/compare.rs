@@ -7,13 +7,17 @@ use msrnn_core::budget::Budget;
 use msrnn_core::policy::Compression;
 use msrnn_models::Model;
 use msrnn_models::protocol::Protocol;
-use msrnn_models::recurrent::{Positions, bytes_per_state};
+use msrnn_models::recurrent::Positions;
 use msrnn_policies::{PolicySpec, SpecError};
 use serde::Serialize;
 
 use crate::contexts::Contexts;
 use crate::error::BenchError;
-use crate::evaluate::{ContextScore, Evaluation, Form, Observed, Observer, Scoring, evaluate};
+use crate::evaluate::{Advance, ContextScore, Evaluation, Form, Observed, Scoring};
+use crate::experiment::Results;
+use crate::experiment::lm::{ArmScores, ContextId, LmModel, ModelSummary, figures};
+pub use crate::plan::Kind;
+use crate::plan::Plan;
 use crate::statistics::{Mean, paired_difference, perplexity};
 
 /// What is compared.
@@ -56,18 +60,6 @@ impl Grid {
     }
 }
 
-/// Which kind of run a [`Run`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// The unbounded state: the topline.
-    Full,
-    /// The unbounded state on contexts of `states` tokens.
-    Baseline,
-    /// A bounded state.
-    Policy,
-}
-
 /// One run of a comparison.
 #[derive(Clone, Debug, Serialize)]
 pub struct Run {
@@ -105,42 +97,11 @@ pub struct Comparison {
     pub complete: bool,
 }
 
-/// A run before it is made.
-struct Plan {
-    kind: Kind,
-    policy: String,
-    states: Option<usize>,
-    compression: Compression,
-}
-
 impl Grid {
     fn plan(&self, model: &Model) -> Result<Vec<Plan>, SpecError> {
-        let bytes = |policy: &dyn msrnn_core::policy::Policy| bytes_per_state(&model.decoder, policy);
-        let full = |kind, policy: &str, states| Plan {
-            kind,
-            policy: policy.into(),
-            states,
-            compression: Compression::Unbounded,
-        };
-        let mut plans = vec![full(Kind::Full, "full", None)];
-        let mut bounded = Vec::new();
-        for spec in self.policies.iter().filter(|spec| !spec.is_full()) {
-            let budgets = match spec.budget() {
-                Some(budget) => vec![budget],
-                None => self.states.clone(),
-            };
-            for budget in budgets {
-                let compression = spec.with_budget(budget).compression(self.context, bytes)?;
-                let states = compression.states();
-                bounded.push(Plan { kind: Kind::Policy, policy: spec.name(), states, compression });
-            }
-        }
-        let mut lengths: Vec<usize> = bounded.iter().filter_map(|plan| plan.states).filter(|&k| k > 1).collect();
-        lengths.sort_unstable();
-        lengths.dedup();
-        plans.extend(lengths.into_iter().map(|k| full(Kind::Baseline, "baseline", Some(k))));
-        plans.extend(bounded);
-        Ok(plans)
+        let bounded = self.policies.iter().map(|spec| Plan::of_policy(spec, &self.states, self.context, model));
+        let bounded = bounded.collect::<Result<Vec<_>, _>>()?.concat();
+        Ok([vec![Plan::full()], Plan::baselines(&bounded), bounded].concat())
     }
 
     /// Tokens that all runs together go through.
@@ -150,15 +111,6 @@ impl Grid {
     /// When a policy cannot have that budget.
     pub fn tokens(&self, model: &Model, contexts: &Contexts) -> Result<usize, BenchError> {
         Ok(self.plan(model)?.iter().map(|plan| plan.contexts(contexts).tokens()).sum())
-    }
-}
-
-impl Plan {
-    fn contexts(&self, contexts: &Contexts) -> Contexts {
-        match (self.kind, self.states) {
-            (Kind::Baseline, Some(length)) => contexts.shorter(length),
-            _ => contexts.clone(),
-        }
     }
 }
 
@@ -175,6 +127,14 @@ pub fn compare(
     interrupt: &AtomicBool,
 ) -> Result<Comparison, BenchError> {
     let plans = grid.plan(model)?;
+    let scoring = Scoring {
+        compression: Compression::Unbounded,
+        positions: grid.positions,
+        protocol: grid.protocol,
+        form: grid.form,
+        batch: grid.batch,
+        threads: grid.threads,
+    };
     let next = AtomicUsize::new(0);
     let results: Mutex<Vec<Option<Result<Evaluation, BenchError>>>> = Mutex::new(plans.iter().map(|_| None).collect());
     std::thread::scope(|scope| {
@@ -186,7 +146,8 @@ pub fn compare(
                     if interrupt.load(Ordering::Relaxed) {
                         break;
                     }
-                    let result = plan.run(model, contexts, grid, advance, interrupt);
+                    let mut observer = Advance(advance);
+                    let result = plan.evaluate(model, contexts, grid.context, &scoring, &mut observer, interrupt);
                     results.lock().expect("no run panicked")[index] = Some(result);
                 }
             });
@@ -202,73 +163,24 @@ pub fn compare(
         }
     }
     let full = finished.iter().find(|(plan, _)| plan.kind == Kind::Full).map(|(_, full)| full.contexts.clone());
-    let runs = finished.iter().map(|(plan, evaluation)| plan.report(evaluation, full.as_deref())).collect();
+    let runs = finished.iter().map(|(plan, evaluation)| run(plan, evaluation, full.as_deref())).collect();
     Ok(Comparison { runs, complete })
 }
 
-impl Plan {
-    fn run(
-        &self,
-        model: &Model,
-        contexts: &Contexts,
-        grid: &Grid,
-        advance: &(dyn Fn(usize) + Sync),
-        interrupt: &AtomicBool,
-    ) -> Result<Evaluation, BenchError> {
-        struct Advance<'a>(&'a (dyn Fn(usize) + Sync));
-        impl Observer for Advance<'_> {
-            fn advance(&mut self, tokens: usize) {
-                (self.0)(tokens);
-            }
-        }
-        let cut = self.contexts(contexts);
-        // As many tokens side by side, however short the contexts are.
-        let shorter = (grid.context / self.states.unwrap_or(grid.context).max(1)).max(1);
-        let batch = if self.kind == Kind::Baseline { grid.batch * shorter.min(8) } else { grid.batch };
-        let scoring = Scoring {
-            compression: self.compression.clone(),
-            positions: grid.positions,
-            protocol: grid.protocol,
-            form: grid.form,
-            batch,
-            threads: grid.threads,
-        };
-        let mut evaluation = evaluate(model, &cut.contexts, &scoring, &mut Advance(advance), interrupt)?;
-        if self.kind == Kind::Baseline && evaluation.complete {
-            evaluation.contexts = self.regroup(&evaluation.contexts, contexts);
-        }
-        Ok(evaluation)
-    }
-
-    /// Scores of short contexts, summed over the context that each was cut from.
-    fn regroup(&self, scores: &[ContextScore], contexts: &Contexts) -> Vec<ContextScore> {
-        let length = self.states.unwrap_or(usize::MAX);
-        let mut scores = scores.iter();
-        let parts =
-            |ids: &Vec<u32>| Contexts::cut(&ids[contexts.prefix.len()..], length, &contexts.prefix).contexts.len();
-        let sum = |ids: &Vec<u32>| {
-            scores.by_ref().take(parts(ids)).fold(ContextScore { nll: 0.0, tokens: 0 }, |sum, score| ContextScore {
-                nll: sum.nll + score.nll,
-                tokens: sum.tokens + score.tokens,
-            })
-        };
-        contexts.contexts.iter().map(sum).collect()
-    }
-
-    fn report(&self, evaluation: &Evaluation, full: Option<&[ContextScore]>) -> Run {
-        Run {
-            kind: self.kind,
-            policy: self.policy.clone(),
-            states: self.states,
-            perplexity: perplexity(&evaluation.contexts),
-            above_full: full.and_then(|full| paired_difference(&evaluation.contexts, full)),
-            nll: evaluation.nll(),
-            tokens: evaluation.tokens(),
-            observed: evaluation.observed,
-            seconds: evaluation.seconds,
-            tokens_per_second: evaluation.tokens_per_second(),
-            contexts: evaluation.contexts.clone(),
-        }
+/// What came out of a plan.
+fn run(plan: &Plan, evaluation: &Evaluation, full: Option<&[ContextScore]>) -> Run {
+    Run {
+        kind: plan.kind,
+        policy: plan.policy.clone(),
+        states: plan.states,
+        perplexity: perplexity(&evaluation.contexts),
+        above_full: full.and_then(|full| paired_difference(&evaluation.contexts, full)),
+        nll: evaluation.nll(),
+        tokens: evaluation.tokens(),
+        observed: evaluation.observed,
+        seconds: evaluation.seconds,
+        tokens_per_second: evaluation.tokens_per_second(),
+        contexts: evaluation.contexts.clone(),
     }
 }
 
@@ -305,5 +217,41 @@ impl Comparison {
     /// Bounded runs in which nothing was omitted: their bound was never reached.
     pub fn never_bound(&self) -> Vec<&Run> {
         self.runs.iter().filter(|run| run.kind == Kind::Policy && run.observed.omitted == 0).collect()
+    }
+
+    /// The same as the results of an experiment, for a report. `model` as in `--model`, `context` in
+    /// tokens.
+    ///
+    /// # Errors
+    ///
+    /// Never in practice: numbers become JSON.
+    pub fn results(&self, model: &str, context: usize) -> Result<Results, BenchError> {
+        let arm = |run: &Run| ArmScores {
+            kind: run.kind,
+            policy: run.policy.clone(),
+            states: run.states,
+            seeds: 1,
+            contexts: (0..run.contexts.len()).map(|context| ContextId { text: 0, context }).collect(),
+            scores: run.contexts.clone(),
+            kl: None,
+            agreed: None,
+            observed: run.observed,
+        };
+        let model = LmModel { name: model.into(), context, llama_2_7b: false };
+        let interrupted = "The comparison was interrupted: this is what was finished until then.";
+        let mut notes: Vec<String> = if self.complete { Vec::new() } else { vec![interrupted.into()] };
+        notes.push(
+            "± is one standard error over contexts. baseline: the same model on contexts of that many tokens, without \
+             compression."
+                .into(),
+        );
+        let summary = ModelSummary::new(&model, &[], self.runs.iter().map(arm).collect());
+        Ok(Results {
+            metrics: serde_json::to_value(&self.runs)
+                .map_err(|e| BenchError::Input(format!("the results are no JSON: {e}")))?,
+            arms: summary.arms(),
+            notes,
+            figures: figures(&[summary]),
+        })
     }
 }

@@ -11,7 +11,7 @@ use msrnn_models::Model;
 use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::{Positions, Recurrent};
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::BenchError;
 
@@ -20,7 +20,7 @@ use crate::error::BenchError;
 pub const BLOCK: usize = 256;
 
 /// In which order layers and tokens are computed. The result is the same.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Form {
     /// Every token through all layers before the next token.
@@ -77,7 +77,7 @@ pub struct Evaluation {
 }
 
 /// What states really held, read from them rather than derived from a budget.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observed {
     /// Omissions: one per layer, deciding group and row.
     pub omitted: usize,
@@ -104,7 +104,8 @@ impl Observed {
         observed
     }
 
-    fn add(&mut self, other: Self) {
+    /// Takes in what was seen elsewhere: omissions add up, of the rest the largest counts.
+    pub fn add(&mut self, other: Self) {
         self.omitted += other.omitted;
         self.max_rows = self.max_rows.max(other.max_rows);
         self.state_bytes = self.state_bytes.max(other.state_bytes);
@@ -112,7 +113,7 @@ impl Observed {
 }
 
 /// The score of one context.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ContextScore {
     /// Sum over the predicted tokens, natural logarithm.
     pub nll: f64,
@@ -175,6 +176,49 @@ pub trait Observer {
 
 /// Sees nothing.
 impl Observer for () {}
+
+/// Passes on how many tokens were gone through, and sees nothing else.
+pub struct Advance<'a>(pub &'a (dyn Fn(usize) + Sync));
+
+impl Observer for Advance<'_> {
+    fn advance(&mut self, tokens: usize) {
+        (self.0)(tokens);
+    }
+}
+
+/// Sees what the observer behind it sees.
+impl<O: Observer> Observer for &mut O {
+    fn start(&mut self, states: &mut [MultiState]) {
+        (**self).start(states);
+    }
+
+    fn block(&mut self, block: Block<'_>) -> Result<(), BenchError> {
+        (**self).block(block)
+    }
+
+    fn advance(&mut self, tokens: usize) {
+        (**self).advance(tokens);
+    }
+}
+
+/// Both see, one after the other.
+impl<A: Observer, B: Observer> Observer for (A, B) {
+    fn start(&mut self, states: &mut [MultiState]) {
+        self.0.start(states);
+        self.1.start(states);
+    }
+
+    fn block(&mut self, block: Block<'_>) -> Result<(), BenchError> {
+        let Block { contexts, start, logits, states } = block;
+        self.0.block(Block { contexts: contexts.clone(), start, logits, states: &mut *states })?;
+        self.1.block(Block { contexts, start, logits, states })
+    }
+
+    fn advance(&mut self, tokens: usize) {
+        self.0.advance(tokens);
+        self.1.advance(tokens);
+    }
+}
 
 /// Sees what the observer within sees, if there is one.
 impl<O: Observer> Observer for Option<O> {
@@ -273,20 +317,32 @@ fn tokens(batch: &[Vec<u32>], start: usize, end: usize, device: &Device) -> Tens
 
 /// Adds −ln p of every token that the logits of `start..` predict.
 fn add_nll(nll: &mut [f64], batch: &[Vec<u32>], start: usize, logits: &Tensor<3>, threads: usize) {
-    let [rows, n, vocab] = logits.dims();
-    let predicted = n.min(batch[0].len() - 1 - start);
+    let predicted = logits.dims()[1].min(batch[0].len() - 1 - start);
     let size = predicted.div_ceil(threads.max(1)).max(1);
     let parts: Vec<usize> = (0..predicted).step_by(size).collect();
     let sums = parts.into_par_iter().map(|first| {
         let n = size.min(predicted - first);
-        let targets = tokens(batch, start + first + 1, start + first + 1 + n, &logits.device());
-        let logits = widen(logits.clone().narrow(1, first, n)).reshape([rows * n, vocab]);
-        let log_probabilities = log_softmax(logits, 1).gather(1, targets.reshape([rows * n, 1]));
-        let data = log_probabilities.into_data().convert::<f64>();
-        let values: &[f64] = data.as_slice().expect("log probabilities are numbers");
+        let values = token_nll(batch, start + first, &logits.clone().narrow(1, first, n));
         values.chunks(n).map(|values| values.iter().sum::<f64>()).collect::<Vec<_>>()
     });
     for sums in sums.collect::<Vec<_>>() {
-        nll.iter_mut().zip(sums).for_each(|(nll, sum)| *nll -= sum);
+        nll.iter_mut().zip(sums).for_each(|(nll, sum)| *nll += sum);
     }
+}
+
+/// −ln p of every token that logits `[batch, n, vocab]` of the tokens `start..start + n` predict: one
+/// batch row after the other.
+pub fn token_nll(batch: &[Vec<u32>], start: usize, logits: &Tensor<3>) -> Vec<f64> {
+    let [rows, n, vocab] = logits.dims();
+    // The last token of a context predicts nothing that is known.
+    let n = n.min(batch[0].len() - 1 - start);
+    if n == 0 {
+        return Vec::new();
+    }
+    let targets = tokens(batch, start + 1, start + 1 + n, &logits.device());
+    let logits = widen(logits.clone().narrow(1, 0, n)).reshape([rows * n, vocab]);
+    let log_probabilities = log_softmax(logits, 1).gather(1, targets.reshape([rows * n, 1]));
+    let data = log_probabilities.into_data().convert::<f64>();
+    let values: &[f64] = data.as_slice().expect("log probabilities are numbers");
+    values.iter().map(|value| -value).collect()
 }

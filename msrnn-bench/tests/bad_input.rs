@@ -381,7 +381,7 @@ fn an_unknown_device_dtype_form_or_numbering_is_refused_with_those_there_are() {
     }
     place.refuses(2, &["--policy", "full", "--dtype", "f8"], &["f8", "bf16"]);
     place.refuses(2, &["--policy", "full", "--form", "other"], &["other", "layer"]);
-    place.refuses(2, &["--policy", "full", "--positions", "other"], &["original or gap-compressed"]);
+    place.refuses(2, &["--policy", "full", "--positions", "other"], &["original, gap-compressed or in-state"]);
 }
 
 #[test]

@@ -1,9 +1,15 @@
-//! Positions with compressed gaps, for texts far beyond the trained context.
+//! Positions that are numbered anew at every step, for texts far beyond the trained context.
 //!
-//! Oren et al. 2024 (arXiv 2401.06104, appendix on extrapolation). The text of the paper gives
-//! ln(ln g) for gaps above 10, which cannot be used as written; this is the rule of the authors'
-//! code: with T = 10, a gap x becomes x up to T and T + ln(ln(x − T + e)) above, rounded up. Gaps 1
-//! to 10 stay, 11 to 22 become 11, 23 to 1625 become 12, longer ones 13.
+//! Keys are held unrotated and rotated at every step by the numbers that the rows then have; the
+//! query has the newest row's number.
+//!
+//! **Gap-compressed**: Oren et al. 2024 (arXiv 2401.06104, appendix on extrapolation). The text of
+//! the paper gives ln(ln g) for gaps above 10, which cannot be used as written; this is the rule of
+//! the authors' code: with T = 10, a gap x becomes x up to T and T + ln(ln(x − T + e)) above, rounded
+//! up. Gaps 1 to 10 stay, 11 to 22 become 11, 23 to 1625 become 12, longer ones 13.
+//!
+//! **In-state**: Xiao et al. 2023 (StreamingLLM, arXiv 2309.17453, §3.2). Rows are numbered 0, 1, 2, ...
+//! in the order of their original positions, whatever the gaps.
 
 use burn::tensor::{Int, Tensor};
 use msrnn_core::attention::Placement;
@@ -13,24 +19,33 @@ use crate::rotary::Rotary;
 /// The largest gap that stays as it is.
 const T: f64 = 10.0;
 
-/// Numbers the held rows anew at every step, their gaps compressed; keys are held unrotated.
+/// New positions of rows by their original ones, `[sequences, rows]`; −1 is an empty slot.
+type Rule = fn(Tensor<2, Int>) -> Tensor<2, Int>;
+
+/// Numbers the held rows anew at every step; keys are held unrotated.
 #[derive(Clone, Debug)]
-pub struct GapCompressed {
+pub struct Renumbered {
     rotary: Rotary,
+    rule: Rule,
 }
 
-impl GapCompressed {
-    /// Positions to be rotated by `rotary`.
-    pub fn new(rotary: Rotary) -> Self {
-        Self { rotary }
+impl Renumbered {
+    /// Gaps between neighbouring rows compressed; positions are rotated by `rotary`.
+    pub fn gap_compressed(rotary: Rotary) -> Self {
+        Self { rotary, rule: compress }
+    }
+
+    /// Rows counted within the state; positions are rotated by `rotary`.
+    pub fn in_state(rotary: Rotary) -> Self {
+        Self { rotary, rule: count }
     }
 }
 
-impl Placement for GapCompressed {
+impl Placement for Renumbered {
     fn place(&self, query: Tensor<4>, keys: Tensor<4>, positions: Tensor<3, Int>) -> (Tensor<4>, Tensor<4>) {
         let [batch, kv_heads, rows, head_dim] = keys.dims();
         let [_, heads, _, _] = query.dims();
-        let places = compress(positions.reshape([batch * kv_heads, rows]));
+        let places = (self.rule)(positions.reshape([batch * kv_heads, rows]));
         let keys = self.rotary.at(places.clone()).apply(keys.reshape([batch * kv_heads, 1, rows, head_dim]));
         let newest = self.rotary.at(places.max_dim(1));
         let query = newest.apply(query.reshape([batch * kv_heads, heads / kv_heads, 1, head_dim]));
@@ -38,7 +53,7 @@ impl Placement for GapCompressed {
     }
 }
 
-/// New positions of rows by their original ones, `[sequences, rows]`; −1 (empty) becomes 0.
+/// Gaps compressed; an empty slot gets 0.
 fn compress(positions: Tensor<2, Int>) -> Tensor<2, Int> {
     let [sequences, rows] = positions.dims();
     let (sorted, order) = positions.sort_with_indices(1);
@@ -58,15 +73,36 @@ fn compress(positions: Tensor<2, Int>) -> Tensor<2, Int> {
     compressed.gather(1, order.argsort(1))
 }
 
+/// Rows counted in the order of their positions; an empty slot gets 0.
+fn count(positions: Tensor<2, Int>) -> Tensor<2, Int> {
+    // Indices, counts and positions may be integers of different widths.
+    let dtype = positions.dtype();
+    let empty = positions.clone().lower_elem(0).int().sum_dim(1).cast(dtype);
+    let rank = positions.argsort(1).argsort(1).cast(dtype);
+    (rank - empty).clamp_min(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use burn::tensor::Device;
 
-    fn places(positions: &[i64]) -> Vec<i64> {
+    fn renumbered(rule: Rule, positions: &[i64]) -> Vec<i64> {
         let device = Device::flex();
         let positions = Tensor::<1, Int>::from_data(positions, &device).reshape([1, positions.len()]);
-        compress(positions).into_data().convert::<i64>().as_slice::<i64>().unwrap().to_vec()
+        rule(positions).into_data().convert::<i64>().as_slice::<i64>().unwrap().to_vec()
+    }
+
+    fn places(positions: &[i64]) -> Vec<i64> {
+        renumbered(compress, positions)
+    }
+
+    #[test]
+    fn in_the_state_rows_are_counted_in_their_order() {
+        assert_eq!(renumbered(count, &[0, 1, 2, 3]), [0, 1, 2, 3]);
+        assert_eq!(renumbered(count, &[100, 0, 70_000, 101]), [1, 0, 3, 2]);
+        assert_eq!(renumbered(count, &[5, -1, 3, -1]), [1, 0, 0, 0]);
+        assert_eq!(renumbered(count, &[9]), [0]);
     }
 
     #[test]

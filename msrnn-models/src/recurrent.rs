@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::decoder::{Decoder, DecoderLayer, scale};
 use crate::error::ModelError;
-use crate::placement::GapCompressed;
+use crate::placement::Renumbered;
 use crate::rotary::{Rotary, Rotation};
 
 /// How the positions of held rows are numbered.
@@ -24,6 +24,18 @@ pub enum Positions {
     Original,
     /// Gaps between neighbouring held rows compressed; for texts far beyond the trained context.
     GapCompressed,
+    /// Rows counted within the state, whatever the gaps, as StreamingLLM does.
+    InState,
+}
+
+impl std::fmt::Display for Positions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Positions::Original => "original",
+            Positions::GapCompressed => "gap-compressed",
+            Positions::InState => "in-state",
+        })
+    }
 }
 
 /// A decoder under a compression.
@@ -62,7 +74,8 @@ impl<'m> Recurrent<'m> {
             window: config.sliding_window,
             placement: match positions {
                 Positions::Original => None,
-                Positions::GapCompressed => Some(Arc::new(GapCompressed::new(decoder.rotary.clone()))),
+                Positions::GapCompressed => Some(Arc::new(Renumbered::gap_compressed(decoder.rotary.clone()))),
+                Positions::InState => Some(Arc::new(Renumbered::in_state(decoder.rotary.clone()))),
             },
         };
         Self { decoder, compression, attention, threads: 1, captures: false }

@@ -7,6 +7,8 @@ use msrnn_bench::compare::{Comparison, Grid, compare};
 use msrnn_bench::contexts::Contexts;
 use msrnn_bench::error::BenchError;
 use msrnn_bench::evaluate::Form;
+use msrnn_bench::experiment::manifest;
+use msrnn_bench::render;
 use msrnn_bench::report;
 use msrnn_core::budget::Budget;
 use msrnn_policies::PolicySpec;
@@ -14,6 +16,9 @@ use serde::Serialize;
 
 use super::options::{ModelOptions, RunOptions, Setting, progress};
 use super::{INTERRUPT, Outcome, print, print_json};
+
+/// All policies.
+pub(super) const POLICIES: &str = "window,window+4,h2o,h2o-layer,tova,tova-head,tova+4,random";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -23,12 +28,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     text: Vec<PathBuf>,
     /// Policies, with or without a bound of their own
-    #[arg(
-        long,
-        value_name = "LIST",
-        value_delimiter = ',',
-        default_value = "window,window+4,h2o,h2o-layer,tova,tova-head,tova+4,random"
-    )]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = POLICIES)]
     policies: Vec<PolicySpec>,
     /// Numbers of states, for policies without a bound of their own
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "16,32,64,128,256")]
@@ -47,7 +47,7 @@ pub(super) struct Args {
     /// Runs side by side; one per core for the bundled model, else 1
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
-    /// Where compare.json, compare.csv and compare.svg go
+    /// Where compare.json, compare.csv, compare.svg and report.html go
     #[arg(long, value_name = "DIR", default_value = "out/compare")]
     out: PathBuf,
 }
@@ -63,6 +63,15 @@ struct Report<'a> {
     seconds: f64,
     #[serde(flatten)]
     comparison: &'a Comparison,
+}
+
+/// How a comparison was made.
+#[derive(Serialize)]
+struct Made<'a> {
+    #[serde(flatten)]
+    setting: &'a Setting,
+    form: Form,
+    text: &'a str,
 }
 
 pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
@@ -110,6 +119,19 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         comparison: &comparison,
     };
     report::write(&comparison, &report, &title, &args.out)?;
+    // What was interrupted takes the place of no whole report.
+    if comparison.complete {
+        render::write(
+            &render::Report {
+                title: &title,
+                summary: &format!("{}: {} contexts, {} predicted tokens", report.text, report.contexts, report.tokens),
+                results: &comparison.results(&args.model.model.display().to_string(), context)?,
+                manifest: &manifest::table(&Made { setting: &report.setting, form: args.form, text: &report.text })?,
+                speed: &[render::comparison::speed(&comparison)],
+            },
+            &args.out,
+        )?;
+    }
     for run in comparison.never_bound() {
         tracing::warn!("{}@{} never omitted a row: its bound was never reached", run.policy, run.states.unwrap_or(0));
     }
@@ -120,7 +142,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
             "perplexity ± standard error over contexts\n\
              {}: {} contexts of at most {context} tokens, each begun with {:?}, {} predicted tokens, {} protocol\n\n\
              {}\n\
-             {:.0} s; results and plot in {}\n",
+             {:.0} s; results and plot in {}{}\n",
             report.text,
             report.contexts,
             contexts.prefix,
@@ -128,7 +150,8 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
             args.run.protocol,
             report::table(&comparison),
             report.seconds,
-            args.out.display()
+            args.out.display(),
+            if comparison.complete { ", to look at: report.html" } else { "" }
         ))?;
     }
     Ok(if comparison.complete { Outcome::Done } else { Outcome::Interrupted })

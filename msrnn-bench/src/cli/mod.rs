@@ -2,11 +2,14 @@
 
 mod bench;
 mod compare;
+mod config_file;
 mod devices;
+mod experiment;
 mod generate;
 mod options;
 mod perplexity;
 mod policies;
+mod report;
 mod throughput;
 mod trace;
 mod train;
@@ -45,6 +48,11 @@ enum Command {
     Throughput(throughput::Args),
     /// Write which row was omitted when
     Trace(trace::Args),
+    /// Run one of the paper's experiments; results go to a run directory, which can be resumed
+    #[command(subcommand)]
+    Experiment(experiment::Which),
+    /// Results of run directories, parts of one experiment put together
+    Report(report::Args),
     /// Measure speed: prefill, scoring, decode, and the share of what the machine allows
     Bench(bench::Args),
     /// Train the bundled model
@@ -86,12 +94,21 @@ pub(crate) fn run() -> ExitCode {
             std::process::exit(130);
         }
     });
-    let result = match Cli::parse().command.unwrap_or_else(default_command) {
+    let arguments = match config_file::expand(&Cli::command(), std::env::args_os().collect()) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = match Cli::parse_from(arguments).command.unwrap_or_else(default_command) {
         Command::Compare(args) => compare::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Throughput(args) => throughput::run(&args),
         Command::Trace(args) => trace::run(&args),
+        Command::Experiment(which) => experiment::run(&which),
+        Command::Report(args) => report::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Devices(args) => devices::run(&args),

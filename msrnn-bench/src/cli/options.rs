@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use burn::tensor::Device;
 use indicatif::{ProgressBar, ProgressStyle};
 use msrnn_bench::bundled;
 use msrnn_bench::contexts::Contexts;
 use msrnn_bench::device::{DeviceName, Precision};
 use msrnn_bench::error::BenchError;
 use msrnn_bench::evaluate::{Block, Evaluation, Form, Observer, Scoring, evaluate};
+use msrnn_bench::open;
 use msrnn_core::budget::Budget;
 use msrnn_core::state::MultiState;
 use msrnn_models::Model;
@@ -23,7 +23,7 @@ use super::INTERRUPT;
 /// Which model runs, where, and in which precision.
 #[derive(Debug, clap::Args)]
 pub(super) struct ModelOptions {
-    /// A Hugging Face model directory, or `bundled`
+    /// A Hugging Face model directory, org/name[@revision] on its hub, or `bundled`
     #[arg(long, value_name = "DIR", default_value = bundled::NAME)]
     pub(super) model: PathBuf,
     /// cpu, wgpu, wgpu:N, cuda or cuda:N
@@ -36,25 +36,11 @@ pub(super) struct ModelOptions {
 
 impl ModelOptions {
     pub(super) fn is_bundled(&self) -> bool {
-        self.model.as_os_str() == bundled::NAME
+        open::is_bundled(&self.model)
     }
 
     pub(super) fn open(&self) -> Result<Model, BenchError> {
-        let device: Device = self.device.open()?;
-        let dtype = self.dtype.on(&device, self.device)?;
-        if self.is_bundled() {
-            return bundled::load(dtype, &device);
-        }
-        let model = Model::load(&self.model, dtype, &device)?;
-        if !model.unused.is_empty() {
-            let shown: Vec<&str> = model.unused.iter().take(5).map(String::as_str).collect();
-            tracing::warn!(
-                "the model does not use {} tensors of the checkpoint: {} …",
-                model.unused.len(),
-                shown.join(", ")
-            );
-        }
-        Ok(model)
+        open::open(open::directory(&self.model)?.as_deref(), self.device, self.dtype)
     }
 }
 
@@ -67,7 +53,8 @@ pub(super) struct RunOptions {
     /// strict: token by token from the first; prefill:N: the first N as one block, then one cut
     #[arg(long, default_value_t)]
     pub(super) protocol: Protocol,
-    /// original: tokens seen; gap-compressed: the paper's numbering for texts far beyond the context
+    /// original: tokens seen; for texts far beyond the context gap-compressed, the paper's numbering, or in-state,
+    /// rows counted within the state
     #[arg(long, default_value = "original", value_parser = positions)]
     pub(super) positions: Positions,
     /// Seed of everything that is drawn at random
@@ -78,11 +65,12 @@ pub(super) struct RunOptions {
     pub(super) json: bool,
 }
 
-fn positions(text: &str) -> Result<Positions, String> {
+pub(super) fn positions(text: &str) -> Result<Positions, String> {
     match text {
         "original" => Ok(Positions::Original),
         "gap-compressed" => Ok(Positions::GapCompressed),
-        _ => Err("expected original or gap-compressed".into()),
+        "in-state" => Ok(Positions::InState),
+        _ => Err("expected original, gap-compressed or in-state".into()),
     }
 }
 

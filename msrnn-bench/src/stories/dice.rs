@@ -7,11 +7,11 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// A source of draws that depends on its key alone.
-pub(super) struct Dice(ChaCha8Rng);
+pub(crate) struct Dice(ChaCha8Rng);
 
 impl Dice {
     /// The stream of one story. Distinct triples give distinct ChaCha keys.
-    pub(super) fn new(stream: u64, seed: u64, index: u64) -> Self {
+    pub(crate) fn new(stream: u64, seed: u64, index: u64) -> Self {
         let mut key = [0; 32];
         for (slot, part) in key.chunks_exact_mut(8).zip([stream, seed, index]) {
             slot.copy_from_slice(&part.to_le_bytes());
@@ -20,33 +20,33 @@ impl Dice {
     }
 
     /// A number below `n`, by multiplication; the bias is under `n` in four billion.
-    pub(super) fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         debug_assert!(n > 0 && u32::try_from(n).is_ok());
         ((u64::from(self.0.next_u32()) * n as u64) >> 32) as usize
     }
 
     /// One of `items`.
-    pub(super) fn pick<'a, T: ?Sized>(&mut self, items: &[&'a T]) -> &'a T {
+    pub(crate) fn pick<'a, T: ?Sized>(&mut self, items: &[&'a T]) -> &'a T {
         items[self.below(items.len())]
     }
 }
 
 /// A list dealt without replacement, shuffled anew whenever it runs out.
-pub(super) struct Deck<T> {
+pub(crate) struct Deck<T> {
     cards: Vec<T>,
     left: usize,
 }
 
 impl<T: Clone> Deck<T> {
     /// A full deck; `cards` must not be empty.
-    pub(super) fn new(cards: impl IntoIterator<Item = T>) -> Self {
+    pub(crate) fn new(cards: impl IntoIterator<Item = T>) -> Self {
         let cards: Vec<T> = cards.into_iter().collect();
         let left = cards.len();
         Self { cards, left }
     }
 
     /// The next card.
-    pub(super) fn deal(&mut self, dice: &mut Dice) -> T {
+    pub(crate) fn deal(&mut self, dice: &mut Dice) -> T {
         if self.left == 0 {
             self.left = self.cards.len();
         }

@@ -82,6 +82,13 @@ impl<'w> Page<'w> {
         self.text.push_str(rest);
     }
 
+    /// Writes one paragraph, and returns its text.
+    pub(super) fn written(&mut self, template: &str, roles: &[usize]) -> String {
+        let start = self.text.len();
+        self.paragraph(template, roles);
+        self.text[start..].trim_start_matches('\n').to_owned()
+    }
+
     /// The finished story, its facts in the order they were stated.
     pub(super) fn finish(self) -> Story {
         let mut facts: Vec<Fact> = self.facts.into_values().collect();

@@ -27,9 +27,10 @@
 //! recalled, so an evaluation can look at exactly the tokens that need memory.
 
 mod cast;
-mod dice;
+pub(crate) mod dice;
 mod grammar;
 mod lexicon;
+pub mod questions;
 mod scenes;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,173 @@
+//! `msrnn experiment lm`
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use msrnn_bench::error::BenchError;
+use msrnn_bench::evaluate::Form;
+use msrnn_bench::experiment::extrapolate::{Extrapolate, ExtrapolateInputs, ExtrapolateModel};
+use msrnn_bench::experiment::lm::{Lm, LmInputs, LmModel};
+use msrnn_bench::experiment::manifest::Source;
+use msrnn_bench::experiment::models::Models;
+use msrnn_bench::texts::{self, Text};
+use msrnn_core::budget::Budget;
+use msrnn_models::protocol::Protocol;
+use msrnn_models::recurrent::Positions;
+use msrnn_policies::PolicySpec;
+
+use super::{ExperimentOptions, Outcome, conduct};
+use crate::cli::compare::POLICIES;
+use crate::cli::options::positions;
+
+/// A share of 1/64 of the context and its doubles: 16 to 256 of 1,024 tokens, 64 to 1,024 of 4,096.
+const STATES: [f64; 5] = [1.5625, 3.125, 6.25, 12.5, 25.0];
+/// The paper's 512 states of a context of 4,096.
+const EXTRAPOLATION_STATES: f64 = 12.5;
+const EXTRAPOLATION_POLICIES: &str = "window+4,tova";
+/// As many as the paper's.
+const EXTRAPOLATION_TOKENS: usize = 70_000;
+/// What takes a minute or two on the bundled model.
+const STORY_TOKENS: usize = 20_000;
+/// Points of a curve.
+const POINTS: usize = 300;
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    #[command(flatten)]
+    experiment: ExperimentOptions,
+    /// Texts: files, directories of .txt, .jsonl, .parquet, PG-19's directory, hf:org/dataset/path on the
+    /// Hugging Face hub; held-out stories of the bundled generator if absent
+    #[arg(long, value_name = "PATH")]
+    text: Vec<PathBuf>,
+    /// Field of a JSONL line, or column of a parquet file, that holds the text
+    #[arg(long, value_name = "NAME", default_value = texts::FIELD)]
+    field: String,
+    /// Held-out stories, one context each
+    #[arg(long, value_name = "N", default_value_t = 16, conflicts_with = "text")]
+    stories: usize,
+    /// Policies, with or without a bound of their own; all if absent, window+4 and tova with --extrapolate
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    policies: Vec<PolicySpec>,
+    /// Numbers of states, for policies without a bound of their own; 1/64, 1/32, 1/16, 1/8 and 1/4 of the
+    /// context if absent, 1/8 of the trained context with --extrapolate
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    states: Vec<Budget>,
+    /// Tokens of a context; the model's maximum positions if absent
+    #[arg(long, value_name = "N", conflicts_with = "extrapolate")]
+    context: Option<usize>,
+    /// At most N contexts of each text, its first; all if absent
+    #[arg(long, value_name = "N", conflicts_with = "extrapolate")]
+    contexts: Option<usize>,
+    /// Seed of the stories, and the first seed of policies that draw at random
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Seeds of policies that draw at random; other policies run once
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "extrapolate")]
+    seeds: u64,
+    /// original: tokens seen; for texts far beyond the context gap-compressed, the paper's numbering, or in-state,
+    /// rows counted within the state. All three with --extrapolate, if absent
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = positions)]
+    positions: Vec<Positions>,
+    /// strict: token by token from the first; prefill:N: the first N as one block, then one cut
+    #[arg(long, default_value_t, conflicts_with = "extrapolate")]
+    protocol: Protocol,
+    /// step: token by token through all layers; layer: blocks of tokens layer by layer, the same result faster
+    #[arg(long, value_enum, default_value_t, conflicts_with = "extrapolate")]
+    form: Form,
+    /// Contexts of equal length side by side; 16 for the bundled model, else 1
+    #[arg(long, value_name = "N", conflicts_with = "extrapolate")]
+    batch: Option<usize>,
+    /// One text far beyond the trained context instead: perplexity over position
+    #[arg(long)]
+    extrapolate: bool,
+    /// Tokens of that text; 70000 if absent, 20000 of a story
+    #[arg(long, value_name = "N", requires = "extrapolate")]
+    tokens: Option<usize>,
+    /// Tokens of it that the full state goes through; 4 times the trained context if absent, 0 for none
+    #[arg(long, value_name = "N", requires = "extrapolate")]
+    full_tokens: Option<usize>,
+}
+
+pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
+    if args.extrapolate { extrapolate(args) } else { lm(args) }
+}
+
+fn lm(args: &Args) -> Result<Outcome, BenchError> {
+    let options = &args.experiment;
+    let models = Arc::new(options.models());
+    let settings = LmModel::all(&models, args.context)?;
+    let longest = settings.iter().map(|model| model.context).max().unwrap_or(0);
+    let (texts, contexts) = match args.text.is_empty() {
+        // Longer than any tokenizer's context of that many tokens; the rest is dropped.
+        true => (texts::stories(args.seed, args.stories, longest), args.contexts.or(Some(1))),
+        false => (texts::read(&args.text, &args.field)?, args.contexts),
+    };
+    let positions = match args.positions[..] {
+        [] => Positions::default(),
+        [positions] => positions,
+        _ => return Err(BenchError::Input("give one kind of --positions, or --extrapolate for several".into())),
+    };
+    let small = options.is_bundled();
+    let experiment = Lm {
+        texts: texts.iter().map(|text| text.name.clone()).collect(),
+        policies: policies(args, POLICIES)?,
+        states: states(args, &STATES),
+        contexts,
+        seeds: (0..args.seeds).map(|n| args.seed.wrapping_add(n)).collect(),
+        positions,
+        protocol: args.protocol,
+        form: args.form,
+        batch: args.batch.unwrap_or(if small { 16 } else { 1 }),
+        models: settings,
+    };
+    let data: Vec<Source> = texts.iter().map(Text::source).collect();
+    let inputs = LmInputs::new(models.clone(), texts, options.jobs(), options.threads());
+    conduct(&experiment, &inputs, &models, &data, options)
+}
+
+fn extrapolate(args: &Args) -> Result<Outcome, BenchError> {
+    let options = &args.experiment;
+    let models: Arc<Models> = Arc::new(options.models());
+    let settings = ExtrapolateModel::all(&models)?;
+    let longest = settings.iter().map(|model| model.trained).max().unwrap_or(0);
+    let tokens = args.tokens.unwrap_or(if args.text.is_empty() { STORY_TOKENS } else { EXTRAPOLATION_TOKENS });
+    let mut all = match args.text.is_empty() {
+        // No word is shorter than a token.
+        true => texts::stories(args.seed, 1, tokens),
+        false => texts::read(&args.text, &args.field)?,
+    };
+    let text = match (all.pop(), all.len()) {
+        (Some(text), 0) => text,
+        (_, more) => {
+            return Err(BenchError::Input(format!("--extrapolate takes one text, not {}; give one", more + 1)));
+        }
+    };
+    let every = [Positions::Original, Positions::GapCompressed, Positions::InState];
+    let experiment = Extrapolate {
+        text: text.name.clone(),
+        tokens,
+        full_tokens: args.full_tokens.unwrap_or(4 * longest),
+        policies: policies(args, EXTRAPOLATION_POLICIES)?,
+        states: states(args, &[EXTRAPOLATION_STATES]),
+        positions: if args.positions.is_empty() { every.to_vec() } else { args.positions.clone() },
+        points: POINTS,
+        models: settings,
+    };
+    let data = [text.source()];
+    let inputs = ExtrapolateInputs { models: models.clone(), text, threads: options.threads() };
+    conduct(&experiment, &inputs, &models, &data, options)
+}
+
+fn policies(args: &Args, default: &str) -> Result<Vec<PolicySpec>, BenchError> {
+    match args.policies.is_empty() {
+        true => Ok(default.split(',').map(str::parse).collect::<Result<_, _>>()?),
+        false => Ok(args.policies.clone()),
+    }
+}
+
+fn states(args: &Args, default: &[f64]) -> Vec<Budget> {
+    match args.states.is_empty() {
+        true => default.iter().map(|&share| Budget::Percent(share)).collect(),
+        false => args.states.clone(),
+    }
+}

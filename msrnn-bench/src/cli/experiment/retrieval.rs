@@ -1,0 +1,86 @@
+//! `msrnn experiment retrieval`
+
+use std::path::PathBuf;
+
+use msrnn_bench::error::BenchError;
+use msrnn_bench::experiment::arms::arms;
+use msrnn_bench::experiment::manifest::Source;
+use msrnn_bench::experiment::retrieval::haystack::Haystack;
+use msrnn_bench::experiment::retrieval::task::Task;
+use msrnn_bench::experiment::retrieval::{Inputs, Retrieval};
+use msrnn_core::budget::Budget;
+use msrnn_policies::PolicySpec;
+
+use super::super::Outcome;
+use super::{ExperimentOptions, conduct};
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    #[command(flatten)]
+    options: ExperimentOptions,
+    /// What is hidden; facts for the bundled model, else passkey and needle
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_enum)]
+    task: Vec<Task>,
+    /// Policies, with or without a bound of their own; the full state is always among them
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "window,window+4,h2o,tova,random")]
+    policies: Vec<PolicySpec>,
+    /// Numbers of states, for policies without a bound of their own
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "64,128,256")]
+    states: Vec<Budget>,
+    /// Tokens of a text, answer included
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "512,768,1024")]
+    lengths: Vec<usize>,
+    /// Shares of the text before the fact
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "0,0.25,0.5,0.75,1")]
+    depths: Vec<f64>,
+    /// Questions per length and depth
+    #[arg(long, value_name = "N", default_value_t = 12)]
+    trials: usize,
+    /// Text that needles are hidden in; stories of the bundled generator if absent
+    #[arg(long, value_name = "FILE")]
+    haystack: Option<PathBuf>,
+    /// Seed of the questions, and of policies that draw at random
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
+    let models = args.options.models();
+    let haystack = match &args.haystack {
+        Some(path) => Haystack::read(path)?,
+        None => Haystack::stories(args.seed),
+    };
+    let data = match &args.haystack {
+        Some(path) => vec![Source::of_files(&path.display().to_string(), std::slice::from_ref(path))?],
+        None => Vec::new(),
+    };
+    let policies: Vec<PolicySpec> = args.policies.iter().map(|spec| spec.clone().seeded(args.seed)).collect();
+    let only_bundled = args.options.is_bundled();
+    let tasks = match (args.task.is_empty(), only_bundled) {
+        (false, _) => args.task.clone(),
+        (true, true) => vec![Task::Facts],
+        (true, false) => vec![Task::Passkey, Task::Needle],
+    };
+    let experiment = Retrieval {
+        models: models.names().to_vec(),
+        arms: arms(&policies, &args.states),
+        tasks,
+        lengths: args.lengths.clone(),
+        depths: args.depths.clone(),
+        trials: args.trials,
+        seed: args.seed,
+    };
+    let experiment = experiment.checked()?;
+    let longest = experiment.lengths.last().copied().unwrap_or(0);
+    for (index, name) in models.names().iter().enumerate() {
+        let trained = models.config(index)?.max_position_embeddings;
+        if longest > trained {
+            tracing::warn!("a text of {longest} tokens is beyond the {trained} positions of {name}");
+        }
+    }
+    let inputs = Inputs { models, haystack };
+    if !args.options.dry_run {
+        experiment.check_questions(&inputs)?;
+    }
+    conduct(&experiment, &inputs, &inputs.models, &data, &args.options)
+}

@@ -1,0 +1,71 @@
+//! Policies with their bounds, as an experiment compares them.
+
+use burn::tensor::{Int, Tensor};
+use msrnn_core::budget::Budget;
+use msrnn_core::policy::{Compression, Policy};
+use msrnn_core::precision::accumulation;
+use msrnn_models::config::ModelConfig;
+use msrnn_policies::PolicySpec;
+
+use crate::error::BenchError;
+use crate::experiment::models::Models;
+
+/// The full state, then every policy under every bound; policies that name a bound have only that.
+pub fn arms(policies: &[PolicySpec], states: &[Budget]) -> Vec<PolicySpec> {
+    let bounded = policies.iter().filter(|spec| !spec.is_full()).flat_map(|spec| match spec.budget() {
+        Some(_) => vec![spec.clone()],
+        None => states.iter().map(|&budget| spec.with_budget(budget)).collect(),
+    });
+    let mut arms = vec![PolicySpec::full()];
+    for arm in bounded {
+        if !arms.contains(&arm) {
+            arms.push(arm);
+        }
+    }
+    arms
+}
+
+/// An arm on a model, before the model is opened.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// The policy with its number of states.
+    pub compression: Compression,
+    /// Bytes of the states of all layers after that many tokens, the free slot included.
+    pub state_bytes: usize,
+}
+
+impl Bound {
+    /// The arm on the model of that index, for contexts of `context` tokens.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration cannot be read, or the policy cannot have its budget.
+    pub fn new(spec: &PolicySpec, models: &Models, model: usize, context: usize) -> Result<Self, BenchError> {
+        let config = models.config(model)?;
+        let device = models.device().open()?;
+        let dtype = models.precision().on(&device, models.device())?;
+        let int = Tensor::<1, Int>::zeros([1], &device).dtype().size();
+        let wide: burn::tensor::DType = accumulation(dtype).into();
+        let bytes = |groups: usize, memory: usize| {
+            let ModelConfig { layers, kv_heads, head_dim, .. } = config;
+            layers * (2 * kv_heads * head_dim * dtype.size() + groups * (int + memory * wide.size()))
+        };
+        let of_policy = |policy: &dyn Policy| bytes(policy.granularity().groups(config.kv_heads), policy.memory());
+        let compression = spec.compression(context, of_policy)?;
+        let per_state = compression.policy().map_or(bytes(1, 0), |policy| of_policy(policy.as_ref()));
+        let slots = compression.states().map_or(context, |states| states + 1);
+        Ok(Self { state_bytes: slots * per_state, compression })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_comes_first_and_nothing_twice() {
+        let specs = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<PolicySpec>>();
+        let found = arms(&specs(&["tova", "full", "window@8", "tova@4"]), &[Budget::States(4), Budget::States(8)]);
+        assert_eq!(found, specs(&["full", "tova@4", "tova@8", "window@8"]));
+    }
+}

@@ -1,0 +1,218 @@
+//! What the report shows of a grid.
+
+use super::paper::{TABLE_3_STATES, table_3};
+use super::summary::{ArmSummary, ModelSummary};
+use crate::experiment::figure::{Axis, Cell, Content, Figure, Line, Point};
+use crate::plan::Kind;
+use crate::statistics::{Interval, Mean};
+
+/// Tables and lines of all models.
+pub fn figures(summaries: &[ModelSummary]) -> Vec<Figure> {
+    let several = summaries.len() > 1;
+    let mut all = Vec::new();
+    for (index, summary) in summaries.iter().enumerate() {
+        let mut figures = vec![perplexities(summary)];
+        if !summary.states().is_empty() {
+            figures.push(lines(summary));
+        }
+        if summary.llama_2_7b {
+            figures.push(published());
+        }
+        figures.push(differences(summary));
+        if summary.arms.iter().any(|arm| arm.kl.is_some()) {
+            figures.extend([divergences(summary), agreements(summary)]);
+        }
+        figures.push(memory(summary));
+        for figure in figures {
+            all.push(match several {
+                false => figure,
+                true => Figure {
+                    id: format!("{}-{}", figure.id, index + 1),
+                    title: format!("{}: {}", summary.model, figure.title),
+                    ..figure
+                },
+            });
+        }
+    }
+    all
+}
+
+fn over(summary: &ModelSummary) -> String {
+    format!("± one standard error over {} {}.", summary.n, summary.error_over)
+}
+
+/// Policies down, states across.
+fn grid(
+    summary: &ModelSummary,
+    names: &[&str],
+    cell: impl Fn(&ArmSummary) -> Option<Mean>,
+    decimals: usize,
+) -> Content {
+    let states = summary.states();
+    let columns = std::iter::once("policy \\ states".to_owned()).chain(states.iter().map(usize::to_string)).collect();
+    let value = |arm: &ArmSummary| cell(arm).map_or_else(Cell::empty, |mean| number(&mean, decimals));
+    let row = |name: &&str| {
+        let cells = states.iter().map(|&k| summary.arm(name, k).map_or_else(Cell::empty, value));
+        std::iter::once(Cell::text(*name)).chain(cells).collect()
+    };
+    Content::Table { columns, rows: names.iter().map(row).collect() }
+}
+
+fn number(mean: &Mean, decimals: usize) -> Cell {
+    match Cell::number(mean.mean, mean.standard_error) {
+        Cell::Number { value, error, .. } => Cell::Number { value, error, decimals },
+        words => words,
+    }
+}
+
+fn perplexities(summary: &ModelSummary) -> Figure {
+    let names = summary.names();
+    let mut content = grid(summary, &names, |arm| Some(arm.perplexity), 3);
+    if let (Content::Table { columns, rows }, Some(full)) = (&mut content, summary.full()) {
+        // The full state has no number of states: the same value under each.
+        let cells = columns.iter().skip(1).map(|_| number(&full.perplexity, 3));
+        let cells: Vec<Cell> = std::iter::once(Cell::text("full")).chain(cells).collect();
+        match columns.len() {
+            1 => {
+                columns.push("all states".into());
+                rows.push(vec![Cell::text("full"), number(&full.perplexity, 3)]);
+            }
+            _ => rows.push(cells),
+        }
+    }
+    Figure {
+        id: "perplexity".into(),
+        title: "Perplexity over states".into(),
+        caption: format!("Lower is better. {}", over(summary)),
+        content,
+    }
+}
+
+fn lines(summary: &ModelSummary) -> Figure {
+    let states = summary.states();
+    let point = |k: usize, mean: &Mean| {
+        mean.mean.is_finite().then_some(Point {
+            x: k as f64,
+            y: mean.mean,
+            error: mean.standard_error.filter(|error| error.is_finite()),
+        })
+    };
+    let mut lines: Vec<Line> = Vec::new();
+    if let Some(full) = summary.full() {
+        let ends = [states[0], states[states.len() - 1]];
+        let points = ends.iter().filter_map(|&k| point(k, &full.perplexity)).collect();
+        lines.push(Line { name: "full".into(), reference: true, points });
+    }
+    for name in summary.names() {
+        let points = states.iter().filter_map(|&k| point(k, &summary.arm(name, k)?.perplexity)).collect();
+        lines.push(Line { name: name.into(), reference: false, points });
+    }
+    if summary.llama_2_7b {
+        let measured = summary.names();
+        for (name, row) in table_3().into_iter().filter(|(name, _)| measured.contains(name)) {
+            let points = TABLE_3_STATES.iter().zip(row).map(|(&k, y)| Point { x: k as f64, y, error: None }).collect();
+            lines.push(Line { name: format!("{name}, published"), reference: true, points });
+        }
+    }
+    Figure {
+        id: "perplexity-lines".into(),
+        title: "Perplexity over states".into(),
+        caption: "Both axes are logarithmic. The full state is dashed.".into(),
+        content: Content::Lines { x: Axis::log("states"), y: Axis::log("perplexity"), lines },
+    }
+}
+
+fn published() -> Figure {
+    let columns = std::iter::once("policy \\ states".to_owned()).chain(TABLE_3_STATES.iter().map(usize::to_string));
+    let cell = |value: f64| Cell::Number { value, error: None, decimals: 2 };
+    let row = |(name, values): (&str, [f64; 7])| {
+        std::iter::once(Cell::text(name)).chain(values.into_iter().map(cell)).collect()
+    };
+    Figure {
+        id: "published".into(),
+        title: "Published for LLaMA-2-7B".into(),
+        caption: "Table 3 of the paper: PG-19's test split, contexts of 4,096 tokens, bf16. The row of h2o-layer is \
+                  that of window+1 as printed."
+            .into(),
+        content: Content::Table { columns: columns.collect(), rows: table_3().into_iter().map(row).collect() },
+    }
+}
+
+fn differences(summary: &ModelSummary) -> Figure {
+    let heads = ["policy", "states", "above full", "from", "to", "above random", "from", "to"];
+    let cells = |interval: Option<Interval>| match interval {
+        None => [Cell::empty(), Cell::empty(), Cell::empty()],
+        Some(Interval { mean, ends }) => {
+            let number = |value: f64| number(&Mean { mean: value, standard_error: None }, 4);
+            let (low, high) = ends.map_or((Cell::empty(), Cell::empty()), |(low, high)| (number(low), number(high)));
+            [number(mean), low, high]
+        }
+    };
+    let row = |arm: &ArmSummary| {
+        let name = [Cell::text(&arm.policy), arm.states.map_or_else(Cell::empty, Cell::count)];
+        [name.to_vec(), cells(arm.above_full).to_vec(), cells(arm.above_random).to_vec()].concat()
+    };
+    let arms = summary.arms.iter().filter(|arm| arm.kind != Kind::Full);
+    Figure {
+        id: "differences".into(),
+        title: "Paired differences in nats per token".into(),
+        caption: format!(
+            "To the full state, and to random omission with as many states, with 95 % confidence intervals over {} {} \
+             (Student's t). Below zero is better.",
+            summary.n, summary.error_over
+        ),
+        content: Content::Table { columns: heads.map(String::from).to_vec(), rows: arms.map(row).collect() },
+    }
+}
+
+/// The policies without the baseline, of which only the likelihood is known.
+fn policies(summary: &ModelSummary) -> Vec<&str> {
+    let policy = |name: &&str| summary.arms.iter().any(|arm| arm.policy == *name && arm.kind == Kind::Policy);
+    summary.names().into_iter().filter(policy).collect()
+}
+
+fn divergences(summary: &ModelSummary) -> Figure {
+    Figure {
+        id: "kl".into(),
+        title: "KL divergence from the full state, nats per token".into(),
+        caption: format!("Mean of KL(full‖policy) over all predicted tokens. {}", over(summary)),
+        content: grid(summary, &policies(summary), |arm| arm.kl, 4),
+    }
+}
+
+fn agreements(summary: &ModelSummary) -> Figure {
+    Figure {
+        id: "agreement".into(),
+        title: "Top-1 agreement with the full state".into(),
+        caption: format!(
+            "Share of predicted tokens whose most probable next token is that of the full state. {}",
+            over(summary)
+        ),
+        content: grid(summary, &policies(summary), |arm| arm.agreement, 3),
+    }
+}
+
+fn memory(summary: &ModelSummary) -> Figure {
+    let heads = ["policy", "states", "omissions", "most rows held", "state bytes"];
+    let row = |arm: &ArmSummary| {
+        vec![
+            Cell::text(&arm.policy),
+            arm.states.map_or_else(Cell::empty, Cell::count),
+            Cell::count(arm.observed.omitted),
+            Cell::count(arm.observed.max_rows),
+            Cell::count(arm.observed.state_bytes),
+        ]
+    };
+    Figure {
+        id: "memory".into(),
+        title: "What the states were seen to hold".into(),
+        caption: "Omissions of all layers, deciding groups and contexts; rows that a layer carried from one token to \
+                  the next; bytes of all layers of one context at their largest. For the baseline, states are tokens \
+                  of a context."
+            .into(),
+        content: Content::Table {
+            columns: heads.map(String::from).to_vec(),
+            rows: summary.arms.iter().map(row).collect(),
+        },
+    }
+}

@@ -1,0 +1,213 @@
+//! How much attention goes to rows that are omitted, or no longer held.
+//!
+//! From a layer's inputs its queries and all its keys are computed once more. Two softmaxes are taken
+//! of every query: over the rows that took part in its step, which is what the bounded layer
+//! attended with; and over all rows so far, which is what the same query would have attended with
+//! had this layer kept everything. The state cost is that of full attention over the context, a
+//! block of queries at a time.
+
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use msrnn_core::precision::softmax;
+use msrnn_core::vanilla;
+use msrnn_models::decoder::Decoder;
+use msrnn_models::rotary::{Rotary, Rotation};
+
+use super::history::Group;
+
+/// Queries that are attended at once.
+const QUERIES: usize = 128;
+
+/// Attention that one deciding group lost.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Losses {
+    /// By omission: the weight that the current query gave the row that went, of all rows in the
+    /// step, the mean over the query heads of the group.
+    pub omitted: Vec<f64>,
+    /// By step: the share of the query's attention to all rows so far that falls on rows no longer
+    /// held in the step, the mean over the query heads of the group.
+    pub missing: Vec<f64>,
+}
+
+/// Weights of a block of queries, by query and row; the mean over the query heads of a group.
+#[derive(Clone, Debug)]
+pub(super) struct Weights {
+    /// Over the rows in the step.
+    pub(super) bounded: Vec<Vec<f64>>,
+    /// Over all rows so far.
+    pub(super) full: Vec<Vec<f64>>,
+}
+
+/// Attention of a decoder over a context.
+#[derive(Debug)]
+pub struct Attended<'m> {
+    decoder: &'m Decoder,
+    rotation: Rotation,
+    device: Device,
+    n: usize,
+}
+
+impl<'m> Attended<'m> {
+    /// For contexts of `n` tokens.
+    pub fn new(decoder: &'m Decoder, n: usize, device: &Device) -> Self {
+        let rotary = Rotary::new(decoder.config(), wide(decoder), device);
+        let positions = Tensor::<1, Int>::arange(0..n as i64, device).reshape([1, n]);
+        Self { decoder, rotation: rotary.at(positions), device: device.clone(), n }
+    }
+
+    /// What the groups of a layer lost, given its inputs `[1, n, d]`.
+    pub fn losses(&self, layer: usize, x: Tensor<3>, groups: &[Group]) -> Vec<Losses> {
+        let omissions: Vec<_> = groups.iter().map(Group::omissions).collect();
+        let mut losses = vec![Losses::default(); groups.len()];
+        for first in (0..self.n).step_by(QUERIES) {
+            let m = QUERIES.min(self.n - first);
+            let weights = self.weights(layer, x.clone(), groups, first, m);
+            for (((group, losses), omissions), weights) in groups.iter().zip(&mut losses).zip(&omissions).zip(weights) {
+                for (i, full) in weights.full.iter().enumerate() {
+                    let step = first + i;
+                    let gone = full.iter().enumerate().filter(|&(position, _)| !group.in_step(position, step));
+                    losses.missing.push(gone.map(|(_, weight)| weight).sum());
+                }
+                let from = omissions.partition_point(|&(step, _)| step < first);
+                let here = omissions[from..].iter().take_while(|&&(step, _)| step < first + m);
+                losses.omitted.extend(here.map(|&(step, position)| weights.bounded[step - first][position]));
+            }
+        }
+        losses
+    }
+
+    /// Weights of `m` queries from the `first` on, by group.
+    pub(super) fn weights(&self, layer: usize, x: Tensor<3>, groups: &[Group], first: usize, m: usize) -> Vec<Weights> {
+        let config = self.decoder.config();
+        let (kv_heads, head_dim) = (config.kv_heads, config.head_dim);
+        let (group, rows) = (config.heads / kv_heads, first + m);
+        let layer = &self.decoder.layers[layer];
+        let split = |x: Tensor<3>, heads: usize| {
+            let n = x.dims()[1];
+            x.reshape([1, n, heads, head_dim]).swap_dims(1, 2)
+        };
+        let x = layer.attention_norm.forward(x.narrow(1, 0, rows));
+        let query = split(layer.query.forward(x.clone().narrow(1, first, m)), config.heads);
+        let query = self.rotation.narrow(first, m).apply(query).mul_scalar((head_dim as f64).sqrt().recip());
+        let key = self.rotation.narrow(0, rows).apply(split(layer.key.forward(x), kv_heads));
+        let logits = query
+            .reshape([kv_heads, group * m, head_dim])
+            .matmul(key.reshape([kv_heads, rows, head_dim]).swap_dims(1, 2))
+            .reshape([kv_heads, group, m, rows]);
+        let steps = Tensor::<1, Int>::arange(first as i64..rows as i64, &self.device);
+        let later = vanilla::hidden(steps, Tensor::arange(0..rows as i64, &self.device), config.sliding_window);
+        let later = later.reshape([1, 1, m, rows]).expand([kv_heads, group, m, rows]);
+        let logits = logits.mask_fill(later, f32::NEG_INFINITY);
+        let held: Vec<bool> = groups
+            .iter()
+            .flat_map(|group| (first..rows).flat_map(move |step| (0..rows).map(move |row| group.in_step(row, step))))
+            .collect();
+        let held = Tensor::<3, Bool>::from_data(TensorData::new(held, [groups.len(), m, rows]), &self.device);
+        let gone = held.bool_not().reshape([groups.len(), 1, m, rows]).expand([kv_heads, group, m, rows]);
+        let full = by_group(softmax(logits.clone()), groups.len());
+        let bounded = by_group(softmax(logits.mask_fill(gone, f32::NEG_INFINITY)), groups.len());
+        bounded.into_iter().zip(full).map(|(bounded, full)| Weights { bounded, full }).collect()
+    }
+}
+
+/// dtype of the rotary tables.
+fn wide(decoder: &Decoder) -> burn::tensor::DType {
+    msrnn_core::precision::accumulation(decoder.embedding.val().dtype()).into()
+}
+
+/// Means over the query heads of each group: `[kv_heads, group, m, rows]` to rows by group and query.
+fn by_group(weights: Tensor<4>, groups: usize) -> Vec<Vec<Vec<f64>>> {
+    let [kv_heads, group, m, rows] = weights.dims();
+    let mean = weights.reshape([groups, kv_heads / groups * group, m * rows]).mean_dim(1);
+    let data = mean.into_data().convert::<f64>();
+    let values: &[f64] = data.as_slice().expect("weights are numbers");
+    values.chunks(m * rows).map(|of_group| of_group.chunks(rows).map(<[f64]>::to_vec).collect()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use burn::tensor::DType;
+    use msrnn_core::policy::Compression;
+    use msrnn_models::recurrent::{Positions, Recurrent};
+
+    use super::super::history::tests::of_story;
+    use super::super::history::{History, history};
+    use super::*;
+    use crate::bundled;
+    use crate::experiment::Watch;
+
+    /// Weights of all queries of the first layer, whose inputs are the embeddings.
+    fn of_first_layer(policy: &str, n: usize) -> (Vec<Group>, Vec<Weights>, History) {
+        let (model, history) = of_story(policy, n, true);
+        let ids = ids(&model, n);
+        let device = model.decoder.embedding.val().device();
+        let tokens = Tensor::<1, Int>::from_data(&ids[..], &device).reshape([1, n]);
+        let groups: Vec<Group> = history.groups.iter().filter(|group| group.layer == 0).cloned().collect();
+        let attended = Attended::new(&model.decoder, n, &device);
+        let weights = attended.weights(0, model.decoder.embed(tokens), &groups, 0, n);
+        (groups, weights, history)
+    }
+
+    fn ids(model: &msrnn_models::Model, n: usize) -> Vec<i64> {
+        let ids = model.tokenizer().unwrap().encode(&crate::stories::story(5, 400).text).unwrap();
+        ids.into_iter().take(n).map(i64::from).collect()
+    }
+
+    #[test]
+    fn weights_sum_to_one_over_what_they_are_taken_over() {
+        let (groups, weights, history) = of_first_layer("h2o@16", 60);
+        assert_eq!(weights.len(), 2);
+        for ((group, weights), losses) in groups.iter().zip(&weights).zip(history.losses.as_ref().unwrap()) {
+            for step in 0..60 {
+                let bounded = &weights.bounded[step];
+                // A softmax in f64 is exact to some 1e-15 a term.
+                assert!((bounded.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+                assert!((0..60).all(|row| group.in_step(row, step) || bounded[row] == 0.0));
+                let full = &weights.full[step];
+                assert!((full.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+                assert!(full[step + 1..].iter().all(|&weight| weight == 0.0));
+                // The bounded softmax is the full one, taken anew over the rows in the step.
+                let held: f64 = (0..60).filter(|&row| group.in_step(row, step)).map(|row| full[row]).sum();
+                for row in (0..60).filter(|&row| group.in_step(row, step)) {
+                    assert!((bounded[row] - full[row] / held).abs() < 1e-12);
+                }
+                assert!((losses.missing[step] - (1.0 - held)).abs() < 1e-12);
+            }
+            let omitted: Vec<f64> =
+                group.omissions().iter().map(|&(step, position)| weights.bounded[step][position]).collect();
+            assert_eq!(losses.omitted, omitted);
+        }
+    }
+
+    /// TOVA omits the row with the lowest weight: an independent computation of weights finds the same.
+    #[test]
+    fn tova_omits_where_the_least_is_lost() {
+        for policy in ["tova@16", "tova-head@16"] {
+            let (groups, weights, _) = of_first_layer(policy, 100);
+            for (group, weights) in groups.iter().zip(&weights) {
+                assert_eq!(group.omissions().len(), 84);
+                for (step, position) in group.omissions() {
+                    let in_step = (0..=step).filter(|&row| group.in_step(row, step));
+                    let least = in_step.map(|row| weights.bounded[step][row]).fold(f64::INFINITY, f64::min);
+                    // The two computations round differently in f64.
+                    assert!(weights.bounded[step][position] <= least + 1e-12, "{policy}, step {step}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_state_that_holds_everything_misses_nothing() {
+        let model = bundled::load(DType::F64, &Device::flex()).unwrap();
+        let ids: Vec<u32> = ids(&model, 200).into_iter().map(|id| id as u32).collect();
+        let recurrent = Recurrent::new(&model.decoder, Compression::Unbounded, Positions::Original);
+        let interrupt = AtomicBool::new(false);
+        let watch = Watch { advance: &|_| {}, interrupt: &interrupt };
+        let history = history(&model, &recurrent, &ids, true, &watch).unwrap();
+        for losses in history.losses.unwrap() {
+            assert!(losses.omitted.is_empty());
+            assert!(losses.missing.len() == 200 && losses.missing.iter().all(|&missing| missing == 0.0));
+        }
+    }
+}

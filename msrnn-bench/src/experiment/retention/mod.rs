@@ -1,0 +1,165 @@
+//! Retention: which states live how long (Oren et al. 2024, arXiv 2401.06104, section 6).
+//!
+//! Contexts go through a model under every policy and bound, and everything follows from the step at
+//! which each row was omitted ([`history`]):
+//!
+//! - a map of the positions held after every step, layer by layer (the paper's figure 8);
+//! - how long the first tokens survive (figure 9);
+//! - mean steps kept by kind of token (table 2);
+//! - the share of recent tokens among the rows held;
+//! - the attention that every omission costs ([`attention`]).
+//!
+//! A *step kept* is a step in which a row takes part: its own, those after it, and the one that
+//! omits it, whose attention still includes it. This is the count with which the average over all
+//! rows is the paper's: Σ min(t, k + 1) / n, whatever the policy, which every result is checked against.
+
+pub mod attention;
+mod figures;
+pub mod grid;
+pub mod history;
+mod notes;
+mod results;
+pub mod sample;
+
+use std::path::Path;
+
+use msrnn_models::recurrent::{Positions, Recurrent};
+use msrnn_policies::PolicySpec;
+use serde::{Deserialize, Serialize};
+
+use crate::contexts::Contexts;
+use crate::error::BenchError;
+use crate::experiment::arms::Bound;
+use crate::experiment::models::Models;
+use crate::experiment::{Experiment, Results, Unit, Watch};
+use crate::tagging::tags_of_tokens;
+use crate::trace_parquet::{Row, TraceTable};
+use grid::Grid;
+use sample::{Sample, Trace, Wanted};
+
+/// File name of the trace in a run directory.
+pub const TRACE: &str = "trace.parquet";
+
+/// Most cells of a map along an axis.
+pub const MOST_CELLS: usize = 256;
+
+/// The setting of the experiment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Retention {
+    /// Names of the models.
+    pub models: Vec<String>,
+    /// What is looked at; bounded, all of them.
+    pub arms: Vec<PolicySpec>,
+    /// Contexts of each model.
+    pub contexts: usize,
+    /// Tokens of a context, which a share of the context refers to.
+    pub context: usize,
+    /// How many of the first tokens are followed by themselves.
+    pub first: usize,
+    /// Cells of a map along an axis, at most.
+    pub cells: usize,
+    /// Whether attention is measured; see [`attention`] for what that costs.
+    pub attention: bool,
+    /// Whether every omission is kept, for `trace.parquet`.
+    pub trace: bool,
+    /// Of the stories, and of policies that draw at random.
+    pub seed: u64,
+}
+
+/// What the experiment works on.
+#[derive(Debug)]
+pub struct Inputs {
+    /// In the order of their names.
+    pub models: Models,
+    /// Contexts by model.
+    pub contexts: Vec<Contexts>,
+}
+
+impl Retention {
+    /// The setting, if it makes sense. Full states are left out: they omit nothing.
+    ///
+    /// # Errors
+    ///
+    /// When there is nothing to look at, or a map would be too fine.
+    pub fn checked(mut self) -> Result<Self, BenchError> {
+        self.arms.retain(|arm| !arm.is_full());
+        let wrong = |reason: String| Err(BenchError::Input(reason));
+        if self.arms.is_empty() || self.contexts == 0 {
+            return wrong("there is nothing to look at; give at least one policy, number of states and context".into());
+        }
+        if !(1..=MOST_CELLS).contains(&self.cells) {
+            return wrong(format!("a map of {} cells is not drawn; give --cells from 1 to {MOST_CELLS}", self.cells));
+        }
+        Ok(self)
+    }
+
+    fn grid(&self) -> Grid {
+        Grid::new(self.context, self.cells)
+    }
+
+    /// Model, arm and context of a unit.
+    fn indices(&self, unit: usize) -> (usize, usize, usize) {
+        let per_model = self.arms.len() * self.contexts;
+        (unit / per_model, unit % per_model / self.contexts, unit % self.contexts)
+    }
+}
+
+impl Experiment for Retention {
+    const NAME: &'static str = "retention";
+    type Inputs = Inputs;
+    type Sample = Sample;
+
+    fn units(&self, inputs: &Inputs) -> Result<Vec<Unit>, BenchError> {
+        let unit = |index| {
+            let (model, arm, context) = self.indices(index);
+            let arm = &self.arms[arm];
+            let ids = inputs.contexts[model].contexts.get(context).ok_or_else(|| {
+                BenchError::Input(format!(
+                    "the texts have only {context} contexts of {}; give more text, or fewer --contexts",
+                    self.models[model]
+                ))
+            })?;
+            Ok(Unit {
+                name: format!("{}, {arm}, context {context}", self.models[model]),
+                tokens: ids.len(),
+                state_bytes: Bound::new(arm, &inputs.models, model, self.context)?.state_bytes,
+            })
+        };
+        (0..self.models.len() * self.arms.len() * self.contexts).map(unit).collect()
+    }
+
+    fn sample(&self, inputs: &Inputs, unit: usize, watch: &Watch<'_>) -> Result<Option<Sample>, BenchError> {
+        let (index, arm, context) = self.indices(unit);
+        let model = inputs.models.get(index)?;
+        let bound = Bound::new(&self.arms[arm], &inputs.models, index, self.context)?;
+        let states = bound.compression.states();
+        let recurrent = Recurrent::new(&model.decoder, bound.compression, Positions::Original);
+        let ids = &inputs.contexts[index].contexts[context];
+        let Some(history) = history::history(&model, &recurrent, ids, self.attention, watch) else { return Ok(None) };
+        let kinds = tags_of_tokens(ids, model.tokenizer()?)?;
+        let wanted = Wanted { grid: self.grid(), first: self.first, kinds: &kinds, trace: self.trace };
+        Ok(Some(Sample::new(&history, states, wanted)))
+    }
+
+    fn results(&self, samples: &[Sample]) -> Result<Results, BenchError> {
+        let expected = self.models.len() * self.arms.len() * self.contexts;
+        if samples.len() != expected {
+            return Err(BenchError::Input(format!("{} samples for {expected} units", samples.len())));
+        }
+        results::results(self, samples)
+    }
+
+    fn write_files(&self, samples: &[Sample], directory: &Path) -> Result<(), BenchError> {
+        if !self.trace {
+            return Ok(());
+        }
+        let mut table = TraceTable::create(&directory.join(TRACE))?;
+        for (unit, sample) in samples.iter().enumerate() {
+            let (model, arm, context) = self.indices(unit);
+            let rows: Vec<Row> = sample.trace.iter().flatten().flat_map(Trace::rows).collect();
+            let (model, policy) = (&self.models[model], self.arms[arm].name());
+            table.add(model, &policy, sample.states.unwrap_or(0), context, &rows)?;
+        }
+        table.finish()
+    }
+}

@@ -1,0 +1,247 @@
+//! Retrieval: a fact stated at a depth of a text, asked for at its end.
+//!
+//! Length × depth × policy × states. A question is a text that breaks off right before an answer
+//! that stands in it once ([`task`]); it is *answered* in two ways ([`prompt`]):
+//!
+//! - *exact match*: the greedy continuation begins with the answer, token for token;
+//! - *choice*: of several candidate answers the right one has the highest log-likelihood, summed over
+//!   its tokens. Who guesses is right once in as many as there are candidates.
+//!
+//! The state is bounded from the first token on, the question's tokens included: a policy does not
+//! know what will be asked for, and the question's own rows take their place in the state.
+
+pub mod haystack;
+pub mod prompt;
+mod results;
+pub mod task;
+
+use msrnn_models::Model;
+use msrnn_models::recurrent::{Positions, Recurrent};
+use msrnn_policies::PolicySpec;
+use serde::{Deserialize, Serialize};
+
+use crate::error::BenchError;
+use crate::evaluate::Observed;
+use crate::experiment::arms::Bound;
+use crate::experiment::models::Models;
+use crate::experiment::{Experiment, Results, Unit, Watch};
+use crate::stories::questions::Question;
+use haystack::Haystack;
+use prompt::{Prompt, Trial};
+use task::Task;
+
+/// The setting of the experiment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Retrieval {
+    /// Names of the models.
+    pub models: Vec<String>,
+    /// What is compared.
+    pub arms: Vec<PolicySpec>,
+    /// What is hidden.
+    pub tasks: Vec<Task>,
+    /// Tokens of a text, answer included; ascending.
+    pub lengths: Vec<usize>,
+    /// Shares of the text before the fact; ascending.
+    pub depths: Vec<f64>,
+    /// Questions per length and depth; the same for all arms, lengths and depths.
+    pub trials: usize,
+    /// Of the questions.
+    pub seed: u64,
+}
+
+/// What the experiment works on.
+#[derive(Debug)]
+pub struct Inputs {
+    /// In the order of their names.
+    pub models: Models,
+    /// What needles are hidden in.
+    pub haystack: Haystack,
+}
+
+/// What a unit found: all questions of a model, arm, task, length and depth.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// k, none for the full state.
+    pub states: Option<usize>,
+    /// What the states held before the answers.
+    #[serde(flatten)]
+    pub observed: Observed,
+    /// By question.
+    pub trials: Vec<Trial>,
+}
+
+/// Which unit it is, as indices into the setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cell {
+    model: usize,
+    arm: usize,
+    task: usize,
+    length: usize,
+    depth: usize,
+}
+
+impl Retrieval {
+    /// The setting in its canonical form: lengths and depths ascending, nothing twice.
+    ///
+    /// # Errors
+    ///
+    /// When there is nothing to do, or a depth is no share.
+    pub fn checked(mut self) -> Result<Self, BenchError> {
+        let wrong = |reason: String| Err(BenchError::Input(reason));
+        if let Some(depth) = self.depths.iter().find(|depth| !(0.0..=1.0).contains(*depth)) {
+            return wrong(format!("a depth of {depth} is no share of the text; give numbers from 0 to 1"));
+        }
+        if self.trials == 0 || self.lengths.is_empty() || self.depths.is_empty() || self.tasks.is_empty() {
+            return wrong("there is nothing to ask; give at least one task, length, depth and trial".into());
+        }
+        self.lengths.sort_unstable();
+        self.lengths.dedup();
+        self.depths.sort_by(f64::total_cmp);
+        self.depths.dedup();
+        self.tasks.sort_unstable();
+        self.tasks.dedup();
+        Ok(self)
+    }
+
+    /// Checks that all models can be asked all questions. Opens the models.
+    ///
+    /// # Errors
+    ///
+    /// When a tokenizer cannot write a question, or the shortest length is too short for one.
+    pub fn check_questions(&self, inputs: &Inputs) -> Result<(), BenchError> {
+        for index in 0..self.models.len() {
+            let model = inputs.models.get(index)?;
+            for &task in &self.tasks {
+                for trial in 0..self.trials {
+                    self.prompt(&model, &inputs.haystack, task, self.lengths[0], 0.0, trial)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn cells(&self) -> usize {
+        self.models.len() * self.arms.len() * self.tasks.len() * self.lengths.len() * self.depths.len()
+    }
+
+    fn cell(&self, mut unit: usize) -> Cell {
+        let mut next = |n: usize| {
+            let index = unit % n;
+            unit /= n;
+            index
+        };
+        let depth = next(self.depths.len());
+        let length = next(self.lengths.len());
+        let task = next(self.tasks.len());
+        let arm = next(self.arms.len());
+        Cell { model: unit, arm, task, length, depth }
+    }
+
+    fn question(
+        &self,
+        model: &Model,
+        haystack: &Haystack,
+        task: Task,
+        length: usize,
+        depth: f64,
+        trial: usize,
+    ) -> Result<Question, BenchError> {
+        let tokenizer = model.tokenizer()?;
+        let prefix = tokenizer.prefix()?.len();
+        // A text that cannot be written has no length; `Prompt::new` says why.
+        let measure = |text: &str| tokenizer.encode(text).map_or(0, |ids| ids.len());
+        let room = length.saturating_sub(prefix);
+        task.question(self.seed, trial as u64, room, depth, haystack, &measure).ok_or_else(|| {
+            BenchError::Input(format!(
+                "{length} tokens are too few for a question of the task {}; give a larger --lengths",
+                task.name()
+            ))
+        })
+    }
+
+    fn prompt(
+        &self,
+        model: &Model,
+        haystack: &Haystack,
+        task: Task,
+        length: usize,
+        depth: f64,
+        trial: usize,
+    ) -> Result<Prompt, BenchError> {
+        let question = self.question(model, haystack, task, length, depth, trial)?;
+        Prompt::new(&question, model.tokenizer()?)
+    }
+}
+
+impl Experiment for Retrieval {
+    const NAME: &'static str = "retrieval";
+    type Inputs = Inputs;
+    type Sample = Sample;
+
+    fn units(&self, inputs: &Inputs) -> Result<Vec<Unit>, BenchError> {
+        let unit = |index| {
+            let cell = self.cell(index);
+            let (length, depth) = (self.lengths[cell.length], self.depths[cell.depth]);
+            let arm = &self.arms[cell.arm];
+            let bound = Bound::new(arm, &inputs.models, cell.model, length)?;
+            Ok(Unit {
+                name: format!(
+                    "{}, {arm}, {}, {length} tokens, depth {depth}",
+                    self.models[cell.model],
+                    self.tasks[cell.task].name()
+                ),
+                tokens: self.trials * length,
+                state_bytes: bound.state_bytes,
+            })
+        };
+        (0..self.cells()).map(unit).collect()
+    }
+
+    fn sample(&self, inputs: &Inputs, unit: usize, watch: &Watch<'_>) -> Result<Option<Sample>, BenchError> {
+        let cell = self.cell(unit);
+        let model = inputs.models.get(cell.model)?;
+        let (task, length, depth) = (self.tasks[cell.task], self.lengths[cell.length], self.depths[cell.depth]);
+        let bound = Bound::new(&self.arms[cell.arm], &inputs.models, cell.model, length)?;
+        let recurrent = Recurrent::new(&model.decoder, bound.compression.clone(), Positions::Original);
+        let device = model.decoder.embedding.val().device();
+        let mut sample =
+            Sample { states: bound.compression.states(), observed: Observed::default(), trials: Vec::new() };
+        for trial in 0..self.trials {
+            let prompt = self.prompt(&model, &inputs.haystack, task, length, depth, trial)?;
+            let Some((trial, observed)) = prompt.answer(&recurrent, &device, watch) else { return Ok(None) };
+            sample.observed.add(observed);
+            sample.trials.push(trial);
+        }
+        Ok(Some(sample))
+    }
+
+    fn results(&self, samples: &[Sample]) -> Result<Results, BenchError> {
+        if samples.len() != self.cells() {
+            return Err(BenchError::Input(format!("{} samples for {} units", samples.len(), self.cells())));
+        }
+        results::results(self, samples)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_run_through_the_whole_grid_depth_first() {
+        let setting = Retrieval {
+            models: vec!["a".into(), "b".into()],
+            arms: vec![PolicySpec::full(); 3],
+            tasks: vec![Task::Facts, Task::Needle],
+            lengths: vec![1, 2, 3],
+            depths: vec![0.0, 1.0],
+            trials: 1,
+            seed: 0,
+        };
+        let cells: Vec<Cell> = (0..setting.cells()).map(|unit| setting.cell(unit)).collect();
+        assert_eq!(cells[0], Cell { model: 0, arm: 0, task: 0, length: 0, depth: 0 });
+        assert_eq!(cells[3], Cell { model: 0, arm: 0, task: 0, length: 1, depth: 1 });
+        assert_eq!(cells[71], Cell { model: 1, arm: 2, task: 1, length: 2, depth: 1 });
+        assert!((0..cells.len()).all(|i| !cells[..i].contains(&cells[i])));
+    }
+}

@@ -1,0 +1,244 @@
+//! A question as token ids, and how a model answers it.
+
+use std::sync::atomic::Ordering;
+
+use burn::tensor::{Device, Int, Tensor, TensorData, activation::log_softmax};
+use msrnn_core::precision::widen;
+use msrnn_core::state::MultiState;
+use msrnn_models::recurrent::Recurrent;
+use msrnn_models::tokenizer::Tokenizer;
+use serde::{Deserialize, Serialize};
+
+use crate::error::BenchError;
+use crate::evaluate::{BLOCK, Observed};
+use crate::experiment::Watch;
+use crate::stories::questions::Question;
+
+/// A question in token ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    /// Everything before the answer, with what the tokenizer puts before a text.
+    pub context: Vec<u32>,
+    /// The answers to choose from, the right one first. None is empty.
+    pub candidates: Vec<Vec<u32>>,
+}
+
+/// How a question was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Whether the greedy continuation begins with the answer, token for token.
+    pub exact: bool,
+    /// 1 + the number of wrong candidates whose log-likelihood, summed over their tokens, is not
+    /// below that of the answer.
+    pub rank: usize,
+    /// Log-likelihood of the answer, in nats.
+    pub log_likelihood: f64,
+    /// Tokens of context and answer.
+    pub tokens: usize,
+}
+
+impl Prompt {
+    /// The question in ids: what all candidates' encodings have in common is the context, so that a
+    /// token that spans the seam belongs to the answer.
+    ///
+    /// # Errors
+    ///
+    /// When the tokenizer cannot write the question: it gives another text back.
+    pub fn new(question: &Question, tokenizer: &Tokenizer) -> Result<Self, BenchError> {
+        let prefix = tokenizer.prefix()?;
+        let bare = tokenizer.encode(&question.text)?;
+        let back = tokenizer.decode(&bare)?;
+        if back.trim() != question.text.trim() {
+            let lost = question.text.split_whitespace().find(|word| !back.contains(word)).unwrap_or("its spaces");
+            return Err(BenchError::Input(format!(
+                "the tokenizer of this model cannot write the question: {lost:?} is lost; choose another --task, \
+                 or give a --haystack that it was made for"
+            )));
+        }
+        let whole = |candidate: &String| tokenizer.encode(&format!("{}{candidate}", question.text));
+        let whole = question.candidates.iter().map(whole).collect::<Result<Vec<_>, _>>()?;
+        let shared = |ids: &[u32]| ids.iter().zip(&bare).take_while(|(a, b)| a == b).count();
+        let seam = whole.iter().map(|ids| shared(ids).min(ids.len() - 1)).min().unwrap_or(0);
+        let context = prefix.into_iter().chain(bare[..seam].iter().copied()).collect();
+        Ok(Self { context, candidates: whole.into_iter().map(|ids| ids[seam..].to_vec()).collect() })
+    }
+
+    /// Tokens of the context and the longest candidate.
+    pub fn tokens(&self) -> usize {
+        self.context.len() + self.candidates.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
+    /// Reads the context from empty states and answers. None when interrupted.
+    ///
+    /// Greedy decoding writes the answer if and only if, fed the answer, every token of it is the
+    /// likeliest, so that one pass over the answer gives both its likelihood and the exact match.
+    pub fn answer(&self, recurrent: &Recurrent<'_>, device: &Device, watch: &Watch<'_>) -> Option<(Trial, Observed)> {
+        let mut states = recurrent.initial_states(1);
+        let mut last = None;
+        for block in self.context.chunks(BLOCK) {
+            if watch.interrupt.load(Ordering::Relaxed) {
+                return None;
+            }
+            let logits = recurrent.scan(ids(block, device), &mut states);
+            let [_, n, vocab] = logits.dims();
+            last = Some(logits.narrow(1, n - 1, 1).reshape([1, vocab]));
+            (watch.advance)(block.len());
+        }
+        let first = last.expect("a context has tokens");
+        let observed = Observed::of(&states);
+        let scores: Vec<(f64, bool)> =
+            self.candidates.iter().map(|candidate| likelihood(recurrent, &states, &first, candidate, device)).collect();
+        let (log_likelihood, exact) = scores[0];
+        // Not below, so that a model that tells nothing apart is not right by the order of a list.
+        let rank = 1 + scores[1..].iter().filter(|(other, _)| other.total_cmp(&log_likelihood).is_ge()).count();
+        let tokens = self.context.len() + self.candidates[0].len();
+        Some((Trial { exact, rank, log_likelihood, tokens }, observed))
+    }
+}
+
+/// Log-likelihood of a continuation, and whether each of its tokens is the likeliest.
+///
+/// first: logits of its first token, `[1, vocab]`
+fn likelihood(
+    recurrent: &Recurrent<'_>,
+    states: &[MultiState],
+    first: &Tensor<2>,
+    candidate: &[u32],
+    device: &Device,
+) -> (f64, bool) {
+    let mut logits = first.clone();
+    let vocab = logits.dims()[1];
+    if candidate.len() > 1 {
+        // A fork, since the other candidates begin from the same states.
+        let mut fork = states.to_vec();
+        let read = &candidate[..candidate.len() - 1];
+        let rest = recurrent.scan(ids(read, device), &mut fork).reshape([read.len(), vocab]);
+        logits = Tensor::cat(vec![logits, rest], 0);
+    }
+    let data = log_softmax(widen(logits), 1).into_data().convert::<f64>();
+    let values: &[f64] = data.as_slice().expect("log probabilities are numbers");
+    let mut sum = 0.0;
+    let mut greedy = true;
+    for (row, &id) in values.chunks(vocab).zip(candidate) {
+        let chosen = row[id as usize];
+        sum += chosen;
+        // On equal logits greedy decoding takes the first.
+        greedy &=
+            row.iter().enumerate().all(|(other, &value)| value < chosen || (value == chosen && other >= id as usize));
+    }
+    (sum, greedy)
+}
+
+fn ids(ids: &[u32], device: &Device) -> Tensor<2, Int> {
+    let n = ids.len();
+    Tensor::from_data(TensorData::new(ids.iter().map(|&id| i64::from(id)).collect::<Vec<_>>(), [1, n]), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use burn::tensor::DType;
+    use msrnn_models::Model;
+    use msrnn_models::generate::generate;
+    use msrnn_models::protocol::Protocol;
+    use msrnn_models::recurrent::Positions;
+    use msrnn_models::sampling::Sampling;
+    use msrnn_policies::PolicySpec;
+
+    use super::super::haystack::Haystack;
+    use super::super::task::Task;
+    use super::*;
+    use crate::bundled;
+
+    fn prompts(model: &Model, task: Task, n: u64) -> Vec<Prompt> {
+        let tokenizer = model.tokenizer().unwrap();
+        let measure = |text: &str| tokenizer.encode(text).unwrap().len();
+        let haystack = Haystack::stories(0);
+        let question = |index| task.question(3, index, 520, 0.5, &haystack, &measure).unwrap();
+        (0..n).map(|index| Prompt::new(&question(index), tokenizer).unwrap()).collect()
+    }
+
+    fn answer(model: &Model, policy: &str, prompt: &Prompt) -> (Trial, Observed) {
+        let compression = policy.parse::<PolicySpec>().unwrap().compression(520, |_| 1).unwrap();
+        let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
+        let interrupt = AtomicBool::new(false);
+        let watch = Watch { advance: &|_| {}, interrupt: &interrupt };
+        prompt.answer(&recurrent, &model.decoder.embedding.val().device(), &watch).unwrap()
+    }
+
+    #[test]
+    fn an_exact_match_is_what_greedy_generation_writes() {
+        let model = bundled::load(DType::F64, &Device::flex()).unwrap();
+        let mut found = [0, 0];
+        for (task, n) in [(Task::Facts, 7), (Task::Passkey, 2)] {
+            for prompt in prompts(&model, task, n) {
+                for policy in ["full", "window@32"] {
+                    let compression = policy.parse::<PolicySpec>().unwrap().compression(520, |_| 1).unwrap();
+                    let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
+                    let (context, n) = (&prompt.context, prompt.candidates[0].len());
+                    // Greedy.
+                    let greedy = Sampling::default();
+                    let written = generate(&model, &recurrent, context, Protocol::Strict, greedy, n, |_| true).unwrap();
+                    let (trial, observed) = answer(&model, policy, &prompt);
+                    assert_eq!(trial.exact, written.tokens == prompt.candidates[0]);
+                    assert_eq!(observed.omitted > 0, policy != "full");
+                    found[usize::from(trial.exact)] += 1;
+                }
+            }
+        }
+        assert!(found[0] > 0 && found[1] > 0, "both happen: {found:?}");
+    }
+
+    #[test]
+    fn likelihoods_and_ranks_are_those_of_the_vanilla_transformer() {
+        let model = bundled::load(DType::F64, &Device::flex()).unwrap();
+        let device = Device::flex();
+        for prompt in prompts(&model, Task::Facts, 4) {
+            let of = |candidate: &Vec<u32>| {
+                let all: Vec<u32> = prompt.context.iter().chain(candidate).copied().collect();
+                let logits = model.decoder.forward(ids(&all, &device));
+                let [_, n, vocab] = logits.dims();
+                let data = log_softmax(logits.reshape([n, vocab]), 1).into_data().convert::<f64>();
+                let values: &[f64] = data.as_slice().unwrap();
+                let first = prompt.context.len() - 1;
+                candidate.iter().enumerate().map(|(i, &id)| values[(first + i) * vocab + id as usize]).sum::<f64>()
+            };
+            let expected: Vec<f64> = prompt.candidates.iter().map(of).collect();
+            let (trial, _) = answer(&model, "full", &prompt);
+            // Two ways to sum in f64.
+            assert!((trial.log_likelihood - expected[0]).abs() < 1e-9);
+            assert_eq!(trial.rank, 1 + expected[1..].iter().filter(|&&other| other >= expected[0]).count());
+            assert_eq!(trial.tokens, prompt.context.len() + prompt.candidates[0].len());
+        }
+    }
+
+    #[test]
+    fn context_and_answer_spell_the_question() {
+        let model = bundled::load(DType::F32, &Device::flex()).unwrap();
+        let tokenizer = model.tokenizer().unwrap();
+        for task in [Task::Facts, Task::Passkey, Task::Needle] {
+            for prompt in prompts(&model, task, 7) {
+                assert_eq!(prompt.context[..1], tokenizer.prefix().unwrap());
+                assert!(prompt.context.len() + prompt.candidates[0].len() <= 521);
+                let text = tokenizer.decode(&prompt.context).unwrap();
+                let of = |candidate: &Vec<u32>| tokenizer.decode(candidate).unwrap();
+                assert!(prompt.candidates.iter().all(|candidate| !of(candidate).trim().is_empty()));
+                assert!(text.contains(of(&prompt.candidates[0]).trim()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_tokenizer_without_the_words_is_refused() {
+        let json = r#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+            "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null, "decoder": null,
+            "model": {"type": "WordLevel", "vocab": {"[UNK]": 0, "The": 1, "is": 2}, "unk_token": "[UNK]"}}"#;
+        let tokenizer = Tokenizer::from_bytes(json.as_bytes(), None).unwrap();
+        let candidates = vec![" green".to_owned(), " is".to_owned()];
+        let question =
+            Question { text: "The grass is".into(), stated_at: 0..3, answer: candidates[0].clone(), candidates };
+        let error = Prompt::new(&question, &tokenizer).unwrap_err().to_string();
+        assert!(error.contains("\"grass\"") && error.contains("--task"), "{error}");
+    }
+}

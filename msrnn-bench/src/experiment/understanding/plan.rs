@@ -1,0 +1,145 @@
+//! Which policies answer which questions, with the prompts that they see.
+
+use msrnn_core::policy::Compression;
+use msrnn_models::rotary::Rotary;
+use msrnn_policies::PolicySpec;
+
+use super::Understanding;
+use super::prompt::{Prompt, fit};
+use super::question::Question;
+use crate::error::BenchError;
+use crate::experiment::Unit;
+use crate::experiment::arms::{Bound, arms};
+use crate::experiment::models::Models;
+
+/// All there is to do. Every arm answers all questions.
+pub struct Plan {
+    /// By model: full, baselines by size, policies as asked for.
+    pub arms: Vec<ArmPlan>,
+    /// Lists of one prompt per question.
+    pub prompts: Vec<Vec<Prompt>>,
+}
+
+/// A model under a policy.
+pub struct ArmPlan {
+    /// Index of the model.
+    pub model: usize,
+    /// `tova@64`, `full`, `baseline@64`.
+    pub policy: String,
+    /// Rows of a bounded state; tokens of the baseline's context.
+    pub states: Option<usize>,
+    /// How the state is bounded.
+    pub compression: Compression,
+    /// Index of its list of prompts.
+    pub prompts: usize,
+    /// Bytes of one row of its state in all layers.
+    row: usize,
+}
+
+impl Plan {
+    /// Works out arms and prompts.
+    ///
+    /// # Errors
+    ///
+    /// When a model cannot be opened, a policy cannot have its budget, or a question does not fit
+    /// the context even without its document.
+    pub fn new(setting: &Understanding, models: &Models, questions: &[Question]) -> Result<Self, BenchError> {
+        let mut plan = Self { arms: Vec::new(), prompts: Vec::new() };
+        for model in 0..models.names().len() {
+            plan.add(setting, models, model, questions)?;
+        }
+        Ok(plan)
+    }
+
+    fn add(
+        &mut self,
+        setting: &Understanding,
+        models: &Models,
+        index: usize,
+        questions: &[Question],
+    ) -> Result<(), BenchError> {
+        let model = models.get(index)?;
+        let tokenizer = model.tokenizer()?;
+        let prefix = tokenizer.prefix()?;
+        let context = setting.context.unwrap_or(model.decoder.config().max_position_embeddings);
+        if context > Rotary::LIMIT {
+            return Err(BenchError::Input(format!(
+                "--context {context} is too long; positions end at {}",
+                Rotary::LIMIT
+            )));
+        }
+        // The whole list, or the question that does not fit.
+        let prompts = |context: usize| -> Result<Result<Vec<Prompt>, &Question>, BenchError> {
+            let room = context.saturating_sub(setting.max_new_tokens);
+            let mut prompts = Vec::with_capacity(questions.len());
+            for question in questions {
+                match fit(question, &prefix, room, |text| tokenizer.encode(text))?
+                    .filter(|prompt| !prompt.ids.is_empty())
+                {
+                    Some(prompt) => prompts.push(prompt),
+                    None => return Ok(Err(question)),
+                }
+            }
+            Ok(Ok(prompts))
+        };
+        let whole = prompts(context)?.map_err(|question| {
+            BenchError::Input(format!(
+                "question {:?} and an answer of {} tokens do not fit a context of {context} tokens, even without the \
+                 document; give a longer --context or fewer --max-new-tokens",
+                question.id, setting.max_new_tokens
+            ))
+        })?;
+        for prompt in &whole {
+            model.check_ids(&prompt.ids)?;
+        }
+        let full = self.prompts.len();
+        self.prompts.push(whole);
+        let arm = |policy: String, states, bound: Bound, prompts| {
+            let rows = bound.compression.states().map_or(context, |states| states + 1);
+            ArmPlan {
+                model: index,
+                policy,
+                states,
+                row: bound.state_bytes / rows,
+                compression: bound.compression,
+                prompts,
+            }
+        };
+        let bound = |spec: &PolicySpec| Bound::new(spec, models, index, context);
+        let mut bounded = Vec::new();
+        for spec in arms(&setting.policies, &setting.states) {
+            let bound = bound(&spec)?;
+            match bound.compression.states() {
+                None => self.arms.push(arm("full".into(), None, bound, full)),
+                Some(states) => bounded.push(arm(format!("{}@{states}", spec.name()), Some(states), bound, full)),
+            }
+        }
+        let mut sizes: Vec<usize> = bounded.iter().filter_map(|arm| arm.states).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        for size in sizes.into_iter().filter(|&size| setting.baseline && size < context) {
+            // Too small even for the question: there is no such baseline, which the results say.
+            if let Ok(prompts) = prompts(size)? {
+                let list = self.prompts.len();
+                self.prompts.push(prompts);
+                self.arms.push(arm(format!("baseline@{size}"), Some(size), bound(&PolicySpec::full())?, list));
+            }
+        }
+        self.arms.extend(bounded);
+        Ok(())
+    }
+
+    /// One unit per arm and question.
+    pub fn units(&self, setting: &Understanding, models: &[String], questions: &[Question]) -> Vec<Unit> {
+        let unit = |arm: &ArmPlan, question: usize| {
+            let tokens = self.prompts[arm.prompts][question].ids.len() + setting.max_new_tokens;
+            let rows = arm.compression.states().map_or(tokens, |states| states + 1);
+            Unit {
+                name: format!("{}, {}, {}", models[arm.model], arm.policy, questions[question].id),
+                tokens,
+                state_bytes: rows * arm.row,
+            }
+        };
+        self.arms.iter().flat_map(|arm| (0..questions.len()).map(move |question| unit(arm, question))).collect()
+    }
+}

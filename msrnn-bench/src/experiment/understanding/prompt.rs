@@ -1,0 +1,115 @@
+//! The prompts of the paper, and how a document that is too long is cut.
+
+use super::Task;
+use super::question::Question;
+
+/// Table 4 of the paper. Where it breaks lines cannot be seen in print; here a label has a line of its own.
+const SQUALITY: &str = "Answer the question in a paragraph.";
+const QASPER: &str = "Answer the question as concisely as you can, using a single phrase or sentence if possible. If \
+                      the question cannot be answered based on the information in the article, write \
+                      \"unanswerable\". If the question is a yes/no question, answer \"yes\", \"no\", or \
+                      \"unanswerable\".";
+
+/// What follows the document in a task's prompt.
+pub(super) fn rest(task: Task, question: &str) -> String {
+    let instruction = match task {
+        Task::Squality => SQUALITY,
+        Task::Qasper => QASPER,
+        Task::Jsonl | Task::Stories => return question.to_owned(),
+    };
+    format!("\n\n{instruction}\n\nQuestion:\n{question}\n\nAnswer:")
+}
+
+/// A prompt that fits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    /// What the tokenizer puts before a text, document, question.
+    pub ids: Vec<u32>,
+    /// Bytes of the document that are in it.
+    pub kept: usize,
+}
+
+/// The prompt of a question in at most `room` tokens, `prefix` included: its document cut at its
+/// end as far as needed. None where not even the question fits.
+///
+/// Document and question are encoded as one text.
+///
+/// # Errors
+///
+/// When `encode` fails.
+pub fn fit<E>(
+    question: &Question,
+    prefix: &[u32],
+    room: usize,
+    encode: impl Fn(&str) -> Result<Vec<u32>, E>,
+) -> Result<Option<Prompt>, E> {
+    let document = &*question.document;
+    let cut_at = |kept: usize| {
+        let ids = encode(&format!("{}{}", &document[..kept], question.rest))?;
+        Ok(Prompt { ids: [prefix, &ids].concat(), kept })
+    };
+    let whole = cut_at(document.len())?;
+    if whole.ids.len() <= room {
+        return Ok(Some(whole));
+    }
+    let (mut fits, mut over) = (cut_at(0)?, whole);
+    if fits.ids.len() > room {
+        return Ok(None);
+    }
+    // Tokens grow about in proportion to bytes, so that interpolation takes few encodings.
+    while fits.ids.len() < room {
+        let share = (room - fits.ids.len()) as f64 / (over.ids.len() - fits.ids.len()) as f64;
+        let guess = fits.kept + ((over.kept - fits.kept) as f64 * share) as usize;
+        // At a word's end, between the two; else nothing is left to try.
+        let word = |at: usize| document[..at].trim_end_matches(|c: char| !c.is_whitespace()).trim_end().len();
+        let guess = document.floor_char_boundary(guess);
+        let Some(kept) = [word(guess), guess].into_iter().find(|&at| at > fits.kept && at < over.kept) else { break };
+        let tried = cut_at(kept)?;
+        if tried.ids.len() <= room { fits = tried } else { over = tried }
+    }
+    Ok(Some(fits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A token per word, and per character of long words.
+    #[allow(clippy::unnecessary_wraps)]
+    fn encode(text: &str) -> Result<Vec<u32>, ()> {
+        let tokens = |word: &str| if word.len() > 8 { word.chars().count() } else { 1 };
+        Ok(vec![7; text.split_whitespace().map(tokens).sum()])
+    }
+
+    fn question(document: &str) -> Question {
+        Question {
+            id: "1".into(),
+            document_id: "1".into(),
+            document: document.into(),
+            rest: "\n\nWhy is it so?".into(),
+            references: vec!["so".into()],
+            stop: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_document_that_fits_is_left_whole() {
+        let prompt = fit(&question("one two three"), &[1], 8, encode).unwrap().unwrap();
+        assert_eq!((prompt.ids.len(), prompt.kept), (8, 13));
+    }
+
+    #[test]
+    fn cutting_leaves_as_much_as_fits_and_never_the_question() {
+        for words in [20, 300] {
+            let document: String = (0..words).map(|n| format!("w{n} éxtraordinarily ")).collect();
+            let question = question(&document);
+            for room in 5..120 {
+                let prompt = fit(&question, &[1], room, encode).unwrap().unwrap();
+                assert!(prompt.ids.len() <= room);
+                // The next pair of words would not have fitted.
+                assert!(prompt.kept == document.len() || prompt.ids.len() + 17 > room, "{room}: {}", prompt.ids.len());
+            }
+        }
+        assert_eq!(fit(&question("one two"), &[1], 4, encode).unwrap(), None);
+    }
+}

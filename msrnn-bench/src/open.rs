@@ -1,0 +1,47 @@
+//! What `--model` names: the bundled model, a directory, or a repository of the hub.
+
+use std::path::{Path, PathBuf};
+
+use msrnn_models::Model;
+
+use crate::device::{DeviceName, Precision};
+use crate::error::BenchError;
+use crate::{bundled, hub};
+
+/// Whether the name is that of the bundled model.
+pub fn is_bundled(name: &Path) -> bool {
+    name.as_os_str() == bundled::NAME
+}
+
+/// The directory that a model's files are in, fetched from the hub if need be; none for the bundled one.
+///
+/// # Errors
+///
+/// When there is no such directory or repository, or it cannot be fetched.
+pub fn directory(name: &Path) -> Result<Option<PathBuf>, BenchError> {
+    match is_bundled(name) {
+        true => Ok(None),
+        false => hub::locate(&name.to_string_lossy()).map(Some),
+    }
+}
+
+/// Opens the model of a [`directory`] on a device. Says so where it leaves tensors of the files unused.
+///
+/// # Errors
+///
+/// When it cannot be loaded, or the device is not there.
+pub fn open(directory: Option<&Path>, device: DeviceName, precision: Precision) -> Result<Model, BenchError> {
+    let on = device.open()?;
+    let dtype = precision.on(&on, device)?;
+    let Some(directory) = directory else { return bundled::load(dtype, &on) };
+    let model = Model::load(directory, dtype, &on)?;
+    if !model.unused.is_empty() {
+        let shown: Vec<&str> = model.unused.iter().take(5).map(String::as_str).collect();
+        tracing::warn!(
+            "the model does not use {} tensors of the checkpoint: {} …",
+            model.unused.len(),
+            shown.join(", ")
+        );
+    }
+    Ok(model)
+}

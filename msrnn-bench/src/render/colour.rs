@@ -1,0 +1,115 @@
+//! Colours that people with any kind of colour vision can tell apart, by Paul Tol
+//! (<https://sronpersonalpages.nl/~pault/>).
+
+/// Red, green and blue.
+pub type Rgb = [u8; 3];
+
+/// The muted scheme for lines and bars, in an order in which neighbours differ in hue and lightness.
+pub const LINES: [Rgb; 9] = [
+    [0x33, 0x22, 0x88],
+    [0xcc, 0x66, 0x77],
+    [0x11, 0x77, 0x33],
+    [0xaa, 0x44, 0x99],
+    [0x44, 0xaa, 0x99],
+    [0x99, 0x99, 0x33],
+    [0x88, 0x22, 0x55],
+    [0x88, 0xcc, 0xee],
+    [0xdd, 0xcc, 0x77],
+];
+
+/// The iridescent scheme for values: its lightness falls evenly.
+pub const VALUES: [Rgb; 23] = [
+    [0xfe, 0xfb, 0xe9],
+    [0xfc, 0xf7, 0xd5],
+    [0xf5, 0xf3, 0xc1],
+    [0xea, 0xf0, 0xb5],
+    [0xdd, 0xec, 0xbf],
+    [0xd0, 0xe7, 0xca],
+    [0xc2, 0xe3, 0xd2],
+    [0xb5, 0xdd, 0xd8],
+    [0xa8, 0xd8, 0xdc],
+    [0x9b, 0xd2, 0xe1],
+    [0x8d, 0xcb, 0xe4],
+    [0x81, 0xc4, 0xe7],
+    [0x7b, 0xbc, 0xe7],
+    [0x7e, 0xb2, 0xe4],
+    [0x88, 0xa5, 0xdd],
+    [0x93, 0x98, 0xd2],
+    [0x9b, 0x8a, 0xc4],
+    [0x9d, 0x7d, 0xb2],
+    [0x9a, 0x70, 0x9e],
+    [0x90, 0x63, 0x88],
+    [0x80, 0x57, 0x70],
+    [0x68, 0x49, 0x57],
+    [0x46, 0x35, 0x3a],
+];
+
+/// Of a cell without a value.
+pub const NO_VALUE: Rgb = [0xe0, 0xe0, 0xdc];
+
+/// Of a reference line, and of a name that stands for no policy.
+pub const REFERENCE: Rgb = [0x55, 0x55, 0x55];
+
+/// The colour of a share from 0 to 1, between its neighbours in [`VALUES`].
+pub fn of_share(share: f64) -> Rgb {
+    let at = share.clamp(0.0, 1.0) * (VALUES.len() - 1) as f64;
+    let below = (at.floor() as usize).min(VALUES.len() - 2);
+    let part = at - below as f64;
+    std::array::from_fn(|channel| {
+        let (low, high) = (f64::from(VALUES[below][channel]), f64::from(VALUES[below + 1][channel]));
+        (low + (high - low) * part).round() as u8
+    })
+}
+
+/// The span of colours for values: from the lowest to the highest, and from zero where the lowest
+/// is small beside the highest.
+pub fn span(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
+    let (mut lowest, mut highest) = (f64::INFINITY, f64::NEG_INFINITY);
+    for value in values {
+        lowest = lowest.min(value);
+        highest = highest.max(value);
+    }
+    match () {
+        () if lowest > highest => (0.0, 1.0),
+        () if lowest == highest && lowest == 0.0 => (0.0, 1.0),
+        () if lowest >= 0.0 && (lowest < highest / 4.0 || lowest == highest) => (0.0, highest),
+        () if lowest == highest => (lowest, 0.0),
+        () => (lowest, highest),
+    }
+}
+
+/// Where a value is in a span of colours.
+pub fn share(value: f64, (lowest, highest): (f64, f64)) -> f64 {
+    let share = (value / 2.0 - lowest / 2.0) / (highest / 2.0 - lowest / 2.0);
+    if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 }
+}
+
+/// `#33aa99`.
+pub fn hex([red, green, blue]: Rgb) -> String {
+    format!("#{red:02x}{green:02x}{blue:02x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lightness_falls_with_the_value() {
+        let lightness =
+            |[red, green, blue]: Rgb| 0.2126 * f64::from(red) + 0.7152 * f64::from(green) + 0.0722 * f64::from(blue);
+        let all: Vec<f64> = (0..=100).map(|percent| lightness(of_share(f64::from(percent) / 100.0))).collect();
+        // Rounding to whole channels may hide a fall of less than one.
+        assert!(all.windows(2).all(|pair| pair[1] <= pair[0] + 1.0), "{all:?}");
+        assert_eq!((of_share(0.0), of_share(1.0)), (VALUES[0], VALUES[22]));
+    }
+
+    #[test]
+    fn spans() {
+        assert_eq!(span([]), (0.0, 1.0));
+        assert_eq!(span([0.1, 1.0]), (0.0, 1.0));
+        assert_eq!(span([0.5, 1.0]), (0.5, 1.0));
+        assert_eq!(span([3.0]), (0.0, 3.0));
+        assert_eq!(span([-2.0]), (-2.0, 0.0));
+        assert_eq!(share(0.75, (0.5, 1.0)), 0.5);
+    }
+}

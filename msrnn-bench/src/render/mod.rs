@@ -1,0 +1,162 @@
+//! Results as files and as text: `report.html` for people, SVG for papers, CSV and parquet for
+//! programs, plain text for terminals.
+//!
+//! - [`html`]: the report, one self-contained file; [`svg`]: its plots; [`text`]: the same in a terminal
+//! - [`frame`]: the data of a figure as columns, for [`csv`](mod@csv) and [`parquet`](mod@parquet)
+//! - [`scale`], [`extent`], [`colour`], [`raster`]: what the drawings share
+//! - [`run`]: the report of a run directory; [`comparison`]: figures of a comparison
+//! - [`check`](mod@check): whether figures can be drawn
+
+pub mod check;
+pub mod colour;
+pub mod comparison;
+pub mod csv;
+pub mod extent;
+pub mod frame;
+pub mod html;
+pub mod parquet;
+pub mod raster;
+pub mod run;
+#[cfg(test)]
+mod sample;
+pub mod scale;
+pub mod svg;
+pub mod text;
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use crate::error::BenchError;
+use crate::experiment::Results;
+use crate::experiment::figure::{Cell, Content, Figure};
+use crate::output::write_file;
+use frame::Frame;
+
+/// What a report is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Report<'a> {
+    /// The heading: `Perplexity over states`.
+    pub title: &'a str,
+    /// What was measured on what, in a sentence; may be empty.
+    pub summary: &'a str,
+    /// What was found.
+    pub results: &'a Results,
+    /// How it was made.
+    pub manifest: &'a toml::Table,
+    /// Time and memory: apart from the results, since they differ from run to run.
+    pub speed: &'a [Figure],
+}
+
+impl Report<'_> {
+    /// The figures, then what the states held, then speed.
+    pub fn figures(&self) -> Vec<Cow<'_, Figure>> {
+        let results = self.results.figures.iter().map(Cow::Borrowed);
+        results.chain(arms(self.results).map(Cow::Owned)).chain(self.speed.iter().map(Cow::Borrowed)).collect()
+    }
+}
+
+/// Writes `report.html`, and `figures/ID.svg`, `.csv` and `.parquet` of every figure. A table has
+/// no SVG, a table without columns no parquet. Every file is whole, `report.html` comes last.
+///
+/// # Errors
+///
+/// When a figure is not as it should be ([`check`](check::check)), before anything is written;
+/// when a file cannot be written.
+pub fn write(report: &Report<'_>, directory: &Path) -> Result<(), BenchError> {
+    let page = html::page(report)?;
+    for figure in &report.figures() {
+        let name = |ending: &str| directory.join("figures").join(format!("{}.{ending}", figure.id));
+        let frame = Frame::of(&figure.content);
+        if let Some(svg) = svg::svg(figure)? {
+            write_file(&name("svg"), svg.as_bytes())?;
+        }
+        write_file(&name("csv"), &csv::csv(&frame)?)?;
+        if !frame.columns.is_empty() {
+            write_file(&name("parquet"), &parquet::parquet(&frame, &about(figure))?)?;
+        }
+    }
+    write_file(&directory.join("report.html"), page.as_bytes())
+}
+
+/// What the columns of a figure's data mean.
+fn about(figure: &Figure) -> Vec<(&str, &str)> {
+    let mut about = vec![("title", figure.title.as_str()), ("caption", figure.caption.as_str())];
+    match &figure.content {
+        Content::Table { .. } => {}
+        Content::Lines { x, y, .. } => about.extend([("x", x.label.as_str()), ("y", y.label.as_str())]),
+        Content::Bars { y, .. } => about.push(("value", y.label.as_str())),
+        Content::HeatMap { panel, x, y, value, .. } => {
+            about.extend([("panel", panel.as_str()), ("x", &x.label), ("y", &y.label), ("value", value)]);
+        }
+    }
+    about
+}
+
+/// What the states were seen to hold, as a table; none without arms.
+fn arms(results: &Results) -> Option<Figure> {
+    if results.arms.is_empty() {
+        return None;
+    }
+    let row = |arm: &crate::experiment::Arm| {
+        vec![
+            Cell::text(&arm.model),
+            Cell::text(&arm.policy),
+            arm.states.map_or_else(|| Cell::text("none"), Cell::count),
+            Cell::count(arm.observed.max_rows),
+            Cell::count(arm.observed.omitted),
+            Cell::count(arm.observed.state_bytes),
+        ]
+    };
+    let columns = ["model", "policy", "bound", "most rows", "omissions", "state bytes"];
+    Some(Figure {
+        id: "states-held".to_owned(),
+        title: "What the states held".to_owned(),
+        caption: "Read from the states over all samples, not derived from the bound. Most rows: that a layer \
+                  carried from one token to the next. Omissions: over layers, heads and samples. Bytes: of the \
+                  states of all layers, of one context, at their largest."
+            .to_owned(),
+        content: Content::Table {
+            columns: columns.map(str::to_owned).into(),
+            rows: results.arms.iter().map(row).collect(),
+        },
+    })
+}
+
+/// Says which bounds were never reached; none if all were.
+fn warning(results: &Results) -> Option<String> {
+    let arms = results.never_bound();
+    let names: Vec<String> = arms.iter().map(|arm| format!("{} on {}", arm.policy, arm.model)).collect();
+    (!arms.is_empty()).then(|| {
+        format!(
+            "nothing was ever omitted by {}. The bound was not reached, and these numbers are those of the full \
+             state: take longer contexts or a smaller bound.",
+            names.join(", ")
+        )
+    })
+}
+
+/// A number with that many decimals, with commas between thousands where it is whole.
+fn decimal(value: f64, decimals: usize) -> String {
+    match decimals {
+        0 => scale::grouped(&format!("{value:.0}")),
+        // Never so many that the formatter refuses.
+        _ => format!("{value:.decimals$}", decimals = decimals.min(17)),
+    }
+}
+
+/// Text without characters that no document or terminal should get: controls (terminals obey them,
+/// XML forbids them), and those that are none.
+fn printable(text: &str) -> String {
+    let bad = |c: char| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}' | '\u{2028}' | '\u{2029}');
+    text.chars()
+        .map(|c| {
+            if c == '\n' || c == '\t' {
+                ' '
+            } else if bad(c) {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
+}

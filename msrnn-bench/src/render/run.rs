@@ -1,0 +1,116 @@
+//! The report of a run directory.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::{Report, write};
+use crate::error::BenchError;
+use crate::experiment::Results;
+use crate::experiment::figure::{Cell, Content, Figure};
+use crate::experiment::manifest::Manifest;
+use crate::experiment::run::TIMES;
+
+/// Writes `report.html` and `figures/` into a run directory, from its manifest, its times and the
+/// results.
+///
+/// # Errors
+///
+/// When the manifest or the times cannot be read, a figure is not as it should be, or a file cannot
+/// be written.
+pub fn report(directory: &Path, results: &Results) -> Result<(), BenchError> {
+    let manifest = Manifest::read(directory)?;
+    let identity = &manifest.identity;
+    let names = |sources: &[crate::experiment::manifest::Source]| {
+        sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let data = if identity.data.is_empty() { String::new() } else { format!(" on {}", names(&identity.data)) };
+    let summary = format!(
+        "{}{data}, {} units of work, device {}, {}.",
+        names(&identity.models),
+        identity.units,
+        identity.device,
+        identity.dtype
+    );
+    let speed = speed(&times(directory)?);
+    let report = Report {
+        title: &format!("Experiment: {}", identity.experiment),
+        summary: &summary,
+        results,
+        manifest: &manifest.to_table()?,
+        speed: speed.as_slice(),
+    };
+    write(&report, directory)
+}
+
+/// A line of the times.
+#[derive(Debug, Deserialize)]
+struct Time {
+    unit: usize,
+    name: String,
+    tokens: usize,
+    seconds: f64,
+}
+
+/// The times of a run directory, none where there are none. A unit that was done twice, because the
+/// run was killed in between, counts as it was done last; half a line is none.
+fn times(directory: &Path) -> Result<Vec<Time>, BenchError> {
+    let path = directory.join(TIMES);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(BenchError::Read { path, source }),
+    };
+    let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+    let by_unit: BTreeMap<usize, Time> = lines.map(|time: Time| (time.unit, time)).collect();
+    Ok(by_unit.into_values().collect())
+}
+
+/// Time by what comes first in the names of units, the policy as a rule.
+fn speed(times: &[Time]) -> Option<Figure> {
+    let mut sums: Vec<(&str, usize, f64)> = Vec::new();
+    for time in times {
+        let name = time.name.split(", ").next().unwrap_or_default();
+        match sums.iter_mut().find(|(known, ..)| *known == name) {
+            Some((_, tokens, seconds)) => (*tokens, *seconds) = (*tokens + time.tokens, *seconds + time.seconds),
+            None => sums.push((name, time.tokens, time.seconds)),
+        }
+    }
+    let row = |&(name, tokens, seconds): &(&str, usize, f64)| {
+        let number = |value: f64, decimals| match value.is_finite() {
+            true => Cell::Number { value, error: None, decimals },
+            false => Cell::empty(),
+        };
+        vec![Cell::text(name), Cell::count(tokens), number(seconds, 2), number(tokens as f64 / seconds, 0)]
+    };
+    let columns = ["units", "tokens", "seconds", "tokens per second"];
+    (!sums.is_empty()).then(|| Figure {
+        id: "run-times".to_owned(),
+        title: "Speed".to_owned(),
+        caption: "Wall-clock time of the units of work, shared with those beside them.".to_owned(),
+        content: Content::Table { columns: columns.map(str::to_owned).into(), rows: sums.iter().map(row).collect() },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_summed_by_policy() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(speed(&times(folder.path()).unwrap()).is_none());
+        let line = |unit: usize, name: &str, seconds: f64| {
+            serde_json::json!({ "unit": unit, "name": name, "tokens": 10, "seconds": seconds }).to_string() + "\n"
+        };
+        let lines = [line(0, "tova@64, a.txt", 9.0), line(1, "tova@64, b.txt", 3.0), line(2, "full, a.txt", 5.0)];
+        // Unit 0 was done again, and the last line was cut off.
+        let text = lines.concat() + &line(0, "tova@64, a.txt", 1.0) + "{\"unit\": 3, \"na";
+        std::fs::write(folder.path().join(TIMES), text).unwrap();
+        let Content::Table { rows, .. } = speed(&times(folder.path()).unwrap()).unwrap().content else { panic!() };
+        let number = |value, decimals| Cell::Number { value, error: None, decimals };
+        assert_eq!(rows[0], [Cell::text("tova@64"), Cell::count(20), number(4.0, 2), number(5.0, 0)]);
+        assert_eq!(rows[1], [Cell::text("full"), Cell::count(10), number(5.0, 2), number(2.0, 0)]);
+    }
+}

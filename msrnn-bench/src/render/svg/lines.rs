@@ -1,0 +1,105 @@
+//! Lines over a numeric axis, each named at its end.
+
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, VPos};
+
+use super::{Drawn, INK, PlotAxis, colour_of, mark, rgb, room, short, words};
+use crate::experiment::figure::{Axis, Line};
+use crate::render::{colour, extent};
+
+/// Height of a line's name.
+const NAME: i32 = 16;
+/// Lines of more points are drawn without marks.
+const MARKED: usize = 60;
+
+pub(super) fn draw(title: &str, x: &Axis, y: &Axis, lines: &[Line], svg: &mut String) -> Drawn {
+    let points = || lines.iter().flat_map(|line| &line.points);
+    if points().next().is_none() {
+        return Ok(false);
+    }
+    let (across, up) = extent::lines(x, y, lines);
+    let mut places: Vec<f64> = points().map(|point| point.x).collect();
+    places.sort_by(f64::total_cmp);
+    places.dedup();
+    let x_ticks = across.ticks_at(&places, 6);
+    let y_ticks = up.ticks(6);
+    let height = 520.max(lines.len() as i32 * NAME + 110);
+
+    let root = SVGBackend::with_string(svg, (860, height as u32)).into_drawing_area();
+    root.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&root)
+        .caption(short(title, 90), ("sans-serif", 18).into_font().color(&INK))
+        .margin(12)
+        .margin_right(room(lines.iter().map(|line| line.name.as_str())))
+        .x_label_area_size(46)
+        .y_label_area_size(72)
+        .build_cartesian_2d(PlotAxis::new(across, x_ticks), PlotAxis::new(up.clone(), y_ticks))?;
+    let scale = |axis: &Axis, log: bool| short(&axis.label, 90) + if log { " (log scale)" } else { "" };
+    let log_x = chart.as_coord_spec().x_spec().scale.log;
+    chart
+        .configure_mesh()
+        .x_desc(scale(x, log_x))
+        .y_desc(scale(y, up.log))
+        .light_line_style(WHITE)
+        .bold_line_style(RGBColor(0xe6, 0xe6, 0xe6))
+        .axis_style(RGBColor(0x88, 0x88, 0x88))
+        .label_style(("sans-serif", 13).into_font().color(&INK))
+        .axis_desc_style(("sans-serif", 14).into_font().color(&INK))
+        .draw()?;
+
+    let mut ends = Vec::new();
+    let mut results = 0;
+    for line in lines {
+        let colour = if line.reference { rgb(colour::REFERENCE) } else { colour_of(results) };
+        let outline = mark(results);
+        results += usize::from(!line.reference);
+        let stroke = colour.stroke_width(2);
+        let along = line.points.iter().map(|point| (point.x, point.y));
+        if line.reference {
+            chart.draw_series(DashedLineSeries::new(along.clone(), 6, 4, stroke))?;
+        } else {
+            chart.draw_series(LineSeries::new(along.clone(), stroke))?;
+        }
+        let errors = line.points.iter().filter_map(|point| point.error.map(|error| (point, error.abs())));
+        chart.draw_series(errors.map(|(point, error)| {
+            let low = if up.log { (point.y - error).max(up.lowest) } else { point.y - error };
+            PathElement::new([(point.x, low.max(f64::MIN)), (point.x, (point.y + error).min(f64::MAX))], colour)
+        }))?;
+        if !line.reference && line.points.len() <= MARKED {
+            let marks = along.map(|point| EmptyElement::at(point) + Polygon::new(outline.clone(), colour.filled()));
+            chart.draw_series(marks)?;
+        }
+        if let Some(point) = line.points.last() {
+            ends.push((chart.plotting_area().map_coordinate(&(point.x, point.y)), line, colour, outline));
+        }
+    }
+
+    // Names at the right, at the height of the ends of their lines, pushed apart where they would
+    // overlap: upwards from the lowest, then down again from the top.
+    ends.sort_by_key(|((_, y), ..)| std::cmp::Reverse(*y));
+    let ((_, right), (top, bottom)) = {
+        let (across, down) = chart.plotting_area().get_pixel_range();
+        ((across.start, across.end), (down.start, down.end))
+    };
+    let mut places: Vec<i32> = Vec::new();
+    for ((_, y), ..) in &ends {
+        places.push((*y).min(places.last().map_or(bottom, |above| above - NAME)));
+    }
+    for index in (0..places.len()).rev() {
+        let least = if index + 1 < places.len() { places[index + 1] + NAME } else { top };
+        places[index] = places[index].max(least);
+    }
+    for ((_, line, colour, outline), y) in ends.into_iter().zip(places) {
+        let at = (right + 12, y);
+        if line.reference {
+            root.draw(&PathElement::new([(at.0 - 5, y), (at.0 + 5, y)], colour.stroke_width(2)))?;
+        } else {
+            root.draw(&(EmptyElement::at(at) + Polygon::new(outline, colour.filled())))?;
+        }
+        root.draw(&Text::new(short(&line.name, 32), (at.0 + 10, y), words(14, HPos::Left, VPos::Center)))?;
+    }
+    root.present()?;
+    drop(chart);
+    drop(root);
+    Ok(true)
+}

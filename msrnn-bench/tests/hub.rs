@@ -1,0 +1,307 @@
+//! Models and data from a hub: a server on this machine that serves a small checkpoint.
+#![cfg(feature = "hub")]
+
+mod common;
+#[path = "common/server.rs"]
+mod server;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::{checkpoint, write_ids};
+use msrnn_bench::hub::{Hub, Kind, Repository};
+use serde_json::json;
+use server::{Reply, Request, Server, nobody};
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+const ID: &str = "org/tiny";
+
+/// A repository on a server: its files, and what happens to requests for them.
+struct Repo {
+    files: Vec<(String, Vec<u8>)>,
+    kind: Kind,
+}
+
+impl Repo {
+    fn of(directory: &Path, more: &[&str]) -> Self {
+        let mut files: Vec<(String, Vec<u8>)> = std::fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()))
+            .collect();
+        files.extend(more.iter().map(|name| ((*name).to_owned(), b"not needed".to_vec())));
+        files.sort();
+        Self { files, kind: Kind::Model }
+    }
+
+    /// What a hub says to a request.
+    fn reply(&self, request: &Request) -> Reply {
+        let (api, files) = match self.kind {
+            Kind::Model => (format!("/api/models/{ID}/revision/"), format!("/{ID}/resolve/{COMMIT}/")),
+            Kind::Dataset => (format!("/api/datasets/{ID}/revision/"), format!("/datasets/{ID}/resolve/{COMMIT}/")),
+        };
+        if let Some(revision) = request.path.strip_prefix(&api) {
+            return match revision.split('?').next().unwrap() {
+                "main" | "v1" | COMMIT => {
+                    let siblings: Vec<_> = self
+                        .files
+                        .iter()
+                        .map(|(name, bytes)| json!({ "rfilename": name, "size": bytes.len() }))
+                        .collect();
+                    let info = json!({ "sha": COMMIT, "siblings": siblings, "id": ID });
+                    Reply::Answer(200, vec![], info.to_string().into_bytes())
+                }
+                _ => refuse(404, "RevisionNotFound"),
+            };
+        }
+        let Some((name, bytes)) = self.files.iter().find(|(name, _)| request.path == format!("{files}{name}")) else {
+            return refuse(404, "RepoNotFound");
+        };
+        let range = request.headers["range"].strip_prefix("bytes=").unwrap().split_once('-').unwrap();
+        let start: usize = range.0.parse().unwrap();
+        let end = range.1.parse().map_or(bytes.len(), |end: usize| (end + 1).min(bytes.len()));
+        if start >= bytes.len() {
+            return Reply::Answer(416, vec![], vec![]);
+        }
+        let headers = vec![
+            ("Content-Range", format!("bytes {start}-{}/{}", end - 1, bytes.len())),
+            ("ETag", format!("\"{name}-etag\"").replace('.', "-")),
+            ("X-Repo-Commit", COMMIT.to_owned()),
+        ];
+        Reply::Answer(206, headers, bytes[start..end].to_vec())
+    }
+}
+
+fn refuse(status: u16, code: &str) -> Reply {
+    Reply::Answer(status, vec![("X-Error-Code", code.to_owned())], b"{}".to_vec())
+}
+
+fn sharded() -> Repo {
+    Repo::of(&checkpoint("llama-sharded-bf16"), &["README.md", "pytorch_model.bin", "onnx/model.onnx"])
+}
+
+fn model(name: &str) -> Repository {
+    Repository::parse(name, Kind::Model).unwrap()
+}
+
+fn hub(url: &str, cache: &Path) -> Hub {
+    Hub { endpoint: url.into(), cache: cache.join("hub"), token: None, offline: false }
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// That a directory has exactly the files of a checkpoint that a model is loaded from.
+fn assert_whole(found: &Path, original: &Path) {
+    let mut expected = names(original);
+    expected.retain(|name| {
+        name.ends_with(".safetensors")
+            || ["config.json", "generation_config.json", "tokenizer.json", "model.safetensors.index.json"]
+                .contains(&name.as_str())
+    });
+    assert_eq!(names(found), expected);
+    for name in expected {
+        assert!(std::fs::read(found.join(&name)).unwrap() == std::fs::read(original.join(&name)).unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn only_what_a_model_needs_is_fetched_once_and_then_found_without_a_network() {
+    let home = tempfile::tempdir().unwrap();
+    let original = checkpoint("llama-sharded-bf16");
+    let repo = sharded();
+    let server = Server::start(move |request| repo.reply(request));
+    let online = Hub { token: Some("hf_token".into()), ..hub(&server.url, home.path()) };
+    let directory = online.model(&model(ID)).unwrap();
+    assert_whole(&directory, &original);
+    assert!(directory.ends_with(format!("models--org--tiny/snapshots/{COMMIT}")), "{}", directory.display());
+    let requests = server.requests();
+    assert!(requests.iter().all(|request| request.headers["authorization"] == "Bearer hf_token"));
+    assert!(requests.iter().all(|request| !request.path.contains("README") && !request.path.contains("bin")));
+
+    // What is there is not fetched again; the question what there is costs one request.
+    assert_eq!(online.model(&model(ID)).unwrap(), directory);
+    assert_eq!(server.requests().len(), requests.len() + 1);
+    // A commit is not even asked for, whatever it is called.
+    assert_eq!(online.model(&model(&format!("{ID}@{COMMIT}"))).unwrap(), directory);
+    assert_eq!(server.requests().len(), requests.len() + 1);
+
+    let offline = Hub { offline: true, ..hub(&server.url, home.path()) };
+    assert_eq!(offline.model(&model(ID)).unwrap(), directory);
+    assert_eq!(server.requests().len(), requests.len() + 1);
+    assert_eq!(hub(&nobody(), home.path()).model(&model(ID)).unwrap(), directory, "no network");
+    let error = offline.model(&model("org/tiny@v1")).unwrap_err().to_string();
+    assert!(error.contains("HF_HUB_OFFLINE is set"), "{error}");
+}
+
+#[test]
+fn refusals_say_what_to_do() {
+    let home = tempfile::tempdir().unwrap();
+    let error = |reply: fn(&Repo, &Request) -> Reply, name: &str, token: Option<&str>| {
+        let repo = sharded();
+        let server = Server::start(move |request| reply(&repo, request));
+        let hub = Hub { token: token.map(str::to_owned), ..hub(&server.url, home.path()) };
+        let error = hub.model(&model(name)).unwrap_err().to_string();
+        assert!(!error.contains("hf_token"), "{error}");
+        error
+    };
+    let served: fn(&Repo, &Request) -> Reply = Repo::reply;
+    let found = error(served, "org/tiny@v2", None);
+    assert!(found.contains("no revision \"v2\"") && found.contains("/org/tiny"), "{found}");
+    let found = error(served, "org/other", None);
+    assert!(found.contains("no such directory") && found.contains("does not exist") && found.contains("HF_TOKEN"));
+    // A gated repository says what it holds, and refuses the files.
+    let gated = |repo: &Repo, request: &Request| match request.path.starts_with("/api") {
+        true => repo.reply(request),
+        false => refuse(403, "GatedRepo"),
+    };
+    let found = error(gated, ID, None);
+    assert!(found.contains("gated: ask for access at http") && found.contains("set HF_TOKEN"), "{found}");
+    let found = error(gated, ID, Some("hf_token"));
+    assert!(found.contains("the token that was sent"), "{found}");
+    let found = error(|_, _| refuse(401, "RepoNotFound"), ID, Some("hf_token"));
+    assert!(found.contains("private") && found.contains("status 401"), "{found}");
+    let found = error(|_, _| refuse(503, ""), ID, None);
+    assert!(found.contains("try again later"), "{found}");
+    let found = error(|_, _| Reply::Answer(200, vec![], b"<html>".to_vec()), ID, None);
+    assert!(found.contains("HF_ENDPOINT"), "{found}");
+    let found = hub(&nobody(), home.path()).model(&model(ID)).unwrap_err().to_string();
+    assert!(found.contains("does not answer") && found.contains("run once with a network"), "{found}");
+    // Weights in another format only.
+    let found = error(
+        |_, request| {
+            let bare = Repo::of(&checkpoint("llama-sharded-bf16"), &["pytorch_model.bin"]);
+            let files = bare.files.into_iter().filter(|(name, _)| !name.contains("safetensors")).collect();
+            Repo { files, kind: Kind::Model }.reply(request)
+        },
+        ID,
+        None,
+    );
+    assert!(found.contains("no weights as safetensors"), "{found}");
+}
+
+#[test]
+fn half_a_download_goes_on_where_it_ended() {
+    let home = tempfile::tempdir().unwrap();
+    let original = checkpoint("llama-gqa");
+    // Weights break off after a third of what was asked for, `broken` times.
+    let serve = |broken: usize| {
+        let (repo, breaks) = (Repo::of(&checkpoint("llama-gqa"), &[]), AtomicUsize::new(0));
+        Server::start(move |request| match repo.reply(request) {
+            Reply::Answer(status, headers, body)
+                if request.path.ends_with(".safetensors")
+                    && request.headers["range"] != "bytes=0-0"
+                    && breaks.fetch_add(1, Ordering::Relaxed) < broken =>
+            {
+                let third = body.len() / 3;
+                Reply::Half(status, headers, body, third)
+            }
+            reply => reply,
+        })
+    };
+    let ranges = |server: &Server| -> Vec<String> {
+        let weights = |request: &Request| request.path.ends_with(".safetensors");
+        let ranges = server.requests().into_iter().filter(weights).map(|request| request.headers["range"].clone());
+        ranges.filter(|range| range != "bytes=0-0").collect()
+    };
+    let size = std::fs::metadata(original.join("model.safetensors")).unwrap().len();
+
+    let server = serve(usize::MAX);
+    let error = hub(&server.url, home.path()).model(&model(ID)).unwrap_err().to_string();
+    assert!(error.contains("did not come whole") && error.contains("run the same command again"), "{error}");
+    let asked = ranges(&server);
+    assert_eq!(asked.len(), 3);
+    assert_eq!(asked[..2], ["bytes=0-".to_owned(), format!("bytes={}-", size / 3)]);
+    let unfinished = hub(&nobody(), home.path()).model(&model(ID)).unwrap_err().to_string();
+    assert!(unfinished.contains("it lacks model.safetensors"), "{unfinished}");
+
+    let server = serve(1);
+    assert_whole(&hub(&server.url, home.path()).model(&model(ID)).unwrap(), &original);
+    assert!(ranges(&server)[0] != "bytes=0-", "{:?}", ranges(&server));
+}
+
+#[test]
+fn a_file_of_another_size_than_listed_is_not_kept() {
+    let home = tempfile::tempdir().unwrap();
+    let repo = Repo::of(&checkpoint("llama-gqa"), &[]);
+    let server = Server::start(move |request| match repo.reply(request) {
+        Reply::Answer(200, headers, body) => {
+            let mut info: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            for file in info["siblings"].as_array_mut().unwrap() {
+                file["size"] = json!(file["size"].as_u64().unwrap() + 1);
+            }
+            Reply::Answer(200, headers, info.to_string().into_bytes())
+        }
+        reply => reply,
+    });
+    let error = hub(&server.url, home.path()).model(&model(ID)).unwrap_err().to_string();
+    assert!(error.contains("config.json") && error.contains("was removed"), "{error}");
+    let left: Vec<PathBuf> = common::files(home.path()).into_iter().filter(|path| !path.ends_with(COMMIT)).collect();
+    assert!(left.iter().all(|path| !path.to_string_lossy().contains("config-json-etag") || path.ends_with("config-json-etag.lock")), "{left:?}");
+}
+
+#[test]
+fn a_file_of_a_data_set_is_fetched_by_its_path() {
+    let home = tempfile::tempdir().unwrap();
+    let files = vec![("dev/part.jsonl".to_owned(), b"{}\n".to_vec()), ("train.jsonl".to_owned(), b"{}".to_vec())];
+    let repo = Repo { files, kind: Kind::Dataset };
+    let server = Server::start(move |request| repo.reply(request));
+    let hub = hub(&server.url, home.path());
+    let repository = Repository::parse(ID, Kind::Dataset).unwrap();
+    let path = hub.file(&repository, "dev/part.jsonl").unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"{}\n");
+    assert!(path.ends_with(format!("datasets--org--tiny/snapshots/{COMMIT}/dev/part.jsonl")));
+    let error = hub.file(&repository, "test.jsonl").unwrap_err().to_string();
+    assert!(error.contains("has no file \"test.jsonl\"") && error.contains("train.jsonl"), "{error}");
+    let offline = Hub { offline: true, ..hub };
+    assert_eq!(offline.file(&repository, "dev/part.jsonl").unwrap(), path);
+    assert!(offline.file(&repository, "train.jsonl").is_err());
+}
+
+/// Runs `msrnn` with a server as its hub.
+fn with_hub(server: &Server, home: &Path, arguments: &[&str]) -> serde_json::Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_msrnn"))
+        .args(arguments)
+        .env("HF_HOME", home)
+        .env("HF_ENDPOINT", &server.url)
+        .env_remove("HF_HUB_CACHE")
+        .env_remove("HF_HUB_OFFLINE")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+#[test]
+fn the_command_takes_a_name_and_the_environment() {
+    let home = tempfile::tempdir().unwrap();
+    let repo = Repo::of(&checkpoint("llama-gqa"), &[]);
+    let server = Server::start(move |request| repo.reply(request));
+    let ids = write_ids("llama-gqa", home.path());
+    let perplexity = |model: &str| {
+        let run = ["perplexity", "--json", "--policy", "full", "--model", model, "--ids", ids.to_str().unwrap()];
+        with_hub(&server, home.path(), &run)["perplexity"].clone()
+    };
+    assert_eq!(perplexity(ID), perplexity(checkpoint("llama-gqa").to_str().unwrap()));
+    assert!(home.path().join("hub/models--org--tiny/refs/main").exists());
+}
+
+#[test]
+fn an_experiment_takes_a_file_of_a_data_set() {
+    let home = tempfile::tempdir().unwrap();
+    let question = json!({ "prompt": "The town of", "references": ["Harrow"] }).to_string();
+    let repo = Repo { files: vec![("dev/part.jsonl".to_owned(), question.into_bytes())], kind: Kind::Dataset };
+    let server = Server::start(move |request| repo.reply(request));
+    let out = home.path().join("run");
+    let run = ["experiment", "understanding", "--json", "--task", "jsonl", "--data", "hf:org/tiny/dev/part.jsonl"];
+    let small = ["--policies", "tova@8", "--context", "40", "--max-new-tokens", "12", "--out", out.to_str().unwrap()];
+    let found = with_hub(&server, home.path(), &[&run[..], &small[..]].concat());
+    assert_eq!(found["metrics"]["rows"][0]["answers"], 1);
+    let manifest = std::fs::read_to_string(out.join("manifest.toml")).unwrap();
+    assert!(manifest.contains("hf:org/tiny/dev/part.jsonl") && manifest.contains("sha256"), "{manifest}");
+}
