@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use burn::tensor::{DType, Device};
+use msrnn_core::precision::computes_in;
 use serde::Serialize;
 
 use crate::error::BenchError;
@@ -178,7 +179,7 @@ impl Precision {
     /// When the device cannot.
     pub fn on(self, device: &Device, name: DeviceName) -> Result<DType, BenchError> {
         let dtype = self.dtype();
-        match device.supports_dtype(dtype) {
+        match computes_in(device, dtype) {
             true => Ok(dtype),
             false => Err(BenchError::Input(format!("{name} cannot compute in {dtype:?}; choose --dtype f32"))),
         }

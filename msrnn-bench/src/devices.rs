@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use burn::tensor::Device;
+use msrnn_core::precision::computes_in;
 use serde::Serialize;
 
 use crate::device::{DeviceName, Precision};
@@ -96,7 +97,7 @@ impl Properties {
         Self {
             name: named(name, device),
             memory: DeviceMemory::of(name, device),
-            dtypes: Precision::ALL.into_iter().filter(|dtype| device.supports_dtype(dtype.dtype())).collect(),
+            dtypes: Precision::ALL.into_iter().filter(|dtype| computes_in(device, dtype.dtype())).collect(),
         }
     }
 }

@@ -20,6 +20,7 @@ use burn::tensor::{DType, Device};
 use libtest_mimic::{Arguments, Failed, Trial};
 use msrnn_bench::device::DeviceName;
 use msrnn_core::laws;
+use msrnn_core::precision::computes_in;
 use msrnn_policies::registry;
 
 use cross_device_models as models;
@@ -105,7 +106,7 @@ fn hand_worked_case(name: &str, device: &Device) {
     use hand_worked::Form;
     let (_, case) = hand_worked::cases().into_iter().find(|(case, _)| case == name).expect("it was listed");
     for dtype in [DType::F64, DType::F32, DType::F16, DType::BF16] {
-        if !device.supports_dtype(dtype) {
+        if !computes_in(device, dtype) {
             continue;
         }
         for form in [Form::Steps, Form::Scan, Form::ScanInTwos] {

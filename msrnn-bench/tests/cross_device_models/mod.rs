@@ -4,6 +4,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use msrnn_bench::bundled;
 use msrnn_core::kernels;
 use msrnn_core::policy::Compression;
+use msrnn_core::precision::computes_in;
 use msrnn_models::Model;
 use msrnn_models::batched::{BatchedGeneration, Completion, Request};
 use msrnn_models::captured::Captured;
@@ -120,7 +121,7 @@ fn placement_equals(cpu: &Device, device: &Device) {
 /// Norm, SwiGLU and rotation of odd shapes, to a few roundings of values of size one.
 fn token_wise_kernels_equal(cpu: &Device, device: &Device) {
     for (dtype, bound) in [(DType::F32, 1e-5), (DType::F16, 4e-3), (DType::BF16, 4e-2)] {
-        if !device.supports_dtype(dtype) {
+        if !computes_in(device, dtype) {
             continue;
         }
         for [batch, heads, rows, head_dim] in [[1, 1, 1, 2], [2, 3, 5, 6], [1, 4, 33, 64], [3, 1, 1, 130]] {

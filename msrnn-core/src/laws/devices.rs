@@ -8,6 +8,7 @@ use super::case::check;
 use super::machine::{Machine, all_agree};
 use super::text::Text;
 use crate::policy::Policy;
+use crate::precision::computes_in;
 
 /// The same text in the same dtype on another device omits the same rows and gives the same outputs
 /// but for rounding, step by step and in chunks: in every dtype that both devices have.
@@ -16,7 +17,7 @@ use crate::policy::Policy;
 ///
 /// When it does not hold, with the smallest shape.
 pub fn two_devices_agree(policy: &Arc<dyn Policy>, reference: &Device, device: &Device) {
-    let both = |dtype: &DType| reference.supports_dtype(*dtype) && device.supports_dtype(*dtype);
+    let both = |dtype: &DType| computes_in(reference, *dtype) && computes_in(device, *dtype);
     for dtype in [DType::F64, DType::F32, DType::F16, DType::BF16].into_iter().filter(both) {
         check("two_devices_agree", policy, |case| {
             let run = |device: &Device, in_chunks: bool, observed: bool| {

@@ -10,11 +10,12 @@ use super::spy::{Look, Spy};
 use super::text::Text;
 use crate::attention::Attention;
 use crate::policy::{Compression, Policy, Sees};
+use crate::precision::computes_in;
 use crate::state::MultiState;
 
 /// The dtypes that a law of values is tried in.
 pub(super) fn dtypes(device: &Device) -> Vec<DType> {
-    [DType::F64, DType::F32].into_iter().filter(|&dtype| device.supports_dtype(dtype)).collect()
+    [DType::F64, DType::F32].into_iter().filter(|&dtype| computes_in(device, dtype)).collect()
 }
 
 /// The dtype that a law of decisions is tried in; see [`laws`](crate::laws) on rounding.
