@@ -8,7 +8,7 @@ use common::{files, msrnn, split, succeeds, text_of, write};
 use serde_json::{Value, json};
 
 /// Two questions about one story, one policy.
-const SMALL: &str = "experiment understanding --questions 2 --policies tova --states 32,100 --json";
+const SMALL: &str = "experiment understanding --questions 2 --policies tova --states 16,100 --json";
 
 fn samples(run: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(run.join("samples.jsonl")).unwrap();
@@ -23,21 +23,21 @@ fn every_arm_answers_every_question_and_says_what_its_state_held() {
     let out = place.path().join("run");
     let found = succeeds(&[&split(SMALL)[..], &["--out", text_of(&out)]].concat()).json();
     let rows = found["metrics"]["rows"].as_array().unwrap();
-    // A baseline of 32 tokens has no room for a question; that of 100 has.
+    // A baseline of 16 tokens has no room for a question; that of 100 has.
     let policies: Vec<&str> = rows.iter().map(|row| row["policy"].as_str().unwrap()).collect();
-    assert_eq!(policies, ["full", "baseline@100", "tova@32", "tova@100"]);
-    assert!(found["notes"].to_string().contains("no baseline of 32 tokens"), "{}", found["notes"]);
+    assert_eq!(policies, ["full", "baseline@100", "tova@16", "tova@100"]);
+    assert!(found["notes"].to_string().contains("no baseline of 16 tokens"), "{}", found["notes"]);
     for row in rows {
         assert_eq!(row["answers"], 2);
         assert!((0.0..=100.0).contains(&row["score"]["mean"].as_f64().unwrap()), "{row}");
     }
     assert_eq!((&rows[0]["omitted"], &rows[1]["omitted"]), (&json!(0), &json!(0)));
-    assert_eq!((&rows[2]["max_rows"], &rows[3]["max_rows"]), (&json!(32), &json!(100)));
+    assert_eq!((&rows[2]["max_rows"], &rows[3]["max_rows"]), (&json!(16), &json!(100)));
     // Every token beyond the bound omits a row in each of four layers.
     let tokens: u64 = samples(&out)
         .iter()
-        .filter(|sample| sample["policy"] == "tova@32")
-        .map(|sample| sample["prompt_tokens"].as_u64().unwrap() + fed(sample) - 32)
+        .filter(|sample| sample["policy"] == "tova@16")
+        .map(|sample| sample["prompt_tokens"].as_u64().unwrap() + fed(sample) - 16)
         .sum();
     assert_eq!(rows[2]["omitted"].as_u64().unwrap(), 4 * tokens);
     assert!(rows[0]["kept"] == 1.0 && rows[1]["kept"].as_f64().unwrap() < 0.5, "{rows:?}");

@@ -15,22 +15,25 @@ pub struct Scale {
     pub highest: f64,
 }
 
+/// Below it numbers lose digits: nothing is told apart from zero.
+const SMALLEST: f64 = 1e-300;
+
 impl Scale {
     /// From the lowest to the highest of finite values. Some room around a single one; 0 to 1
-    /// around none. Logarithmic where the axis says so and all values are positive.
+    /// around none. Logarithmic where the axis says so and all values are positive, and none next to zero.
     pub fn over(axis: &Axis, values: impl IntoIterator<Item = f64>) -> Self {
         let (mut lowest, mut highest) = (f64::INFINITY, f64::NEG_INFINITY);
         for value in values {
             lowest = lowest.min(value);
             highest = highest.max(value);
         }
-        let log = axis.log && lowest > 0.0;
+        let log = axis.log && lowest >= SMALLEST;
         match () {
             () if lowest > highest => (lowest, highest) = (0.0, 1.0),
             // As good as equal: further apart than rounding errors, or there is nothing to divide.
             () if log && highest.ln() - lowest.ln() < 1e-9 => (lowest, highest) = (lowest / 2.0, highest * 2.0),
-            () if !log && (highest / 2.0 - lowest / 2.0) <= (highest.abs().max(lowest.abs()) * 1e-9).max(1e-300) => {
-                let room = if highest == 0.0 { 1.0 } else { highest.abs() * 0.1 };
+            () if !log && (highest / 2.0 - lowest / 2.0) <= (highest.abs().max(lowest.abs()) * 1e-9).max(SMALLEST) => {
+                let room = if highest.abs() < SMALLEST { 1.0 } else { highest.abs() * 0.1 };
                 (lowest, highest) = (lowest - room, highest + room);
             }
             () => {}
@@ -152,7 +155,7 @@ pub fn grouped(number: &str) -> String {
     }
     let mut text = number[..start].to_owned();
     for (index, digit) in number[start..end].chars().enumerate() {
-        if index > 0 && (digits - index) % 3 == 0 {
+        if index > 0 && (digits - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

