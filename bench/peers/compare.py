@@ -116,7 +116,7 @@ class Transformers:
             for _ in range(n):
                 self.model(self.ids(1), past_key_values=cache)
             seconds = time.perf_counter() - start
-            cache.crop(depth)
+            cache.crop(-(n + 1))
         return n / seconds
 
     def prefill(self, n: int) -> float:
