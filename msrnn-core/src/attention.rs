@@ -188,7 +188,7 @@ impl Attention {
             Compression::Bounded { policy, states } if n > *states => (policy, *states),
             _ => return Ok(self.scan(query, key, value, state, compression)),
         };
-        state.reserve(n + 1);
+        state.grow(n + 1);
         let mut attended = Vec::new();
         let mut scores = None;
         for first in (0..n).step_by(BLOCK) {
@@ -228,7 +228,7 @@ impl Attention {
         let [batch, heads, n, head_dim] = query.dims();
         let (group, before) = (heads / self.kv_heads, state.seen[0]);
         let rows = before + n;
-        state.reserve(rows);
+        state.grow(rows);
         state.append_block(key, value);
 
         // [batch, kv_heads, group, n, rows]

@@ -62,7 +62,7 @@ impl Attention {
         let stored = |x: Tensor<4>| read(narrow(x, state.shape.dtype), dtype);
         let (key, value) = (stored(key), stored(value));
         if state.states.is_none() {
-            state.reserve(state.seen.iter().max().map_or(n, |seen| seen + n));
+            state.grow(state.seen.iter().max().map_or(n, |seen| seen + n));
         }
         let used = (0..batch).map(|row| if state.is_full(row) { state.slots } else { state.seen[row] });
         let used = used.max().unwrap_or(0);

@@ -287,8 +287,16 @@ impl MultiState {
         self.values = rows.values.reshape(dims);
     }
 
+    /// Makes room for `rows` rows in an unbounded state, which else is copied whenever its slots are used
+    /// up. A bounded state has its slots from the start, and stays as it is.
+    pub fn reserve(&mut self, rows: usize) {
+        if self.states.is_none() {
+            self.grow(rows);
+        }
+    }
+
     /// Makes room for `rows` slots. Only states in chronological order can be given room.
-    pub(crate) fn reserve(&mut self, rows: usize) {
+    pub(crate) fn grow(&mut self, rows: usize) {
         if rows <= self.slots {
             return;
         }
@@ -410,7 +418,7 @@ impl MultiState {
         }
         if self.states.is_none() {
             let most = self.seen.iter().max().copied().unwrap_or(0);
-            self.reserve(most + 1);
+            self.grow(most + 1);
         }
     }
 

@@ -77,6 +77,12 @@ impl<'m> DecodeLoop<'m> {
         last
     }
 
+    /// Makes room for `n` more tokens in unbounded states, so that none of them has to copy the state.
+    pub fn reserve(&mut self, n: usize) {
+        let rows = self.seen() + n;
+        self.states.iter_mut().for_each(|state| state.reserve(rows));
+    }
+
     /// A prompt of `n` tokens: [`DecodeLoop::fill`], and the logits of the last token on the host.
     pub fn prompt(&mut self, n: usize) {
         if let Some(x) = self.fill(n) {

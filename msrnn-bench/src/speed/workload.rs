@@ -63,6 +63,7 @@ impl<'m> Workload<'m> {
                     Compression::Bounded { .. } => row.depth,
                 };
                 decode.fill(before);
+                decode.reserve(tokens + 2);
                 Kind::Decode(Box::new(decode))
             }
         };

@@ -11,7 +11,7 @@ pub fn figures(setting: &Extrapolate, samples: &[Stretch]) -> Vec<Figure> {
     let mut all = Vec::new();
     for (index, model) in setting.models.iter().enumerate() {
         let of_model: Vec<&Stretch> = samples.iter().filter(|stretch| stretch.model == index).collect();
-        for figure in [running(&of_model), segments(&of_model), marks(model, &of_model), memory(&of_model)] {
+        for figure in [running(&of_model), segments(&of_model), marks(model, &of_model)] {
             all.push(match setting.models.len() {
                 1 => figure,
                 _ => Figure {
@@ -82,30 +82,5 @@ fn marks(model: &ExtrapolateModel, stretches: &[&Stretch]) -> Figure {
             model.name, model.trained
         ),
         content: Content::Table { columns, rows: stretches.iter().map(row).collect() },
-    }
-}
-
-fn memory(stretches: &[&Stretch]) -> Figure {
-    let heads = ["policy", "states", "tokens", "omissions", "most rows held", "state bytes"];
-    let row = |stretch: &&Stretch| {
-        vec![
-            Cell::text(stretch.name()),
-            stretch.states.map_or_else(Cell::empty, Cell::count),
-            Cell::count(stretch.curve.tokens()),
-            Cell::count(stretch.observed.omitted),
-            Cell::count(stretch.observed.max_rows),
-            Cell::count(stretch.observed.state_bytes),
-        ]
-    };
-    Figure {
-        id: "memory".into(),
-        title: "What the states were seen to hold".into(),
-        caption: "Omissions of all layers and deciding groups; rows that a layer carried from one token to the next; \
-                  bytes of all layers at their largest."
-            .into(),
-        content: Content::Table {
-            columns: heads.map(String::from).to_vec(),
-            rows: stretches.iter().map(row).collect(),
-        },
     }
 }

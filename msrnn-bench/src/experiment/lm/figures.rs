@@ -22,7 +22,6 @@ pub fn figures(summaries: &[ModelSummary]) -> Vec<Figure> {
         if summary.arms.iter().any(|arm| arm.kl.is_some()) {
             figures.extend([divergences(summary), agreements(summary)]);
         }
-        figures.push(memory(summary));
         for figure in figures {
             all.push(match several {
                 false => figure,
@@ -189,30 +188,5 @@ fn agreements(summary: &ModelSummary) -> Figure {
             over(summary)
         ),
         content: grid(summary, &policies(summary), |arm| arm.agreement, 3),
-    }
-}
-
-fn memory(summary: &ModelSummary) -> Figure {
-    let heads = ["policy", "states", "omissions", "most rows held", "state bytes"];
-    let row = |arm: &ArmSummary| {
-        vec![
-            Cell::text(&arm.policy),
-            arm.states.map_or_else(Cell::empty, Cell::count),
-            Cell::count(arm.observed.omitted),
-            Cell::count(arm.observed.max_rows),
-            Cell::count(arm.observed.state_bytes),
-        ]
-    };
-    Figure {
-        id: "memory".into(),
-        title: "What the states were seen to hold".into(),
-        caption: "Omissions of all layers, deciding groups and contexts; rows that a layer carried from one token to \
-                  the next; bytes of all layers of one context at their largest. For the baseline, states are tokens \
-                  of a context."
-            .into(),
-        content: Content::Table {
-            columns: heads.map(String::from).to_vec(),
-            rows: summary.arms.iter().map(row).collect(),
-        },
     }
 }

@@ -208,7 +208,7 @@ pub(in crate::kernels) fn block(
     let (kv_heads, dtype, device) = (attention.kv_heads, query.dtype(), query.device());
     let group = heads / kv_heads;
     if state.states.is_none() {
-        state.reserve(state.seen.iter().max().map_or(n, |seen| seen + n));
+        state.grow(state.seen.iter().max().map_or(n, |seen| seen + n));
     }
     let used = (0..batch).map(|row| if state.is_full(row) { state.slots } else { state.seen[row] }).max().unwrap_or(0);
     let deciders = batch * state.groups();

@@ -36,7 +36,7 @@ pub(in crate::kernels) fn block(
     state: &mut MultiState,
 ) -> Tensor<4> {
     let dtype = query.dtype();
-    state.reserve(state.seen.iter().max().map_or(0, |seen| seen + query.dims()[2]));
+    state.grow(state.seen.iter().max().map_or(0, |seen| seen + query.dims()[2]));
     let block = match (state.shape.dtype, state.positions.dtype()) {
         (DType::F64, DType::I64) => block_as::<f64, f64, i64>,
         (DType::F16, DType::I64) => block_as::<f32, f16, i64>,
