@@ -18,8 +18,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Print one JSON object on stdout
-    #[arg(long)]
+    #[arg(long, conflicts_with = "tables")]
     json: bool,
+    /// Print the tables alone
+    #[arg(long)]
+    tables: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
@@ -29,7 +32,13 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         (None, _) => return Err(BenchError::Input("say where the whole goes, with --out DIR".into())),
     };
     let results = Runs::read(&args.directories)?.write(&out)?;
-    show(&results, &out, args.json)?;
+    match args.tables {
+        true => {
+            render::run::report(&out, &results)?;
+            print(&render::text::tables(&results))?;
+        }
+        false => show(&results, &out, args.json)?,
+    }
     Ok(Outcome::Done)
 }
 

@@ -31,6 +31,12 @@ pub fn results(results: &Results) -> String {
     text
 }
 
+/// The tables alone, without what the states held.
+pub fn tables(results: &Results) -> String {
+    let tables = results.figures.iter().filter(|figure| matches!(figure.content, Content::Table { .. }));
+    tables.map(figure).collect::<Vec<_>>().join("\n")
+}
+
 /// A figure under its title, with its caption.
 pub fn figure(figure: &Figure) -> String {
     let body = match &figure.content {
