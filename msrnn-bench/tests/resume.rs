@@ -107,7 +107,10 @@ fn parts_put_together_are_the_whole() {
 
     let missing = msrnn(&["report", text_of(&first), "--out", text_of(&at("half"))]);
     assert_eq!(missing.code, Some(1), "{missing:?}");
-    assert!(missing.stderr.contains("not finished") && missing.stderr.contains("parts that are missing"), "{missing:?}");
+    assert!(
+        missing.stderr.contains("not finished") && missing.stderr.contains("parts that are missing"),
+        "{missing:?}"
+    );
 }
 
 #[test]
