@@ -255,6 +255,11 @@ fn differences(a: &toml::Value, b: &toml::Value, path: &str, found: &mut Vec<Str
             }
         }
         _ if a == b => {}
+        (toml::Value::Array(a), toml::Value::Array(b)) if a.len() == b.len() && a.iter().all(toml::Value::is_table) => {
+            for (index, (a, b)) in a.iter().zip(b).enumerate() {
+                differences(a, b, &format!("{path}[{index}]"), found);
+            }
+        }
         _ => found.push(format!("{path}: {}, not {}", shown(a), shown(b))),
     }
 }
