@@ -2,7 +2,7 @@
 //!
 //! Words are tagged by the crate `harper-brill` (Brill 1992: a dictionary of most frequent tags, then
 //! learned corrections by context), which carries its English model and needs no file. It gives
-//! Universal tags; [`penn`] turns them into Penn Treebank tags by the form of the word, which for
+//! Universal tags; `penn` turns them into Penn Treebank tags by the form of the word, which for
 //! punctuation, numbers, `to` and the possessive is what defines those tags anyway. What Penn tells
 //! apart beyond that is not told apart: all verbs but modals are `VB`, all adjectives `JJ`, all
 //! adverbs `RB`, all pronouns `PRP`, adpositions and subordinating conjunctions both `IN`.
