@@ -1,5 +1,7 @@
 //! The `msrnn` command. Everything it does is in the library; here it is named and printed.
 
+// Comments on options are help texts, in which brackets and addresses stand for themselves.
+#[allow(rustdoc::bare_urls, rustdoc::broken_intra_doc_links)]
 mod cli;
 
 use std::process::ExitCode;
