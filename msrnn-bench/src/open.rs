@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use msrnn_models::Model;
+use msrnn_models::checkpoint::CONFIG;
+use msrnn_models::config::ModelConfig;
 
 use crate::device::{DeviceName, Precision};
 use crate::error::BenchError;
@@ -22,6 +24,18 @@ pub fn directory(name: &Path) -> Result<Option<PathBuf>, BenchError> {
     match is_bundled(name) {
         true => Ok(None),
         false => hub::locate(&name.to_string_lossy()).map(Some),
+    }
+}
+
+/// The configuration of the model of a [`directory`], without opening its weights.
+///
+/// # Errors
+///
+/// When it cannot be read.
+pub fn config(directory: Option<&Path>) -> Result<ModelConfig, BenchError> {
+    match directory {
+        None => bundled::config(),
+        Some(directory) => Ok(ModelConfig::read(&directory.join(CONFIG))?),
     }
 }
 

@@ -1,9 +1,9 @@
 //! `msrnn throughput`
 
-use msrnn_bench::bundled;
 use msrnn_bench::device::{DeviceName, Precision};
 use msrnn_bench::devices::DeviceMemory;
 use msrnn_bench::error::BenchError;
+use msrnn_bench::open;
 use msrnn_bench::throughput::measure::{Measured, Run, measure};
 use msrnn_bench::throughput::plan::{Plan, Sizes, plan};
 use msrnn_bench::throughput::shape::{ThroughputShape, random_model};
@@ -11,7 +11,6 @@ use msrnn_bench::throughput::{published, table};
 use msrnn_core::budget::Budget;
 use msrnn_core::policy::Compression;
 use msrnn_models::Model;
-use msrnn_models::checkpoint::CONFIG;
 use msrnn_models::config::ModelConfig;
 use msrnn_policies::PolicySpec;
 use serde::Serialize;
@@ -170,8 +169,7 @@ impl Args {
     fn config(&self) -> Result<ModelConfig, BenchError> {
         match &self.shape {
             Some(shape) => Ok(shape.config()),
-            None if self.model.is_bundled() => bundled::config(),
-            None => Ok(ModelConfig::read(&self.model.model.join(CONFIG))?),
+            None => open::config(open::directory(&self.model.model)?.as_deref()),
         }
     }
 

@@ -84,10 +84,7 @@ impl Models {
     ///
     /// When it cannot be read.
     pub fn config(&self, index: usize) -> Result<ModelConfig, BenchError> {
-        match self.directory(index)? {
-            None => bundled::config(),
-            Some(directory) => Ok(ModelConfig::read(&directory.join("config.json"))?),
-        }
+        open::config(self.directory(index)?)
     }
 
     /// What is in their files.
