@@ -10,6 +10,7 @@ use burn::tensor::{DType, Device, Distribution, Tensor};
 use common::{DEVICE, dtype_name};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use msrnn_models::linear::Linear;
+use msrnn_models::matrix::Matrix;
 
 fn linear(criterion: &mut Criterion) {
     let device = Device::flex();
@@ -18,7 +19,7 @@ fn linear(criterion: &mut Criterion) {
         for dtype in [DType::F32, DType::F16, DType::BF16] {
             let random =
                 |dims: [usize; 2]| Tensor::<2>::random(dims, Distribution::Normal(0.0, 0.02), &device).cast(dtype);
-            let linear = Linear { weight: Param::from_tensor(random([output, input])), bias: None };
+            let linear = Linear { weight: Matrix::Float(Param::from_tensor(random([output, input]))), bias: None };
             let x = random([1, input]);
             let id = BenchmarkId::from_parameter(format!("{output}x{input}/step/{}/{DEVICE}", dtype_name(dtype)));
             group.throughput(Throughput::Bytes((output * input * dtype.size()) as u64));

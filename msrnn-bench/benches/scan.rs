@@ -28,8 +28,7 @@ fn scan(criterion: &mut Criterion) {
     let mut bench = |name: &str, form: Form, compression: Compression| {
         let states = compression.states().unwrap_or(TOKENS);
         let form_name = if form == Form::Step { "step" } else { "layer" };
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let scoring = Scoring { form, threads, ..Scoring::new(compression) };
+        let scoring = Scoring { form, ..Scoring::new(compression) };
         let id = BenchmarkId::from_parameter(format!("{name}/{form_name}/{states}/f32/cpu"));
         group.bench_function(id, |bencher| {
             bencher.iter(|| {

@@ -1,9 +1,10 @@
 //! The model that is part of the program: trained by `msrnn train` on the story generator.
 
-use burn::tensor::{DType, Device};
+use burn::tensor::Device;
 use msrnn_models::Model;
 use msrnn_models::config::ModelConfig;
 use msrnn_models::model::ModelFiles;
+use msrnn_models::storage::Storage;
 
 use crate::error::BenchError;
 use crate::experiment::manifest::Source;
@@ -31,8 +32,8 @@ pub fn config() -> Result<ModelConfig, BenchError> {
 /// # Errors
 ///
 /// When the device cannot hold it.
-pub fn load(dtype: DType, device: &Device) -> Result<Model, BenchError> {
-    Ok(Model::from_files(&FILES, dtype, device)?)
+pub fn load(storage: impl Into<Storage>, device: &Device) -> Result<Model, BenchError> {
+    Ok(Model::from_files(&FILES, storage, device)?)
 }
 
 /// What is in its files.

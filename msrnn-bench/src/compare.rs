@@ -39,8 +39,6 @@ pub struct Grid {
     pub batch: usize,
     /// Runs side by side.
     pub jobs: usize,
-    /// Parts of a block that each run computes side by side.
-    pub threads: usize,
 }
 
 impl Grid {
@@ -55,7 +53,6 @@ impl Grid {
             form: Form::default(),
             batch: 1,
             jobs: 1,
-            threads: 1,
         }
     }
 }
@@ -133,7 +130,6 @@ pub fn compare(
         protocol: grid.protocol,
         form: grid.form,
         batch: grid.batch,
-        threads: grid.threads,
     };
     let next = AtomicUsize::new(0);
     let results: Mutex<Vec<Option<Result<Evaluation, BenchError>>>> = Mutex::new(plans.iter().map(|_| None).collect());

@@ -1,10 +1,9 @@
-//! Where a model runs and in which precision, chosen at run time among what was compiled in.
+//! Where a model runs, chosen at run time among what was compiled in.
 
 use std::fmt;
 use std::str::FromStr;
 
-use burn::tensor::{DType, Device};
-use msrnn_core::precision::computes_in;
+use burn::tensor::Device;
 use serde::Serialize;
 
 use crate::error::BenchError;
@@ -99,7 +98,7 @@ impl DeviceName {
         self == DeviceName::Cpu
     }
 
-    /// Parts that work on a block of tokens is best cut into: one per core on a CPU, one elsewhere.
+    /// Threads that compute: one per core on a CPU, one elsewhere.
     pub fn threads(self) -> usize {
         match self {
             DeviceName::Cpu => std::thread::available_parallelism().map_or(1, usize::from),
@@ -140,59 +139,5 @@ impl FromStr for DeviceName {
             ("cuda", index) => Ok(DeviceName::Cuda(index.unwrap_or(0))),
             _ => Err(wrong()),
         }
-    }
-}
-
-/// Precision in which weights and states are held. Computation is in f32, with f64 weights in f64.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// 32-bit floats.
-    #[default]
-    F32,
-    /// IEEE half floats.
-    F16,
-    /// bfloat16.
-    Bf16,
-    /// 64-bit floats, for checks.
-    F64,
-}
-
-impl Precision {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::F32, Self::F16, Self::Bf16, Self::F64];
-
-    /// burn's name for it.
-    pub fn dtype(self) -> DType {
-        match self {
-            Precision::F32 => DType::F32,
-            Precision::F16 => DType::F16,
-            Precision::Bf16 => DType::BF16,
-            Precision::F64 => DType::F64,
-        }
-    }
-
-    /// burn's name for it, if the device can compute in it.
-    ///
-    /// # Errors
-    ///
-    /// When the device cannot.
-    pub fn on(self, device: &Device, name: DeviceName) -> Result<DType, BenchError> {
-        let dtype = self.dtype();
-        match computes_in(device, dtype) {
-            true => Ok(dtype),
-            false => Err(BenchError::Input(format!("{name} cannot compute in {dtype:?}; choose --dtype f32"))),
-        }
-    }
-}
-
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Precision::F32 => "f32",
-            Precision::F16 => "f16",
-            Precision::Bf16 => "bf16",
-            Precision::F64 => "f64",
-        })
     }
 }

@@ -6,7 +6,8 @@ use burn::tensor::Device;
 use msrnn_core::precision::computes_in;
 use serde::Serialize;
 
-use crate::device::{DeviceName, Precision};
+use crate::device::DeviceName;
+use crate::precision::Float;
 
 /// One line of `msrnn devices`.
 #[derive(Clone, Debug, Serialize)]
@@ -36,7 +37,7 @@ pub struct Properties {
     /// None where the backend does not say.
     pub memory: Option<DeviceMemory>,
     /// What `--dtype` may be.
-    pub dtypes: Vec<Precision>,
+    pub dtypes: Vec<Float>,
 }
 
 /// Bytes of a device's memory.
@@ -97,7 +98,7 @@ impl Properties {
         Self {
             name: named(name, device),
             memory: DeviceMemory::of(name, device),
-            dtypes: Precision::ALL.into_iter().filter(|dtype| computes_in(device, dtype.dtype())).collect(),
+            dtypes: Float::ALL.into_iter().filter(|dtype| computes_in(device, dtype.dtype())).collect(),
         }
     }
 }
@@ -207,7 +208,7 @@ mod tests {
         }
         for Offer { device, found } in &offers {
             match found {
-                Found::Available(properties) => assert!(properties.dtypes.contains(&Precision::F32), "{device}"),
+                Found::Available(properties) => assert!(properties.dtypes.contains(&Float::F32), "{device}"),
                 Found::Missing(reason) => {
                     let remedy = match device.is_compiled_in() {
                         true => "found",

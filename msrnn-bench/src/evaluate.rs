@@ -3,14 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use burn::tensor::{Device, Int, Tensor, TensorData, activation::log_softmax};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use msrnn_core::kernels::log_likelihood;
 use msrnn_core::policy::Compression;
-use msrnn_core::precision::widen;
 use msrnn_core::state::MultiState;
 use msrnn_models::Model;
 use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::{Positions, Recurrent};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::error::BenchError;
@@ -44,12 +43,10 @@ pub struct Scoring {
     pub form: Form,
     /// Contexts side by side, where neighbours have equal length.
     pub batch: usize,
-    /// Parts of a block that are computed side by side on a CPU; 1 elsewhere.
-    pub threads: usize,
 }
 
 impl Scoring {
-    /// One context after the other, strict, in the layer form, on one thread.
+    /// One context after the other, strict, in the layer form.
     pub fn new(compression: Compression) -> Self {
         Self {
             compression,
@@ -57,7 +54,6 @@ impl Scoring {
             protocol: Protocol::default(),
             form: Form::default(),
             batch: 1,
-            threads: 1,
         }
     }
 }
@@ -254,9 +250,8 @@ pub fn evaluate(
     interrupt: &AtomicBool,
 ) -> Result<Evaluation, BenchError> {
     let started = Instant::now();
-    let recurrent =
-        Recurrent::new(&model.decoder, scoring.compression.clone(), scoring.positions).with_threads(scoring.threads);
-    let device = model.decoder.embedding.val().device();
+    let recurrent = Recurrent::new(&model.decoder, scoring.compression.clone(), scoring.positions);
+    let device = model.decoder.device();
     let mut evaluation = Evaluation {
         contexts: Vec::with_capacity(contexts.len()),
         observed: Observed::default(),
@@ -270,6 +265,8 @@ pub fn evaluate(
         let range = first..first + alike.count();
         let batch = &contexts[range.clone()];
         let mut states = recurrent.initial_states(batch.len());
+        // Where all rows stay, room for them at once instead of copies as they come.
+        states.iter_mut().for_each(|state| state.reserve(length));
         observer.start(&mut states);
         let mut nll = vec![0.0; batch.len()];
         for (start, end) in blocks(length, scoring) {
@@ -283,7 +280,9 @@ pub fn evaluate(
                 true => recurrent.prefill(tokens, &mut states)?,
                 false => recurrent.scan(tokens, &mut states),
             };
-            add_nll(&mut nll, batch, start, &logits, scoring.threads);
+            let predicted = token_nll(batch, start, &logits);
+            let rows = predicted.chunks((predicted.len() / batch.len()).max(1));
+            nll.iter_mut().zip(rows).for_each(|(nll, row)| *nll += row.iter().sum::<f64>());
             observer.block(Block { contexts: range.clone(), start, logits: &logits, states: &mut states })?;
             observer.advance((end - start) * batch.len());
         }
@@ -315,21 +314,6 @@ fn tokens(batch: &[Vec<u32>], start: usize, end: usize, device: &Device) -> Tens
     Tensor::from_data(TensorData::new(ids, [batch.len(), end - start]), device)
 }
 
-/// Adds −ln p of every token that the logits of `start..` predict.
-fn add_nll(nll: &mut [f64], batch: &[Vec<u32>], start: usize, logits: &Tensor<3>, threads: usize) {
-    let predicted = logits.dims()[1].min(batch[0].len() - 1 - start);
-    let size = predicted.div_ceil(threads.max(1)).max(1);
-    let parts: Vec<usize> = (0..predicted).step_by(size).collect();
-    let sums = parts.into_par_iter().map(|first| {
-        let n = size.min(predicted - first);
-        let values = token_nll(batch, start + first, &logits.clone().narrow(1, first, n));
-        values.chunks(n).map(|values| values.iter().sum::<f64>()).collect::<Vec<_>>()
-    });
-    for sums in sums.collect::<Vec<_>>() {
-        nll.iter_mut().zip(sums).for_each(|(nll, sum)| *nll += sum);
-    }
-}
-
 /// −ln p of every token that logits `[batch, n, vocab]` of the tokens `start..start + n` predict: one
 /// batch row after the other.
 pub fn token_nll(batch: &[Vec<u32>], start: usize, logits: &Tensor<3>) -> Vec<f64> {
@@ -340,9 +324,8 @@ pub fn token_nll(batch: &[Vec<u32>], start: usize, logits: &Tensor<3>) -> Vec<f6
         return Vec::new();
     }
     let targets = tokens(batch, start + 1, start + 1 + n, &logits.device());
-    let logits = widen(logits.clone().narrow(1, 0, n)).reshape([rows * n, vocab]);
-    let log_probabilities = log_softmax(logits, 1).gather(1, targets.reshape([rows * n, 1]));
-    let data = log_probabilities.into_data().convert::<f64>();
+    let logits = logits.clone().narrow(1, 0, n).reshape([rows * n, vocab]);
+    let data = log_likelihood(logits, targets.reshape([rows * n])).into_data().convert::<f64>();
     let values: &[f64] = data.as_slice().expect("log probabilities are numbers");
     values.iter().map(|value| -value).collect()
 }

@@ -11,7 +11,7 @@
 //! - [`speed`]: how fast a model runs, against what the machine allows
 //! - [`throughput`]: the largest batch that fits, and how fast it is
 //! - [`train`]: the bundled model; [`bundled`]: the model itself
-//! - [`device`]: where it runs, [`devices`]: where it could; [`output`]: files that are whole or marked as not
+//! - [`device`]: where it runs, [`precision`]: how it is held; [`devices`]: where it could run; [`output`]: files that are whole or marked as not
 
 pub mod bundled;
 pub mod compare;
@@ -28,6 +28,7 @@ pub mod metrics;
 pub mod open;
 pub mod output;
 pub mod plan;
+pub mod precision;
 pub mod render;
 pub mod report;
 pub mod speed;

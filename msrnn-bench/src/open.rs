@@ -6,8 +6,9 @@ use msrnn_models::Model;
 use msrnn_models::checkpoint::CONFIG;
 use msrnn_models::config::ModelConfig;
 
-use crate::device::{DeviceName, Precision};
+use crate::device::DeviceName;
 use crate::error::BenchError;
+use crate::precision::Precision;
 use crate::{bundled, hub};
 
 /// Whether the name is that of the bundled model.
@@ -46,9 +47,9 @@ pub fn config(directory: Option<&Path>) -> Result<ModelConfig, BenchError> {
 /// When it cannot be loaded, or the device is not there.
 pub fn open(directory: Option<&Path>, device: DeviceName, precision: Precision) -> Result<Model, BenchError> {
     let on = device.open()?;
-    let dtype = precision.on(&on, device)?;
-    let Some(directory) = directory else { return bundled::load(dtype, &on) };
-    let model = Model::load(directory, dtype, &on)?;
+    let storage = precision.on(&on, device)?;
+    let Some(directory) = directory else { return bundled::load(storage, &on) };
+    let model = Model::load(directory, storage, &on)?;
     if !model.unused.is_empty() {
         let shown: Vec<&str> = model.unused.iter().take(5).map(String::as_str).collect();
         tracing::warn!(

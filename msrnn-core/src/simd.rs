@@ -44,6 +44,10 @@ pub(crate) trait Real:
     /// `y = silu(gate) · up`
     #[cfg(feature = "flex")]
     fn swiglu(gate: &[Self], up: &[Self], y: &mut [Self]);
+
+    /// ln Σ eˣ
+    #[cfg(feature = "flex")]
+    fn log_sum_exp(x: &[Self]) -> Self;
 }
 
 /// What a thread keeps buffers for.
@@ -162,6 +166,31 @@ macro_rules! real {
                         }
                     },
                 );
+            }
+
+            #[cfg(feature = "flex")]
+            fn log_sum_exp(x: &[Self]) -> Self {
+                pulp::Arch::new().dispatch(
+                    #[inline(always)]
+                    || {
+                        let (chunks, rest) = x.as_chunks::<LANES>();
+                        let mut lanes = [$real::NEG_INFINITY; LANES];
+                        for x in chunks {
+                            for lane in 0..LANES {
+                                lanes[lane] = if x[lane] > lanes[lane] { x[lane] } else { lanes[lane] };
+                            }
+                        }
+                        let highest = lanes.iter().chain(rest).copied().fold($real::NEG_INFINITY, $real::max);
+                        let mut lanes = [0.0; LANES];
+                        for x in chunks {
+                            for lane in 0..LANES {
+                                lanes[lane] += $exp(x[lane] - highest);
+                            }
+                        }
+                        let rest: $real = rest.iter().map(|x| $exp(x - highest)).sum();
+                        highest + (lanes.into_iter().sum::<$real>() + rest).ln()
+                    },
+                )
             }
         }
     };

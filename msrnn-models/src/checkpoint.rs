@@ -15,6 +15,7 @@ use serde::Deserialize;
 use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::error::ModelError;
+use crate::storage::{Storage, Weights};
 use crate::weights::{self, Named};
 
 /// Name of the file of a checkpoint in one piece.
@@ -42,10 +43,10 @@ pub struct Loaded {
 ///
 /// When a file is missing or damaged, a tensor is missing, of the wrong shape or of a dtype that
 /// cannot be read. Nothing is filled in silently.
-pub fn load(directory: &Path, dtype: DType, device: &Device) -> Result<Loaded, ModelError> {
+pub fn load(directory: &Path, storage: impl Into<Storage>, device: &Device) -> Result<Loaded, ModelError> {
     let config = ModelConfig::read(&directory.join(CONFIG))?;
     let shards = Shards::open(directory)?;
-    shards.decoder(&config, dtype, device)
+    shards.decoder(&config, storage.into(), device)
 }
 
 /// A checkpoint in memory: the text of `config.json` and the bytes of one safetensors file.
@@ -53,13 +54,18 @@ pub fn load(directory: &Path, dtype: DType, device: &Device) -> Result<Loaded, M
 /// # Errors
 ///
 /// As [`load`].
-pub fn from_bytes(config: &str, weights: &[u8], dtype: DType, device: &Device) -> Result<Loaded, ModelError> {
+pub fn from_bytes(
+    config: &str,
+    weights: &[u8],
+    storage: impl Into<Storage>,
+    device: &Device,
+) -> Result<Loaded, ModelError> {
     let config = ModelConfig::parse(config).map_err(|reason| ModelError::Config { path: CONFIG.into(), reason })?;
     let shards = Shards {
         directory: "bundled".into(),
         files: vec![Shard { path: WEIGHTS.into(), bytes: Bytes::Borrowed(weights) }],
     };
-    shards.decoder(&config, dtype, device)
+    shards.decoder(&config, storage.into(), device)
 }
 
 /// Writes `config.json` and `model.safetensors` in the decoder's dtype. Each file appears whole or
@@ -193,7 +199,8 @@ impl Shards<'static> {
 }
 
 impl Shards<'_> {
-    fn decoder(&self, config: &ModelConfig, dtype: DType, device: &Device) -> Result<Loaded, ModelError> {
+    fn decoder(&self, config: &ModelConfig, storage: Storage, device: &Device) -> Result<Loaded, ModelError> {
+        storage.check(config)?;
         let mut found = self.find()?;
         let wanted = weights::tensors(config);
         let missing: Vec<String> =
@@ -205,8 +212,17 @@ impl Shards<'_> {
         for (named, place) in wanted.iter().zip(&places) {
             self.check(named, &place.info)?;
         }
-        let data = self.read(&places, dtype)?;
-        Ok(Loaded { decoder: weights::decoder(config, data, dtype, device), unused: found.into_keys().collect() })
+        let decoder: Result<Decoder, ModelError> = match storage.weights {
+            Weights::Float(dtype) => {
+                weights::decoder(config, self.read(&places, dtype)?.into_iter().map(Ok), storage, device)
+            }
+            // One by one: of the values that are rounded, no more than one tensor is in memory.
+            Weights::Int8 => {
+                let data = places.chunks(1).map(|place| Ok(self.read(place, DType::F32)?.remove(0)));
+                weights::decoder(config, data, storage, device)
+            }
+        };
+        Ok(Loaded { decoder: decoder?, unused: found.into_keys().collect() })
     }
 
     /// All tensors by name.

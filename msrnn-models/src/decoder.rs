@@ -1,25 +1,27 @@
 //! The decoder: embedding, layers, norm, logits.
 
-use burn::module::{Module, Param};
-use burn::tensor::{Int, Tensor};
-use msrnn_core::kernels::{self, widen};
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor};
+use msrnn_core::kernels;
 use msrnn_core::vanilla::causal_attention;
 
 use crate::config::ModelConfig;
 use crate::linear::{Linear, forward};
+use crate::matrix::Matrix;
 use crate::norm::RmsNorm;
 use crate::rotary::{Rotary, Rotation};
+use crate::storage::Storage;
 
 /// A Llama-architecture decoder: its weights, and the token-wise parts of its computation.
 ///
-/// Weights may be in 16 bits; everything that is computed from them is in at least f32.
+/// Weights may be in 16 or 8 bits; everything that is computed from them is in at least f32.
 ///
 /// What runs between the tokens is elsewhere: [`Decoder::forward`] is the vanilla transformer, and
 /// [`crate::recurrent`] the same weights as a multi-state RNN.
 #[derive(Module, Debug)]
 pub struct Decoder {
     /// `[vocab, d]`
-    pub embedding: Param<Tensor<2>>,
+    pub embedding: Matrix,
     /// From the first to the last.
     pub layers: Vec<DecoderLayer>,
     /// Before the logits.
@@ -30,6 +32,8 @@ pub struct Decoder {
     pub(crate) rotary: Rotary,
     #[module(skip)]
     pub(crate) config: ModelConfig,
+    #[module(skip)]
+    pub(crate) storage: Storage,
 }
 
 /// One layer: x + Attn(norm(x)), then x + FF(norm(x)).
@@ -61,6 +65,16 @@ impl Decoder {
         &self.config
     }
 
+    /// In which dtypes weights and states are held.
+    pub fn storage(&self) -> Storage {
+        self.storage
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> Device {
+        self.embedding.device()
+    }
+
     /// Logits of a whole text with vanilla causal attention, the plain transformer.
     ///
     /// tokens: `[batch, n]`; logits: `[batch, n, vocab]`
@@ -78,8 +92,7 @@ impl Decoder {
     /// Rows of the embedding, in the accumulation dtype. `[batch, n]` to `[batch, n, d]`
     pub fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         let [batch, n] = tokens.dims();
-        let rows = self.embedding.val().select(0, tokens.reshape([batch * n]));
-        widen(rows).reshape([batch, n, self.config.hidden_size])
+        self.embedding.rows(tokens.reshape([batch * n])).reshape([batch, n, self.config.hidden_size])
     }
 
     /// Final norm and output projection. `[batch, n, d]` to `[batch, n, vocab]`
@@ -89,10 +102,8 @@ impl Decoder {
         match &self.head {
             Some(head) => head.forward(x),
             None => {
-                let [y] = kernels::linear(
-                    x.reshape([batch * n, d]),
-                    [kernels::Map { weight: self.embedding.val(), bias: None }],
-                );
+                let map = kernels::Map { weight: self.embedding.weight(), bias: None };
+                let [y] = kernels::linear(x.reshape([batch * n, d]), [map]);
                 y.reshape([batch, n, self.config.vocab_size])
             }
         }

@@ -67,6 +67,14 @@ pub enum ModelError {
         /// What the file holds.
         dtype: String,
     },
+    /// Rows of weights that 8-bit blocks do not fit.
+    #[error("weights in int8 share a scale {block} by {block}, and rows of {input} are no multiple of that; choose f32, f16 or bf16")]
+    Blocks {
+        /// Values of a row.
+        input: usize,
+        /// Values that share a scale.
+        block: usize,
+    },
     /// The tokenizer is missing or damaged, or failed on a text.
     #[error("tokenizer: {0}")]
     Tokenizer(String),

@@ -58,7 +58,7 @@ pub fn generate(
         return Err(ModelError::EmptyPrompt);
     }
     model.check_ids(prompt)?;
-    let device = model.decoder.embedding.val().device();
+    let device = model.decoder.device();
     let ids = |ids: &[u32]| {
         let n = ids.len();
         let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();

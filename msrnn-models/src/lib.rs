@@ -5,7 +5,8 @@
 //! step by step with a bounded or unbounded state.
 //!
 //! - [`config`]: `config.json`; [`weights`]: names and shapes; [`checkpoint`]: safetensors files
-//! - [`decoder`]: the layers, with [`linear`], [`norm`] and [`rotary`]
+//! - [`decoder`]: the layers, with [`linear`], [`matrix`], [`norm`] and [`rotary`]; [`storage`]: in which
+//!   dtypes they are held
 //! - [`recurrent`]: steps, scans and prefill; [`placement`]: positions for extrapolation
 //! - [`model`]: a directory as a whole; [`tokenizer`], [`sampling`], [`generate`]: text in and out
 //! - [`batched`]: many generations side by side, refilled from a queue
@@ -20,6 +21,7 @@ pub mod decoder;
 pub mod error;
 pub mod generate;
 pub mod linear;
+pub mod matrix;
 pub mod model;
 pub mod norm;
 pub mod placement;
@@ -27,6 +29,7 @@ pub mod protocol;
 pub mod recurrent;
 pub mod rotary;
 pub mod sampling;
+pub mod storage;
 pub mod tokenizer;
 pub mod weights;
 

@@ -1,15 +1,16 @@
-//! A linear map with its weight as Hugging Face stores it.
+//! A linear map.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use msrnn_core::kernels::{self, Map};
 
-/// y = x Wᵀ + b, with `weight` of shape `[out, in]` as in the checkpoint: it is never transposed
-/// in memory. It may be in fewer bits than x: 16-bit weights are read as they are.
+use crate::matrix::Matrix;
+
+/// y = x Wᵀ + b.
 #[derive(Module, Debug)]
 pub struct Linear {
     /// `[out, in]`
-    pub weight: Param<Tensor<2>>,
+    pub weight: Matrix,
     /// `[out]`
     pub bias: Option<Param<Tensor<1>>>,
 }
@@ -23,7 +24,7 @@ impl Linear {
 
     /// What the kernel takes.
     fn map(&self) -> Map {
-        Map { weight: self.weight.val(), bias: self.bias.as_ref().map(Param::val) }
+        Map { weight: self.weight.weight(), bias: self.bias.as_ref().map(Param::val) }
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use burn::tensor::{DType, Device};
+use burn::tensor::Device;
 use serde::Deserialize;
 
 use crate::checkpoint;
 use crate::config::Ids;
 use crate::decoder::Decoder;
 use crate::error::ModelError;
+use crate::storage::Storage;
 use crate::tokenizer::{TOKENIZER, Tokenizer};
 
 /// Name of the file that says which tokens end a text.
@@ -45,17 +46,17 @@ struct GenerationConfig {
 }
 
 impl Model {
-    /// Loads a Hugging Face model directory, its weights held in `dtype`.
+    /// Loads a Hugging Face model directory, weights and states held as `storage` says.
     ///
     /// # Errors
     ///
     /// When a file is missing, damaged or of an unsupported model; see
     /// [`checkpoint::load`].
-    pub fn load(directory: &Path, dtype: DType, device: &Device) -> Result<Self, ModelError> {
+    pub fn load(directory: &Path, storage: impl Into<Storage>, device: &Device) -> Result<Self, ModelError> {
         if !directory.is_dir() {
             return Err(ModelError::NoDirectory(directory.into()));
         }
-        let loaded = checkpoint::load(directory, dtype, device)?;
+        let loaded = checkpoint::load(directory, storage, device)?;
         let config = loaded.decoder.config();
         let tokenizer = match directory.join(TOKENIZER).exists() {
             true => Some(Tokenizer::read(directory, config.bos_token_id)?),
@@ -81,8 +82,12 @@ impl Model {
     /// # Errors
     ///
     /// As [`Model::load`].
-    pub fn from_files(files: &ModelFiles<'_>, dtype: DType, device: &Device) -> Result<Self, ModelError> {
-        let loaded = checkpoint::from_bytes(files.config, files.weights, dtype, device)?;
+    pub fn from_files(
+        files: &ModelFiles<'_>,
+        storage: impl Into<Storage>,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        let loaded = checkpoint::from_bytes(files.config, files.weights, storage, device)?;
         let config = loaded.decoder.config();
         let tokenizer = Tokenizer::from_bytes(files.tokenizer, config.bos_token_id)?;
         let eos_token_ids = config.eos_token_ids.clone();

@@ -7,7 +7,6 @@ use msrnn_core::attention::Attention;
 use msrnn_core::policy::{Compression, Policy};
 use msrnn_core::rnn::MultiStateRnn;
 use msrnn_core::state::MultiState;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::decoder::{Decoder, DecoderLayer, scale};
@@ -44,12 +43,8 @@ pub struct Recurrent<'m> {
     decoder: &'m Decoder,
     compression: Compression,
     attention: Attention,
-    threads: usize,
     captures: bool,
 }
-
-/// Fewest tokens that are worth a thread of their own.
-const TOKENS_PER_THREAD: usize = 32;
 
 /// Bytes of weights from which on the pool of threads is entered for every token.
 const WORTH_WAKING: usize = 1 << 24;
@@ -78,14 +73,7 @@ impl<'m> Recurrent<'m> {
                 Positions::InState => Some(Arc::new(Renumbered::in_state(decoder.rotary.clone()))),
             },
         };
-        Self { decoder, compression, attention, threads: 1, captures: false }
-    }
-
-    /// Cuts what is done token by token, projections and feed-forward, into parts that run side by
-    /// side. For CPUs: multiplying matrices takes all cores anyway, but the rest takes one.
-    #[must_use]
-    pub fn with_threads(self, threads: usize) -> Self {
-        Self { threads: threads.max(1), ..self }
+        Self { decoder, compression, attention, captures: false }
     }
 
     /// Lets generation capture a step once and replay it, where the device and the policy allow it.
@@ -97,16 +85,6 @@ impl<'m> Recurrent<'m> {
     /// Whether steps may be captured.
     pub fn captures(&self) -> bool {
         self.captures
-    }
-
-    /// `f` of parts of a block of `n` tokens, given as first token and number, in order.
-    fn side_by_side<T: Send>(&self, n: usize, f: impl Fn(usize, usize) -> T + Sync) -> Vec<T> {
-        let size = n.div_ceil(self.threads).max(TOKENS_PER_THREAD);
-        let parts: Vec<usize> = (0..n).step_by(size).collect();
-        if parts.len() == 1 {
-            return vec![f(0, n)];
-        }
-        parts.into_par_iter().map(|first| f(first, size.min(n - first))).collect()
     }
 
     /// How the state is bounded.
@@ -122,8 +100,7 @@ impl<'m> Recurrent<'m> {
 
     /// Empty states of all layers for a batch.
     pub fn initial_states(&self, batch: usize) -> Vec<MultiState> {
-        let weights = self.decoder.embedding.val();
-        let (dtype, device) = (weights.dtype(), weights.device());
+        let (dtype, device) = (self.decoder.storage.states, self.decoder.device());
         (0..self.decoder.layers.len())
             .map(|layer| self.attention.initial_state(batch, layer, &self.compression, dtype, &device))
             .collect()
@@ -159,8 +136,7 @@ impl<'m> Recurrent<'m> {
     /// Runs `f` inside the pool of threads if the model is large enough: there it costs little to share
     /// work, while a thread outside has to wake the pool every time.
     fn awake<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
-        let weights = self.decoder.config().parameters() * self.decoder.embedding.val().dtype().size();
-        match weights >= WORTH_WAKING {
+        match self.decoder.config().parameters() * self.decoder.storage.bytes_per_weight() >= WORTH_WAKING {
             true => rayon::scope(|_| f()),
             false => f(),
         }
@@ -184,69 +160,34 @@ impl<'m> Recurrent<'m> {
 
 /// Bytes that one state takes in all layers, key, value, position and the policy's memory.
 pub fn bytes_per_state(decoder: &Decoder, policy: &dyn Policy) -> usize {
-    let config = decoder.config();
-    let dtype = decoder.embedding.val().dtype();
-    let groups = policy.granularity().groups(config.kv_heads);
-    let int = Tensor::<1, Int>::zeros([1], &decoder.embedding.val().device()).dtype().size();
-    let wide: burn::tensor::DType = msrnn_core::precision::accumulation(dtype).into();
-    let row = 2 * config.kv_heads * config.head_dim * dtype.size();
-    config.layers * (row + groups * (int + policy.memory() * wide.size()))
+    let int = Tensor::<1, Int>::zeros([1], &decoder.device()).dtype().size();
+    decoder.storage.bytes_per_state(decoder.config(), Some(policy), int)
 }
 
 impl RecurrentLayer<'_, '_> {
     fn scan(&self, x: Tensor<3>, rotation: &Rotation, state: &mut MultiState) -> Tensor<3> {
         let Recurrent { attention, compression, .. } = self.recurrent;
         let (query, key, value) = self.project(&x, rotation);
-        self.finish(x, attention.scan(query, key, value, state, compression))
+        self.layer.finish(x, attention.scan(query, key, value, state, compression))
     }
 
     fn prefill(&self, x: Tensor<3>, rotation: &Rotation, state: &mut MultiState) -> Result<Tensor<3>, ModelError> {
         let Recurrent { attention, compression, .. } = self.recurrent;
         let (query, key, value) = self.project(&x, rotation);
-        Ok(self.finish(x, attention.prefill(query, key, value, state, compression)?))
+        Ok(self.layer.finish(x, attention.prefill(query, key, value, state, compression)?))
     }
 
     /// Query, key and value; rotated here unless a placement rotates them at every step.
     fn project(&self, x: &Tensor<3>, rotation: &Rotation) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
-        let rotate = self.recurrent.attention.placement.is_none();
-        let parts = self.recurrent.side_by_side(x.dims()[1], |first, n| {
-            let x = x.clone().narrow(1, first, n);
-            let (query, key, value) = self.layer.project(x, self.recurrent.decoder.config());
-            match rotate {
-                true => {
-                    let rotation = rotation.narrow(first, n);
-                    [rotation.apply(query), rotation.apply(key), value]
-                }
-                false => [query, key, value],
-            }
-        });
-        let [mut query, mut key, mut value] = [Vec::new(), Vec::new(), Vec::new()];
-        for [q, k, v] in parts {
-            query.push(q);
-            key.push(k);
-            value.push(v);
+        let (query, key, value) = self.layer.project(x.clone(), self.recurrent.decoder.config());
+        match self.recurrent.attention.placement {
+            None => (rotation.apply(query), rotation.apply(key), value),
+            Some(_) => (query, key, value),
         }
-        (joined(query, 2), joined(key, 2), joined(value, 2))
-    }
-
-    /// Output projection, residuals and feed-forward.
-    fn finish(&self, x: Tensor<3>, attended: Tensor<4>) -> Tensor<3> {
-        let parts = self.recurrent.side_by_side(x.dims()[1], |first, n| {
-            self.layer.finish(x.clone().narrow(1, first, n), attended.clone().narrow(2, first, n))
-        });
-        joined(parts, 1)
     }
 
     fn rotary(&self) -> &Rotary {
         &self.recurrent.decoder.rotary
-    }
-}
-
-/// Parts of a block, put together again.
-fn joined<const D: usize>(mut parts: Vec<Tensor<D>>, dim: usize) -> Tensor<D> {
-    match parts.len() {
-        1 => parts.remove(0),
-        _ => Tensor::cat(parts, dim),
     }
 }
 
@@ -255,7 +196,7 @@ impl MultiStateRnn for RecurrentLayer<'_, '_> {
 
     fn initial_state(&self, batch: usize, device: &Device) -> MultiState {
         let Recurrent { attention, compression, decoder, .. } = self.recurrent;
-        attention.initial_state(batch, self.index, compression, decoder.embedding.val().dtype(), device)
+        attention.initial_state(batch, self.index, compression, decoder.storage.states, device)
     }
 
     fn step(&self, x: Tensor<2>, state: &mut MultiState) -> Tensor<2> {

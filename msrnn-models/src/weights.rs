@@ -1,16 +1,17 @@
 //! From named tensors to a [`Decoder`] and back: the one place that knows Hugging Face's names.
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
-use burn::tensor::{DType, Device, Tensor, TensorData};
-use msrnn_core::precision::accumulation;
+use burn::tensor::{Device, Tensor, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::config::ModelConfig;
 use crate::decoder::{Decoder, DecoderLayer};
 use crate::linear::Linear;
+use crate::matrix::Matrix;
 use crate::norm::RmsNorm;
 use crate::rotary::Rotary;
+use crate::storage::{Storage, Weights};
 
 /// A tensor of the model by its name in the checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,62 +61,91 @@ pub fn tensors(config: &ModelConfig) -> Vec<Named> {
     all
 }
 
-/// A decoder from its tensors, in the order and of the shapes of [`tensors`], held in `dtype`.
+/// A decoder from its tensors, in the order and of the shapes of [`tensors`], each of which is asked for
+/// when it is its turn.
+///
+/// # Errors
+///
+/// Those of `data`.
 ///
 /// # Panics
 ///
-/// When `data` has fewer tensors than the configuration asks for.
-pub fn decoder(config: &ModelConfig, data: Vec<TensorData>, dtype: DType, device: &Device) -> Decoder {
-    let mut parts = Parts { data: data.into_iter().enumerate(), dtype, device };
+/// When `data` has fewer tensors than the configuration asks for, or [`Storage::check`] refuses it.
+pub fn decoder<E>(
+    config: &ModelConfig,
+    data: impl IntoIterator<Item = Result<TensorData, E>>,
+    storage: Storage,
+    device: &Device,
+) -> Result<Decoder, E> {
+    let mut parts = Parts { data: data.into_iter().enumerate(), storage, device };
     let (attention_bias, mlp_bias, epsilon) = (config.attention_bias, config.mlp_bias, config.rms_norm_eps);
-    Decoder {
-        embedding: parts.param(),
+    Ok(Decoder {
+        embedding: parts.matrix()?,
         layers: (0..config.layers)
-            .map(|_| DecoderLayer {
-                attention_norm: parts.norm(epsilon),
-                query: parts.linear(attention_bias),
-                key: parts.linear(attention_bias),
-                value: parts.linear(attention_bias),
-                output: parts.linear(attention_bias),
-                feed_forward_norm: parts.norm(epsilon),
-                gate: parts.linear(mlp_bias),
-                up: parts.linear(mlp_bias),
-                down: parts.linear(mlp_bias),
+            .map(|_| {
+                Ok(DecoderLayer {
+                    attention_norm: parts.norm(epsilon)?,
+                    query: parts.linear(attention_bias)?,
+                    key: parts.linear(attention_bias)?,
+                    value: parts.linear(attention_bias)?,
+                    output: parts.linear(attention_bias)?,
+                    feed_forward_norm: parts.norm(epsilon)?,
+                    gate: parts.linear(mlp_bias)?,
+                    up: parts.linear(mlp_bias)?,
+                    down: parts.linear(mlp_bias)?,
+                })
             })
-            .collect(),
-        norm: parts.norm(epsilon),
-        head: (!config.tie_word_embeddings).then(|| parts.linear(false)),
-        rotary: Rotary::new(config, accumulation(dtype).into(), device),
+            .collect::<Result<_, E>>()?,
+        norm: parts.norm(epsilon)?,
+        head: (!config.tie_word_embeddings).then(|| parts.linear(false)).transpose()?,
+        rotary: Rotary::new(config, storage.computes_in().into(), device),
         config: config.clone(),
-    }
+        storage,
+    })
 }
 
 /// The tensors of a checkpoint, handed out one by one.
-struct Parts<'a> {
-    data: std::iter::Enumerate<std::vec::IntoIter<TensorData>>,
-    dtype: DType,
+struct Parts<'a, I> {
+    data: std::iter::Enumerate<I>,
+    storage: Storage,
     device: &'a Device,
 }
 
-impl Parts<'_> {
-    fn param<const D: usize>(&mut self) -> Param<Tensor<D>> {
+impl<E, I: Iterator<Item = Result<TensorData, E>>> Parts<'_, I> {
+    fn next(&mut self) -> Result<(u64, TensorData), E> {
         let (index, data) = self.data.next().expect("a tensor for every name of `tensors`");
-        let value = Tensor::from_data(data.convert_dtype(self.dtype), (self.device, self.dtype));
+        Ok((index as u64, data?))
+    }
+
+    fn param<const D: usize>(&mut self) -> Result<Param<Tensor<D>>, E> {
+        let ((index, data), dtype) = (self.next()?, self.storage.vectors());
+        let value = Tensor::from_data(data.convert_dtype(dtype), (self.device, dtype));
         let value = if self.device.is_autodiff() { value.require_grad() } else { value };
         // An optimiser's state is kept by id: the same model must have the same ids in every run.
-        Param::initialized(ParamId::from(index as u64), value)
+        Ok(Param::initialized(ParamId::from(index), value))
     }
 
-    fn linear(&mut self, bias: bool) -> Linear {
-        Linear { weight: self.param(), bias: bias.then(|| self.param()) }
+    fn matrix(&mut self) -> Result<Matrix, E> {
+        match self.storage.weights {
+            Weights::Float(_) => Ok(Matrix::Float(self.param()?)),
+            Weights::Int8 => {
+                let (index, data) = self.next()?;
+                Ok(Matrix::int8(data, index, self.device))
+            }
+        }
     }
 
-    fn norm(&mut self, epsilon: f64) -> RmsNorm {
-        RmsNorm { weight: self.param(), epsilon }
+    fn linear(&mut self, bias: bool) -> Result<Linear, E> {
+        Ok(Linear { weight: self.matrix()?, bias: bias.then(|| self.param()).transpose()? })
+    }
+
+    fn norm(&mut self, epsilon: f64) -> Result<RmsNorm, E> {
+        Ok(RmsNorm { weight: self.param()?, epsilon })
     }
 }
 
-/// Every tensor of a decoder with its name, for saving. Values in the decoder's dtype.
+/// Every tensor of a decoder with its name, for saving. Values in the decoder's dtype, which must be a
+/// float one.
 pub fn named_data(decoder: &Decoder) -> Vec<(Named, TensorData)> {
     struct Collect(Vec<TensorData>);
     impl ModuleVisitor for Collect {
@@ -130,21 +160,26 @@ pub fn named_data(decoder: &Decoder) -> Vec<(Named, TensorData)> {
 
 /// A decoder with random weights: normal with deviation 0.02, the two projections that write to
 /// the residual stream scaled down by √(2·layers), norms one, biases zero.
-pub fn random(config: &ModelConfig, seed: u64, dtype: DType, device: &Device) -> Decoder {
+///
+/// # Panics
+///
+/// When [`Storage::check`] refuses the configuration.
+pub fn random(config: &ModelConfig, seed: u64, storage: impl Into<Storage>, device: &Device) -> Decoder {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let residual = 0.02 / (2.0 * config.layers as f64).sqrt();
     let data = tensors(config).into_iter().map(|named| {
         let deviation = match named.name.as_str() {
-            name if name.ends_with("norm.weight") => return filled(&named.shape, 1.0),
-            name if name.ends_with(".bias") => return filled(&named.shape, 0.0),
+            name if name.ends_with("norm.weight") => return Ok(filled(&named.shape, 1.0)),
+            name if name.ends_with(".bias") => return Ok(filled(&named.shape, 0.0)),
             name if name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight") => residual,
             _ => 0.02,
         };
         let values: Vec<f32> =
             (0..named.shape.iter().product()).map(|_| (normal(&mut rng) * deviation) as f32).collect();
-        TensorData::new(values, named.shape)
+        Ok(TensorData::new(values, named.shape))
     });
-    decoder(config, data.collect(), dtype, device)
+    let made: Result<Decoder, std::convert::Infallible> = decoder(config, data, storage.into(), device);
+    made.unwrap_or_else(|never| match never {})
 }
 
 fn filled(shape: &[usize], value: f32) -> TensorData {

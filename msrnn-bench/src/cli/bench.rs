@@ -98,7 +98,7 @@ struct Setting {
     model: String,
     parameters: usize,
     device: msrnn_bench::device::DeviceName,
-    dtype: msrnn_bench::device::Precision,
+    dtype: msrnn_bench::precision::Precision,
     threads: usize,
     batch: usize,
     seed: u64,
@@ -184,8 +184,9 @@ fn measured(args: &Args) -> Result<(String, bool), BenchError> {
 fn open(args: &Args, conditions: Conditions) -> Result<(Model, Setting), BenchError> {
     let random = |shape: Shape| {
         let device = args.model.device.open()?;
-        let dtype = args.model.dtype.on(&device, args.model.device)?;
-        Ok(shape.model(args.seed, dtype, &device))
+        let storage = args.model.dtype.on(&device, args.model.device)?;
+        storage.check(&shape.config())?;
+        Ok(shape.model(args.seed, storage, &device))
     };
     let (model, startup) = start(|| args.shape.map_or_else(|| args.model.open(), random), conditions)?;
     let named = || args.model.model.display().to_string();
@@ -255,11 +256,10 @@ impl Setting {
     fn describe(&self) -> String {
         let Self { version, model, parameters, device, dtype, threads, batch, seed, machine, .. } = self;
         format!(
-            "msrnn {version}, {model} ({:.1} M parameters), {device}, {}, {threads} threads, batch {batch}, seed {seed}\n\
+            "msrnn {version}, {model} ({:.1} M parameters), {device}, {dtype}, {threads} threads, batch {batch}, seed {seed}\n\
              machine: {machine}\n\
              loaded in {:.3} s, logits of a first token after {:.3} s\n",
             *parameters as f64 / 1e6,
-            serde_json::to_value(dtype).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default(),
             self.startup.load_seconds,
             self.startup.first_token_seconds,
         )

@@ -100,7 +100,6 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         form: args.form,
         batch: args.batch.unwrap_or(batch),
         jobs,
-        threads: (threads / jobs.max(1)).max(1),
     };
     let bar = progress(grid.tokens(&model, &contexts)?);
     // Before the work, not after it.

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use indicatif::{ProgressBar, ProgressStyle};
 use msrnn_bench::bundled;
 use msrnn_bench::contexts::Contexts;
-use msrnn_bench::device::{DeviceName, Precision};
+use msrnn_bench::device::DeviceName;
 use msrnn_bench::error::BenchError;
 use msrnn_bench::evaluate::{Block, Evaluation, Form, Observer, Scoring, evaluate};
 use msrnn_bench::open;
+use msrnn_bench::precision::Precision;
 use msrnn_core::budget::Budget;
 use msrnn_core::state::MultiState;
 use msrnn_models::Model;
@@ -29,8 +30,8 @@ pub(super) struct ModelOptions {
     /// cpu, wgpu, wgpu:N, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub(super) device: DeviceName,
-    /// Precision of weights and states; what is computed from 16-bit ones is in f32
-    #[arg(long, value_enum, default_value_t)]
+    /// Precision of weights and states: f32, f16, bf16, f64 or int8 (weights only), or WEIGHTS/STATES such as f32/f16
+    #[arg(long, default_value_t)]
     pub(super) dtype: Precision,
 }
 
@@ -186,7 +187,6 @@ impl ScoringOptions {
             protocol: self.run.protocol,
             form: self.form,
             batch,
-            threads: self.model.device.threads(),
             ..Scoring::new(compression)
         };
         Ok(Opened { model, context, contexts, spec, scoring })

@@ -1,9 +1,10 @@
 //! `msrnn throughput`
 
-use msrnn_bench::device::{DeviceName, Precision};
+use msrnn_bench::device::DeviceName;
 use msrnn_bench::devices::DeviceMemory;
 use msrnn_bench::error::BenchError;
 use msrnn_bench::open;
+use msrnn_bench::precision::Precision;
 use msrnn_bench::throughput::measure::{Measured, Run, measure};
 use msrnn_bench::throughput::plan::{Plan, Sizes, plan};
 use msrnn_bench::throughput::shape::{ThroughputShape, random_model};
@@ -80,11 +81,12 @@ struct Report<'a> {
 pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let run = args.run()?;
     let device = args.model.device.open()?;
-    let dtype = args.model.dtype.on(&device, args.model.device)?;
+    let storage = args.model.dtype.on(&device, args.model.device)?;
     let config = args.config()?;
     let policy = args.policy()?;
     let memory = args.memory(&device)?;
-    let sizes = Sizes::of(dtype, &device);
+    storage.check(&config)?;
+    let sizes = Sizes::of(storage, &device);
     let plans: Vec<Plan> = args
         .states
         .iter()
@@ -98,7 +100,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let mut complete = true;
     if !args.dry {
         let model: Model = match &args.shape {
-            Some(_) => random_model(&config, args.seed, dtype, &device),
+            Some(_) => random_model(&config, args.seed, storage, &device),
             None => args.model.open()?,
         };
         for plan in &plans {

@@ -3,8 +3,6 @@
 use burn::tensor::{Int, Tensor};
 use msrnn_core::budget::Budget;
 use msrnn_core::policy::{Compression, Policy};
-use msrnn_core::precision::accumulation;
-use msrnn_models::config::ModelConfig;
 use msrnn_policies::PolicySpec;
 
 use crate::error::BenchError;
@@ -43,16 +41,11 @@ impl Bound {
     pub fn new(spec: &PolicySpec, models: &Models, model: usize, context: usize) -> Result<Self, BenchError> {
         let config = models.config(model)?;
         let device = models.device().open()?;
-        let dtype = models.precision().on(&device, models.device())?;
+        let storage = models.precision().on(&device, models.device())?;
         let int = Tensor::<1, Int>::zeros([1], &device).dtype().size();
-        let wide: burn::tensor::DType = accumulation(dtype).into();
-        let bytes = |groups: usize, memory: usize| {
-            let ModelConfig { layers, kv_heads, head_dim, .. } = config;
-            layers * (2 * kv_heads * head_dim * dtype.size() + groups * (int + memory * wide.size()))
-        };
-        let of_policy = |policy: &dyn Policy| bytes(policy.granularity().groups(config.kv_heads), policy.memory());
-        let compression = spec.compression(context, of_policy)?;
-        let per_state = compression.policy().map_or(bytes(1, 0), |policy| of_policy(policy.as_ref()));
+        let bytes = |policy: Option<&dyn Policy>| storage.bytes_per_state(&config, policy, int);
+        let compression = spec.compression(context, |policy| bytes(Some(policy)))?;
+        let per_state = bytes(compression.policy().map(|policy| policy.as_ref()));
         let slots = compression.states().map_or(context, |states| states + 1);
         Ok(Self { state_bytes: slots * per_state, compression })
     }

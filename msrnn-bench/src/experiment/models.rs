@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use msrnn_models::Model;
 use msrnn_models::config::ModelConfig;
 
-use crate::device::{DeviceName, Precision};
+use crate::device::DeviceName;
 use crate::error::BenchError;
 use crate::experiment::manifest::Source;
+use crate::precision::Precision;
 use crate::{bundled, open};
 
 /// Models by name, of which the last one used stays open.

@@ -298,7 +298,8 @@ pub fn finish<E: Experiment>(manifest: &Manifest, samples: &Samples, out: &Path)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::{DeviceName, Precision};
+    use crate::device::DeviceName;
+    use crate::precision::Precision;
     use crate::experiment::merge::Runs;
     use proptest::prelude::*;
 

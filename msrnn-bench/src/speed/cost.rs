@@ -1,7 +1,7 @@
 //! What a token costs: bytes read and operations done.
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 use msrnn_core::state::MultiState;
 use msrnn_models::config::ModelConfig;
 use msrnn_models::decoder::Decoder;
@@ -14,6 +14,11 @@ pub fn weight_bytes(decoder: &Decoder) -> usize {
             let value = param.val();
             self.0 += value.shape().num_elements() * value.dtype().size();
         }
+
+        fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
+            let value = param.val();
+            self.0 += value.shape().num_elements() * value.dtype().size();
+        }
     }
     let mut sum = Sum(0);
     decoder.visit(&mut sum);
@@ -23,10 +28,9 @@ pub fn weight_bytes(decoder: &Decoder) -> usize {
 /// Bytes of weights that a step reads: all, but of an embedding that is no output projection only
 /// one row a token, which is not counted.
 pub fn weight_bytes_per_step(decoder: &Decoder) -> usize {
-    let embedding = decoder.embedding.val();
     let unread = match decoder.config().tie_word_embeddings {
         true => 0,
-        false => embedding.shape().num_elements() * embedding.dtype().size(),
+        false => decoder.embedding.bytes(),
     };
     weight_bytes(decoder) - unread
 }
@@ -80,7 +84,7 @@ mod tests {
             for policy in ["window", "h2o", "tova-head"] {
                 for batch in [1, 3] {
                     let compression = registry::compression(policy, 6).unwrap();
-                    let mut decode = DecodeLoop::new(&model.decoder, compression, batch, 1, 0);
+                    let mut decode = DecodeLoop::new(&model.decoder, compression, batch, 0);
                     decode.fill(9);
                     let bytes: usize = decode.states().iter().map(MultiState::bytes).sum();
                     assert_eq!(state_bytes_per_step(decode.states()), bytes, "{policy}");
@@ -93,7 +97,7 @@ mod tests {
     fn a_step_of_a_growing_state_reads_its_rows_and_not_its_empty_slots() {
         let shape: Shape = "2x16x4:2x32x50".parse().unwrap();
         let model = shape.model(0, DType::F32, &Device::flex());
-        let mut decode = DecodeLoop::new(&model.decoder, msrnn_core::policy::Compression::Unbounded, 1, 1, 0);
+        let mut decode = DecodeLoop::new(&model.decoder, msrnn_core::policy::Compression::Unbounded, 1, 0);
         decode.fill(20);
         let states = decode.states();
         assert!(states[0].slots() > 21);

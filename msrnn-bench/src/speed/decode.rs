@@ -43,9 +43,9 @@ pub struct DecodeLoop<'m> {
 }
 
 impl<'m> DecodeLoop<'m> {
-    /// Empty states of `batch` rows. `threads`: parts of a block that are computed side by side.
-    pub fn new(decoder: &'m Decoder, compression: Compression, batch: usize, threads: usize, seed: u64) -> Self {
-        let recurrent = Recurrent::new(decoder, compression, Positions::Original).with_threads(threads);
+    /// Empty states of `batch` rows.
+    pub fn new(decoder: &'m Decoder, compression: Compression, batch: usize, seed: u64) -> Self {
+        let recurrent = Recurrent::new(decoder, compression, Positions::Original);
         let states = recurrent.initial_states(batch);
         let tokens = RandomTokens::new(decoder.config().vocab_size, seed);
         Self { decoder, recurrent, states, tokens, batch }
@@ -133,7 +133,7 @@ mod tests {
         let model = shape.model(0, DType::F64, &Device::flex());
         for policy in ["window", "h2o", "tova"] {
             let compression = registry::compression(policy, 5).unwrap();
-            let new = || DecodeLoop::new(&model.decoder, compression.clone(), 1, 2, 3);
+            let new = || DecodeLoop::new(&model.decoder, compression.clone(), 1, 3);
             let (mut filled, mut stepped) = (new(), new());
             filled.fill(300);
             stepped.time_steps(300);

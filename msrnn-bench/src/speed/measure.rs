@@ -147,9 +147,8 @@ pub fn measure(
     // Before the limits, whose memory is not the model's.
     let peak_resident_bytes = memory::peak();
 
-    let weights = model.decoder.embedding.val();
-    let dtype = weights.dtype();
-    let limits = Limits::new(&weights.device(), settings.on_host, settings.conditions.threads);
+    let dtype = model.decoder.storage().vectors();
+    let limits = Limits::new(&model.decoder.device(), settings.on_host, settings.conditions.threads);
     let mut turns = vec![Turn::Bandwidth, Turn::Multiply(DType::F32)];
     if dtype != DType::F32 {
         turns.push(Turn::Multiply(dtype));

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use burn::tensor::{DType, Device};
+use burn::tensor::Device;
+use msrnn_models::storage::Storage;
 use msrnn_models::Model;
 use msrnn_models::config::{Architecture, ModelConfig, RopeScaling};
 use msrnn_models::weights;
@@ -63,8 +64,8 @@ impl Shape {
     }
 
     /// A model of this shape with random weights. No tokenizer.
-    pub fn model(&self, seed: u64, dtype: DType, device: &Device) -> Model {
-        let decoder = weights::random(&self.config(), seed, dtype, device);
+    pub fn model(&self, seed: u64, storage: impl Into<Storage>, device: &Device) -> Model {
+        let decoder = weights::random(&self.config(), seed, storage, device);
         Model { decoder, tokenizer: None, eos_token_ids: Vec::new(), unused: Vec::new() }
     }
 }
@@ -116,6 +117,8 @@ impl FromStr for Shape {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::DType;
+
     use super::*;
 
     #[test]

@@ -99,9 +99,8 @@ pub fn soak(
             Rotary::LIMIT
         )));
     }
-    let Conditions { batch, threads, seed } = conditions;
-    let contexts = [RandomTokens::new(model.decoder.config().vocab_size, seed).draw(tokens)];
-    let scoring = Scoring { threads, ..Scoring::new(compression.clone()) };
+    let contexts = [RandomTokens::new(model.decoder.config().vocab_size, conditions.seed).draw(tokens)];
+    let scoring = Scoring::new(compression.clone());
     let mut watch = Watch { tokens, done: 0, first: Vec::new(), last: Vec::new(), advance };
     let started = Instant::now();
     let evaluation = evaluate(model, &contexts, &scoring, &mut watch, interrupt)?;
@@ -110,7 +109,7 @@ pub fn soak(
     let (first, last) = (mean(&watch.first), mean(&watch.last));
 
     let (seconds_per_step, compared) = match evaluation.complete {
-        true => steps_at_depths(model, compression, tokens, Conditions { batch, threads, seed }, interrupt)?,
+        true => steps_at_depths(model, compression, tokens, conditions, interrupt)?,
         false => (Vec::new(), None),
     };
     Ok(Soak {
@@ -136,10 +135,10 @@ fn steps_at_depths(
     conditions: Conditions,
     interrupt: &AtomicBool,
 ) -> Result<(Vec<Spread>, Option<Spread>), BenchError> {
-    let Conditions { batch, threads, seed } = conditions;
+    let Conditions { batch, seed, .. } = conditions;
     let mut loops = Vec::new();
     for depth in DEPTHS.into_iter().filter(|&depth| depth <= tokens) {
-        let mut decode = DecodeLoop::new(&model.decoder, compression.clone(), batch, threads, seed);
+        let mut decode = DecodeLoop::new(&model.decoder, compression.clone(), batch, seed);
         decode.fill(depth);
         decode.step();
         loops.push(decode);

@@ -31,6 +31,6 @@ pub fn start(
     let started = Instant::now();
     let model = open()?;
     let load_seconds = started.elapsed().as_secs_f64();
-    DecodeLoop::new(&model.decoder, Compression::Unbounded, 1, conditions.threads, conditions.seed).step();
+    DecodeLoop::new(&model.decoder, Compression::Unbounded, 1, conditions.seed).step();
     Ok((model, Startup { load_seconds, first_token_seconds: started.elapsed().as_secs_f64() }))
 }

@@ -47,7 +47,7 @@ enum Kind<'m> {
 impl<'m> Workload<'m> {
     /// Draws its text or fills its states.
     pub fn new(model: &'m Model, row: Row, conditions: Conditions) -> Self {
-        let Conditions { batch, threads, seed } = conditions;
+        let Conditions { batch, seed, .. } = conditions;
         let compression = &row.compression;
         let kind = match row.test {
             Test::Prefill { .. } => Kind::Prefill,
@@ -56,7 +56,7 @@ impl<'m> Workload<'m> {
                 Kind::Score((0..batch).map(|_| random.draw(tokens)).collect())
             }
             Test::Decode { tokens } => {
-                let mut decode = DecodeLoop::new(&model.decoder, compression.clone(), batch, threads, seed);
+                let mut decode = DecodeLoop::new(&model.decoder, compression.clone(), batch, seed);
                 // A growing state passes the depth half way through its steps, of which one is not timed.
                 let before = match compression {
                     Compression::Unbounded => row.depth.saturating_sub(tokens / 2 + 1),
@@ -77,11 +77,11 @@ impl<'m> Workload<'m> {
     ///
     /// When a scoring fails.
     pub fn run(&mut self, interrupt: &AtomicBool) -> Result<Option<f64>, BenchError> {
-        let Conditions { batch, threads, seed } = self.conditions;
+        let Conditions { batch, seed, .. } = self.conditions;
         let compression = &self.row.compression;
         match &mut self.kind {
             Kind::Prefill => {
-                let mut decode = DecodeLoop::new(&self.model.decoder, compression.clone(), batch, threads, seed);
+                let mut decode = DecodeLoop::new(&self.model.decoder, compression.clone(), batch, seed);
                 let started = Instant::now();
                 decode.prompt(self.row.test.tokens());
                 let seconds = started.elapsed().as_secs_f64();
@@ -93,7 +93,7 @@ impl<'m> Workload<'m> {
                     Test::Score { form, .. } => form,
                     _ => Form::default(),
                 };
-                let scoring = Scoring { form, batch, threads, ..Scoring::new(compression.clone()) };
+                let scoring = Scoring { form, batch, ..Scoring::new(compression.clone()) };
                 let evaluation = evaluate(self.model, contexts, &scoring, &mut (), interrupt)?;
                 self.observed = evaluation.observed;
                 Ok(evaluation.complete.then_some(evaluation.seconds))

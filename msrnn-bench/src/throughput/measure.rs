@@ -63,7 +63,7 @@ pub fn measure(
 ) -> Result<Option<Measured>, BenchError> {
     let (states, values) = match run {
         Run::Steady { steps, repetitions } => {
-            let mut decode = DecodeLoop::new(&model.decoder, compression.clone(), plan.batch, 1, seed);
+            let mut decode = DecodeLoop::new(&model.decoder, compression.clone(), plan.batch, seed);
             decode.fill(plan.states);
             decode.step();
             let mut values = Vec::new();

@@ -1,9 +1,9 @@
 //! Bytes of weights, states and work, predicted from the shape, and the batch that fits.
 
-use burn::tensor::{DType, Device, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 use msrnn_core::policy::Policy;
-use msrnn_core::precision::accumulation;
 use msrnn_models::config::ModelConfig;
+use msrnn_models::storage::Storage;
 use serde::Serialize;
 
 use crate::error::BenchError;
@@ -27,27 +27,25 @@ pub struct Plan {
 /// Sizes on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
-    /// dtype of weights and states.
-    pub dtype: DType,
+    /// dtypes of weights and states.
+    pub storage: Storage,
     /// Bytes of an integer of the device's.
     pub int: usize,
 }
 
 impl Sizes {
-    /// Of a device that computes in `dtype`.
-    pub fn of(dtype: DType, device: &Device) -> Self {
-        Self { dtype, int: Tensor::<1, Int>::zeros([1], device).dtype().size() }
+    /// Of a device, for a model that is held so.
+    pub fn of(storage: impl Into<Storage>, device: &Device) -> Self {
+        Self { storage: storage.into(), int: Tensor::<1, Int>::zeros([1], device).dtype().size() }
     }
 }
 
 /// Bytes of one sequence's states in all layers, bounded to k: k + 1 slots of key, value, position and
 /// memory, and two counters per decision.
 pub fn state_bytes(config: &ModelConfig, policy: &dyn Policy, states: usize, sizes: Sizes) -> u64 {
-    let wide: DType = accumulation(sizes.dtype).into();
     let groups = policy.granularity().groups(config.kv_heads);
-    let rows = 2 * config.kv_heads * config.head_dim * sizes.dtype.size();
-    let decisions = groups * (sizes.int + policy.memory() * wide.size());
-    (config.layers * ((states + 1) * (rows + decisions) + 2 * groups * sizes.int)) as u64
+    let slots = (states + 1) * sizes.storage.bytes_per_state(config, Some(policy), sizes.int);
+    (slots + config.layers * 2 * groups * sizes.int) as u64
 }
 
 /// Bytes that a step of one sequence works in, beside weights and states: logits and their copy for
@@ -70,7 +68,7 @@ pub fn plan(
     sizes: Sizes,
     memory: u64,
 ) -> Result<Plan, BenchError> {
-    let weight_bytes = (config.parameters() * sizes.dtype.size()) as u64;
+    let weight_bytes = sizes.storage.weight_bytes(config) as u64;
     let state_bytes = state_bytes(config, policy, states, sizes);
     let work_bytes = work_bytes(config, states);
     let each = state_bytes + work_bytes;
@@ -86,6 +84,7 @@ pub fn plan(
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::DType;
     use msrnn_core::state::MultiState;
     use msrnn_models::recurrent::{Positions, Recurrent};
     use msrnn_policies::registry;
@@ -125,7 +124,7 @@ mod tests {
     fn the_batch_is_the_largest_that_fits() {
         let config = "2x24x4:2x32x50".parse::<Shape>().unwrap().config();
         let policy = registry::policy("tova").unwrap();
-        let sizes = Sizes { dtype: DType::F16, int: 4 };
+        let sizes = Sizes { storage: DType::F16.into(), int: 4 };
         for memory in [100_000, 1_000_000, GIB] {
             let plan = plan(&config, policy.as_ref(), 16, sizes, memory).unwrap();
             let with = |batch: u64| plan.weight_bytes + batch * (plan.state_bytes + plan.work_bytes);
@@ -139,7 +138,7 @@ mod tests {
     fn the_papers_memory_comes_out_for_its_model() {
         let config = super::super::shape::ThroughputShape::Llama2With7B.config();
         let policy = registry::policy("tova").unwrap();
-        let sizes = Sizes { dtype: DType::F16, int: 4 };
+        let sizes = Sizes { storage: DType::F16.into(), int: 4 };
         for published in super::super::published::TABLE {
             let bytes = state_bytes(&config, policy.as_ref(), published.states, sizes) as f64;
             // The paper measured what was allocated, in blocks; half a MiB per token is the least.

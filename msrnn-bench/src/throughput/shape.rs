@@ -1,5 +1,6 @@
 //! A model by name or shape, with random weights made on the device.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
@@ -7,7 +8,9 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 use msrnn_models::Model;
 use msrnn_models::config::ModelConfig;
-use msrnn_models::weights;
+use msrnn_models::decoder::Decoder;
+use msrnn_models::storage::{Storage, Weights};
+use msrnn_models::weights::{self, Named};
 
 use crate::error::BenchError;
 use crate::speed::shape::Shape;
@@ -63,15 +66,25 @@ impl FromStr for ThroughputShape {
     }
 }
 
-/// A model with random weights that never were on the host: normal with deviation 0.02, norms one.
-pub fn random_model(config: &ModelConfig, seed: u64, dtype: DType, device: &Device) -> Model {
-    device.seed(seed);
-    let names = weights::tensors(config);
-    let ones = |rank: usize| TensorData::new(vec![1.0f32], vec![1; rank]);
-    let placeholders = names.iter().map(|named| ones(named.shape.len())).collect();
-    let decoder = weights::decoder(config, placeholders, dtype, device);
-    let shapes = names.into_iter().map(|named| named.shape).collect::<Vec<_>>().into_iter();
-    let decoder = decoder.map(&mut Randomise { shapes, dtype, device });
+/// A model with random weights: normal with deviation 0.02, norms one. Floats never were on the host.
+///
+/// # Panics
+///
+/// When [`Storage::check`] refuses the configuration.
+pub fn random_model(config: &ModelConfig, seed: u64, storage: Storage, device: &Device) -> Model {
+    let decoder = match storage.weights {
+        Weights::Int8 => weights::random(config, seed, storage, device),
+        Weights::Float(dtype) => {
+            device.seed(seed);
+            let names = weights::tensors(config);
+            let ones = |named: &Named| Ok(TensorData::new(vec![1.0f32], vec![1; named.shape.len()]));
+            let placeholders: Result<Decoder, Infallible> =
+                weights::decoder(config, names.iter().map(ones), storage, device);
+            let decoder = placeholders.unwrap_or_else(|never| match never {});
+            let shapes = names.into_iter().map(|named| named.shape).collect::<Vec<_>>().into_iter();
+            decoder.map(&mut Randomise { shapes, dtype, device })
+        }
+    };
     Model { decoder, tokenizer: None, eos_token_ids: Vec::new(), unused: Vec::new() }
 }
 
@@ -112,7 +125,7 @@ mod tests {
     #[test]
     fn a_random_model_has_the_shapes_of_its_configuration() {
         let config = "2x24x4:2x32x50".parse::<Shape>().unwrap().config();
-        let model = random_model(&config, 1, DType::F32, &Device::flex());
+        let model = random_model(&config, 1, DType::F32.into(), &Device::flex());
         let (names, data): (Vec<_>, Vec<_>) = weights::named_data(&model.decoder).into_iter().unzip();
         assert_eq!(names, weights::tensors(&config));
         for (named, data) in names.iter().zip(data) {

@@ -4,8 +4,8 @@
 //! gradients flow through, and are the definition of what a kernel computes. Where the device and
 //! the dtypes have a kernel of their own it is taken instead, and differs from its twin by rounding:
 //!
-//! - feature `flex`, the CPU: one pass over memory instead of one per operation, 16-bit weights and
-//!   states read as they are, all cores where there is enough to read for them;
+//! - feature `flex`, the CPU: one pass over memory instead of one per operation, weights in 16 and 8
+//!   bits and states in 16 read as they are, all cores where there is enough to read for them;
 //! - features `wgpu` and `cuda`, GPUs: steps and blocks of an attention layer without a look back at
 //!   the host, and matrix products in the dtype of the weights.
 //!
@@ -15,12 +15,14 @@
 //! | [`rms_norm`] | any | w · x / √(mean(x²) + ε) |
 //! | [`swiglu`] | any | silu(gate) · up |
 //! | [`rotate`] | any | rotary positions, rotate-half |
+//! | [`log_likelihood`] | any | ln p of a token per row |
 //! | step of an attention layer | one per batch row | append, attend, omit in place |
 //! | block of an attention layer | any, all of which stay | append and causal attention |
 //!
 //! Activations are in the [`accumulation`](crate::precision::accumulation) dtype of the weights: f32
 //! for f16, bf16 and f32, else f64.
 
+mod int8;
 mod plain;
 mod step;
 
@@ -32,6 +34,8 @@ mod flex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::{Int, Tensor};
+
+pub use int8::Int8;
 
 use crate::policy::Compression;
 use crate::state::MultiState;
@@ -54,11 +58,44 @@ fn allowed() -> bool {
     !ONLY_PLAIN.load(Ordering::Relaxed)
 }
 
-/// A linear map: its weight `[out, in]` in any float dtype, and its bias `[out]`.
+/// A matrix of weights, `[out, in]`.
+#[derive(Clone, Debug)]
+pub enum Weight {
+    /// In any float dtype.
+    Float(Tensor<2>),
+    /// In 8 bits.
+    Int8(Int8),
+}
+
+impl Weight {
+    /// `[out, in]`
+    pub fn dims(&self) -> [usize; 2] {
+        match self {
+            Weight::Float(weight) => weight.dims(),
+            Weight::Int8(weight) => weight.dims(),
+        }
+    }
+
+    /// The values as floats.
+    pub(crate) fn float(self) -> Tensor<2> {
+        match self {
+            Weight::Float(weight) => weight,
+            Weight::Int8(weight) => weight.dequantize(),
+        }
+    }
+}
+
+impl From<Tensor<2>> for Weight {
+    fn from(weight: Tensor<2>) -> Self {
+        Weight::Float(weight)
+    }
+}
+
+/// A linear map: its weight `[out, in]` and its bias `[out]`.
 #[derive(Clone, Debug)]
 pub struct Map {
     /// `[out, in]`
-    pub weight: Tensor<2>,
+    pub weight: Weight,
     /// `[out]`
     pub bias: Option<Tensor<1>>,
 }
@@ -118,6 +155,17 @@ pub fn rotate(x: Tensor<4>, cos: Tensor<3>, sin: Tensor<3>) -> Tensor<4> {
         return cube::rotate(x, cos, sin);
     }
     plain::rotate(x, cos, sin)
+}
+
+/// ln p of one token per row under the softmax of the row's logits, in nats, in the accumulation dtype.
+///
+/// logits: `[rows, vocab]`; tokens: `[rows]`, ids below `vocab`.
+pub fn log_likelihood(logits: Tensor<2>, tokens: Tensor<1, Int>) -> Tensor<1> {
+    #[cfg(feature = "flex")]
+    if allowed() && flex::takes(&logits) {
+        return flex::log_likelihood(logits, tokens);
+    }
+    plain::log_likelihood(logits, tokens)
 }
 
 /// Values of `x` in its accumulation dtype: [`widen`](crate::precision::widen), as fast as memory.

@@ -1,6 +1,9 @@
 //! The plain twins: burn's operations.
 
-use burn::tensor::{Tensor, activation::silu};
+use burn::tensor::{
+    Int, Tensor,
+    activation::{log_softmax, silu},
+};
 
 use crate::kernels::Map;
 use crate::precision::{narrow, widen};
@@ -8,7 +11,7 @@ use crate::precision::{narrow, widen};
 pub(super) fn linear<const N: usize>(x: Tensor<2>, maps: [Map; N]) -> [Tensor<2>; N] {
     maps.map(|Map { weight, bias }| {
         let output = weight.dims()[0];
-        let y = x.clone().matmul(narrow(weight, x.dtype()).transpose());
+        let y = x.clone().matmul(narrow(weight.float(), x.dtype()).transpose());
         match bias {
             Some(bias) => y + narrow(bias, x.dtype()).reshape([1, output]),
             None => y,
@@ -36,4 +39,9 @@ pub(super) fn rotate(x: Tensor<4>, cos: Tensor<3>, sin: Tensor<3>) -> Tensor<4> 
     let first = x.clone().narrow(3, 0, half);
     let second = x.narrow(3, half, half);
     Tensor::cat(vec![first.clone() * cos.clone() - second.clone() * sin.clone(), second * cos + first * sin], 3)
+}
+
+pub(super) fn log_likelihood(logits: Tensor<2>, tokens: Tensor<1, Int>) -> Tensor<1> {
+    let [rows, _] = logits.dims();
+    log_softmax(widen(logits), 1).gather(1, tokens.reshape([rows, 1])).reshape([rows])
 }

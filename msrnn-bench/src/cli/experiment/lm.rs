@@ -121,7 +121,7 @@ fn lm(args: &Args) -> Result<Outcome, BenchError> {
         models: settings,
     };
     let data: Vec<Source> = texts.iter().map(Text::source).collect();
-    let inputs = LmInputs::new(models.clone(), texts, options.jobs(), options.threads());
+    let inputs = LmInputs::new(models.clone(), texts, options.jobs());
     conduct(&experiment, &inputs, &models, &data, options)
 }
 
@@ -154,7 +154,7 @@ fn extrapolate(args: &Args) -> Result<Outcome, BenchError> {
         models: settings,
     };
     let data = [text.source()];
-    let inputs = ExtrapolateInputs { models: models.clone(), text, threads: options.threads() };
+    let inputs = ExtrapolateInputs { models: models.clone(), text };
     conduct(&experiment, &inputs, &models, &data, options)
 }
 

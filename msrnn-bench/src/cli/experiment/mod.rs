@@ -10,13 +10,14 @@ use std::path::PathBuf;
 
 use clap::CommandFactory;
 use msrnn_bench::bundled;
-use msrnn_bench::device::{DeviceName, Precision};
+use msrnn_bench::device::DeviceName;
 use msrnn_bench::error::BenchError;
 use msrnn_bench::experiment::manifest::{Shard, Source};
 use msrnn_bench::experiment::models::Models;
 use msrnn_bench::experiment::run::{Plan, RunOptions, identity, run as run_experiment};
 use msrnn_bench::experiment::{Experiment, Watch};
 use msrnn_bench::open;
+use msrnn_bench::precision::Precision;
 
 use super::options::progress;
 use super::report::show;
@@ -50,8 +51,8 @@ pub(super) struct ExperimentOptions {
     /// cpu, wgpu, wgpu:N, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub(super) device: DeviceName,
-    /// Precision of weights, states and computation
-    #[arg(long, value_enum, default_value_t)]
+    /// Precision of weights and states: f32, f16, bf16, f64 or int8 (weights only), or WEIGHTS/STATES such as f32/f16
+    #[arg(long, default_value_t)]
     pub(super) dtype: Precision,
     /// The run directory; out/EXPERIMENT if absent. A run that was ended goes on where it stopped
     #[arg(long, value_name = "DIR")]
@@ -87,11 +88,6 @@ impl ExperimentOptions {
     /// Units side by side.
     pub(super) fn jobs(&self) -> usize {
         self.jobs.unwrap_or(if self.is_bundled() { self.device.threads() } else { 1 }).max(1)
-    }
-
-    /// Parts of a block that every unit computes side by side.
-    pub(super) fn threads(&self) -> usize {
-        (self.device.threads() / self.jobs()).max(1)
     }
 }
 

@@ -77,8 +77,6 @@ pub struct ExtrapolateInputs {
     pub models: Arc<Models>,
     /// The text.
     pub text: Text,
-    /// Parts of a block that every unit computes side by side.
-    pub threads: usize,
 }
 
 /// One policy, number of states and numbering on the whole text.
@@ -199,7 +197,7 @@ impl Experiment for Extrapolate {
         let whole = ids.len();
         ids.truncate(self.length(&plan, whole));
         let contexts = [ids];
-        let scoring = Scoring { positions, threads: inputs.threads, ..Scoring::new(plan.compression.clone()) };
+        let scoring = Scoring { positions, ..Scoring::new(plan.compression.clone()) };
         // All curves have their points at the same positions.
         let recorder = Recorder::new(&contexts, whole.div_ceil(self.points.max(1)));
         let mut observer = (Advance(watch.advance), recorder);

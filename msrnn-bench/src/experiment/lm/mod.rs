@@ -157,14 +157,13 @@ impl Lm {
         }
     }
 
-    fn scoring(&self, inputs: &LmInputs) -> Scoring {
+    fn scoring(&self) -> Scoring {
         Scoring {
             compression: Compression::Unbounded,
             positions: self.positions,
             protocol: self.protocol,
             form: self.form,
             batch: self.batch,
-            threads: inputs.threads,
         }
     }
 
@@ -240,7 +239,7 @@ impl Experiment for Lm {
         };
         let decoder = inputs.models.get(model)?;
         let contexts = cut.group(at);
-        let scoring = self.scoring(inputs);
+        let scoring = self.scoring();
         let Some(full) = inputs.full((model, at), &decoder, &contexts, &scoring, watch)? else { return Ok(None) };
         let sample =
             |seed, runs| Sample { model, prefix: contexts.prefix.clone(), contexts: cut.ids(at).to_vec(), seed, runs };

@@ -23,8 +23,6 @@ pub struct LmInputs {
     pub models: Arc<Models>,
     /// The texts of the setting, in its order.
     pub texts: Vec<Text>,
-    /// Parts of a block that every unit computes side by side.
-    pub threads: usize,
     /// Batches whose predictions are kept: with units side by side, one of them may be a batch ahead.
     kept: usize,
     /// Known once all models have been opened.
@@ -116,11 +114,10 @@ impl Cut {
 
 impl LmInputs {
     /// Inputs of a setting. `jobs`: units side by side.
-    pub fn new(models: Arc<Models>, texts: Vec<Text>, jobs: usize, threads: usize) -> Self {
+    pub fn new(models: Arc<Models>, texts: Vec<Text>, jobs: usize) -> Self {
         Self {
             models,
             texts,
-            threads,
             kept: jobs.clamp(1, 2),
             units: OnceLock::new(),
             cuts: Mutex::default(),

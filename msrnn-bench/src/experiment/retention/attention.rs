@@ -111,7 +111,7 @@ impl<'m> Attended<'m> {
 
 /// dtype of the rotary tables.
 fn wide(decoder: &Decoder) -> burn::tensor::DType {
-    msrnn_core::precision::accumulation(decoder.embedding.val().dtype()).into()
+    decoder.storage().computes_in().into()
 }
 
 /// Means over the query heads of each group: `[kv_heads, group, m, rows]` to rows by group and query.
@@ -141,7 +141,7 @@ mod tests {
     fn of_first_layer(policy: &str, n: usize) -> (Vec<Group>, Vec<Weights>, History) {
         let (model, history) = of_story(policy, n, true);
         let ids = ids(&model, n);
-        let device = model.decoder.embedding.val().device();
+        let device = model.decoder.device();
         let tokens = Tensor::<1, Int>::from_data(&ids[..], &device).reshape([1, n]);
         let groups: Vec<Group> = history.groups.iter().filter(|group| group.layer == 0).cloned().collect();
         let attended = Attended::new(&model.decoder, n, &device);

@@ -130,7 +130,7 @@ pub fn history(
     watch: &Watch<'_>,
 ) -> Option<History> {
     let n = ids.len();
-    let device = model.decoder.embedding.val().device();
+    let device = model.decoder.device();
     let tokens: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
     let mut x = model.decoder.embed(Tensor::<1, Int>::from_data(&tokens[..], &device).reshape([1, n]));
     let mut states = recurrent.initial_states(1);

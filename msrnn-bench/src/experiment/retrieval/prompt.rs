@@ -164,7 +164,7 @@ mod tests {
         let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
         let interrupt = AtomicBool::new(false);
         let watch = Watch { advance: &|_| {}, interrupt: &interrupt };
-        prompt.answer(&recurrent, &model.decoder.embedding.val().device(), &watch).unwrap()
+        prompt.answer(&recurrent, &model.decoder.device(), &watch).unwrap()
     }
 
     #[test]

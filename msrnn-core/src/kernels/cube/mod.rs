@@ -68,6 +68,7 @@ pub(super) fn overwrite_int<const D: usize>(to: &Tensor<D, Int>, from: &Tensor<D
 pub(super) fn linear<const N: usize>(x: Tensor<2>, maps: [Map; N]) -> [Tensor<2>; N] {
     let dtype = x.dtype();
     maps.map(|Map { weight, bias }| {
+        let weight = weight.float();
         let [output, _] = weight.dims();
         let y = narrow(narrow(x.clone(), weight.dtype()).matmul(weight.transpose()), dtype);
         match bias {

@@ -17,8 +17,8 @@ use crate::precision::{accumulation, narrow};
 use crate::simd::{Buffer, Real};
 use crate::state::MultiState;
 
-/// Queries of a tile: at 4,096 rows, logits of half a megabyte in f32.
-const TILE: usize = 32;
+/// Queries of a tile: at 4,096 rows, logits of a megabyte in f32.
+const TILE: usize = 64;
 
 /// Whether [`block`] can be taken by a block of `n` tokens.
 pub(in crate::kernels) fn takes_block(attention: &Attention, query: &Tensor<4>, state: &MultiState, n: usize) -> bool {

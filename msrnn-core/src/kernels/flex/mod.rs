@@ -9,6 +9,8 @@ mod block;
 mod decide;
 mod dot;
 mod elementwise;
+mod int8;
+mod likelihood;
 mod linear;
 mod number;
 mod opened;
@@ -16,10 +18,12 @@ mod product;
 mod step;
 #[cfg(test)]
 mod tests;
+mod weight;
 
 pub(super) use access::{is_narrow, takes};
 pub(super) use block::{block, takes_block};
 pub(super) use elementwise::{rms_norm, rotate, swiglu, widen};
+pub(super) use likelihood::log_likelihood;
 pub(super) use linear::linear;
 pub(super) use step::{step, steps};
 

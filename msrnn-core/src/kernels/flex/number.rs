@@ -9,6 +9,9 @@ pub(super) trait Stored<T>: Element + Copy + Send + Sync {
 
     fn store(value: T) -> Self;
 
+    /// Values as T, in `buffer` if they are not T already.
+    fn widened<'a>(values: &'a [Self], buffer: &'a mut Vec<T>) -> &'a [T];
+
     /// All values of a tensor's buffer.
     fn of(tensor: &FlexTensor) -> &[Self];
 
@@ -17,7 +20,7 @@ pub(super) trait Stored<T>: Element + Copy + Send + Sync {
 }
 
 macro_rules! stored {
-    ($stored:ident as $real:ident, |$x:ident| $load:expr, |$y:ident| $store:expr) => {
+    ($stored:ident as $real:ident, |$x:ident| $load:expr, |$y:ident| $store:expr, $widened:path) => {
         impl Stored<$real> for $stored {
             #[inline(always)]
             fn load(self) -> $real {
@@ -31,6 +34,10 @@ macro_rules! stored {
                 $store
             }
 
+            fn widened<'a>(values: &'a [Self], buffer: &'a mut Vec<$real>) -> &'a [$real] {
+                $widened(values, buffer)
+            }
+
             fn of(tensor: &FlexTensor) -> &[Self] {
                 tensor.storage()
             }
@@ -42,10 +49,23 @@ macro_rules! stored {
     };
 }
 
-stored!(f32 as f32, |x| x, |y| y);
-stored!(f64 as f64, |x| x, |y| y);
-stored!(bf16 as f32, |x| f32::from_bits(u32::from(x.to_bits()) << 16), |y| bf16::from_f32(y));
-stored!(f16 as f32, |x| widen_f16(x.to_bits()), |y| f16::from_f32(y));
+stored!(f32 as f32, |x| x, |y| y, as_they_are);
+stored!(f64 as f64, |x| x, |y| y, as_they_are);
+stored!(bf16 as f32, |x| f32::from_bits(u32::from(x.to_bits()) << 16), |y| bf16::from_f32(y), copied);
+stored!(f16 as f32, |x| widen_f16(x.to_bits()), |y| f16::from_f32(y), copied);
+
+fn as_they_are<'a, T>(values: &'a [T], _buffer: &'a mut Vec<T>) -> &'a [T] {
+    values
+}
+
+fn copied<'a, S: Stored<f32>>(values: &'a [S], buffer: &'a mut Vec<f32>) -> &'a [f32] {
+    buffer.resize(values.len(), 0.0);
+    super::wide(
+        #[inline(always)]
+        || buffer.iter_mut().zip(values).for_each(|(wide, value)| *wide = value.load()),
+    );
+    buffer
+}
 
 /// The dtype of positions and slots, which a device chooses.
 pub(super) trait Index: Element + Copy + Send + Sync {

@@ -6,13 +6,13 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{DType, Device, Distribution, Int, Tensor};
+use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorData};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 use crate::attention::Attention;
 use crate::kernels::step::step_plain;
-use crate::kernels::{Map, flex, plain};
+use crate::kernels::{Int8, Map, Weight, flex, plain};
 use crate::policy::{Compression, Granularity, HostMemory, HostView, Memory, Policy, ScoreOnHost, Sees, View};
 use crate::state::MultiState;
 
@@ -62,13 +62,18 @@ fn linear_agrees(rows: usize, input: usize, outputs: [usize; 2], dtypes: (DType,
     let (dtype, stored) = dtypes;
     let x = random([rows, input], dtype);
     let maps = outputs.map(|output| Map {
-        weight: random([output, input], stored),
+        weight: random([output, input], stored).into(),
         bias: (output % 2 == 0).then(|| random([output], stored)),
     });
+    linear_maps_agree(x, maps)
+}
+
+fn linear_maps_agree(x: Tensor<2>, maps: [Map; 2]) -> Result<(), TestCaseError> {
+    let (dtype, [_, input]) = (x.dtype(), x.dims());
     let found = flex::linear(x.clone(), maps.clone());
     let expected = plain::linear(x.clone(), maps.clone());
     for ((found, expected), map) in found.into_iter().zip(expected).zip(&maps) {
-        let bound = magnitude(&x, &map.weight);
+        let bound = magnitude(&x, &map.weight.clone().float());
         // The bias adds one more term, of the size of a few of them.
         let bound: Vec<f64> = bound.iter().map(|sum| 2.0 * (input + 1) as f64 * epsilon(dtype) * (sum + 8.0)).collect();
         agree(found, expected, &bound)?;
@@ -84,6 +89,36 @@ proptest! {
         rows in 1..=12usize, input in 1..=200usize, outputs in [1..=40usize, 1..=40usize], dtypes in dtypes(),
     ) {
         linear_agrees(rows, input, outputs, dtypes)?;
+    }
+
+    #[test]
+    fn linear_in_8_bits_equals_its_plain_twin(
+        rows in 1..=12usize, blocks in 1..=4usize, outputs in [1..=40usize, 1..=40usize], half in any::<bool>(),
+    ) {
+        let input = blocks * Int8::BLOCK;
+        let x = random([rows, input], DType::F32);
+        let [first, second] = outputs;
+        let weights: Vec<f32> = random([first, input], DType::F32).into_data().try_into_vec().expect("numbers");
+        let int8 = Int8::quantize(&weights, [first, input], &x.device());
+        // Beside another dtype, as the maps of one call may be.
+        let other = random([second, input], if half { DType::F16 } else { DType::F32 });
+        let bias = (first % 2 == 0).then(|| random([first], DType::F32));
+        linear_maps_agree(x, [Map { weight: Weight::Int8(int8), bias }, Map { weight: other.into(), bias: None }])?;
+    }
+
+    #[test]
+    fn likelihood_equals_its_plain_twin(
+        rows in 1..=5usize, vocab in 1..=200usize, scale in -3..=2i32, wide in any::<bool>(),
+    ) {
+        let dtype = if wide { DType::F64 } else { DType::F32 };
+        let logits = random([rows, vocab], dtype).mul_scalar(10f64.powi(scale));
+        let tokens: Vec<i64> = (0..rows).map(|row| (row * 7919 % vocab) as i64).collect();
+        let tokens = Tensor::<1, Int>::from_data(TensorData::new(tokens, [rows]), &logits.device());
+        let expected = plain::log_likelihood(logits.clone(), tokens.clone());
+        // A sum of positive terms, its logarithm, and a difference of values as large as the logits.
+        let largest = values(logits.clone()).into_iter().map(f64::abs).fold(1.0, f64::max);
+        let bound = vec![(vocab + 16) as f64 * epsilon(dtype) + 4.0 * epsilon(dtype) * largest; rows];
+        agree(flex::log_likelihood(logits, tokens), expected, &bound)?;
     }
 
     #[test]

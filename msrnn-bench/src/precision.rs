@@ -1,0 +1,199 @@
+//! In which precision a model is held.
+
+use std::fmt;
+use std::str::FromStr;
+
+use burn::tensor::{DType, Device};
+use msrnn_core::precision::computes_in;
+use msrnn_models::storage::{Storage, Weights};
+use serde::Serialize;
+
+use crate::device::DeviceName;
+use crate::error::BenchError;
+
+/// A precision of weights and states by name: `f32`, `f64`, `f16` or `bf16` for both; `int8` for weights in
+/// 8 bits and states in f32; `WEIGHTS/STATES` for one each, such as `f32/f16` or `int8/bf16`.
+///
+/// Computation is in f64 for weights in f64, else in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
+pub struct Precision {
+    weights: Weights,
+    states: Float,
+}
+
+/// A precision of floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Float {
+    /// 32-bit floats.
+    F32,
+    /// IEEE half floats.
+    F16,
+    /// bfloat16.
+    Bf16,
+    /// 64-bit floats, for checks.
+    F64,
+}
+
+impl Float {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::F32, Self::F16, Self::Bf16, Self::F64];
+
+    /// burn's name for it.
+    pub fn dtype(self) -> DType {
+        match self {
+            Float::F32 => DType::F32,
+            Float::F16 => DType::F16,
+            Float::Bf16 => DType::BF16,
+            Float::F64 => DType::F64,
+        }
+    }
+
+    /// Its name.
+    fn name(self) -> &'static str {
+        match self {
+            Float::F32 => "f32",
+            Float::F16 => "f16",
+            Float::Bf16 => "bf16",
+            Float::F64 => "f64",
+        }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|float| float.name() == name)
+    }
+
+    fn of(dtype: DType) -> Option<Self> {
+        Self::ALL.into_iter().find(|float| float.dtype() == dtype)
+    }
+}
+
+impl fmt::Display for Float {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Precision {
+    /// Weights and states in 32-bit floats, the default.
+    pub const F32: Self = Self { weights: Weights::Float(DType::F32), states: Float::F32 };
+
+    /// How a decoder is then held.
+    pub fn storage(self) -> Storage {
+        Storage { weights: self.weights, states: self.states.dtype() }
+    }
+
+    /// The same, if the device can compute in it.
+    ///
+    /// # Errors
+    ///
+    /// When the device cannot.
+    pub fn on(self, device: &Device, name: DeviceName) -> Result<Storage, BenchError> {
+        let weights = match self.weights {
+            Weights::Int8 if !name.is_host() => {
+                return Err(BenchError::Input(format!(
+                    "{name} has no kernels for weights in int8, the CPU does; choose --dtype f16 or f32"
+                )));
+            }
+            Weights::Int8 => DType::F32,
+            Weights::Float(dtype) => dtype,
+        };
+        match [weights, self.states.dtype()].into_iter().find(|&dtype| !computes_in(device, dtype)) {
+            Some(dtype) => Err(BenchError::Input(format!("{name} cannot compute in {dtype:?}; choose --dtype f32"))),
+            None => Ok(self.storage()),
+        }
+    }
+}
+
+impl Default for Precision {
+    fn default() -> Self {
+        Self::F32
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (weights, usual) = match self.weights {
+            Weights::Int8 => ("int8", Float::F32),
+            Weights::Float(dtype) => {
+                let float = Float::of(dtype).expect("a precision is made of these");
+                (float.name(), float)
+            }
+        };
+        f.write_str(weights)?;
+        if self.states != usual {
+            write!(f, "/{}", self.states.name())?;
+        }
+        Ok(())
+    }
+}
+
+impl From<Precision> for String {
+    fn from(precision: Precision) -> Self {
+        precision.to_string()
+    }
+}
+
+impl FromStr for Precision {
+    type Err = BenchError;
+
+    fn from_str(text: &str) -> Result<Self, BenchError> {
+        let wrong = |why: &str| {
+            BenchError::Input(format!(
+                "{text:?} {why}; there are f32, f16, bf16, f64 and int8, or one for the weights and one for the \
+                 states, such as f32/f16"
+            ))
+        };
+        let (weights, states) = match text.split_once('/') {
+            Some((weights, states)) => (weights, Some(states)),
+            None => (text, None),
+        };
+        let (weights, usual) = match (weights, Float::named(weights)) {
+            ("int8", _) => (Weights::Int8, Float::F32),
+            (_, Some(float)) => (Weights::Float(float.dtype()), float),
+            (_, None) => return Err(wrong("is no precision")),
+        };
+        let states = match states {
+            None => usual,
+            Some(states) => Float::named(states).ok_or_else(|| wrong("names no precision of states"))?,
+        };
+        if states == Float::F64 && weights != Weights::Float(DType::F64) {
+            return Err(wrong("would hold states wider than what is computed"));
+        }
+        Ok(Self { weights, states })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_read_is_the_one_that_is_written() {
+        for (name, written) in [
+            ("f32", "f32"),
+            ("bf16", "bf16"),
+            ("f64", "f64"),
+            ("int8", "int8"),
+            ("int8/f16", "int8/f16"),
+            ("f32/bf16", "f32/bf16"),
+            ("f16/f16", "f16"),
+            ("int8/f32", "int8"),
+            ("f64/f32", "f64/f32"),
+        ] {
+            let precision: Precision = name.parse().unwrap();
+            assert_eq!(precision.to_string(), written);
+            assert_eq!(written.parse::<Precision>().unwrap(), precision);
+        }
+        assert_eq!(Precision::default().to_string(), "f32");
+    }
+
+    #[test]
+    fn what_is_no_precision_is_refused_with_those_there_are() {
+        for name in ["", "f8", "f32/", "f32/int8", "f32/f64", "int8/f64", "F32"] {
+            let error = name.parse::<Precision>().unwrap_err().to_string();
+            assert!(error.contains("f32/f16") && error.contains("int8"), "{error}");
+        }
+    }
+}

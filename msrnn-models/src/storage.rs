@@ -1,0 +1,95 @@
+//! In which dtypes a decoder is held.
+
+use burn::tensor::{DType, FloatDType};
+use msrnn_core::kernels::Int8;
+use msrnn_core::policy::Policy;
+use msrnn_core::precision::accumulation;
+
+use crate::config::ModelConfig;
+use crate::error::ModelError;
+use crate::weights::{Named, tensors};
+
+/// In which dtypes weights and the rows of states are held. What is computed from them is in the
+/// accumulation dtype of the weights: f64 for f64, else f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// Of matrices.
+    pub weights: Weights,
+    /// Of keys and values.
+    pub states: DType,
+}
+
+/// In which dtype weights are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// All in one float dtype.
+    Float(DType),
+    /// Matrices in 8 bits with a scale for every 64 values of a row, norms and biases in f32; see
+    /// [`Int8`](msrnn_core::kernels::Int8).
+    Int8,
+}
+
+impl Storage {
+    /// The dtype that is computed in.
+    pub fn computes_in(&self) -> FloatDType {
+        accumulation(self.vectors())
+    }
+
+    /// Bytes that one weight takes, but for its share of a scale.
+    pub fn bytes_per_weight(&self) -> usize {
+        match self.weights {
+            Weights::Float(dtype) => dtype.size(),
+            Weights::Int8 => 1,
+        }
+    }
+
+    /// Bytes of all weights of a model of this configuration.
+    pub fn weight_bytes(&self, config: &ModelConfig) -> usize {
+        let bytes = |named: &Named| {
+            let elements: usize = named.shape.iter().product();
+            match self.weights {
+                Weights::Int8 if named.shape.len() == 2 => elements + elements / Int8::BLOCK * size_of::<f32>(),
+                _ => elements * self.vectors().size(),
+            }
+        };
+        tensors(config).iter().map(bytes).sum()
+    }
+
+    /// Bytes that one state takes in all layers: key, value, position and the policy's memory; of an unbounded
+    /// state where there is no policy. `int`: bytes of an integer on the device.
+    pub fn bytes_per_state(&self, config: &ModelConfig, policy: Option<&dyn Policy>, int: usize) -> usize {
+        let (groups, memory) =
+            policy.map_or((1, 0), |policy| (policy.granularity().groups(config.kv_heads), policy.memory()));
+        let wide: DType = accumulation(self.states).into();
+        let row = 2 * config.kv_heads * config.head_dim * self.states.size();
+        config.layers * (row + groups * (int + memory * wide.size()))
+    }
+
+    /// Whether a model of this configuration can be held so.
+    ///
+    /// # Errors
+    ///
+    /// When a row of weights is no whole number of the blocks that share a scale.
+    pub fn check(&self, config: &ModelConfig) -> Result<(), ModelError> {
+        let inputs = [config.hidden_size, config.heads * config.head_dim, config.intermediate_size];
+        match inputs.into_iter().find(|input| !input.is_multiple_of(Int8::BLOCK)) {
+            Some(input) if self.weights == Weights::Int8 => Err(ModelError::Blocks { input, block: Int8::BLOCK }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Of norms and biases.
+    pub fn vectors(&self) -> DType {
+        match self.weights {
+            Weights::Float(dtype) => dtype,
+            Weights::Int8 => DType::F32,
+        }
+    }
+}
+
+/// Weights and states alike.
+impl From<DType> for Storage {
+    fn from(dtype: DType) -> Self {
+        Self { weights: Weights::Float(dtype), states: dtype }
+    }
+}
