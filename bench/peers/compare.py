@@ -17,8 +17,9 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MSRNN = ROOT / "target/release/msrnn"
-PARTS = ("decode:256", "decode:1024", "decode:4096", "decode-bf16:256", "prefill:512", "score:4096", "first-token",
-         "memory:256", "memory:4096", "bundled:256")
+PARTS = ("decode:256", "decode:1024", "decode:4096", "decode-f32/f16:256", "decode-f32/f16:1024", "decode-f32/f16:4096",
+         "decode-bf16:256", "decode-int8/f16:256", "prefill:512", "score:4096", "first-token", "memory:256",
+         "memory:4096", "bundled:256")
 
 
 def run(command: list) -> tuple[str, float, int]:
@@ -154,9 +155,9 @@ def subjects(part: str, args: argparse.Namespace) -> tuple[str, dict]:
         for attention in () if args.no_transformers else ("eager", "sdpa"):
             peers[f"transformers {attention}"] = Transformers(args.directory, attention, args.threads)
 
-    if kind in ("decode", "decode-bf16"):
-        dtype = "bf16" if kind == "decode-bf16" else "f32"
-        gguf = args.gguf_bf16 if dtype == "bf16" else args.gguf
+    if kind == "decode" or kind.startswith("decode-"):
+        dtype = kind.removeprefix("decode").removeprefix("-") or "f32"
+        gguf = {"f32": args.gguf, "bf16": args.gguf_bf16, "int8": args.gguf_q8}[dtype.partition("/")[0]]
         functions = {"msrnn": lambda: msrnn.rate("decode", args.tokens, "tova,full", n, dtype)}
         if llama and gguf:
             functions |= {name: lambda more=more: llama.bench(
@@ -275,6 +276,7 @@ def main() -> None:
     parser.add_argument("--llama-bench", type=pathlib.Path)
     parser.add_argument("--gguf", type=pathlib.Path, help="the checkpoint, by to_gguf.py")
     parser.add_argument("--gguf-bf16", type=pathlib.Path)
+    parser.add_argument("--gguf-q8", type=pathlib.Path, help="the same with --dtype q8_0, beside our int8")
     parser.add_argument("--gguf-bundled", type=pathlib.Path, help="msrnn-bench/bundled, by to_gguf.py")
     parser.add_argument("--candle", type=pathlib.Path, help="candle-peer, built as candle/Cargo.toml says")
     parser.add_argument("--no-transformers", action="store_true")

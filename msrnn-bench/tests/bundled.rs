@@ -35,10 +35,7 @@ fn step_and_layer_form_give_the_same_likelihood() {
         let step = nll(Form::Step, 1);
         for (form, batch) in [(Form::Layer, 1), (Form::Layer, 2), (Form::Step, 2)] {
             let other = nll(form, batch);
-            assert!(
-                (step - other).abs() < 1e-9 * step,
-                "{name}: {step} step by step, {other} as {form:?} × {batch}"
-            );
+            assert!((step - other).abs() < 1e-9 * step, "{name}: {step} step by step, {other} as {form:?} × {batch}");
         }
     }
 }

@@ -68,7 +68,9 @@ pub enum ModelError {
         dtype: String,
     },
     /// Rows of weights that 8-bit blocks do not fit.
-    #[error("weights in int8 share a scale {block} by {block}, and rows of {input} are no multiple of that; choose f32, f16 or bf16")]
+    #[error(
+        "weights in int8 share a scale {block} by {block}, and rows of {input} are no multiple of that; choose f32, f16 or bf16"
+    )]
     Blocks {
         /// Values of a row.
         input: usize,

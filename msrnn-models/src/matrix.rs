@@ -1,7 +1,7 @@
 //! A matrix of weights as Hugging Face stores it.
 
 use burn::module::{Module, Param, ParamId};
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use msrnn_core::kernels::{Int8, Weight};
 use msrnn_core::precision::widen;
 
@@ -52,11 +52,11 @@ impl Matrix {
 
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
-        let of = |elements: usize, dtype: DType| elements * dtype.size();
-        match self.weight() {
-            Weight::Float(weight) => of(weight.shape().num_elements(), weight.dtype()),
-            Weight::Int8(Int8 { values, scales }) => {
-                of(values.shape().num_elements(), values.dtype()) + of(scales.shape().num_elements(), scales.dtype())
+        match self {
+            Matrix::Float(weight) => weight.val().shape().num_elements() * weight.val().dtype().size(),
+            Matrix::Int8(blocks) => {
+                let values = blocks.values.val().shape().num_elements();
+                values + values / Int8::BLOCK * size_of::<f32>()
             }
         }
     }

@@ -299,8 +299,8 @@ pub fn finish<E: Experiment>(manifest: &Manifest, samples: &Samples, out: &Path)
 mod tests {
     use super::*;
     use crate::device::DeviceName;
-    use crate::precision::Precision;
     use crate::experiment::merge::Runs;
+    use crate::precision::Precision;
     use proptest::prelude::*;
 
     /// Divides numbers, and is interrupted or fails where it is told to.

@@ -4,9 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use burn::tensor::Device;
-use msrnn_models::storage::Storage;
 use msrnn_models::Model;
 use msrnn_models::config::{Architecture, ModelConfig, RopeScaling};
+use msrnn_models::storage::Storage;
 use msrnn_models::weights;
 
 use crate::error::BenchError;

@@ -60,6 +60,7 @@ fn allowed() -> bool {
 
 /// A matrix of weights, `[out, in]`.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // Tensors are large themselves, and one is made a call.
 pub enum Weight {
     /// In any float dtype.
     Float(Tensor<2>),

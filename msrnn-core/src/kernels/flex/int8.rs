@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use burn::backend::flex::FlexTensor;
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 
 use super::access::{Dense, open_int};
 use super::weight::Weight;
@@ -11,9 +11,6 @@ use super::wide;
 use crate::kernels::Int8;
 
 const BLOCK: usize = Int8::BLOCK;
-
-/// Values that are handled side by side.
-const LANES: usize = 16;
 
 /// The integers and scales of a matrix.
 pub(super) struct Blocks {
@@ -57,18 +54,7 @@ impl Weight<f32> for Blocks {
     fn few(&self, outputs: Range<usize>, x: &[f32], y: &mut [f32]) {
         let (values, scales) = self.rows(outputs);
         let input = self.dims[1];
-        let rows = x.len() / input;
-        Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                let weights = values.chunks_exact(input).zip(scales.chunks_exact(input / BLOCK));
-                for ((values, scales), y) in weights.zip(y.chunks_exact_mut(rows)) {
-                    for (x, y) in x.chunks_exact(input).zip(y) {
-                        *y = dot(values, scales, x);
-                    }
-                }
-            },
-        );
+        Arch::new().dispatch(Products { values, scales, input, x, y });
     }
 
     fn values<'a>(&'a self, outputs: Range<usize>, buffer: &'a mut Vec<f32>) -> &'a [f32] {
@@ -87,20 +73,45 @@ impl Weight<f32> for Blocks {
     }
 }
 
-/// Σ over blocks of scale · Σ q · x
-#[inline(always)]
-fn dot(values: &[i8], scales: &[f32], x: &[f32]) -> f32 {
-    let mut sum = [0.0; LANES];
-    for ((values, x), &scale) in values.as_chunks::<BLOCK>().0.iter().zip(x.as_chunks::<BLOCK>().0).zip(scales) {
-        let mut block = [0.0; LANES];
-        for part in (0..BLOCK).step_by(LANES) {
-            for lane in 0..LANES {
-                block[lane] = f32::from(values[part + lane]).mul_add(x[part + lane], block[lane]);
+/// Products of rows with all rows of x: `y[out][row]`.
+struct Products<'a> {
+    values: &'a [i8],
+    scales: &'a [f32],
+    input: usize,
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl WithSimd for Products<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<V: Simd>(self, simd: V) {
+        let Self { values, scales, input, x, y } = self;
+        let rows = x.len() / input;
+        let weights = values.chunks_exact(input).zip(scales.chunks_exact(input / BLOCK));
+        for ((values, scales), y) in weights.zip(y.chunks_exact_mut(rows)) {
+            for (x, y) in x.chunks_exact(input).zip(y) {
+                *y = dot(simd, values, scales, x);
             }
         }
-        for lane in 0..LANES {
-            sum[lane] = block[lane].mul_add(scale, sum[lane]);
-        }
     }
-    sum.into_iter().sum()
+}
+
+/// Σ over blocks of scale · Σ q · x
+#[inline(always)]
+fn dot<V: Simd>(simd: V, values: &[i8], scales: &[f32], x: &[f32]) -> f32 {
+    let mut sum = simd.splat_f32s(0.0);
+    for ((values, x), &scale) in values.as_chunks::<BLOCK>().0.iter().zip(x.as_chunks::<BLOCK>().0).zip(scales) {
+        let mut wide = [0.0; BLOCK];
+        wide.iter_mut().zip(values).for_each(|(wide, &value)| *wide = f32::from(value));
+        // A block is a whole number of registers of any width.
+        let (wide, x) = (V::as_simd_f32s(&wide).0, V::as_simd_f32s(x).0);
+        let mut block = simd.splat_f32s(0.0);
+        for (&wide, &x) in wide.iter().zip(x) {
+            block = simd.mul_add_e_f32s(wide, x, block);
+        }
+        sum = simd.mul_add_e_f32s(block, simd.splat_f32s(scale), sum);
+    }
+    simd.reduce_sum_f32s(sum)
 }
