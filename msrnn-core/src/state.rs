@@ -291,7 +291,8 @@ impl MultiState {
     /// up. A bounded state has its slots from the start, and stays as it is.
     pub fn reserve(&mut self, rows: usize) {
         if self.states.is_none() {
-            self.grow(rows);
+            // And the free slot.
+            self.grow(rows + 1);
         }
     }
 
@@ -306,7 +307,11 @@ impl MultiState {
         };
         let (old, added, device) = (self.slots, slots - self.slots, self.device());
         let StateShape { batch, kv_heads, head_dim, dtype, .. } = self.shape;
+        let is_empty = self.seen.iter().all(|&seen| seen == 0);
         let grow = |rows: Tensor<2>| {
+            if is_empty {
+                return Tensor::zeros([batch * kv_heads * slots, head_dim], (&device, dtype));
+            }
             let more = Tensor::zeros([batch * kv_heads, added, head_dim], (&device, dtype));
             Tensor::cat(vec![rows.reshape([batch * kv_heads, old, head_dim]), more], 1)
                 .reshape([batch * kv_heads * slots, head_dim])

@@ -65,6 +65,7 @@ pub fn generate(
         Tensor::<2, Int>::from_data(TensorData::new(ids, [1, n]), &device)
     };
     let mut states = recurrent.initial_states(1);
+    states.iter_mut().for_each(|state| state.reserve(prompt.len()));
     let (block, rest) = prompt.split_at(protocol.block(prompt.len()));
     let mut logits = None;
     if !block.is_empty() {

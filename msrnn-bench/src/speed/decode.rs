@@ -85,6 +85,7 @@ impl<'m> DecodeLoop<'m> {
 
     /// A prompt of `n` tokens: [`DecodeLoop::fill`], and the logits of the last token on the host.
     pub fn prompt(&mut self, n: usize) {
+        self.reserve(n);
         if let Some(x) = self.fill(n) {
             self.decoder.logits(x).into_data();
         }

@@ -63,7 +63,7 @@ impl<'m> Workload<'m> {
                     Compression::Bounded { .. } => row.depth,
                 };
                 decode.fill(before);
-                decode.reserve(tokens + 2);
+                decode.reserve(tokens + 1);
                 Kind::Decode(Box::new(decode))
             }
         };
