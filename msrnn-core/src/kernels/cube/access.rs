@@ -61,8 +61,14 @@ pub(super) fn argument(x: &CubeTensor) -> BufferArg {
     x.clone().into_buffer_arg()
 }
 
+/// Whether the adapter is a program that runs on the host's processor: there is no card behind it.
+pub(super) fn is_software(client: &Client) -> bool {
+    client.properties().identity.physical.is_none()
+}
+
 /// Units of a cube: a power of two, as the reductions want it.
 pub(super) fn units(client: &Client) -> u32 {
-    let most = client.properties().hardware.max_units_per_cube.min(256);
-    1 << most.ilog2()
+    let most = client.properties().hardware.max_units_per_cube;
+    let wanted: u32 = std::env::var("MSRNN_UNITS").ok().and_then(|u| u.parse().ok()).unwrap_or(256);
+    1 << most.min(wanted).ilog2()
 }
