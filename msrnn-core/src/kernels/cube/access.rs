@@ -67,8 +67,10 @@ pub(super) fn is_software(client: &Client) -> bool {
 }
 
 /// Units of a cube: a power of two, as the reductions want it.
+///
+/// Software does a vector's worth of units at once, 8 of f32, and switches contexts between more of them
+/// at every barrier: there a few vectors, so that barriers are still between some.
 pub(super) fn units(client: &Client) -> u32 {
-    let most = client.properties().hardware.max_units_per_cube;
-    let wanted: u32 = std::env::var("MSRNN_UNITS").ok().and_then(|u| u.parse().ok()).unwrap_or(256);
-    1 << most.min(wanted).ilog2()
+    let wanted = if is_software(client) { 32 } else { 256 };
+    1 << client.properties().hardware.max_units_per_cube.min(wanted).ilog2()
 }
