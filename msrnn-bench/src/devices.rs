@@ -135,13 +135,10 @@ impl DeviceMemory {
     }
 }
 
-/// Whether the adapter is a program: it names no card.
+/// Whether the adapter is a program: there is no card behind it.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 fn is_software(device: &Device) -> bool {
-    device.identity().is_some_and(|identity| {
-        identity.physical.is_none()
-            && ["llvmpipe", "lavapipe", "SwiftShader"].iter().any(|it| identity.name.contains(it))
-    })
+    device.identity().is_some_and(|identity| identity.physical.is_none())
 }
 
 #[cfg(not(any(feature = "wgpu", feature = "cuda")))]

@@ -7,7 +7,7 @@
 //!
 //! Every backend that was compiled in is tried; `MSRNN_TEST_DEVICE=wgpu:1,cuda` names others. Tests of
 //! a device that is not there count as ignored, and the reason is printed. `PROPTEST_CASES` sets the
-//! trials of a law, 48 where it is not set: software Vulkan takes some 60 µs an operation, so few will
+//! trials of a law, 48 where it is not set: software Vulkan takes some 60 µs an operation, so fewer will
 //! have to do there (`runs/wgpu-check`).
 
 mod cross_device_models;

@@ -16,7 +16,7 @@ use burn::tensor::{Bool, DType, Device, Int, Tensor};
 
 use crate::blocked::Rule;
 use crate::error::Error;
-use crate::kernels;
+use crate::kernels::{self, product};
 use crate::omission::{lowest, survivors};
 use crate::policy::{Compression, Policy, Rows, View};
 use crate::precision::{narrow, read, softmax};
@@ -246,21 +246,16 @@ impl Attention {
         } else {
             let (dtype, device) = (query.dtype(), query.device());
             let keys = read(state.keys().narrow(2, 0, rows), dtype);
-            let logits = query
-                .mul_scalar(self.scale)
-                .reshape([batch, self.kv_heads, group * n, head_dim])
-                .matmul(keys.swap_dims(2, 3))
-                .reshape([batch, self.kv_heads, group, n, rows]);
+            let query = query.mul_scalar(self.scale).reshape([batch, self.kv_heads, group * n, head_dim]);
+            let logits = product(query, keys.swap_dims(2, 3)).reshape([batch, self.kv_heads, group, n, rows]);
             let positions = Tensor::<1, Int>::arange(0..rows as i64, &device);
             let hidden = vanilla::hidden(positions.clone().narrow(0, before, n), positions, self.window)
                 .reshape([1, 1, 1, n, rows])
                 .expand([batch, self.kv_heads, group, n, rows]);
             let weights = softmax(logits.mask_fill(hidden, f32::NEG_INFINITY));
-            let attended = narrow(weights.clone(), dtype)
-                .reshape([batch, self.kv_heads, group * n, rows])
-                .matmul(read(state.values().narrow(2, 0, rows), dtype))
-                .reshape([batch, heads, n, head_dim]);
-            (attended, weights)
+            let of_rows = narrow(weights.clone(), dtype).reshape([batch, self.kv_heads, group * n, rows]);
+            let attended = product(of_rows, read(state.values().narrow(2, 0, rows), dtype));
+            (attended.reshape([batch, heads, n, head_dim]), weights)
         };
 
         let mut scores = None;
@@ -298,15 +293,15 @@ impl Attention {
             let positions = state.positions().narrow(2, 0, rows).expand([batch, self.kv_heads, rows]);
             (query, keys) = placement.place(query, keys, positions);
         }
-        let mut logits =
-            query.mul_scalar(self.scale).reshape([batch, self.kv_heads, group, head_dim]).matmul(keys.swap_dims(2, 3));
+        let query = query.mul_scalar(self.scale).reshape([batch, self.kv_heads, group, head_dim]);
+        let mut logits = product(query, keys.swap_dims(2, 3));
         if let Some(hidden) = self.hidden(state, rows, ahead) {
             let groups = hidden.dims()[1];
             let hidden = hidden.reshape([batch, groups, 1, rows]).expand([batch, self.kv_heads, group, rows]);
             logits = logits.mask_fill(hidden, f32::NEG_INFINITY);
         }
         let weights = softmax(logits);
-        let attended = narrow(weights.clone(), dtype).matmul(read(state.values().narrow(2, 0, rows), dtype));
+        let attended = product(narrow(weights.clone(), dtype), read(state.values().narrow(2, 0, rows), dtype));
         (attended.reshape([batch, heads, head_dim]), weights)
     }
 

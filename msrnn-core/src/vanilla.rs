@@ -2,6 +2,7 @@
 
 use burn::tensor::{Bool, Int, Tensor};
 
+use crate::kernels::product;
 use crate::precision::{narrow, softmax};
 
 /// Queries that are computed at once; bounds the memory of the weights to `BLOCK · tokens`.
@@ -46,17 +47,12 @@ fn attend(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, scale: f64, hidden
     let [batch, heads, n, head_dim] = query.dims();
     let [_, kv_heads, rows, _] = key.dims();
     let (group, dtype) = (heads / kv_heads, query.dtype());
-    let logits = query
-        .mul_scalar(scale)
-        .reshape([batch, kv_heads, group * n, head_dim])
-        .matmul(key.swap_dims(2, 3))
-        .reshape([batch, heads, n, rows]);
+    let query = query.mul_scalar(scale).reshape([batch, kv_heads, group * n, head_dim]);
+    let logits = product(query, key.swap_dims(2, 3)).reshape([batch, heads, n, rows]);
     let hidden = hidden.reshape([1, 1, n, rows]).expand([batch, heads, n, rows]);
     let weights = softmax(logits.mask_fill(hidden, f32::NEG_INFINITY));
-    narrow(weights, dtype)
-        .reshape([batch, kv_heads, group * n, rows])
-        .matmul(value)
-        .reshape([batch, heads, n, head_dim])
+    let weights = narrow(weights, dtype).reshape([batch, kv_heads, group * n, rows]);
+    product(weights, value).reshape([batch, heads, n, head_dim])
 }
 
 /// Which rows a query does not see: later ones, and with a sliding window those that are

@@ -18,7 +18,8 @@ use msrnn_policies::PolicySpec;
 type Test = fn(&Device, &Device);
 
 /// All of them, by name.
-pub(crate) const TESTS: [(&str, Test); 7] = [
+pub(crate) const TESTS: [(&str, Test); 8] = [
+    ("products_equal_the_cpus", products_equal),
     ("token_wise_kernels_equal_the_cpus", token_wise_kernels_equal),
     ("captured_steps_generate_the_same_tokens", captured_steps_equal),
     ("batched_generation_equals_the_cpus", batched_equals),
@@ -50,8 +51,13 @@ fn tensor(ids: &[u32], device: &Device) -> Tensor<2, Int> {
     Tensor::from_data(TensorData::new(ids, [1, n]), device)
 }
 
-fn host(logits: Tensor<3>) -> Vec<f64> {
-    logits.into_data().convert::<f64>().try_into_vec().expect("logits are numbers")
+/// Numbers up to `factor` that repeat after some thousand.
+fn numbers(seed: usize, n: usize, factor: f64) -> Vec<f64> {
+    (0..n).map(|i| factor * (((i * 7919 + seed * 104_729) % 1009) as f64 / 504.5 - 1.0)).collect()
+}
+
+fn host<const D: usize>(values: Tensor<D>) -> Vec<f64> {
+    values.into_data().convert::<f64>().try_into_vec().expect("values are numbers")
 }
 
 /// Logits and omissions by layer and token.
@@ -128,9 +134,7 @@ fn token_wise_kernels_equal(cpu: &Device, device: &Device) {
             let run = |device: &Device| {
                 // The same numbers on both devices, rounded to the dtype on the CPU.
                 let tensor = |seed: usize, n: usize, factor: f64| {
-                    let values: Vec<f64> =
-                        (0..n).map(|i| factor * (((i * 7919 + seed * 104_729) % 1009) as f64 / 504.5 - 1.0)).collect();
-                    Tensor::<1>::from_data(TensorData::new(values, [n]), (device, dtype))
+                    Tensor::<1>::from_data(TensorData::new(numbers(seed, n, factor), [n]), (device, dtype))
                 };
                 let n = batch * heads * rows * head_dim;
                 let x = tensor(1, n, 2.0).reshape([batch, heads, rows, head_dim]);
@@ -139,14 +143,55 @@ fn token_wise_kernels_equal(cpu: &Device, device: &Device) {
                 let norm = kernels::rms_norm(x.clone(), tensor(3, head_dim, 1.0), 1e-5);
                 let gated = kernels::swiglu(x.clone(), up);
                 let rotated = kernels::rotate(x, angle(4), angle(5));
-                [norm, gated, rotated].map(|y| -> Vec<f64> {
+                [norm, gated, rotated].map(|y| {
                     assert_eq!(y.dtype(), dtype);
-                    y.into_data().convert::<f64>().try_into_vec().expect("values are numbers")
+                    host(y)
                 })
             };
             for ((a, b), name) in run(cpu).into_iter().zip(run(device)).zip(["norm", "swiglu", "rotation"]) {
                 let off = a.iter().zip(&b).map(|(a, b)| (a - b).abs() / (1.0 + a.abs())).fold(0.0, f64::max);
                 assert!(off <= bound, "{name} of {batch}x{heads}x{rows}x{head_dim} in {dtype:?} is off by {off}");
+            }
+        }
+    }
+}
+
+/// Products of odd shapes and of views against f64 on the CPU: a sum of k terms in f32 is off by at most
+/// k ε Σ|ab| (Higham 2002, section 3.1), and what is rounded to the dtype by half a unit more.
+fn products_equal(cpu: &Device, device: &Device) {
+    for (dtype, unit) in [(DType::F32, 2f64.powi(-24)), (DType::F16, 2f64.powi(-11)), (DType::BF16, 2f64.powi(-8))] {
+        if !computes_in(device, dtype) {
+            continue;
+        }
+        let shapes = [[1, 1, 1, 1, 1], [2, 3, 5, 7, 4], [1, 2, 1, 33, 70], [3, 1, 65, 16, 64], [1, 1, 130, 64, 257]];
+        for [batch, heads, m, k, n] in shapes {
+            let run = |prepare: &dyn Fn(Vec<f64>) -> Tensor<1>| {
+                let tensor = |seed: usize, rows: usize, columns: usize| {
+                    prepare(numbers(seed, batch * heads * rows * columns, 1.0)).reshape([batch, heads, rows, columns])
+                };
+                let lhs = tensor(1, m, k);
+                // A weight; keys, transposed; rows from the middle of a state.
+                let weight = prepare(numbers(2, n * k, 1.0)).reshape([n, k]);
+                let of_weight = kernels::product(lhs.clone().reshape([batch * heads * m, k]), weight.transpose());
+                let products = [
+                    of_weight.reshape([batch, heads, m, n]),
+                    kernels::product(lhs.clone(), tensor(3, k, n)),
+                    kernels::product(lhs.clone(), tensor(4, n, k).swap_dims(2, 3)),
+                    kernels::product(lhs, tensor(5, k + 3, n).narrow(2, 2, k)),
+                ];
+                products.into_iter().flat_map(host).collect::<Vec<f64>>()
+            };
+            let on = |values: Vec<f64>, device: &Device| -> Tensor<1> {
+                Tensor::from_data(TensorData::from(&values[..]), (device, dtype))
+            };
+            let expected = run(&|values| on(values, cpu).cast(DType::F64));
+            let sizes = run(&|values| on(values, cpu).cast(DType::F64).abs());
+            let found = run(&|values| on(values, device));
+            assert_eq!(expected.len(), found.len());
+            for ((a, b), size) in expected.iter().zip(&found).zip(sizes) {
+                let bound = k as f64 * 2f64.powi(-23) * size + unit * b.abs();
+                let told = format!("product of {batch}x{heads}x{m}x{k} by {n} columns in {dtype:?}");
+                assert!((a - b).abs() <= bound, "{told}: {a} in f64 and {b} on the device");
             }
         }
     }

@@ -12,6 +12,7 @@
 //! | kernel | rows | result |
 //! |---|---|---|
 //! | [`linear`] | few: one pass over the weights; many: matrix product | x Wᵀ + b |
+//! | [`product`] | any | matrix product of activations |
 //! | [`rms_norm`] | any | w · x / √(mean(x²) + ε) |
 //! | [`swiglu`] | any | silu(gate) · up |
 //! | [`rotate`] | any | rotary positions, rotate-half |
@@ -113,6 +114,15 @@ pub fn linear<const N: usize>(x: Tensor<2>, maps: [Map; N]) -> [Tensor<2>; N] {
         return cube::linear(x, maps);
     }
     plain::linear(x, maps)
+}
+
+/// Matrix products of the last two dimensions, in the dtype of both: `[.., m, k]` by `[.., k, n]`.
+pub fn product<const D: usize>(lhs: Tensor<D>, rhs: Tensor<D>) -> Tensor<D> {
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    if allowed() && cube::is_here(&lhs) {
+        return cube::product(lhs, rhs);
+    }
+    lhs.matmul(rhs)
 }
 
 /// y = weight · x / √(mean(x²) + ε) over the last dimension (Zhang & Sennrich 2019,

@@ -61,8 +61,16 @@ pub(super) fn argument(x: &CubeTensor) -> BufferArg {
     x.clone().into_buffer_arg()
 }
 
+/// Whether the adapter is a program that runs on the host's processor: there is no card behind it.
+pub(super) fn is_software(client: &Client) -> bool {
+    client.properties().identity.physical.is_none()
+}
+
 /// Units of a cube: a power of two, as the reductions want it.
+///
+/// Software does a vector's worth of units at once, 8 of f32, and switches contexts between more of them
+/// at every barrier: there a few vectors, so that barriers are still between some.
 pub(super) fn units(client: &Client) -> u32 {
-    let most = client.properties().hardware.max_units_per_cube.min(256);
-    1 << most.ilog2()
+    let wanted = if is_software(client) { 32 } else { 256 };
+    1 << client.properties().hardware.max_units_per_cube.min(wanted).ilog2()
 }

@@ -8,6 +8,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::access::{argument, close, close_int, empty, own, own_int, read_int, units};
+use super::product::product;
 use super::reduce::{HIDDEN, lowest, team_max, team_sum};
 use super::score::{Numbers, Rule, numbers, score};
 use super::step::Decision;
@@ -221,7 +222,7 @@ pub(in crate::kernels) fn block(
 
     // What decides is computed in f32, whatever the state is in.
     let query = widen(query).mul_scalar(attention.scale).reshape([batch, kv_heads, group * n, head_dim]);
-    let logits = |keys: Tensor<4>| own(query.clone().matmul(widen(keys).swap_dims(2, 3)));
+    let logits = |keys: Tensor<4>| own(product(query.clone(), widen(keys).swap_dims(2, 3)));
     let new = logits(key.clone());
     let old = match used {
         0 => empty(&new, [1], DType::F32),
@@ -274,9 +275,9 @@ pub(in crate::kernels) fn block(
     );
 
     let weights = |weights: CubeTensor, rows: usize| close::<4>(weights).reshape([batch, kv_heads, group * n, rows]);
-    let mut attended = weights(new, n).matmul(widen(value.clone()));
+    let mut attended = product(weights(new, n), widen(value.clone()));
     if used > 0 {
-        attended = attended + weights(old, used).matmul(widen(state.values().narrow(2, 0, used)));
+        attended = attended + product(weights(old, used), widen(state.values().narrow(2, 0, used)));
     }
     log(state, &omitted, n, decides);
     if decides {

@@ -9,6 +9,7 @@ mod access;
 mod block;
 mod elementwise;
 mod overwrite;
+mod product;
 mod reduce;
 mod score;
 mod step;
@@ -27,6 +28,7 @@ pub(super) use access::is_here;
 use access::is_read;
 pub(super) use block::block;
 pub(super) use elementwise::{rms_norm, rotate, swiglu};
+pub(super) use product::product;
 pub(super) use step::{Decision, step};
 
 /// Whether steps and blocks of this query and state can be taken: rows where the model put them, on
@@ -70,7 +72,7 @@ pub(super) fn linear<const N: usize>(x: Tensor<2>, maps: [Map; N]) -> [Tensor<2>
     maps.map(|Map { weight, bias }| {
         let weight = weight.float();
         let [output, _] = weight.dims();
-        let y = narrow(narrow(x.clone(), weight.dtype()).matmul(weight.transpose()), dtype);
+        let y = narrow(product(narrow(x.clone(), weight.dtype()), weight.transpose()), dtype);
         match bias {
             Some(bias) => y + narrow(bias, dtype).reshape([1, output]),
             None => y,
