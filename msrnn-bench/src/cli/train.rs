@@ -26,7 +26,7 @@ pub(super) struct Args {
     /// Tokens in a sequence
     #[arg(long, default_value_t = TrainConfig::default().context)]
     context: usize,
-    /// Tokens in a sequence of the first steps; no fewer tokens in a step
+    /// Tokens in a sequence of the first steps, of which a step then has more; --context where that is less
     #[arg(long, default_value_t = TrainConfig::default().short_context)]
     short_context: usize,
     /// Steps with short sequences

@@ -32,7 +32,7 @@ pub struct TrainConfig {
     pub context: usize,
     /// Sequences in a step.
     pub batch: usize,
-    /// Tokens in a sequence of the first steps, BOS included.
+    /// Tokens in a sequence of the first steps, BOS included; `context` where that is less.
     pub short_context: usize,
     /// Steps with short sequences.
     pub short_steps: usize,
@@ -117,12 +117,6 @@ impl TrainConfig {
                 "batch, steps, threads, save-every and tokenizer stories must be positive and contexts at least 2"
                     .into(),
             ));
-        }
-        if self.short_context > self.context {
-            return Err(BenchError::Train(format!(
-                "a short context of {} tokens is longer than the context of {}; give at most that",
-                self.short_context, self.context
-            )));
         }
         if !self.batch.is_multiple_of(self.threads) {
             return Err(BenchError::Train(format!(

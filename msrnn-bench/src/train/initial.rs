@@ -3,9 +3,10 @@
 //! What a small model needs in order to recall a fact is an *induction head* (Olsson et al. 2022,
 //! arXiv 2209.11895): a head of one layer that brings every token the one before it, and a head of the
 //! next that looks for the place before which the current token stood, and copies what stands there.
-//! Gradient descent finds the pair by itself, but only after hundreds of millions of tokens, since
-//! neither half is of use without the other. So the first KV head of the first two layers begins as
-//! that pair, roughly; training does the rest, and is free to undo it. Everything else begins random.
+//! Gradient descent finds the pair late, since neither half is of use without the other: the models of
+//! that paper after billions of tokens, a model of this size not within the 12 million of an hour's
+//! training. So the first KV head of the first two layers begins as that pair, roughly; training does
+//! the rest, and is free to undo it. Everything else begins random.
 //!
 //! A matrix is written as a map between coordinates. The upper half of the residual stream is left to
 //! the token; the first layer writes the token before into the lower half. Coordinate 0 is constant.

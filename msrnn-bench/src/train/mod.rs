@@ -255,6 +255,6 @@ mod tests {
         assert!(refused(TrainConfig { heads: 3, kv_heads: 2, ..tiny() }).contains("num_key_value_heads"));
         assert!(refused(TrainConfig { vocab_size: 100, ..tiny() }).contains("258"));
         assert!(refused(TrainConfig { steps: 0, ..tiny() }).contains("positive"));
-        assert!(refused(TrainConfig { short_context: 281, ..tiny() }).contains("longer"));
+        assert!(refused(TrainConfig { short_context: 0, ..tiny() }).contains("at least 2"));
     }
 }

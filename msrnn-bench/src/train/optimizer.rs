@@ -1,9 +1,9 @@
 //! Muon for the matrices of the layers, AdamW for everything else, under one learning rate.
 //!
 //! Muon (Jordan et al. 2024) takes steps in which every direction of a matrix is as long as any other,
-//! so that the weak directions in which recall begins are learnt in hundreds of steps instead of
-//! thousands. Its steps are scaled to the size of AdamW's (Liu et al. 2025, arXiv 2502.16982), which is
-//! why one learning rate serves both.
+//! which matters in a run of few steps: directions of weak gradients are learnt with the strong. Its
+//! steps are scaled to the size of AdamW's (Liu et al. 2025, arXiv 2502.16982), which is why one
+//! learning rate serves both.
 
 use burn::grad_clipping::GradientClippingConfig;
 use burn::module::{Module, ModuleVisitor, Param, ParamGroup, ParamId};

@@ -1,6 +1,6 @@
 //! What a step is made of: how long its sequences are, how many, which, and how far it goes.
 //!
-//! A run begins with short sequences. Looking back is learnt there first: among 256 tokens an earlier
+//! A run begins with short sequences. Looking back is learnt there first: among 512 tokens an earlier
 //! mention of a word is found sooner than among 1,024, and a step costs less. Long ones follow as soon
 //! as there is something to extend.
 
@@ -20,11 +20,12 @@ pub(super) struct Batch {
 impl TrainConfig {
     /// The sequences of a step; short ones hold as many tokens together as long ones.
     pub(super) fn batch_at(&self, step: usize) -> Batch {
-        let short = self.batch * (self.context / self.short_context).max(1);
+        let context = self.short_context.min(self.context);
+        let short = self.batch * (self.context / context);
         let long_steps = step.saturating_sub(self.short_steps);
         let first = short * (step - long_steps) + self.batch * long_steps;
         match step < self.short_steps {
-            true => Batch { context: self.short_context, sequences: short, first },
+            true => Batch { context, sequences: short, first },
             false => Batch { context: self.context, sequences: self.batch, first },
         }
     }
@@ -55,6 +56,9 @@ mod tests {
             assert_eq!(batch.sequences * batch.context, 4000);
             next += batch.sequences;
         }
+        // A context that is shorter than the short one is used throughout.
+        let config = TrainConfig { context: 200, ..config };
+        assert_eq!(config.batch_at(1), Batch { context: 200, sequences: 4, first: 4 });
     }
 
     #[test]
