@@ -26,6 +26,12 @@ pub(super) struct Args {
     /// Tokens in a sequence
     #[arg(long, default_value_t = TrainConfig::default().context)]
     context: usize,
+    /// Tokens in a sequence of the first steps, of which a step then has more; --context where that is less
+    #[arg(long, default_value_t = TrainConfig::default().short_context)]
+    short_context: usize,
+    /// Steps with short sequences
+    #[arg(long, default_value_t = TrainConfig::default().short_steps)]
+    short_steps: usize,
     /// Highest learning rate
     #[arg(long, default_value_t = TrainConfig::default().learning_rate)]
     learning_rate: f64,
@@ -47,6 +53,9 @@ pub(super) struct Args {
     /// KV heads
     #[arg(long, default_value_t = TrainConfig::default().kv_heads)]
     kv_heads: usize,
+    /// Width of a head
+    #[arg(long, default_value_t = TrainConfig::default().head_dim)]
+    head_dim: usize,
     /// Ids of the tokenizer
     #[arg(long, default_value_t = TrainConfig::default().vocab_size)]
     vocab_size: usize,
@@ -71,9 +80,12 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         layers: args.layers,
         heads: args.heads,
         kv_heads: args.kv_heads,
+        head_dim: args.head_dim,
         vocab_size: args.vocab_size,
         tokenizer_stories: args.tokenizer_stories,
         context: args.context,
+        short_context: args.short_context,
+        short_steps: args.short_steps,
         batch: args.batch,
         steps: args.steps,
         learning_rate: args.learning_rate,

@@ -152,6 +152,11 @@ impl Stories {
     pub fn with_words(self, words: usize) -> Self {
         Self { words, ..self }
     }
+
+    /// The same source from the story numbered `first` on.
+    pub fn starting_at(self, first: u64) -> Self {
+        Self { next: first, ..self }
+    }
 }
 
 impl Iterator for Stories {

@@ -19,6 +19,8 @@ fn a_seed_is_a_story() {
     let take = |seed| Stories::new(Split::Train, seed).take(3).collect::<Vec<_>>();
     assert_eq!(take(1), take(1));
     assert_ne!(take(1), take(2));
+    let third = Stories::new(Split::Train, 1).starting_at(2).next();
+    assert_eq!(third.as_ref(), take(1).last());
 }
 
 /// Fails when the language changes at all: corpora and trained models then have to be remade.

@@ -1,175 +1,30 @@
 //! Training of the bundled model: burn's autodiff on the story generator, seeded and resumable.
 
 mod checkpoint;
+mod config;
 mod data;
+mod initial;
+pub mod log;
+mod optimizer;
+mod schedule;
 pub mod tokenizer;
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use burn::grad_clipping::GradientClippingConfig;
-use burn::optim::{AdamWConfig, GradientsAccumulator, GradientsParams, ModuleOptimizer};
-use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation::log_softmax};
-use msrnn_models::config::{Architecture, ModelConfig, RopeScaling};
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::{Device, Int, Tensor, TensorData, activation::log_softmax};
 use msrnn_models::decoder::Decoder;
 use msrnn_models::tokenizer::Tokenizer;
-use msrnn_models::weights;
-use serde::{Deserialize, Serialize};
 
 use crate::error::BenchError;
 use crate::stories::{Split, Stories};
+pub use config::TrainConfig;
 use data::Sequences;
-use tokenizer::{BOS, EOS};
+use log::{Log, LogLine};
+use tokenizer::BOS;
 
-/// Everything that a training run depends on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TrainConfig {
-    /// Width of the residual stream.
-    pub hidden_size: usize,
-    /// Width of the feed-forward layer.
-    pub intermediate_size: usize,
-    /// Layers.
-    pub layers: usize,
-    /// Query heads.
-    pub heads: usize,
-    /// KV heads.
-    pub kv_heads: usize,
-    /// Ids of the tokenizer.
-    pub vocab_size: usize,
-    /// Stories that the tokenizer is learnt from.
-    pub tokenizer_stories: usize,
-    /// Tokens in a training sequence, BOS included.
-    pub context: usize,
-    /// Sequences in a step.
-    pub batch: usize,
-    /// Optimiser steps.
-    pub steps: usize,
-    /// Highest learning rate; it falls to a tenth along a cosine.
-    pub learning_rate: f64,
-    /// Steps over which the learning rate rises from zero.
-    pub warmup: usize,
-    /// AdamW's decoupled weight decay.
-    pub weight_decay: f32,
-    /// Steps between two checkpoints, each with a validation.
-    pub save_every: usize,
-    /// Parts that a step's batch is cut into, each on a thread of its own.
-    pub threads: usize,
-    /// Seed of weights, tokenizer texts and stories.
-    pub seed: u64,
-}
-
-impl Default for TrainConfig {
-    fn default() -> Self {
-        Self {
-            hidden_size: 128,
-            intermediate_size: 512,
-            layers: 4,
-            heads: 4,
-            kv_heads: 2,
-            vocab_size: 1024,
-            tokenizer_stories: 1000,
-            context: 1024,
-            batch: 4,
-            steps: 3000,
-            learning_rate: 3e-3,
-            warmup: 100,
-            weight_decay: 0.1,
-            save_every: 100,
-            threads: 2,
-            seed: 1,
-        }
-    }
-}
-
-impl TrainConfig {
-    /// The shape of the model that is trained.
-    pub fn model(&self) -> ModelConfig {
-        ModelConfig {
-            architecture: Architecture::LlamaForCausalLM,
-            hidden_size: self.hidden_size,
-            intermediate_size: self.intermediate_size,
-            layers: self.layers,
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            head_dim: self.hidden_size / self.heads.max(1),
-            vocab_size: self.vocab_size,
-            max_position_embeddings: self.context,
-            rms_norm_eps: 1e-5,
-            rope_theta: 10_000.0,
-            rope_scaling: RopeScaling::None,
-            tie_word_embeddings: true,
-            attention_bias: false,
-            mlp_bias: false,
-            sliding_window: None,
-            bos_token_id: Some(BOS.1),
-            eos_token_ids: vec![EOS.1],
-        }
-    }
-
-    /// Checks that the settings go together.
-    ///
-    /// # Errors
-    ///
-    /// Names what does not, and what would.
-    pub fn check(&self) -> Result<(), BenchError> {
-        ModelConfig::parse(&self.model().to_json().to_string()).map_err(BenchError::Train)?;
-        let positive = [self.batch, self.steps, self.threads, self.tokenizer_stories, self.save_every];
-        if positive.contains(&0) || self.context < 2 {
-            return Err(BenchError::Train(
-                "batch, steps, threads, save-every and tokenizer stories must be positive and the context at least 2"
-                    .into(),
-            ));
-        }
-        if !self.batch.is_multiple_of(self.threads) {
-            return Err(BenchError::Train(format!(
-                "a batch of {} cannot be cut into {} equal parts; make it a multiple",
-                self.batch, self.threads
-            )));
-        }
-        if self.context > MAX_CONTEXT {
-            return Err(BenchError::Train(format!(
-                "a context of {} tokens is too long; give at most {MAX_CONTEXT}",
-                self.context
-            )));
-        }
-        if self.vocab_size < 258 {
-            return Err(BenchError::Train("a byte-level vocabulary needs at least 258 ids".into()));
-        }
-        Ok(())
-    }
-
-    /// Linear warm-up, then a cosine down to a tenth.
-    fn learning_rate_at(&self, step: usize) -> f64 {
-        if step < self.warmup {
-            return self.learning_rate * (step + 1) as f64 / self.warmup as f64;
-        }
-        let progress = (step - self.warmup) as f64 / (self.steps - self.warmup).max(1) as f64;
-        let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
-        self.learning_rate * (0.1 + 0.9 * cosine)
-    }
-}
-
-/// One line of the training log.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct LogLine {
-    /// Optimiser steps done.
-    pub step: usize,
-    /// Mean loss of the steps since the last line, in nats per token.
-    pub loss: f64,
-    /// Learning rate of the last step.
-    pub learning_rate: f64,
-    /// Validation perplexity with the full context, where it was measured.
-    pub valid: Option<f64>,
-    /// Validation perplexity of the same text on contexts of 64.
-    pub valid_short: Option<f64>,
-    /// Seconds since this process started.
-    pub seconds: f64,
-}
-
-/// Longest context of a training sequence.
-const MAX_CONTEXT: usize = 1 << 17;
 /// Steps between two lines of the log.
 const LOG_EVERY: usize = 10;
 /// Stories of a validation.
@@ -198,22 +53,22 @@ pub fn train(
     config.check()?;
     let tokenizer = prepare(config, directory)?;
     let training = device.clone().autodiff();
-    let (mut decoder, mut optimizer, first) = match checkpoint::latest(directory)? {
-        Some(step) => {
-            let (decoder, optimizer) = checkpoint::load(directory, step, &training, new_optimizer(config))?;
-            (decoder, optimizer, step)
-        }
-        None => (weights::random(&config.model(), config.seed, DType::F32, &training), new_optimizer(config), 0),
-    };
+    let mut decoder = initial::decoder(config, &training);
+    let mut optimizer = optimizer::new(config, &decoder);
+    let first = checkpoint::latest(directory)?.unwrap_or(0);
+    if first > 0 {
+        (decoder, optimizer) = checkpoint::load(directory, first, &training, optimizer)?;
+    }
     let mut log = Log::resume(directory, first)?;
-    let mut sequences = Sequences::new(Split::Train, config.seed, first * config.batch, config.context, &tokenizer);
     let started = Instant::now();
     let mut losses = Vec::new();
     for step in first..config.steps {
         if interrupt.load(Ordering::Relaxed) {
             return Ok(false);
         }
-        let batch: Vec<Vec<u32>> = sequences.by_ref().take(config.batch).collect::<Result<_, _>>()?;
+        let batch = config.batch_at(step);
+        let sequences = Sequences::new(Split::Train, config.seed, batch.first, batch.context, &tokenizer);
+        let batch: Vec<Vec<u32>> = sequences.take(batch.sequences).collect::<Result<_, _>>()?;
         let learning_rate = config.learning_rate_at(step);
         let (loss, gradients) = gradients(&decoder, &batch, config.threads, &training);
         if !loss.is_finite() {
@@ -247,14 +102,6 @@ pub fn train(
     }
     checkpoint::finish(directory, &decoder)?;
     Ok(true)
-}
-
-fn new_optimizer(config: &TrainConfig) -> ModuleOptimizer {
-    AdamWConfig::new()
-        .with_beta_2(0.95)
-        .with_weight_decay(config.weight_decay)
-        .with_grad_clipping(Some(GradientClippingConfig::Norm(1.0)))
-        .init()
 }
 
 /// Writes the configuration and the tokenizer, or checks that they are those of the run.
@@ -341,34 +188,6 @@ fn validate(
     Ok((perplexity(&sequences), perplexity(&short)))
 }
 
-/// `train.jsonl`.
-struct Log {
-    path: PathBuf,
-    file: std::fs::File,
-}
-
-impl Log {
-    /// Opens the log and drops the lines after `step`, which the resumed run will write again.
-    fn resume(directory: &Path, step: usize) -> Result<Self, BenchError> {
-        let path = directory.join("train.jsonl");
-        let kept: String = std::fs::read_to_string(&path)
-            .unwrap_or_default()
-            .lines()
-            .filter(|line| serde_json::from_str::<LogLine>(line).is_ok_and(|line| line.step <= step))
-            .map(|line| format!("{line}\n"))
-            .collect();
-        msrnn_models::checkpoint::write_whole(&path, kept.as_bytes())?;
-        let file = std::fs::OpenOptions::new().append(true).open(&path);
-        let file = file.map_err(|source| BenchError::Write { path: path.clone(), source })?;
-        Ok(Self { path, file })
-    }
-
-    fn write(&mut self, line: &LogLine) -> Result<(), BenchError> {
-        let text = serde_json::to_string(line).expect("a log line is JSON");
-        writeln!(self.file, "{text}").map_err(|source| BenchError::Write { path: self.path.clone(), source })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -380,10 +199,13 @@ mod tests {
             layers: 1,
             heads: 2,
             kv_heads: 1,
+            head_dim: 8,
             vocab_size: 300,
             tokenizer_stories: 4,
             context: 280,
             batch: 2,
+            short_context: 140,
+            short_steps: 2,
             steps: 6,
             warmup: 2,
             save_every: 3,
@@ -433,5 +255,6 @@ mod tests {
         assert!(refused(TrainConfig { heads: 3, kv_heads: 2, ..tiny() }).contains("num_key_value_heads"));
         assert!(refused(TrainConfig { vocab_size: 100, ..tiny() }).contains("258"));
         assert!(refused(TrainConfig { steps: 0, ..tiny() }).contains("positive"));
+        assert!(refused(TrainConfig { short_context: 0, ..tiny() }).contains("at least 2"));
     }
 }

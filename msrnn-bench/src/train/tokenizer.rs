@@ -1,4 +1,7 @@
 //! The bundled model's tokenizer: byte-level BPE, learnt from the story generator.
+//!
+//! Large enough that nearly every word of a story is one token, so that a fact is recalled in as many steps
+//! as it has words.
 
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
@@ -16,7 +19,8 @@ pub const BOS: (&str, u32) = ("<s>", 0);
 pub const EOS: (&str, u32) = ("</s>", 1);
 
 /// Learns a vocabulary of `vocab_size` ids from `texts`; the result is the text of a
-/// `tokenizer.json`. Digits stand alone; BOS is put before a text.
+/// `tokenizer.json`. A number is a
+/// piece of its own, without the space before it; BOS is put before a text.
 pub fn learn(texts: impl Iterator<Item = String> + Send, vocab_size: usize) -> Result<String, BenchError> {
     let failed = |e: tokenizers::Error| BenchError::Train(format!("the tokenizer could not be learnt: {e}"));
     let special = |token: &str| AddedToken::from(token.to_owned(), true);
@@ -27,7 +31,7 @@ pub fn learn(texts: impl Iterator<Item = String> + Send, vocab_size: usize) -> R
         .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
         .build();
     let byte_level = ByteLevel::new(false, true, true);
-    let split: Vec<PreTokenizerWrapper> = vec![Digits::new(true).into(), byte_level.into()];
+    let split: Vec<PreTokenizerWrapper> = vec![Digits::new(false).into(), byte_level.into()];
     let bos = TemplateProcessing::builder()
         .try_single(format!("{} $A", BOS.0))
         .map_err(|e| BenchError::Train(e.to_string()))?
