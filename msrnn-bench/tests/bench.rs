@@ -23,7 +23,7 @@ fn json(more: &str) -> Value {
 fn json_has_setting_limits_and_one_object_per_row() {
     let found = json("--policies full,tova,window+4@6 --states 5,7 --baseline full --batch 2 --threads 1 --seed 3");
     for key in split(
-        "version model parameters device dtype threads batch seed processor cores system load_seconds \
+        "version commit command started model parameters device dtype threads batch seed processor cores system load_seconds \
          first_token_seconds rows limits weight_bytes repetitions complete baseline",
     ) {
         assert!(!found[key].is_null(), "{key} is not in {found}");

@@ -57,6 +57,17 @@ pub trait Placement: Debug + Send + Sync {
     fn place(&self, query: Tensor<4>, keys: Tensor<4>, positions: Tensor<3, Int>) -> (Tensor<4>, Tensor<4>);
 }
 
+/// `n` tokens of a block, from the `first` on, of query, key and value.
+fn part(tokens: [&Tensor<4>; 3], first: usize, n: usize) -> [Tensor<4>; 3] {
+    tokens.map(|x| x.clone().narrow(2, first, n))
+}
+
+/// How many of the next `n` tokens find an empty slot in every batch row.
+fn room(state: &MultiState, n: usize) -> usize {
+    let empty = |states: usize| state.seen.iter().map(|&seen| states.saturating_sub(seen)).min().unwrap_or(0);
+    state.states().map_or(n, |states| empty(states).min(n))
+}
+
 impl Attention {
     /// An empty state for a batch.
     pub fn initial_state(
@@ -106,62 +117,67 @@ impl Attention {
         state: &mut MultiState,
         compression: &Compression,
     ) -> Tensor<4> {
-        let [batch, _, n, head_dim] = query.dims();
         #[cfg(any(feature = "wgpu", feature = "cuda"))]
         if let Some(attended) = kernels::scan(self, [&query, &key, &value], state, compression, BLOCK) {
             return attended;
         }
+        let (tokens, n) = ([&query, &key, &value], query.dims()[2]);
         if n == 1 {
-            let token = |x: Tensor<4>, heads| x.reshape([batch, heads, head_dim]);
-            let (key, value) = (token(key, self.kv_heads), token(value, self.kv_heads));
-            let attended = self.step(token(query, self.heads), key, value, state, compression);
-            return attended.reshape([batch, self.heads, 1, head_dim]);
+            return self.scan_token(tokens, 0, state, compression);
         }
-        let room = match state.states() {
-            None => n,
-            Some(states) => state.seen.iter().map(|&seen| states.saturating_sub(seen)).min().unwrap_or(0).min(n),
-        };
-        if room > 1 {
-            let part = |x: &Tensor<4>, first: usize, n: usize| x.clone().narrow(2, first, n);
-            let first = [&query, &key, &value].map(|x| part(x, 0, room));
-            match kernels::block(self, first.each_ref(), state) {
-                Some(attended) if room == n => return attended,
-                Some(attended) => {
-                    let [query, key, value] = [&query, &key, &value].map(|x| part(x, room, n - room));
-                    let rest = self.scan(query, key, value, state, compression);
-                    return Tensor::cat(vec![attended, rest], 2);
-                }
-                None => {}
+        // As many as surely stay, together.
+        let room = room(state, n);
+        if room > 1
+            && let Some(attended) = kernels::block(self, part(tokens, 0, room).each_ref(), state)
+        {
+            if room == n {
+                return attended;
             }
+            let [query, key, value] = part(tokens, room, n - room);
+            let rest = self.scan(query, key, value, state, compression);
+            return Tensor::cat(vec![attended, rest], 2);
         }
-        if let (true, Some(rule)) = (self.placement.is_none(), rule(compression)) {
-            let blocks = (0..n).step_by(BLOCK).map(|first| {
-                let part = |x: &Tensor<4>| x.clone().narrow(2, first, BLOCK.min(n - first));
-                self.scan_blocked(part(&query), part(&key), part(&value), state, rule)
-            });
-            return Tensor::cat(blocks.collect(), 2);
+        match rule(compression) {
+            Some(rule) if self.placement.is_none() => self.scan_in_blocks(tokens, state, rule),
+            _ => self.scan_by_token(tokens, state, compression),
         }
-        let room = match state.states() {
-            _ if !state.is_level() => 0,
-            None => n,
-            Some(states) => states.saturating_sub(state.seen[0]).min(n),
-        };
+    }
+
+    /// For policies that decide on the host, and for none.
+    fn scan_in_blocks(&self, tokens: [&Tensor<4>; 3], state: &mut MultiState, rule: Option<Rule<'_>>) -> Tensor<4> {
+        let n = tokens[0].dims()[2];
+        let blocks = (0..n).step_by(BLOCK).map(|first| {
+            let [query, key, value] = part(tokens, first, BLOCK.min(n - first));
+            self.scan_blocked(query, key, value, state, rule)
+        });
+        Tensor::cat(blocks.collect(), 2)
+    }
+
+    /// For all other policies, and for positions that are numbered anew at every step: blocks as long as
+    /// nothing has to be omitted, then single tokens.
+    fn scan_by_token(&self, tokens: [&Tensor<4>; 3], state: &mut MultiState, compression: &Compression) -> Tensor<4> {
+        let n = tokens[0].dims()[2];
+        let room = if state.is_level() { room(state, n) } else { 0 };
         let policy = compression.policy().filter(|policy| policy.memory() > 0);
         let mut attended = Vec::new();
-        let mut done = 0;
-        while done < room {
-            let m = BLOCK.min(room - done);
-            let part = |x: &Tensor<4>| x.clone().narrow(2, done, m);
-            attended.push(self.block(part(&query), part(&key), part(&value), state, policy, false).0);
-            done += m;
+        for first in (0..room).step_by(BLOCK) {
+            let [query, key, value] = part(tokens, first, BLOCK.min(room - first));
+            attended.push(self.block(query, key, value, state, policy, false).0);
         }
-        for t in done..n {
-            let token = |x: &Tensor<4>, heads| x.clone().narrow(2, t, 1).reshape([batch, heads, head_dim]);
-            let query = token(&query, self.heads);
-            let (key, value) = (token(&key, self.kv_heads), token(&value, self.kv_heads));
-            attended.push(self.step(query, key, value, state, compression).reshape([batch, self.heads, 1, head_dim]));
-        }
+        attended.extend((room..n).map(|t| self.scan_token(tokens, t, state, compression)));
         Tensor::cat(attended, 2)
+    }
+
+    /// Token `t` of a block as a step: `[batch, heads, 1, head_dim]`
+    fn scan_token(
+        &self,
+        tokens: [&Tensor<4>; 3],
+        t: usize,
+        state: &mut MultiState,
+        compression: &Compression,
+    ) -> Tensor<4> {
+        let [query, key, value] = part(tokens, t, 1).map(|x| x.squeeze_dim::<3>(2));
+        self.step(query, key, value, state, compression).unsqueeze_dim(2)
     }
 
     /// The prefill protocol: `n` tokens with full causal attention, then a cut to k rows at once by
@@ -193,9 +209,8 @@ impl Attention {
         let mut scores = None;
         for first in (0..n).step_by(BLOCK) {
             let m = BLOCK.min(n - first);
-            let part = |x: &Tensor<4>| x.clone().narrow(2, first, m);
-            let last = first + m == n;
-            let (out, last_scores) = self.block(part(&query), part(&key), part(&value), state, Some(policy), last);
+            let [query, key, value] = part([&query, &key, &value], first, m);
+            let (out, last_scores) = self.block(query, key, value, state, Some(policy), first + m == n);
             attended.push(out);
             scores = last_scores;
         }

@@ -95,6 +95,10 @@ enum Format {
 #[derive(Serialize)]
 struct Setting {
     version: &'static str,
+    commit: &'static str,
+    command: Vec<String>,
+    /// Seconds since 1970.
+    started: u64,
     model: String,
     parameters: usize,
     device: msrnn_bench::device::DeviceName,
@@ -192,6 +196,9 @@ fn open(args: &Args, conditions: Conditions) -> Result<(Model, Setting), BenchEr
     let named = || args.model.model.display().to_string();
     let setting = Setting {
         version: env!("CARGO_PKG_VERSION"),
+        commit: env!("MSRNN_COMMIT"),
+        command: std::env::args().collect(),
+        started: std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_secs()),
         model: args.shape.map_or_else(named, |shape| format!("random {shape}")),
         parameters: model.decoder.config().parameters(),
         device: args.model.device,

@@ -16,9 +16,10 @@ mod number;
 mod opened;
 mod product;
 mod step;
+mod weight;
+
 #[cfg(test)]
 mod tests;
-mod weight;
 
 pub(super) use access::{is_narrow, takes};
 pub(super) use block::{block, takes_block};
