@@ -25,7 +25,7 @@ pub enum Weights {
     /// All in one float dtype.
     Float(DType),
     /// Matrices in 8 bits with a scale for every 64 values of a row, norms and biases in f32; see
-    /// [`Int8`](msrnn_core::kernels::Int8).
+    /// [`Int8`].
     Int8,
 }
 
