@@ -23,8 +23,12 @@ pub struct Blocks {
 }
 
 impl Matrix {
-    /// Rounds values in f32, `[out, in]`, to 8 bits.
-    pub(crate) fn int8(data: TensorData, id: u64, device: &Device) -> Self {
+    /// Values in f32, `[out, in]`, rounded to 8 bits. `id`: of its parameters.
+    ///
+    /// # Panics
+    ///
+    /// As [`Int8::quantize`].
+    pub fn int8(data: TensorData, id: u64, device: &Device) -> Self {
         let dims: [usize; 2] = data.shape().dims();
         let values = data.convert::<f32>();
         let int8 = Int8::quantize(values.as_slice().expect("it was converted"), dims, device);

@@ -68,9 +68,11 @@ pub fn mean_rows(n: usize, states: Option<usize>) -> f64 {
 #[cfg(test)]
 mod tests {
     use burn::tensor::{DType, Device};
+    use msrnn_models::weights;
     use msrnn_policies::registry;
 
     use super::*;
+    use crate::precision::Precision;
     use crate::speed::decode::DecodeLoop;
     use crate::speed::shape::Shape;
 
@@ -89,6 +91,21 @@ mod tests {
                     let bytes: usize = decode.states().iter().map(MultiState::bytes).sum();
                     assert_eq!(state_bytes_per_step(decode.states()), bytes, "{policy}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn weights_take_the_bytes_that_their_storage_says() {
+        let shape: Shape = "2x64x4:2x128x50".parse().unwrap();
+        for precision in ["f32", "bf16", "int8", "f64/f32"] {
+            let storage = precision.parse::<Precision>().unwrap().storage();
+            for tied in [true, false] {
+                let config = ModelConfig { tie_word_embeddings: tied, ..shape.config() };
+                let decoder = weights::random(&config, 0, storage, &Device::flex());
+                assert_eq!(weight_bytes(&decoder), storage.weight_bytes(&config), "{precision}");
+                let unread = if tied { 0 } else { decoder.embedding.bytes() };
+                assert_eq!(weight_bytes_per_step(&decoder), weight_bytes(&decoder) - unread, "{precision}");
             }
         }
     }

@@ -98,9 +98,10 @@ mod tests {
     fn predicted_state_bytes_are_what_the_states_report() {
         let shape: Shape = "2x24x4:2x32x50".parse().unwrap();
         let device = Device::flex();
-        for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16] {
-            let model = shape.model(0, dtype, &device);
-            let sizes = Sizes::of(dtype, &device);
+        let narrow = Storage { states: DType::F16, ..DType::F32.into() };
+        for storage in [DType::F32.into(), DType::F64.into(), DType::F16.into(), DType::BF16.into(), narrow] {
+            let model = shape.model(0, storage, &device);
+            let sizes = Sizes::of(storage, &device);
             for name in ["window", "window+4", "h2o", "h2o-layer", "tova", "tova-head", "random"] {
                 for states in [5, 32] {
                     for batch in [1, 3] {
@@ -112,7 +113,7 @@ mod tests {
                         assert_eq!(
                             predicted * batch as u64,
                             reported as u64,
-                            "{name}@{states}, {dtype:?}, {batch} rows"
+                            "{name}@{states}, {storage:?}, {batch} rows"
                         );
                     }
                 }
