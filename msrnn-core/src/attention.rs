@@ -121,10 +121,11 @@ impl Attention {
         if let Some(attended) = kernels::scan(self, [&query, &key, &value], state, compression, BLOCK) {
             return attended;
         }
-        let (tokens, n) = ([&query, &key, &value], query.dims()[2]);
+        let n = query.dims()[2];
         if n == 1 {
-            return self.scan_token(tokens, 0, state, compression);
+            return self.scan_token([query, key, value], state, compression);
         }
+        let tokens = [&query, &key, &value];
         // As many as surely stay, together.
         let room = room(state, n);
         if room > 1
@@ -164,20 +165,19 @@ impl Attention {
             let [query, key, value] = part(tokens, first, BLOCK.min(room - first));
             attended.push(self.block(query, key, value, state, policy, false).0);
         }
-        attended.extend((room..n).map(|t| self.scan_token(tokens, t, state, compression)));
+        attended.extend((room..n).map(|t| self.scan_token(part(tokens, t, 1), state, compression)));
         Tensor::cat(attended, 2)
     }
 
-    /// Token `t` of a block as a step: `[batch, heads, 1, head_dim]`
-    fn scan_token(
-        &self,
-        tokens: [&Tensor<4>; 3],
-        t: usize,
-        state: &mut MultiState,
-        compression: &Compression,
-    ) -> Tensor<4> {
-        let [query, key, value] = part(tokens, t, 1).map(|x| x.squeeze_dim::<3>(2));
-        self.step(query, key, value, state, compression).unsqueeze_dim(2)
+    /// A block of one token as a step.
+    fn scan_token(&self, token: [Tensor<4>; 3], state: &mut MultiState, compression: &Compression) -> Tensor<4> {
+        let [query, key, value] = token.map(|x| {
+            let [batch, heads, _, head_dim] = x.dims();
+            x.reshape([batch, heads, head_dim])
+        });
+        let attended = self.step(query, key, value, state, compression);
+        let [batch, heads, head_dim] = attended.dims();
+        attended.reshape([batch, heads, 1, head_dim])
     }
 
     /// The prefill protocol: `n` tokens with full causal attention, then a cut to k rows at once by
