@@ -17,7 +17,7 @@ use crate::speed::plan::{Row, Test};
 pub struct Conditions {
     /// Rows of a batch.
     pub batch: usize,
-    /// Parts of a block that are computed side by side.
+    /// Threads that compute, on a CPU; the machine's limits are measured with as many.
     pub threads: usize,
     /// Seed of the tokens.
     pub seed: u64,

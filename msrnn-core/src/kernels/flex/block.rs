@@ -9,7 +9,7 @@ use burn::tensor::{DType, Tensor, bf16, f16};
 use rayon::prelude::*;
 
 use super::access::{Dense, is_here, tensor};
-use super::number::{Index, Stored};
+use super::number::{Index, Stored, load_all};
 use super::opened::{Opened, has_known_integers};
 use super::product::{Product, Rows};
 use crate::attention::Attention;
@@ -117,12 +117,8 @@ fn block_as<T: Product + Stored<T>, S: Stored<T>, I: Index>(
 /// The first `used` values of every `stride`, in the accumulation dtype.
 fn widened<T: Real, S: Stored<T>>(rows: &[S], stride: usize, used: usize) -> Vec<T> {
     let mut wide = vec![T::ZERO; rows.len() / stride * used];
-    wide.par_chunks_exact_mut(used).zip(rows.par_chunks_exact(stride)).for_each(|(wide, rows)| {
-        super::wide(
-            #[inline(always)]
-            || wide.iter_mut().zip(rows).for_each(|(wide, value)| *wide = value.load()),
-        );
-    });
+    let heads = wide.par_chunks_exact_mut(used).zip(rows.par_chunks_exact(stride));
+    heads.for_each(|(wide, rows)| load_all(rows, wide));
     wide
 }
 

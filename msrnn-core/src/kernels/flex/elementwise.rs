@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::access::{Dense, open, tensor};
 use super::dot::Dot;
-use super::number::Stored;
+use super::number::{Stored, load_all};
 use super::{is_worth_cores, wide};
 use crate::kernels::plain;
 use crate::simd::Real;
@@ -34,13 +34,7 @@ pub(in crate::kernels) fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 
 fn widened<S: Stored<f32>>(x: &[S]) -> Vec<f32> {
     let mut y = vec![0.0; x.len()];
-    parts(&mut y, 1, |first, y| {
-        let x = &x[first..];
-        wide(
-            #[inline(always)]
-            || y.iter_mut().zip(x).for_each(|(y, x)| *y = x.load()),
-        );
-    });
+    parts(&mut y, 1, |first, y| load_all(&x[first..], y));
     y
 }
 

@@ -60,11 +60,16 @@ fn as_they_are<'a, T>(values: &'a [T], _buffer: &'a mut Vec<T>) -> &'a [T] {
 
 fn copied<'a, S: Stored<f32>>(values: &'a [S], buffer: &'a mut Vec<f32>) -> &'a [f32] {
     buffer.resize(values.len(), 0.0);
+    load_all(values, buffer);
+    buffer
+}
+
+/// Values as T, as many as there is room for.
+pub(super) fn load_all<T, S: Stored<T>>(values: &[S], loaded: &mut [T]) {
     super::wide(
         #[inline(always)]
-        || buffer.iter_mut().zip(values).for_each(|(wide, value)| *wide = value.load()),
+        || loaded.iter_mut().zip(values).for_each(|(loaded, value)| *loaded = value.load()),
     );
-    buffer
 }
 
 /// The dtype of positions and slots, which a device chooses.
