@@ -128,7 +128,7 @@ pub enum ModelError {
         in_use: usize,
     },
     /// More tokens than a state counts.
-    #[error("{0} tokens are more than a state counts, {}; take fewer", MultiState::MOST_TOKENS)]
+    #[error("{0} tokens are more than a state counts, {most}; take fewer", most = MultiState::MOST_TOKENS)]
     TooManyTokens(usize),
     /// The state does not fit the request.
     #[error(transparent)]
