@@ -56,8 +56,8 @@ pub fn entry(name: &str) -> Option<&'static Entry> {
 /// What a model's sliding window means under every policy.
 const OWN_WINDOW: &str = "In a model with a sliding window of W tokens, a row that no later query sees, because it is \
      W − 1 tokens old, goes before all others under every policy, protected or not (k ≥ W − 1 states therefore give the \
-     full state's results, and sinks last W tokens); published code compares such rows by their scores, and keeps those \
-     that it protects. Where positions are in-state or gap-compressed, the policy alone decides.";
+     full state's results, and sinks last W tokens); the TOVA authors' code leaves such rows to their \
+     scores. Where positions are in-state or gap-compressed, the policy alone decides.";
 
 impl Entry {
     /// The policy of [`Entry::example`].
