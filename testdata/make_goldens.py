@@ -13,7 +13,7 @@ or one part of it:
 
     python make_goldens.py checkpoints      # needs torch, transformers
     python make_goldens.py check            # needs torch, transformers; writes nothing
-    python make_goldens.py policies         # needs numpy only (uses reference.py)
+    python make_goldens.py policies [--model NAME]  # needs numpy only (uses reference.py)
     python make_goldens.py stories --data DIR   # needs numpy, tokenizers and the data
     python make_goldens.py replay [--data DIR]  # needs torch, transformers; writes nothing
 
@@ -23,7 +23,9 @@ shape (tokens, vocab)). The logits are Hugging Face's own modelling code in eage
 with the weights widened to float64 *and* its internal float32 islands (RMSNorm, the
 softmax, RoPE tables) widened too: see ``float64_islands``.
 
-``policies`` writes ``goldens/policies.json``; ``replay`` repeats every one of its runs
+``policies`` writes ``goldens/policies.json``, with ``--model`` only the lines of that
+checkpoint (sums are rounded in an order of the processor's, which may show in the last
+of the digits kept: lines that need not change then do not); ``replay`` repeats every one of its runs
 with Hugging Face's code and per-layer, per-head attention masks; ``stories`` writes
 ``goldens/stories260k.json`` from a trained checkpoint that is not part of this
 directory (``DIR/stories260K`` and ``DIR/tinystories_val.txt``).
@@ -384,8 +386,9 @@ POLICY_NAMES = ["window", "window+2", "window+4", "h2o", "h2o-layer", "tova", "t
 POLICY_MODELS = ["llama-gqa", "mistral-window", "yi-theta"]
 PREFILL_MODELS = ["llama-gqa", "mistral-window"]
 PREFILL, PREFILL_STATES = 12, 6
-# States beyond the model's sliding window: several rows have weight 0, so the oldest of them must go
-TIE_MODEL, TIE_STATES, TIE_PREFILL = "mistral-window", 11, 14
+# States beyond the model's sliding window: several rows have weight 0, and the oldest of those that no
+# later query sees must go
+BEYOND_MODEL, BEYOND_STATES, BEYOND_PREFILL = "mistral-window", 11, 14
 
 
 def policy_cases() -> Iterator[tuple[str, Policy, int]]:
@@ -399,9 +402,9 @@ def policy_cases() -> Iterator[tuple[str, Policy, int]]:
         if model in PREFILL_MODELS:
             for name in POLICY_NAMES:
                 yield model, Policy.parse(name, PREFILL_STATES), PREFILL
-    for prefill in (0, TIE_PREFILL):
+    for prefill in (0, BEYOND_PREFILL):
         for name in ("tova", "tova-head", "tova+2"):
-            yield TIE_MODEL, Policy.parse(name, TIE_STATES), prefill
+            yield BEYOND_MODEL, Policy.parse(name, BEYOND_STATES), prefill
 
 
 def check_invariants(result: Result, decoder: Decoder, tokens: int) -> None:
@@ -414,10 +417,15 @@ def check_invariants(result: Result, decoder: Decoder, tokens: int) -> None:
             gone = [o[3] for o in result.trace.omitted if o[1] == layer and o[2] in (None, kv)]
             assert sorted(held + gone) == list(range(tokens))
             assert len(held) == min(tokens, policy.states or tokens)
-            assert set(range(min(policy.protect, tokens))) <= set(held)
+            shown = config.sliding_window or tokens + 1  # rows that a query can see, its own included
+            seen_next = set(range(max(0, tokens - shown + 1), tokens))  # of the query of step `tokens`
+            if set(held) - seen_next:  # then nothing that it sees is gone
+                assert policy.states is None or seen_next <= set(held)
+            assert set(range(min(policy.protect, tokens))) & seen_next <= set(held)
             if policy.kind == "window" and policy.states:
-                newest = range(tokens - (policy.states - policy.protect), tokens)
-                assert held == list(range(policy.protect)) + list(newest)
+                protected = policy.protect if 0 in seen_next else 0  # else long passed
+                newest = range(tokens - (policy.states - protected), tokens)
+                assert held == list(range(protected)) + list(newest)
 
 
 def significant(value: float) -> float:
@@ -429,10 +437,17 @@ def compact(document: Any) -> str:
     return json.dumps(document, separators=(",", ":"))
 
 
-def make_policies() -> None:
-    """Part 2: every policy on three of the checkpoints."""
+def make_policies(only: str | None) -> None:
+    """Part 2: every policy on three of the checkpoints, or on one of them, the other lines as they are."""
+    path = GOLDENS / "policies.json"
+    before = path.read_text().splitlines()[1:-1] if only else []
     lines: list[str] = []
-    for model, policy, prefill in policy_cases():
+    for index, (model, policy, prefill) in enumerate(policy_cases()):
+        if only and model != only:
+            line = before[index].rstrip(",")
+            assert (json.loads(line)["model"], json.loads(line)["policy"]) == (model, policy.spec)
+            lines.append(line)
+            continue
         ids = golden_ids(model)
         decoder = Decoder(CHECKPOINTS / model, policy, prefill)
         result = reference.run(decoder, ids)
@@ -451,7 +466,6 @@ def make_policies() -> None:
                 }
             )
         )
-    path = GOLDENS / "policies.json"
     path.write_text("[\n" + ",\n".join(lines) + "\n]\n")
     print(f"{path.name}: {len(lines)} runs, {path.stat().st_size} bytes")
 
@@ -506,9 +520,12 @@ def victims_from_weights(
                 if excess <= 0:
                     continue
                 score = received[layer, decider, step]
-                ranked = sorted((score[row], row) for row in rows if row not in safe)
+                # Rows that the sliding window has passed before the next query go first, by age.
+                passed = {row for row in rows if config.sliding_window and step + 1 - row >= config.sliding_window}
+                ranked = [(0, row, row) for row in rows if row in passed]
+                ranked = sorted(ranked + [(1, score[row], row) for row in rows if row not in safe | passed])
                 head = decider if policy.per_head else None
-                omitted += [(step, layer, head, row) for row in sorted(row for _, row in ranked[:excess])]
+                omitted += [(step, layer, head, row) for row in sorted(row for *_, row in ranked[:excess])]
     return omitted
 
 
@@ -642,6 +659,7 @@ def make_stories(data: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make the checkpoints and goldens of testdata/.")
     parser.add_argument("part", choices=["checkpoints", "check", "policies", "replay", "stories", "all"])
+    parser.add_argument("--model", help="only the lines of this checkpoint, of the part policies")
     parser.add_argument("--data", type=Path, help="folder with stories260K/ and tinystories_val.txt")
     args = parser.parse_args()
     if args.part in ("checkpoints", "all"):
@@ -649,7 +667,7 @@ def main() -> None:
     if args.part in ("check", "all"):
         check()
     if args.part in ("policies", "all"):
-        make_policies()
+        make_policies(args.model)
     if args.part == "stories" or (args.part == "all" and args.data):
         if args.data is None:
             parser.error("stories needs --data")

@@ -9,7 +9,8 @@ One strict step at position ``t``, in every layer:
 1. the token's row (key, value, original position) joins the state;
 2. its query attends over all rows held (at most ``k + 1``), softmax over exactly those;
 3. if more than ``k`` rows are held, one row goes. On equal scores the oldest
-   (smallest position) goes.
+   (smallest position) goes. Under a sliding window a row that the next query will not
+   see goes before that, whatever the policy says; see below.
 
 Policies (``--policy``), ``k`` = ``--states``:
 
@@ -32,7 +33,11 @@ once (by the same scores: TOVA the last query's weights, H2O the column sums ove
 queries, windows by position; ties: the oldest goes first), then goes on strictly.
 
 A sliding window ``W`` of the model masks rows with ``t - position >= W``: their weight
-is 0, but they are still held and still count.
+is 0, but they are still held and still count. Since positions never change, a row that
+the query of ``t + 1`` does not see (``position <= t + 1 - W``) is never seen again. When
+rows must go after step ``t`` such rows go first, the oldest of them first, even where
+the policy protects them; only then does the policy choose among the others. In a
+prefill block that is the same, with ``t`` its last step.
 
 Usage::
 
@@ -234,12 +239,20 @@ class Trace:
             self.min_margin = gap if self.min_margin is None else min(self.min_margin, gap)
 
 
-def choose(policy: Policy, rows: list[Row], now: int, trace: Trace) -> list[int]:
+def choose(policy: Policy, rows: list[Row], now: int, window: int | None, trace: Trace) -> list[int]:
     """Positions that must go so that ``states`` rows stay, ascending."""
     assert policy.states is not None
     excess = len(rows) - policy.states
     if excess <= 0:
         return []
+    never_seen_again: list[int] = []
+    if window is not None:
+        first_seen_next = now + 1 - window + 1  # of the window of the query of now + 1
+        never_seen_again = sorted(row.position for row in rows if row.position < first_seen_next)
+    if len(never_seen_again) >= excess:
+        return never_seen_again[:excess]
+    rows = [row for row in rows if row.position not in never_seen_again]
+    excess -= len(never_seen_again)
     candidates = [row for row in rows if not policy.protects(row.position, now)]
     if policy.kind == "window":
         order = sorted(candidates, key=lambda row: row.position)
@@ -249,7 +262,7 @@ def choose(policy: Policy, rows: list[Row], now: int, trace: Trace) -> list[int]
         if len(order) > excess:
             trace.decision(getattr(order[excess - 1], name), getattr(order[excess], name))
     assert len(order) >= excess
-    return sorted(row.position for row in order[:excess])
+    return sorted(never_seen_again + [row.position for row in order[:excess]])
 
 
 # ------------------------------------------------------------------------- decoder
@@ -366,11 +379,11 @@ class Decoder:
         heads = self.state[layer]
         if self.policy.per_head:
             for kv, rows in enumerate(heads):
-                for position in choose(self.policy, rows, self.now, self.trace):
+                for position in choose(self.policy, rows, self.now, self.config.sliding_window, self.trace):
                     self.trace.omitted.append((self.now, layer, kv, position))
                     rows[:] = [row for row in rows if row.position != position]
         else:
-            for position in choose(self.policy, heads[0], self.now, self.trace):
+            for position in choose(self.policy, heads[0], self.now, self.config.sliding_window, self.trace):
                 self.trace.omitted.append((self.now, layer, None, position))
                 for rows in heads:
                     rows[:] = [row for row in rows if row.position != position]

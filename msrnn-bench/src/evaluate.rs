@@ -242,7 +242,7 @@ impl<O: Observer> Observer for Option<O> {
 ///
 /// # Errors
 ///
-/// When the observer fails, or a prefill does.
+/// When there are no positions for a context, the observer fails, or a prefill does.
 pub fn evaluate(
     model: &Model,
     contexts: &[Vec<u32>],
@@ -252,6 +252,9 @@ pub fn evaluate(
 ) -> Result<Evaluation, BenchError> {
     let started = Instant::now();
     let recurrent = Recurrent::new(&model.decoder, scoring.compression.clone(), scoring.positions);
+    for ids in contexts {
+        recurrent.check_length(ids.len(), scoring.protocol.block(ids.len()))?;
+    }
     let device = model.decoder.device();
     let mut evaluation = Evaluation {
         contexts: Vec::with_capacity(contexts.len()),

@@ -26,7 +26,7 @@ fn explain_tells_idea_rule_cost_and_source_of_every_policy() {
     for entry in registry::entries() {
         for name in [entry.name, entry.example] {
             let text = succeeds(&["explain", name]).stdout;
-            for part in [entry.idea, entry.rule, entry.cost, entry.citation, entry.differences] {
+            for part in [entry.idea, entry.rule, entry.cost, entry.citation, entry.differences, "sliding window of W"] {
                 assert!(text.contains(part), "{part:?} is not in\n{text}");
             }
         }
@@ -138,6 +138,44 @@ fn perplexity_warns_where_a_bound_was_never_reached_or_the_context_is_too_long()
     let warnings = succeeds(&[&arguments[..], &["--policy", "tova@1000", "--context", "100000"]].concat()).stderr;
     assert!(warnings.contains("tova@1000 never omitted a row"), "{warnings}");
     assert!(warnings.contains("beyond the model's"), "{warnings}");
+}
+
+#[test]
+fn the_length_of_a_text_is_limited_by_the_positions_in_use() {
+    let directory = tempfile::tempdir().unwrap();
+    let ids = write_ids("llama-gqa", directory.path());
+    let model = checkpoint("llama-gqa");
+    let scored = |policy: &str, positions: &str, context: &str| {
+        let (model, ids) = (text_of(&model), text_of(&ids));
+        let arguments = ["perplexity", "--model", model, "--ids", ids, "--policy", policy, "--positions", positions];
+        msrnn(&[&arguments[..], &["--context", context]].concat())
+    };
+    // A state of 8 rows and the new one has 9 positions, however long a stream is.
+    for context in ["100000", "100000000"] {
+        let found = scored("tova@8", "in-state", context);
+        assert!(found.code == Some(0) && !found.stderr.contains("beyond"), "{}", found.stderr);
+        let found = scored("tova@8", "gap-compressed", context);
+        assert!(found.code == Some(0) && !found.stderr.contains("beyond"), "{}", found.stderr);
+    }
+    // Trained on 256: 14 for every gap are more.
+    assert!(scored("tova@20", "gap-compressed", "100000").stderr.contains("comes to 295 positions, beyond"));
+    for (policy, positions) in [("tova@8", "original"), ("full", "in-state")] {
+        let found = scored(policy, positions, "100000000");
+        assert_eq!(found.code, Some(1), "{policy}, {positions}");
+        assert!(found.stderr.contains("16777216") && found.stderr.contains("in-state"), "{}", found.stderr);
+    }
+    let found = scored("tova@8", "in-state", "3000000000");
+    assert_eq!(found.code, Some(1));
+    assert!(found.stderr.contains("2147483647"), "{}", found.stderr);
+
+    let written = |positions: &str, tokens: &str| {
+        msrnn(&["generate", "--policy", "tova@16", "--positions", positions, "--max-new-tokens", tokens])
+    };
+    // The bundled model has 1,024 positions.
+    assert!(written("original", "1100").stderr.contains("beyond the model's 1024 positions"));
+    let found = written("in-state", "1100");
+    assert!(found.code == Some(0) && !found.stderr.contains("beyond"), "{}", found.stderr);
+    assert_eq!(written("original", "20000000").code, Some(1));
 }
 
 #[test]

@@ -9,7 +9,6 @@
 //! - *prefill*, [`Attention::prefill`]: the prompt is one causal block with full attention, then
 //!   the state is cut to k rows at once.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 
 use burn::tensor::{Bool, DType, Device, Int, Tensor};
@@ -17,7 +16,8 @@ use burn::tensor::{Bool, DType, Device, Int, Tensor};
 use crate::blocked::Rule;
 use crate::error::Error;
 use crate::kernels::{self, product};
-use crate::omission::{lowest, survivors};
+use crate::omission::{omitted, survivors};
+use crate::placement::Placement;
 use crate::policy::{Compression, Policy, Rows, View};
 use crate::precision::{narrow, read, softmax};
 use crate::state::{MultiState, StateShape};
@@ -38,23 +38,11 @@ pub struct Attention {
     pub head_dim: usize,
     /// Factor before the softmax.
     pub scale: f64,
-    /// Sliding window: rows with t − position ≥ window are masked, though still held.
+    /// Sliding window: rows that many or more positions before the query are masked, though still held. The
+    /// positions are those in use: where a placement numbers rows anew, its numbers.
     pub window: Option<usize>,
     /// Positions numbered anew in every step; none keeps the original ones.
     pub placement: Option<Arc<dyn Placement>>,
-}
-
-/// Puts query and keys in their places when positions depend on what is held.
-///
-/// Normally keys are rotated by their original position before they enter the state. A placement
-/// instead sees raw queries and keys at every step and rotates them by positions of its own.
-pub trait Placement: Debug + Send + Sync {
-    /// Rotates one query and all keys.
-    ///
-    /// query: `[batch, heads, 1, head_dim]`, which belongs to the newest row; keys:
-    /// `[batch, kv_heads, rows, head_dim]`; positions: original ones, `[batch, kv_heads, rows]`,
-    /// −1 in empty slots.
-    fn place(&self, query: Tensor<4>, keys: Tensor<4>, positions: Tensor<3, Int>) -> (Tensor<4>, Tensor<4>);
 }
 
 /// `n` tokens of a block, from the `first` on, of query, key and value.
@@ -138,7 +126,8 @@ impl Attention {
             let rest = self.scan(query, key, value, state, compression);
             return Tensor::cat(vec![attended, rest], 2);
         }
-        match rule(compression) {
+        let last = state.seen.iter().max().map_or(0, |seen| seen + n - 1);
+        match self.rule(compression, last) {
             Some(rule) if self.placement.is_none() => self.scan_in_blocks(tokens, state, rule),
             _ => self.scan_by_token(tokens, state, compression),
         }
@@ -221,7 +210,7 @@ impl Attention {
         let keep: Vec<Vec<Vec<usize>>> = (0..batch)
             .map(|row| {
                 let group = |group: usize| &data[(row * groups + group) * rows..][..rows];
-                (0..groups).map(|i| survivors(group(i), states)).collect()
+                (0..groups).map(|i| survivors(group(i), states, self.window_after(n - 1))).collect()
             })
             .collect();
         state.cut(&keep, states);
@@ -284,7 +273,7 @@ impl Attention {
                 let rows = before + t + 1;
                 let weights = weights.clone().narrow(3, t, 1).narrow(4, 0, rows);
                 let weights = weights.reshape([batch, self.kv_heads, group, rows]);
-                scores = Some(score(policy.as_ref(), weights, state, rows, before + t).0);
+                scores = Some(self.score(policy.as_ref(), weights, state, rows, before + t).0);
             }
         }
         state.advance_block(n);
@@ -304,13 +293,14 @@ impl Attention {
         let (group, dtype) = (heads / self.kv_heads, query.dtype());
         let mut keys = read(state.keys().narrow(2, 0, rows), dtype);
         let mut query = query.reshape([batch, heads, 1, head_dim]);
-        if let Some(placement) = &self.placement {
-            let positions = state.positions().narrow(2, 0, rows).expand([batch, self.kv_heads, rows]);
-            (query, keys) = placement.place(query, keys, positions);
+        let numbers = self.placement.as_ref().map(|placement| placement.number(state.positions().narrow(2, 0, rows)));
+        if let (Some(placement), Some(numbers)) = (&self.placement, &numbers) {
+            let of_heads = numbers.clone().expand([batch, self.kv_heads, rows]);
+            (query, keys) = placement.rotate(query, keys, of_heads);
         }
         let query = query.mul_scalar(self.scale).reshape([batch, self.kv_heads, group, head_dim]);
         let mut logits = product(query, keys.swap_dims(2, 3));
-        if let Some(hidden) = self.hidden(state, rows, ahead) {
+        if let Some(hidden) = self.hidden(state, rows, ahead, numbers) {
             let groups = hidden.dims()[1];
             let hidden = hidden.reshape([batch, groups, 1, rows]).expand([batch, self.kv_heads, group, rows]);
             logits = logits.mask_fill(hidden, f32::NEG_INFINITY);
@@ -320,16 +310,26 @@ impl Attention {
         (attended.reshape([batch, heads, head_dim]), weights)
     }
 
-    /// Slots that the current query does not see: empty ones, and those outside the sliding window.
-    /// None when it sees them all, as in the steady state of a bounded layer.
-    fn hidden(&self, state: &MultiState, rows: usize, ahead: usize) -> Option<Tensor<3, Bool>> {
+    /// Slots that the current query does not see: empty ones, and those outside the sliding window, by
+    /// their `numbers` where rows are numbered anew. None when it sees them all, as in the steady state of a
+    /// bounded layer.
+    fn hidden(
+        &self,
+        state: &MultiState,
+        rows: usize,
+        ahead: usize,
+        numbers: Option<Tensor<3, Int>>,
+    ) -> Option<Tensor<3, Bool>> {
         let newest = state.seen.iter().max().map_or(0, |seen| seen + ahead);
         let empty = state.seen.iter().any(|&seen| seen + ahead + 1 < rows).then(|| state.empty(rows));
         // A row cannot be older than the number of tokens seen.
-        let outside = self.window.filter(|&window| newest >= window).map(|window| {
-            let positions = state.positions().narrow(2, 0, rows);
-            let now = state.now().add_scalar(ahead as i64).expand(positions.dims());
-            (now - positions).greater_equal_elem(window as i64)
+        let outside = self.window.filter(|&window| numbers.is_some() || newest >= window).map(|window| {
+            let (rows, now) = match numbers {
+                Some(numbers) => (numbers.clone(), numbers.max_dim(2)),
+                None => (state.positions().narrow(2, 0, rows), state.now().add_scalar(ahead as i64)),
+            };
+            let now = now.expand(rows.dims());
+            (now - rows).greater_equal_elem(window.min(i32::MAX as usize) as i64)
         });
         match (empty, outside) {
             (Some(empty), Some(outside)) => Some(empty.bool_or(outside)),
@@ -338,66 +338,82 @@ impl Attention {
     }
 }
 
-/// How blocks are decided on the host; none when the policy cannot do that.
-pub(crate) fn rule(compression: &Compression) -> Option<Option<Rule<'_>>> {
-    let Compression::Bounded { policy, states } = compression else { return Some(None) };
-    let sees = policy.sees();
-    let possible = !(sees.keys || sees.values || policy.rewrites());
-    let policy = policy.on_host().filter(|_| possible)?;
-    Some(Some(Rule { policy, sees_weights: sees.weights, states: *states }))
-}
+/// Who goes.
+impl Attention {
+    /// The sliding window, if it may hide rows of a state from all queries after that of position `now`.
+    ///
+    /// None where rows are numbered anew: which of them a later query sees then depends on which go.
+    fn window_after(&self, now: usize) -> Option<i64> {
+        let window = self.window.filter(|&window| self.placement.is_none() && now + 1 >= window);
+        window.map(|window| window as i64)
+    }
 
-/// Lets the policy look at the step, and returns the slot to omit if some batch row is full.
-pub(crate) fn omit(
-    weights: Tensor<4>,
-    state: &mut MultiState,
-    compression: &Compression,
-    rows: usize,
-) -> Option<Tensor<3, Int>> {
-    let policy = compression.policy()?;
-    let must_omit = state.any_full();
-    if !must_omit && policy.memory() == 0 {
-        return None;
+    /// How rows are omitted on the host up to the token of position `last`; none when the policy cannot
+    /// decide there.
+    pub(crate) fn rule<'c>(&self, compression: &'c Compression, last: usize) -> Option<Option<Rule<'c>>> {
+        let Compression::Bounded { policy, states } = compression else { return Some(None) };
+        let sees = policy.sees();
+        let possible = !(sees.keys || sees.values || policy.rewrites());
+        let policy = policy.on_host().filter(|_| possible)?;
+        Some(Some(Rule { policy, sees_weights: sees.weights, states: *states, window: self.window_after(last) }))
     }
-    let (scores, view) = score(policy.as_ref(), weights, state, rows, state.seen[0]);
-    if !must_omit {
-        return None;
-    }
-    let omitted = lowest(scores, view.positions());
-    if policy.rewrites() {
-        rewrite(policy.as_ref(), &view, &omitted, state);
-    }
-    Some(omitted)
-}
 
-/// The policy's scores of the first `rows` slots, its memory updated. `now` is the current token's
-/// position where all batch rows have seen equally many.
-pub(crate) fn score(
-    policy: &dyn Policy,
-    weights: Tensor<4>,
-    state: &mut MultiState,
-    rows: usize,
-    now: usize,
-) -> (Tensor<3>, View) {
-    let (batch, groups) = (state.shape().batch, state.groups());
-    let sees = policy.sees();
-    let view = View {
-        granularity: policy.granularity(),
-        states: state.states().unwrap_or(usize::MAX),
-        layer: state.shape().layer,
-        weights: sees.weights.then_some(weights),
-        keys: sees.keys.then(|| state.keys().narrow(2, 0, rows)),
-        values: sees.values.then(|| state.values().narrow(2, 0, rows)),
-        positions: state.positions().narrow(2, 0, rows),
-        now: match state.is_level() {
-            true => Tensor::full([batch, groups, 1], now as i64, &state.device()),
-            false => state.now(),
-        },
-    };
-    let mut memory = state.lend_memory(rows);
-    let scores = policy.score(&view, &mut memory);
-    state.return_memory(memory, rows);
-    (scores, view)
+    /// Lets the policy look at the step, and returns the slot to omit if some batch row is full.
+    pub(crate) fn omit(
+        &self,
+        weights: Tensor<4>,
+        state: &mut MultiState,
+        compression: &Compression,
+        rows: usize,
+    ) -> Option<Tensor<3, Int>> {
+        let policy = compression.policy()?;
+        let must_omit = state.any_full();
+        if !must_omit && policy.memory() == 0 {
+            return None;
+        }
+        let (scores, view) = self.score(policy.as_ref(), weights, state, rows, state.seen[0]);
+        if !must_omit {
+            return None;
+        }
+        let omitted = omitted(scores, &view);
+        if policy.rewrites() {
+            rewrite(policy.as_ref(), &view, &omitted, state);
+        }
+        Some(omitted)
+    }
+
+    /// The policy's scores of the first `rows` slots, its memory updated. `now` is the current token's
+    /// position where all batch rows have seen equally many.
+    fn score(
+        &self,
+        policy: &dyn Policy,
+        weights: Tensor<4>,
+        state: &mut MultiState,
+        rows: usize,
+        now: usize,
+    ) -> (Tensor<3>, View) {
+        let (batch, groups) = (state.shape().batch, state.groups());
+        let (sees, is_level) = (policy.sees(), state.is_level());
+        let last = if is_level { now } else { state.seen.iter().max().copied().unwrap_or(now) };
+        let view = View {
+            granularity: policy.granularity(),
+            states: state.states().unwrap_or(usize::MAX),
+            layer: state.shape().layer,
+            window: self.window_after(last),
+            weights: sees.weights.then_some(weights),
+            keys: sees.keys.then(|| state.keys().narrow(2, 0, rows)),
+            values: sees.values.then(|| state.values().narrow(2, 0, rows)),
+            positions: state.positions().narrow(2, 0, rows),
+            now: match is_level {
+                true => Tensor::full([batch, groups, 1], now as i64, &state.device()),
+                false => state.now(),
+            },
+        };
+        let mut memory = state.lend_memory(rows);
+        let scores = policy.score(&view, &mut memory);
+        state.return_memory(memory, rows);
+        (scores, view)
+    }
 }
 
 /// Lets the policy change keys and values, in the batch rows that are full.

@@ -18,6 +18,7 @@ use burn::tensor::{DType, Element, IndexingUpdateOp, Int, Tensor, TensorData};
 use rayon::prelude::*;
 
 use crate::attention::Attention;
+use crate::omission::oldest_dead;
 use crate::policy::{Granularity, HostMemory, HostView, ScoreOnHost};
 use crate::precision::{narrow, read, widen};
 use crate::simd::Real;
@@ -29,6 +30,8 @@ pub(crate) struct Rule<'p> {
     pub(crate) policy: &'p dyn ScoreOnHost,
     pub(crate) sees_weights: bool,
     pub(crate) states: usize,
+    /// The model's sliding window, where it may pass rows for good.
+    pub(crate) window: Option<i64>,
 }
 
 impl Attention {
@@ -286,7 +289,8 @@ impl Decider {
                 weights: if rule.sees_weights { &mean[..end] } else { &[] },
             };
             rule.policy.score(&view, &mut self.memory, &mut scores[..end]);
-            let gone = (self.held > rule.states).then(|| self.lowest(&scores[..end]));
+            let dead = || oldest_dead(self.rows(end), now, rule.window);
+            let gone = (self.held > rule.states).then(|| dead().unwrap_or_else(|| self.lowest(&scores[..end])));
             if let Some(gone) = gone {
                 self.alive[gone] = false;
                 self.held -= 1;
@@ -313,6 +317,12 @@ impl Decider {
     /// What is added to a logit: nothing, or −∞ for a row that is not attended, as new ones are not yet.
     fn bias<T: Real>(&self) -> Vec<T> {
         self.alive.iter().map(|&alive| T::bias(alive)).collect()
+    }
+
+    /// Index and position of those of the first candidates that are alive.
+    fn rows(&self, end: usize) -> impl Iterator<Item = (usize, i64)> {
+        let rows = self.positions[..end].iter().copied().enumerate().zip(&self.alive);
+        rows.filter_map(|(row, &alive)| alive.then_some(row))
     }
 
     /// The candidate with the lowest score among those alive, on equal scores the oldest.

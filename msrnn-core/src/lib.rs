@@ -9,6 +9,7 @@
 //! - [`policy`]: what a compression policy is asked and shown
 //! - [`device_score`]: a policy's scores as data, for GPUs
 //! - [`attention`]: append, attend, omit; token by token, in blocks, or after a prefill
+//! - [`omission`]: which row goes; [`placement`]: rows numbered anew at every step
 //! - [`kernels`]: what steps are made of, with kernels of their own where the device has them
 //! - [`budget`]: how many states, as a number, a share or bytes
 //! - [`vanilla`]: causal attention as plain tensor code, which the laws compare with
@@ -26,6 +27,7 @@ pub mod kernels;
 #[cfg(feature = "laws")]
 pub mod laws;
 pub mod omission;
+pub mod placement;
 pub mod policy;
 pub mod precision;
 pub mod rnn;

@@ -1,8 +1,42 @@
-//! Which row goes: the one with the lowest score, on equal scores the oldest.
+//! Which row goes: one that no later query sees, else the one with the lowest score; of several the oldest.
+//!
+//! A model with a sliding window hides what is a window or more before the query. By original positions
+//! a row only falls back, so that from some step on it is *dead*: no later query sees it, and to hold it in
+//! place of one that can be seen is a loss under every policy. A state of window − 1 rows or more holds all
+//! that the model's own attention sees. Where rows are numbered anew they come nearer as others go, and
+//! the policy decides alone.
 
 use burn::tensor::{Int, IntDType, Tensor};
 
-/// Slot of the row to omit, `[batch, groups, 1]`.
+use crate::policy::View;
+
+/// Whether no query after that of `now` sees a row: the next one does not, since its position is at least
+/// `window` further on.
+pub(crate) fn is_dead(position: i64, now: i64, window: i64) -> bool {
+    now + 1 - position >= window
+}
+
+/// The oldest of some rows on the host, if it is dead; given by index and position. None without a window.
+pub(crate) fn oldest_dead(
+    rows: impl IntoIterator<Item = (usize, i64)>,
+    now: i64,
+    window: Option<i64>,
+) -> Option<usize> {
+    let window = window?;
+    let (index, position) = rows.into_iter().min_by_key(|&(_, position)| position)?;
+    is_dead(position, now, window).then_some(index)
+}
+
+/// Slot of the row to omit, `[batch, groups, 1]`, by the scores that the policy gave the rows of a view.
+pub(crate) fn omitted(scores: Tensor<3>, view: &View) -> Tensor<3, Int> {
+    let scores = match view.dead() {
+        Some(dead) => scores.mask_fill(dead, f32::NEG_INFINITY),
+        None => scores,
+    };
+    lowest(scores, view.positions())
+}
+
+/// Slot of the row with the lowest score, `[batch, groups, 1]`.
 ///
 /// scores, positions: `[batch, groups, rows]`. Empty slots must score +∞ where another row scores
 /// less; in a full state there are none.
@@ -14,12 +48,17 @@ pub fn lowest(scores: Tensor<3>, positions: Tensor<3, Int>) -> Tensor<3, Int> {
     positions.mask_fill(higher, i32::MAX).argmin(2).cast(int)
 }
 
-/// Slots of the `keep` rows that are left after the row with the lowest score, on equal scores the
-/// oldest, was omitted again and again. Ascending. Slots are in chronological order.
-pub(crate) fn survivors(scores: &[f64], keep: usize) -> Vec<usize> {
+/// Slots of the `keep` rows that are left after rows were omitted again and again: dead ones, then the one
+/// with the lowest score, on equal scores the oldest. Ascending. Slot and position are the same.
+pub(crate) fn survivors(scores: &[f64], keep: usize, window: Option<i64>) -> Vec<usize> {
+    let now = scores.len() as i64 - 1;
+    let score = |slot: usize| match window {
+        Some(window) if is_dead(slot as i64, now, window) => f64::NEG_INFINITY,
+        _ => scores[slot],
+    };
     let mut slots: Vec<usize> = (0..scores.len()).collect();
     // Stable: among equal scores the older stay in front, where they are cut off.
-    slots.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+    slots.sort_by(|&a, &b| score(a).total_cmp(&score(b)));
     let mut kept = slots.split_off(scores.len().saturating_sub(keep));
     kept.sort_unstable();
     kept
@@ -50,8 +89,31 @@ mod tests {
 
     #[test]
     fn survivors_are_what_repeated_omission_leaves() {
-        assert_eq!(survivors(&[1.0, 0.5, 1.0, 0.5, 9.0], 3), [0, 2, 4]);
-        assert_eq!(survivors(&[1.0, 1.0, 1.0], 2), [1, 2]);
-        assert_eq!(survivors(&[f64::INFINITY, -1.0], 5), [0, 1]);
+        assert_eq!(survivors(&[1.0, 0.5, 1.0, 0.5, 9.0], 3, None), [0, 2, 4]);
+        assert_eq!(survivors(&[1.0, 1.0, 1.0], 2, None), [1, 2]);
+        assert_eq!(survivors(&[f64::INFINITY, -1.0], 5, None), [0, 1]);
+    }
+
+    #[test]
+    fn of_the_survivors_those_that_the_next_query_sees_come_first() {
+        // The next query is that of position 5, and sees positions 3 and 4 beside its own.
+        let scores = [f64::INFINITY, 9.0, 8.0, 0.5, 0.25];
+        assert_eq!(survivors(&scores, 1, Some(3)), [3]);
+        assert_eq!(survivors(&scores, 2, Some(3)), [3, 4]);
+        assert_eq!(survivors(&scores, 3, Some(3)), [2, 3, 4]);
+        assert_eq!(survivors(&scores, 2, Some(6)), [0, 1]);
+        assert_eq!(survivors(&scores, 2, Some(5)), [1, 2]);
+    }
+
+    #[test]
+    fn a_row_is_dead_once_the_next_query_does_not_see_it() {
+        // A window of 3 shows the query of 5 positions 3, 4 and 5.
+        assert!(is_dead(2, 4, 3) && !is_dead(3, 4, 3));
+        // With a window of 1 even the current row is dead.
+        assert!(is_dead(4, 4, 1));
+        let rows = [(7, 5), (8, 2), (9, 3)];
+        assert_eq!(oldest_dead(rows, 5, Some(4)), Some(8));
+        assert_eq!(oldest_dead(rows, 5, Some(5)), None);
+        assert_eq!(oldest_dead(rows, 5, None), None);
     }
 }

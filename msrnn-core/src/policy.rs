@@ -42,6 +42,8 @@ pub trait Policy: Debug + Send + Sync {
 
     /// Scores the rows that took part in the current step, the new one included: the row with the
     /// lowest score is omitted, on equal scores the oldest. +∞ protects a row; NaN is not allowed.
+    /// Before any of them goes a row that no later query sees: one that the model's own sliding window
+    /// has passed. A policy does not see to that.
     ///
     /// Called once a token, after attention, whenever a row has to go; a policy with memory is
     /// called on every token from the first. Slots where `view.positions()` is negative are empty
@@ -140,6 +142,8 @@ pub struct View {
     pub(crate) granularity: Granularity,
     pub(crate) states: usize,
     pub(crate) layer: usize,
+    /// The model's sliding window, where it may have passed rows for good.
+    pub(crate) window: Option<i64>,
     /// `[batch, kv_heads, group, rows]`
     pub(crate) weights: Option<Tensor<4>>,
     pub(crate) keys: Option<Tensor<4>>,
@@ -184,6 +188,12 @@ impl View {
     /// The first `n` tokens of the text: `[batch, groups, rows]`.
     pub fn first(&self, n: usize) -> Tensor<3, Bool> {
         self.positions.clone().lower_elem(n as i64)
+    }
+
+    /// Rows that no later query sees, `[batch, groups, rows]`; none where there can be none. They go first,
+    /// whatever they score.
+    pub(crate) fn dead(&self) -> Option<Tensor<3, Bool>> {
+        self.window.map(|window| self.age().greater_equal_elem(window - 1))
     }
 
     /// The current query's softmax weights on the rows, averaged over the query heads that share a

@@ -75,6 +75,10 @@ pub struct MultiState {
 }
 
 impl MultiState {
+    /// Tokens that a state can count, 2,147,483,647: positions have 32 bits on some devices, and are held
+    /// against that number where one is the lowest.
+    pub const MOST_TOKENS: usize = i32::MAX as usize;
+
     /// An empty state under a compression.
     pub fn new(shape: StateShape, compression: &Compression, device: &Device) -> Self {
         let (states, slots) = match compression.states() {

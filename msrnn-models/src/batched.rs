@@ -84,8 +84,8 @@ impl<'m> BatchedGeneration<'m> {
     ///
     /// # Errors
     ///
-    /// When the prompt is empty or has an id that the model does not know, the sampling parameters
-    /// make no sense, or no token is asked for.
+    /// When the prompt is empty or has an id that the model does not know, the sampling parameters make no
+    /// sense, no token is asked for, or there are no positions for so many.
     pub fn push(&mut self, request: Request) -> Result<usize, ModelError> {
         Sampler::new(request.sampling)?;
         if request.prompt.is_empty() {
@@ -95,6 +95,7 @@ impl<'m> BatchedGeneration<'m> {
             return Err(ModelError::NothingToGenerate);
         }
         self.model.check_ids(&request.prompt)?;
+        self.recurrent.check_length(request.prompt.len().saturating_add(request.max_new_tokens), 0)?;
         let number = self.requests;
         self.queue.push_back((number, request));
         self.requests += 1;

@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 
+use msrnn_core::state::MultiState;
+
+use crate::rotary::Rotary;
+
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -112,6 +116,20 @@ pub enum ModelError {
     /// Sampling parameters that make no sense.
     #[error("{0}")]
     Sampling(String),
+    /// Positions that the rotary tables do not have.
+    #[error(
+        "{tokens} tokens come to {in_use} positions, which end at {}; take fewer tokens, or a bounded policy with in-state positions, which go on with the rows held only",
+        Rotary::LIMIT
+    )]
+    TooLong {
+        /// Tokens of the text.
+        tokens: usize,
+        /// Positions in use.
+        in_use: usize,
+    },
+    /// More tokens than a state counts.
+    #[error("{0} tokens are more than a state counts, {most}; take fewer", most = MultiState::MOST_TOKENS)]
+    TooManyTokens(usize),
     /// The state does not fit the request.
     #[error(transparent)]
     Core(#[from] msrnn_core::Error),

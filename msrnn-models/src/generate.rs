@@ -42,8 +42,8 @@ pub struct Generation {
 ///
 /// # Errors
 ///
-/// When the prompt is empty or has an id that the model does not know, or the sampling parameters
-/// make no sense.
+/// When the prompt is empty or has an id that the model does not know, there are no positions for so many
+/// tokens, or the sampling parameters make no sense.
 pub fn generate(
     model: &Model,
     recurrent: &Recurrent<'_>,
@@ -58,6 +58,8 @@ pub fn generate(
         return Err(ModelError::EmptyPrompt);
     }
     model.check_ids(prompt)?;
+    let block = protocol.block(prompt.len());
+    recurrent.check_length(prompt.len().saturating_add(max_new_tokens), block)?;
     let device = model.decoder.device();
     let ids = |ids: &[u32]| {
         let n = ids.len();
@@ -66,7 +68,7 @@ pub fn generate(
     };
     let mut states = recurrent.initial_states(1);
     states.iter_mut().for_each(|state| state.reserve(prompt.len()));
-    let (block, rest) = prompt.split_at(protocol.block(prompt.len()));
+    let (block, rest) = prompt.split_at(block);
     let mut logits = None;
     if !block.is_empty() {
         logits = Some(recurrent.prefill(ids(block), &mut states)?);

@@ -7,7 +7,8 @@
 //! - [`config`]: `config.json`; [`weights`]: names and shapes; [`checkpoint`]: safetensors files
 //! - [`decoder`]: the layers, with [`linear`], [`matrix`], [`norm`] and [`rotary`]; [`storage`]: in which
 //!   dtypes they are held
-//! - [`recurrent`]: steps, scans and prefill; [`placement`]: positions for extrapolation
+//! - [`recurrent`]: steps, scans and prefill; [`placement`]: positions for extrapolation; [`length`]: how far
+//!   they go
 //! - [`model`]: a directory as a whole; [`tokenizer`], [`sampling`], [`generate`]: text in and out
 //! - [`batched`]: many generations side by side, refilled from a queue
 //! - [`captured`]: steps that a GPU is given all at once
@@ -20,6 +21,7 @@ pub mod config;
 pub mod decoder;
 pub mod error;
 pub mod generate;
+pub mod length;
 pub mod linear;
 pub mod matrix;
 pub mod model;

@@ -1,7 +1,7 @@
 //! Positions that are numbered anew at every step, for texts far beyond the trained context.
 //!
 //! Keys are held unrotated and rotated at every step by the numbers that the rows then have; the
-//! query has the newest row's number.
+//! query has the newest row's number. A model's sliding window looks at these numbers too.
 //!
 //! **Gap-compressed**: Oren et al. 2024 (arXiv 2401.06104, appendix on extrapolation). The text of
 //! the paper gives ln(ln g) for gaps above 10, which cannot be used as written; this is the rule of
@@ -12,12 +12,15 @@
 //! in the order of their original positions, whatever the gaps.
 
 use burn::tensor::{Int, Tensor};
-use msrnn_core::attention::Placement;
+use msrnn_core::placement::Placement;
 
 use crate::rotary::Rotary;
 
 /// The largest gap that stays as it is.
 const T: f64 = 10.0;
+
+/// What the longest gap is compressed to, up to as many tokens as a state counts.
+pub(crate) const LONGEST_GAP: usize = 14;
 
 /// New positions of rows by their original ones, `[sequences, rows]`; −1 is an empty slot.
 type Rule = fn(Tensor<2, Int>) -> Tensor<2, Int>;
@@ -42,10 +45,15 @@ impl Renumbered {
 }
 
 impl Placement for Renumbered {
-    fn place(&self, query: Tensor<4>, keys: Tensor<4>, positions: Tensor<3, Int>) -> (Tensor<4>, Tensor<4>) {
+    fn number(&self, positions: Tensor<3, Int>) -> Tensor<3, Int> {
+        let [batch, groups, rows] = positions.dims();
+        (self.rule)(positions.reshape([batch * groups, rows])).reshape([batch, groups, rows])
+    }
+
+    fn rotate(&self, query: Tensor<4>, keys: Tensor<4>, numbers: Tensor<3, Int>) -> (Tensor<4>, Tensor<4>) {
         let [batch, kv_heads, rows, head_dim] = keys.dims();
         let [_, heads, _, _] = query.dims();
-        let places = (self.rule)(positions.reshape([batch * kv_heads, rows]));
+        let places = numbers.reshape([batch * kv_heads, rows]);
         let keys = self.rotary.at(places.clone()).apply(keys.reshape([batch * kv_heads, 1, rows, head_dim]));
         let newest = self.rotary.at(places.max_dim(1));
         let query = newest.apply(query.reshape([batch * kv_heads, heads / kv_heads, 1, head_dim]));
@@ -86,6 +94,7 @@ fn count(positions: Tensor<2, Int>) -> Tensor<2, Int> {
 mod tests {
     use super::*;
     use burn::tensor::Device;
+    use msrnn_core::state::MultiState;
 
     fn renumbered(rule: Rule, positions: &[i64]) -> Vec<i64> {
         let device = Device::flex();
@@ -113,7 +122,10 @@ mod tests {
 
     #[test]
     fn long_gaps_shrink_as_in_the_authors_code() {
-        for (gap, expected) in [(11, 11), (22, 11), (23, 12), (1625, 12), (1626, 13), (60_000, 13)] {
+        const MOST: i64 = MultiState::MOST_TOKENS as i64;
+        for (gap, expected) in
+            [(11, 11), (22, 11), (23, 12), (1625, 12), (1626, 13), (60_000, 13), (MOST, LONGEST_GAP as i64)]
+        {
             assert_eq!(places(&[0, gap])[1], expected, "gap {gap}");
         }
     }

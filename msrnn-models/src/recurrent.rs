@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::decoder::{Decoder, DecoderLayer, scale};
 use crate::error::ModelError;
+use crate::length::Length;
 use crate::placement::Renumbered;
-use crate::rotary::{Rotary, Rotation};
+use crate::rotary::Rotation;
 
 /// How the positions of held rows are numbered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +43,7 @@ impl std::fmt::Display for Positions {
 pub struct Recurrent<'m> {
     decoder: &'m Decoder,
     compression: Compression,
+    positions: Positions,
     attention: Attention,
     captures: bool,
 }
@@ -73,7 +75,7 @@ impl<'m> Recurrent<'m> {
                 Positions::InState => Some(Arc::new(Renumbered::in_state(decoder.rotary.clone()))),
             },
         };
-        Self { decoder, compression, attention, captures: false }
+        Self { decoder, compression, positions, attention, captures: false }
     }
 
     /// Lets generation capture a step once and replay it, where the device and the policy allow it.
@@ -90,6 +92,16 @@ impl<'m> Recurrent<'m> {
     /// How the state is bounded.
     pub fn compression(&self) -> &Compression {
         &self.compression
+    }
+
+    /// Whether there are positions for `tokens` tokens, the first `block` of which enter as one block.
+    ///
+    /// # Errors
+    ///
+    /// As [`Length::check`].
+    pub fn check_length(&self, tokens: usize, block: usize) -> Result<(), ModelError> {
+        let (states, positions) = (self.compression.states(), self.positions);
+        Length { tokens, block, states, positions }.check()
     }
 
     /// The layers, first to last.
@@ -146,15 +158,26 @@ impl<'m> Recurrent<'m> {
         &self,
         tokens: Tensor<2, Int>,
         states: &mut [MultiState],
-        mut through: impl FnMut(RecurrentLayer<'m, '_>, Tensor<3>, &Rotation, &mut MultiState) -> Result<Tensor<3>, E>,
+        mut through: impl FnMut(
+            RecurrentLayer<'m, '_>,
+            Tensor<3>,
+            Option<&Rotation>,
+            &mut MultiState,
+        ) -> Result<Tensor<3>, E>,
     ) -> Result<Tensor<3>, E> {
         // All layers have seen equally many tokens.
-        let rotation = self.decoder.rotary.at(states[0].ahead(tokens.dims()[1]));
+        let rotation = self.rotation(&states[0], tokens.dims()[1]);
         let mut x = self.decoder.embed(tokens);
         for (layer, state) in self.layers().into_iter().zip(states) {
-            x = through(layer, x, &rotation, state)?;
+            x = through(layer, x, rotation.as_ref(), state)?;
         }
         Ok(x)
+    }
+
+    /// The rotation of the next `n` tokens, by the tokens seen; none where a placement rotates rows at every
+    /// step by numbers of its own. These go on however many tokens have been seen, the rotary tables do not.
+    fn rotation(&self, state: &MultiState, n: usize) -> Option<Rotation> {
+        self.attention.placement.is_none().then(|| self.decoder.rotary.at(state.ahead(n)))
     }
 }
 
@@ -165,29 +188,30 @@ pub fn bytes_per_state(decoder: &Decoder, policy: &dyn Policy) -> usize {
 }
 
 impl RecurrentLayer<'_, '_> {
-    fn scan(&self, x: Tensor<3>, rotation: &Rotation, state: &mut MultiState) -> Tensor<3> {
+    fn scan(&self, x: Tensor<3>, rotation: Option<&Rotation>, state: &mut MultiState) -> Tensor<3> {
         let Recurrent { attention, compression, .. } = self.recurrent;
         let (query, key, value) = self.project(&x, rotation);
         self.layer.finish(x, attention.scan(query, key, value, state, compression))
     }
 
-    fn prefill(&self, x: Tensor<3>, rotation: &Rotation, state: &mut MultiState) -> Result<Tensor<3>, ModelError> {
+    fn prefill(
+        &self,
+        x: Tensor<3>,
+        rotation: Option<&Rotation>,
+        state: &mut MultiState,
+    ) -> Result<Tensor<3>, ModelError> {
         let Recurrent { attention, compression, .. } = self.recurrent;
         let (query, key, value) = self.project(&x, rotation);
         Ok(self.layer.finish(x, attention.prefill(query, key, value, state, compression)?))
     }
 
     /// Query, key and value; rotated here unless a placement rotates them at every step.
-    fn project(&self, x: &Tensor<3>, rotation: &Rotation) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
+    fn project(&self, x: &Tensor<3>, rotation: Option<&Rotation>) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
         let (query, key, value) = self.layer.project(x.clone(), self.recurrent.decoder.config());
-        match self.recurrent.attention.placement {
-            None => (rotation.apply(query), rotation.apply(key), value),
-            Some(_) => (query, key, value),
+        match rotation {
+            Some(rotation) => (rotation.apply(query), rotation.apply(key), value),
+            None => (query, key, value),
         }
-    }
-
-    fn rotary(&self) -> &Rotary {
-        &self.recurrent.decoder.rotary
     }
 }
 
@@ -205,7 +229,7 @@ impl MultiStateRnn for RecurrentLayer<'_, '_> {
     }
 
     fn scan(&self, xs: Tensor<3>, state: &mut MultiState) -> Tensor<3> {
-        let rotation = self.rotary().at(state.ahead(xs.dims()[1]));
-        RecurrentLayer::scan(self, xs, &rotation, state)
+        let rotation = self.recurrent.rotation(state, xs.dims()[1]);
+        RecurrentLayer::scan(self, xs, rotation.as_ref(), state)
     }
 }

@@ -53,6 +53,12 @@ pub fn entry(name: &str) -> Option<&'static Entry> {
     entries().find(|entry| entry.name == name || (entry.parse)(name).is_some())
 }
 
+/// What a model's sliding window means under every policy.
+const OWN_WINDOW: &str = "In a model with a sliding window of W tokens, a row that no later query sees, because it is \
+     W − 1 tokens old, goes before all others under every policy, protected or not (k ≥ W − 1 states therefore give the \
+     full state's results, and sinks last W tokens); the TOVA authors' code leaves such rows to their \
+     scores. Where positions are in-state or gap-compressed, the policy alone decides.";
+
 impl Entry {
     /// The policy of [`Entry::example`].
     pub fn policy(&self) -> Arc<dyn Policy> {
@@ -99,6 +105,7 @@ impl Entry {
         line("needs", &format!("{} needs k ≥ {}", self.example, self.policy().min_states()));
         line("citation", self.citation);
         line("differences", self.differences);
+        line("own window", OWN_WINDOW);
         text
     }
 }

@@ -78,6 +78,8 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let started = Instant::now();
     let model = args.model.open()?;
     let context = args.run.context(&model)?;
+    // The full state goes through every context too.
+    args.run.check_context(&model, None)?;
     let (text, contexts) = match args.text.is_empty() {
         true => {
             let text = format!("{} held-out stories of the bundled generator, seed {}", args.stories, args.run.seed);

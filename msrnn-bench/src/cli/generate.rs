@@ -7,7 +7,6 @@ use msrnn_bench::error::BenchError;
 use msrnn_bench::evaluate::Observed;
 use msrnn_models::generate::{Stop, generate};
 use msrnn_models::recurrent::{Recurrent, bytes_per_state};
-use msrnn_models::rotary::Rotary;
 use msrnn_models::sampling::{Sampler, Sampling};
 use serde::Serialize;
 
@@ -67,22 +66,12 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let mut prompt = prefix.clone();
     prompt.extend(tokenizer.encode(&args.prompt)?);
 
-    let trained = model.decoder.config().max_position_embeddings;
     let context = args.run.context(&model)?;
     let length = prompt.len().saturating_add(args.max_new_tokens);
-    if length > Rotary::LIMIT {
-        return Err(BenchError::Input(format!(
-            "--max-new-tokens {} is too many; positions end at {}",
-            args.max_new_tokens,
-            Rotary::LIMIT
-        )));
-    }
-    if length > trained {
-        tracing::warn!("prompt and new tokens are {length} together, beyond the model's {trained} positions");
-    }
     let spec = args.policy.spec(args.run.seed)?;
     let compression = spec.compression(context.max(length), |policy| bytes_per_state(&model.decoder, policy))?;
     let states = compression.states();
+    args.run.check_length(&model, "a text (prompt and new tokens)", length, prompt.len(), states)?;
     let recurrent = Recurrent::new(&model.decoder, compression, args.run.positions).with_capture(!args.no_capture);
     let sampling =
         Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p, seed: args.run.seed };

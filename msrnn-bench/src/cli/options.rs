@@ -13,9 +13,9 @@ use msrnn_bench::precision::Precision;
 use msrnn_core::budget::Budget;
 use msrnn_core::state::MultiState;
 use msrnn_models::Model;
+use msrnn_models::length::Length;
 use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::{Positions, bytes_per_state};
-use msrnn_models::rotary::Rotary;
 use msrnn_policies::PolicySpec;
 use serde::Serialize;
 
@@ -76,24 +76,39 @@ pub(super) fn positions(text: &str) -> Result<Positions, String> {
 }
 
 impl RunOptions {
-    /// The length of a context, with a warning where the model was not trained for it.
+    /// Tokens of a context.
     pub(super) fn context(&self, model: &Model) -> Result<usize, BenchError> {
-        let trained = model.decoder.config().max_position_embeddings;
         match self.context {
-            None => Ok(trained),
+            None => Ok(model.decoder.config().max_position_embeddings),
             Some(context) if context < 2 => {
                 Err(BenchError::Input(format!("--context {context} leaves nothing to predict; give at least 2")))
             }
-            Some(context) if context > Rotary::LIMIT => {
-                Err(BenchError::Input(format!("--context {context} is too long; positions end at {}", Rotary::LIMIT)))
-            }
-            Some(context) => {
-                if context > trained {
-                    tracing::warn!("a context of {context} tokens is beyond the model's {trained} positions");
-                }
-                Ok(context)
-            }
+            Some(context) => Ok(context),
         }
+    }
+
+    /// Refuses a context that there are no positions for under a bound, and warns of one that the model was
+    /// not trained for.
+    pub(super) fn check_context(&self, model: &Model, states: Option<usize>) -> Result<(), BenchError> {
+        self.context.map_or(Ok(()), |context| self.check_length(model, "a context", context, context, states))
+    }
+
+    /// As [`Self::check_context`] for `what` of so many tokens, the first `prompt` of which are there before the
+    /// others.
+    pub(super) fn check_length(
+        &self,
+        model: &Model,
+        what: &str,
+        tokens: usize,
+        prompt: usize,
+        states: Option<usize>,
+    ) -> Result<(), BenchError> {
+        let length = Length { tokens, block: self.protocol.block(prompt), states, positions: self.positions };
+        length.check()?;
+        if let Some(said) = length.beyond(what, model.decoder.config().max_position_embeddings) {
+            tracing::warn!("{said}");
+        }
+        Ok(())
     }
 }
 
@@ -182,6 +197,7 @@ impl ScoringOptions {
         let contexts = self.source.contexts(context, &model)?;
         let spec = self.policy.spec(self.run.seed)?;
         let compression = spec.compression(context, |policy| bytes_per_state(&model.decoder, policy))?;
+        self.run.check_context(&model, compression.states())?;
         let scoring = Scoring {
             positions: self.run.positions,
             protocol: self.run.protocol,

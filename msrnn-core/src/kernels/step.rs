@@ -3,7 +3,7 @@
 
 use burn::tensor::Tensor;
 
-use crate::attention::{Attention, omit};
+use crate::attention::Attention;
 use crate::policy::Compression;
 use crate::state::MultiState;
 
@@ -24,7 +24,7 @@ pub(crate) fn step(
         let rows = state.rows_in_step();
         let (attended, weights) = super::flex::step(attention, query, key, value, state, compression);
         if let Some(weights) = weights {
-            let omitted = omit(weights, state, compression, rows);
+            let omitted = attention.omit(weights, state, compression, rows);
             state.advance(omitted);
         }
         return attended;
@@ -35,7 +35,7 @@ pub(crate) fn step(
         let decision = super::cube::decision(compression, state.shape.layer);
         let (attended, weights) = super::cube::step(attention, [query, key, value], state, decision);
         if let Some(weights) = weights {
-            let omitted = omit(weights, state, compression, rows);
+            let omitted = attention.omit(weights, state, compression, rows);
             state.advance(omitted);
         }
         return attended;
@@ -82,7 +82,7 @@ pub(super) fn step_plain(
     let rows = state.rows_in_step();
     state.append(key, value);
     let (attended, weights) = attention.attend(query, state, rows, 0);
-    let omitted = omit(weights, state, compression, rows);
+    let omitted = attention.omit(weights, state, compression, rows);
     state.advance(omitted);
     attended
 }

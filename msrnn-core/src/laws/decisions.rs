@@ -12,8 +12,8 @@ use super::spy::Look;
 use super::text::Text;
 use crate::policy::{Granularity, Memory, Policy, Sees, View};
 
-/// A row that scores +∞ is not omitted while another scores less. Tried on the policy as it is, and
-/// with a third of all rows protected on top.
+/// A row that scores +∞ is not omitted while another scores less, unless no later query sees it. Tried on
+/// the policy as it is, and with a third of all rows protected on top.
 ///
 /// # Panics
 ///
@@ -33,8 +33,8 @@ pub fn protected_rows_survive(policy: &Arc<dyn Policy>, device: &Device) {
     });
 }
 
-/// The row with the lowest score goes, and of equal ones the oldest. Tried on the policy as it is,
-/// and with its scores made coarse so that many are equal.
+/// The row with the lowest score goes, and of equal ones the oldest; before it one that no later query
+/// sees. Tried on the policy as it is, and with its scores made coarse so that many are equal.
 ///
 /// # Panics
 ///

@@ -56,6 +56,7 @@ mod spy;
 mod states;
 mod text;
 mod unbounded;
+mod unseen;
 
 use std::sync::Arc;
 
@@ -80,6 +81,10 @@ pub use states::{
     positions_count_tokens_seen,
 };
 pub use unbounded::{a_budget_of_at_least_the_length_equals_unbounded, unbounded_state_equals_vanilla_attention};
+pub use unseen::{
+    a_budget_of_all_that_the_window_shows_equals_unbounded,
+    a_row_that_no_later_query_can_see_goes_before_any_that_one_can,
+};
 
 use crate::policy::Policy;
 
@@ -146,6 +151,8 @@ macro_rules! __with_every_law {
             memory_starts_at_zero_and_stays_with_its_row
             protected_rows_survive
             the_lowest_score_goes_and_on_ties_the_oldest
+            a_row_that_no_later_query_can_see_goes_before_any_that_one_can
+            a_budget_of_all_that_the_window_shows_equals_unbounded
             chunks_equal_single_tokens
             decisions_on_the_host_equal_decisions_on_the_device
             scores_as_data_equal_scores_in_tensors

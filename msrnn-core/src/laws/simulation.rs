@@ -157,6 +157,7 @@ impl<'a> Simulation<'a> {
             granularity: self.policy.granularity(),
             states,
             layer: 0,
+            window: self.case.window.map(|window| window as i64),
             weights: sees.weights.then(|| float(weights, [1, kv_heads, group, t + 1], accumulation(self.dtype).into())),
             keys: sees.keys.then(|| rows(&self.key)),
             values: sees.values.then(|| rows(&self.value)),

@@ -12,7 +12,7 @@ use crate::policy::{Granularity, Memory, Policy, Rows, Sees, View};
 pub(super) struct Look {
     /// Position of the current token.
     pub(super) now: i64,
-    /// Position and score of every row that is not empty.
+    /// Position and score of every row that is not empty; −∞ for a row that no later query sees.
     pub(super) rows: Vec<(i64, f64)>,
     /// What was remembered of every row before the call, by position; empty without memory.
     pub(super) before: Remembered,
@@ -45,7 +45,7 @@ impl Look {
     /// logits themselves are rounded to 16 bits, half a unit of a logit of size 8: 4e-3 in f16 and
     /// 3e-2 in bf16, twice when two ways differ. The bounds
     /// leave a factor for what a policy makes of the weights. Equal scores are no matter of
-    /// rounding: rows outside a sliding window all weigh exactly nothing.
+    /// rounding, nor is a row that no later query sees: it goes whatever the scores are.
     pub(super) fn is_close(&self, dtype: DType) -> bool {
         let bound = match dtype {
             DType::F64 => 1e-9,
@@ -127,11 +127,13 @@ pub(super) fn looks(view: &View, scores: &Tensor<3>) -> Vec<Vec<Look>> {
     assert_eq!(scores.dims(), view.positions.dims(), "a policy gives one score for every position");
     let now = view.now.to_data().convert::<i64>();
     let now: &[i64] = now.as_slice().expect("positions are integers");
-    let looks: Vec<Look> = by_group(view, scores)
-        .into_iter()
-        .zip(now)
-        .map(|(rows, &now)| Look { now, rows, before: Remembered::new(), after: Remembered::new() })
-        .collect();
+    let look = |(mut rows, &now): (Vec<(i64, f64)>, &i64)| {
+        // The query of now + 1 sees its own row and the window − 1 before it.
+        let oldest_seen = now + 2 - view.window.unwrap_or(now + 2);
+        rows.iter_mut().filter(|row| row.0 < oldest_seen && !row.1.is_nan()).for_each(|row| row.1 = f64::NEG_INFINITY);
+        Look { now, rows, before: Remembered::new(), after: Remembered::new() }
+    };
+    let looks: Vec<Look> = by_group(view, scores).into_iter().zip(now).map(look).collect();
     looks.chunks(groups).map(<[_]>::to_vec).collect()
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use msrnn_core::budget::Budget;
 use msrnn_models::Model;
+use msrnn_models::length::Length;
 use msrnn_models::recurrent::{Positions, bytes_per_state};
 use msrnn_policies::{PolicySpec, registry};
 use serde::{Deserialize, Serialize};
@@ -174,6 +175,7 @@ impl Experiment for Extrapolate {
                 Some(policy) => policy.clone(),
                 None => registry::policy("window")?,
             };
+            Length { tokens, block: 0, states: task.plan.states, positions: task.positions }.check()?;
             let rows = task.plan.states.unwrap_or(tokens) + 1;
             let bound = task.plan.states.map_or_else(String::new, |states| format!("@{states}"));
             Ok(Unit {

@@ -23,6 +23,7 @@ pub mod sample;
 
 use std::path::Path;
 
+use msrnn_models::length::Length;
 use msrnn_models::recurrent::{Positions, Recurrent};
 use msrnn_policies::PolicySpec;
 use serde::{Deserialize, Serialize};
@@ -119,10 +120,13 @@ impl Experiment for Retention {
                     self.models[model]
                 ))
             })?;
+            let bound = Bound::new(arm, &inputs.models, model, self.context)?;
+            let states = bound.compression.states();
+            Length { tokens: ids.len(), block: 0, states, positions: Positions::Original }.check()?;
             Ok(Unit {
                 name: format!("{}, {arm}, context {context}", self.models[model]),
                 tokens: ids.len(),
-                state_bytes: Bound::new(arm, &inputs.models, model, self.context)?.state_bytes,
+                state_bytes: bound.state_bytes,
             })
         };
         (0..self.models.len() * self.arms.len() * self.contexts).map(unit).collect()

@@ -261,7 +261,7 @@ pub(in crate::kernels) fn block(
         argument(&memory),
         argument(&next),
         argument(&omitted),
-        numbers(&score),
+        numbers(&score, attention.window),
         state.states.and_then(|states| i32::try_from(states).ok()).unwrap_or(i32::MAX),
         attention.window.and_then(|window| i32::try_from(window).ok()).unwrap_or(i32::MAX),
         used as u32,

@@ -7,6 +7,9 @@ use cubecl::prelude::*;
 /// What a logit is where nothing is attended; WGSL knows no infinity.
 pub(super) const HIDDEN: f32 = -3.0e38;
 
+/// The score of a row that no later query sees: below all others.
+pub(super) const DEAD: f32 = -3.2e38;
+
 /// The score of a protected row.
 pub(super) const PROTECTED: f32 = 3.0e38;
 

@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::reduce::PROTECTED;
+use super::reduce::{DEAD, PROTECTED};
 use crate::device_score::{DeviceScore, ScoreRule};
 
 /// The rule of a score, known when the kernel is compiled.
@@ -23,6 +23,8 @@ pub(super) struct Numbers {
     step: i32,
     add_first: i32,
     add_second: i32,
+    /// The model's sliding window.
+    window: i32,
 }
 
 impl Rule {
@@ -36,17 +38,19 @@ impl Rule {
     }
 }
 
-/// A score's numbers as a kernel's argument.
-pub(super) fn numbers(score: &DeviceScore) -> NumbersLaunch {
+/// A score's numbers, and the model's sliding window, as a kernel's argument.
+pub(super) fn numbers(score: &DeviceScore, window: Option<usize>) -> NumbersLaunch {
     let (modulus, step, first, second) = match score.rule {
         ScoreRule::Cubes { modulus, step, first, second } => (modulus, step, first, second),
         _ => (1, 0, 0, 0),
     };
     let limit = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
-    NumbersLaunch::new(limit(score.first), limit(score.newest), modulus, step, first, second)
+    let window = limit(window.unwrap_or(usize::MAX));
+    NumbersLaunch::new(limit(score.first), limit(score.newest), modulus, step, first, second, window)
 }
 
-/// The score of the row of a position, whose weight now is `weight`, and over all steps `sum`.
+/// The score of the row of a position, whose weight now is `weight`, and over all steps `sum`. Below every
+/// score is a row that no later query sees, as in [`omission`](crate::omission).
 #[cube]
 pub(super) fn score(position: i32, now: i32, weight: f32, sum: f32, numbers: &Numbers, #[comptime] rule: Rule) -> f32 {
     let mut score = 0.0f32;
@@ -63,6 +67,9 @@ pub(super) fn score(position: i32, now: i32, weight: f32, sum: f32, numbers: &Nu
     }
     if position < numbers.first || now - position < numbers.newest {
         score = PROTECTED;
+    }
+    if now + 1 - position >= numbers.window {
+        score = DEAD;
     }
     score
 }

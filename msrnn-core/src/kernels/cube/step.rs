@@ -365,7 +365,7 @@ pub(in crate::kernels) fn step(
         argument(&opened.free),
         argument(&opened.next),
         argument(&omitted),
-        numbers(&score),
+        numbers(&score, attention.window),
         state.states.and_then(|states| i32::try_from(states).ok()).unwrap_or(i32::MAX),
         slots,
         rows as u32,

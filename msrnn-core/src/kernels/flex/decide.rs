@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::number::Index;
 use super::{is_worth_cores, wide};
 use crate::blocked::Rule;
+use crate::omission::oldest_dead;
 use crate::policy::{HostMemory, HostView};
 use crate::simd::{Buffer, Real};
 
@@ -79,11 +80,12 @@ impl<T: Real, I: Index> Decider<'_, T, I> {
             channel.iter_mut().zip(host).for_each(|(value, &mut host)| *value = T::from_f64(host));
         }
         if self.is_full {
-            let lowest = lowest(scores, positions);
-            *self.omitted = Some(match lowest {
-                _ if lowest == last => newest,
-                _ if lowest == newest => last,
-                _ => lowest,
+            let rows = positions.iter().copied().enumerate();
+            let gone = oldest_dead(rows, self.now, rule.window).unwrap_or_else(|| lowest(scores, positions));
+            *self.omitted = Some(match gone {
+                _ if gone == last => newest,
+                _ if gone == newest => last,
+                _ => gone,
             });
         }
         BUFFERS.set(buffers);

@@ -13,7 +13,7 @@ use super::dot::{Dot, ROWS, add_rows};
 use super::number::{Index, Stored};
 use super::opened::{Opened, has_known_integers};
 use super::{is_worth_cores, wide};
-use crate::attention::{Attention, rule};
+use crate::attention::Attention;
 use crate::policy::Compression;
 use crate::precision::{accumulation, narrow};
 use crate::simd::{Buffer, Real};
@@ -117,7 +117,8 @@ fn step_as<T: Real + Stored<T>, S: Dot<T>, I: Index>(
     }
     let attended = tensor(attended, [batch, heads, d]);
 
-    let Some(rule) = rule(compression) else {
+    let last = state.seen.iter().max().copied().unwrap_or(0);
+    let Some(rule) = attention.rule(compression, last) else {
         opened.put_back(state);
         return (attended, Some(tensor(weights, [batch, kv_heads, group, rows])));
     };
