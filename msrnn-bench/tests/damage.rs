@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 const RUNS: [&str; 6] = [
     "lm --stories 2 --context 40 --batch 1 --policies tova,random --states 8 --seeds 2",
     "lm --extrapolate --tokens 1100 --policies tova --states 8 --full-tokens 1040",
-    "retrieval --lengths 150 --depths 0,1 --policies tova --states 16 --trials 1",
+    "retrieval --lengths 400 --depths 0,1 --policies tova --states 16 --trials 1",
     "retention --context 64 --contexts 1 --cells 4 --policies tova,h2o --states 16",
     "story --states 16 --policies tova --seeds 2 --max-new-tokens 12",
     "understanding --stories 1 --questions 2 --policies tova --states 16",

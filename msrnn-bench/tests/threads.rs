@@ -42,9 +42,14 @@ fn the_likelihood_of_a_text_has_the_same_bits_on_any_number_of_threads() {
     let place = tempfile::tempdir().unwrap();
     let text = text(place.path());
     for dtype in ["f32", "bf16", "int8", "f64"] {
-        for (form, context, policy) in
-            [("layer", "700", "full"), ("layer", "700", "tova@64"), ("layer", "5", "full"), ("step", "90", "h2o@32")]
-        {
+        // Contexts of few tokens are products of few rows, of which gemm has kernels of its own.
+        for (form, context, policy) in [
+            ("layer", "700", "full"),
+            ("layer", "700", "tova@64"),
+            ("layer", "12", "full"),
+            ("layer", "20", "tova@8"),
+            ("step", "90", "h2o@32"),
+        ] {
             let more = ["--dtype", dtype, "--form", form, "--context", context, "--policy", policy, "--json"];
             let arguments = [&["perplexity", "--text", text_of(&text)][..], &more].concat();
             let scores = same_on_any_number_of_threads(|threads| {
@@ -96,9 +101,9 @@ fn generated_tokens_are_the_same_on_any_number_of_threads() {
 fn experiments_end_with_the_same_bytes_on_any_number_of_threads_and_jobs() {
     let place = tempfile::tempdir().unwrap();
     for (number, experiment) in [
-        "lm --stories 3 --context 300 --batch 2 --policies window,h2o,tova,random --states 8,64 --seeds 2",
+        "lm --stories 3 --context 300 --batch 2 --policies window,h2o,tova,random --states 12,64 --seeds 2",
         "lm --stories 2 --context 90 --policies tova,h2o-layer --states 16 --form step",
-        "retrieval --lengths 200 --depths 0,1 --states 32 --trials 2",
+        "retrieval --lengths 400 --depths 0,1 --states 32 --trials 2",
         "retention --contexts 1 --states 32",
         "story --states 32 --seeds 1 --max-new-tokens 40",
         "understanding --questions 2 --states 64",

@@ -21,16 +21,16 @@ const FEW: usize = 8;
 /// Bytes of weights that one task reads, for few rows.
 const TASK: usize = 1 << 17;
 
-/// Most outputs of one task, for many rows.
-const PANEL: usize = 128;
+/// Outputs of one task, for many rows: twice those of the widest kernel, or once where that leaves few tasks.
+const PANEL: [usize; 2] = [128, 64];
 
-/// Tasks that there are at least, for many rows, as far as there are outputs.
-const TASKS: usize = 8;
+/// Tasks that are few.
+const TASKS: usize = 4;
 
-/// Outputs of one task, for many rows. It decides in which order a product adds up, so that it depends on
-/// the shape of the maps and on nothing else: any number of cores shares the same tasks, and gets the same bits.
+/// Outputs of one task, for many rows. It decides in which order a product adds up, so that it follows from the
+/// shape of the maps and from nothing else: any number of cores shares the same tasks, and gets the same bits.
 fn panel(outputs: usize) -> usize {
-    outputs.div_ceil(TASKS).next_multiple_of(16).min(PANEL)
+    if outputs > TASKS * PANEL[0] { PANEL[0] } else { PANEL[1] }
 }
 
 pub(in crate::kernels) fn linear<const N: usize>(x: Tensor<2>, maps: [Map; N]) -> [Tensor<2>; N] {
