@@ -84,7 +84,10 @@ impl Claim {
             Ok(file) => file,
             Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(None),
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-                return Err(BenchError::Input(format!("{e} (it says: {}), or choose another --out", Writer::of(&path))));
+                return Err(BenchError::Input(format!(
+                    "{e} (it says: {}), or choose another --out",
+                    Writer::of(&path)
+                )));
             }
             Err(e) => return Err(failed(e)),
         };

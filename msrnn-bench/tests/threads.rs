@@ -114,7 +114,10 @@ fn experiments_end_with_the_same_bytes_on_any_number_of_threads_and_jobs() {
         same_on_any_number_of_threads(|threads| {
             let out = place.path().join(format!("{number}-{threads}"));
             let jobs = (5 - threads.min(4)).to_string();
-            on(threads, &[&["experiment"], &split(experiment)[..], &["--jobs", &jobs, "--out", text_of(&out)]].concat());
+            on(
+                threads,
+                &[&["experiment"], &split(experiment)[..], &["--jobs", &jobs, "--out", text_of(&out)]].concat(),
+            );
             std::fs::read_to_string(out.join("metrics.json")).unwrap()
         });
     }

@@ -57,9 +57,7 @@ fn a_linear_map_has_the_same_bits_on_any_number_of_cores() {
             ] {
                 let (x, maps) = (matrix(rows, input, x), map(weight));
                 let what = format!("{rows} rows of {input} to {outputs:?} in {weight:?}");
-                same_on_any_number_of_cores(&what, || {
-                    kernels::linear(x.clone(), maps.clone()).map(bits).concat()
-                });
+                same_on_any_number_of_cores(&what, || kernels::linear(x.clone(), maps.clone()).map(bits).concat());
             }
         }
     }

@@ -50,7 +50,8 @@ impl Seal {
     /// Says what is wrong with the line.
     pub fn open(&self, line: &[u8]) -> Result<Vec<u8>, &'static str> {
         let missing = "it ends without a checksum: it was changed or cut, or an older msrnn wrote it";
-        let (object, end) = line.split_at_checked(line.len().saturating_sub(KEY.len() + DIGITS + END.len())).ok_or(missing)?;
+        let (object, end) =
+            line.split_at_checked(line.len().saturating_sub(KEY.len() + DIGITS + END.len())).ok_or(missing)?;
         let check = end.strip_prefix(KEY.as_bytes()).and_then(|end| end.strip_suffix(END.as_bytes())).ok_or(missing)?;
         let object = [object, b"}"].concat();
         match self.check(&object).as_bytes() == check {

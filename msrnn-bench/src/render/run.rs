@@ -74,7 +74,9 @@ fn speed(times: &[Time]) -> Option<Figure> {
     for time in times {
         let name = time.name.split(", ").next().unwrap_or_default();
         match sums.iter_mut().find(|(known, ..)| *known == name) {
-            Some((_, tokens, seconds)) => (*tokens, *seconds) = (tokens.saturating_add(time.tokens), *seconds + time.seconds),
+            Some((_, tokens, seconds)) => {
+                (*tokens, *seconds) = (tokens.saturating_add(time.tokens), *seconds + time.seconds)
+            }
             None => sums.push((name, time.tokens, time.seconds)),
         }
     }
