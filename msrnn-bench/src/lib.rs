@@ -5,6 +5,7 @@
 //! - [`open`]: models by name; [`hub`]: models and data from the Hugging Face hub
 //! - [`evaluate`]: scoring; [`trace`], [`trace_parquet`], [`logits`] and [`divergence`] look on
 //! - [`plan`], [`compare`]: policies × states; [`statistics`] and [`report`]: what came out
+//! - [`claim`]: a directory with one writer
 //! - [`experiment`]: experiments that write run directories, resume, and report
 //! - [`metrics`]: of answers; [`tagging`]: parts of speech of tokens
 //! - [`render`]: results as report, drawings, data files and text
@@ -14,6 +15,7 @@
 //! - [`device`]: where it runs, [`precision`]: how it is held; [`devices`]: where it could run; [`output`]: files that are whole or marked as not
 
 pub mod bundled;
+pub mod claim;
 pub mod compare;
 pub mod contexts;
 pub mod device;

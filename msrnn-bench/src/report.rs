@@ -3,13 +3,31 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use crate::claim::Claim;
 use crate::compare::{Comparison, Run};
 use crate::error::BenchError;
+use crate::experiment::manifest::MANIFEST;
 use crate::output::write_file;
 use crate::plan::Kind;
 use crate::render::svg::svg;
 use crate::render::{self, text::aligned};
 use crate::statistics::Mean;
+
+/// Claims a directory for a comparison, which takes the place of an earlier one there, but of no run.
+///
+/// # Errors
+///
+/// When another program is writing there, the directory holds the run of an experiment, or it cannot be written.
+pub fn claim(directory: &Path) -> Result<Claim, BenchError> {
+    let claim = Claim::take(directory)?;
+    match directory.join(MANIFEST).symlink_metadata().is_ok() {
+        true => Err(BenchError::Input(format!(
+            "{} holds the run of an experiment, whose report would be lost; choose another --out",
+            directory.display()
+        ))),
+        false => Ok(claim),
+    }
+}
 
 /// Writes `compare.json`, `.csv` and `.svg` into a directory; `compare.partial.*` when the
 /// comparison was interrupted, so that it does not take the place of a whole result.

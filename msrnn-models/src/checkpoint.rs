@@ -17,6 +17,7 @@ use crate::decoder::Decoder;
 use crate::error::ModelError;
 use crate::storage::{Storage, Weights};
 use crate::weights::{self, Named};
+use crate::whole;
 
 /// Name of the file of a checkpoint in one piece.
 pub const WEIGHTS: &str = "model.safetensors";
@@ -104,19 +105,7 @@ pub fn to_bytes(decoder: &Decoder) -> Vec<u8> {
 ///
 /// When the file cannot be written, for example because the disk is full.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
-    use std::io::Write;
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let partial = path.with_file_name(format!(".{name}.partial"));
-    let write = || {
-        let mut file = File::create(&partial)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&partial, path)
-    };
-    write().map_err(|source| {
-        let _ = std::fs::remove_file(&partial);
-        ModelError::Write { path: path.into(), source }
-    })
+    whole::write(path, bytes).map_err(|source| ModelError::Write { path: path.into(), source })
 }
 
 /// The safetensors files of one checkpoint.

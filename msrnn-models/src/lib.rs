@@ -13,6 +13,7 @@
 //! - [`batched`]: many generations side by side, refilled from a queue
 //! - [`captured`]: steps that a GPU is given all at once
 //! - [`protocol`]: strict, or prefill then strict
+//! - [`whole`]: files that appear whole, and have one writer
 
 pub mod batched;
 pub mod captured;
@@ -34,5 +35,6 @@ pub mod sampling;
 pub mod storage;
 pub mod tokenizer;
 pub mod weights;
+pub mod whole;
 
 pub use model::Model;

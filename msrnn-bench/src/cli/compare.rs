@@ -105,7 +105,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     };
     let bar = progress(grid.tokens(&model, &contexts)?);
     // Before the work, not after it.
-    std::fs::create_dir_all(&args.out).map_err(|source| BenchError::Write { path: args.out.clone(), source })?;
+    let _claim = report::claim(&args.out)?;
     let comparison = compare(&model, &contexts, &grid, &|tokens| bar.inc(tokens as u64), &INTERRUPT)?;
     bar.finish_and_clear();
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use msrnn_bench::error::BenchError;
 use msrnn_bench::experiment::Results;
-use msrnn_bench::experiment::merge::Runs;
+use msrnn_bench::experiment::merge::{Reported, report};
 use msrnn_bench::render;
 
 use super::{Outcome, print, print_json};
@@ -14,7 +14,7 @@ pub(super) struct Args {
     /// Run directories: one, or the parts of one experiment
     #[arg(required = true, value_name = "DIR")]
     directories: Vec<PathBuf>,
-    /// Where the whole goes; the directory itself if there is only one
+    /// Where the whole goes, a new directory; the directory itself if there is only one
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Print one JSON object on stdout
@@ -26,33 +26,28 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
-    let out = match (&args.out, &args.directories[..]) {
-        (Some(out), _) => out.clone(),
-        (None, [directory]) => directory.clone(),
-        (None, _) => return Err(BenchError::Input("say where the whole goes, with --out DIR".into())),
-    };
-    let results = Runs::read(&args.directories)?.write(&out)?;
+    let Reported { results, directory } = report(&args.directories, args.out.as_deref())?;
+    if directory.is_none() {
+        tracing::warn!("another msrnn is writing there and makes the report; these are the numbers so far");
+    }
     match args.tables {
-        true => {
-            render::run::report(&out, &results)?;
-            print(&render::text::tables(&results))?;
-        }
-        false => show(&results, &out, args.json)?,
+        true => print(&render::text::tables(&results))?,
+        false => show(&results, directory.as_deref(), args.json)?,
     }
     Ok(Outcome::Done)
 }
 
 /// Shows results on the terminal, and says where the rest is.
-pub(super) fn show(results: &Results, out: &Path, json: bool) -> Result<(), BenchError> {
+pub(super) fn show(results: &Results, directory: Option<&Path>, json: bool) -> Result<(), BenchError> {
     for arm in results.never_bound() {
         tracing::warn!(
             "{} never omitted a row: its bound was never reached, these are the full state's numbers",
             arm.policy
         );
     }
-    render::run::report(out, results)?;
     if json {
         return print_json(results);
     }
-    print(&format!("{}\n{}\n", render::text::results(results), out.join("report.html").display()))
+    let page = directory.map_or_else(String::new, |out| format!("{}\n", out.join(render::PAGE).display()));
+    print(&format!("{}\n{page}", render::text::results(results)))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -148,6 +148,26 @@ impl Source {
             sha256.insert(file, hash_file(path)?);
         }
         Ok(Self { name: name.into(), sha256 })
+    }
+}
+
+impl Source {
+    /// Files of a directory, each under its path within it.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be read.
+    pub fn of_directory<'a>(
+        name: &str,
+        directory: &Path,
+        files: impl IntoIterator<Item = &'a PathBuf>,
+    ) -> Result<Self, BenchError> {
+        let hash = |file: &PathBuf| {
+            // The same on every system.
+            let parts: Vec<String> = file.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+            Ok((parts.join("/"), hash_file(&directory.join(file))?))
+        };
+        Ok(Self { name: name.into(), sha256: files.into_iter().map(hash).collect::<Result<_, BenchError>>()? })
     }
 }
 

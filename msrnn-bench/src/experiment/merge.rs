@@ -1,10 +1,17 @@
-//! Runs put together: parts of one experiment, done on several machines, as one run directory.
+//! Runs read back: parts of one experiment, done on several machines, put together; and their report.
+//!
+//! Reading touches nothing. What is written is a new run directory, which appears whole, or the results and the
+//! report of a run directory that nobody else is writing.
 
 use std::path::{Path, PathBuf};
 
+use msrnn_models::whole::sync_directory;
+
+use crate::claim::{CLAIM, Claim};
 use crate::error::BenchError;
 use crate::experiment::journal::{self, Samples};
 use crate::experiment::manifest::{MANIFEST, Manifest};
+use crate::experiment::run::WRITTEN;
 use crate::experiment::{Results, registry};
 
 /// A run directory read back: one, or several parts of the same experiment.
@@ -17,17 +24,18 @@ pub struct Runs {
 }
 
 impl Runs {
-    /// Reads run directories.
+    /// Reads run directories, which may be written meanwhile: what is finished counts.
     ///
     /// # Errors
     ///
-    /// When one cannot be read, or they are of different experiments, which is said with what differs.
+    /// When one cannot be read or is damaged, they are of different experiments, which is said with what
+    /// differs, or they contradict each other.
     pub fn read(directories: &[PathBuf]) -> Result<Self, BenchError> {
         let mut whole: Option<Self> = None;
         for directory in directories {
             let mut manifest = Manifest::read(directory)?;
+            let samples = journal::read(directory, &manifest.identity)?;
             manifest.identity.shard = None;
-            let samples = journal::read(directory)?;
             match &mut whole {
                 None => whole = Some(Self { manifest, samples }),
                 Some(whole) => {
@@ -40,36 +48,156 @@ impl Runs {
                             differences.join("\n  ")
                         )));
                     }
-                    whole.samples.extend(samples);
+                    whole.add(samples, directory)?;
                 }
             }
         }
         whole.ok_or_else(|| BenchError::Input("give at least one run directory".into()))
     }
 
-    /// Writes manifest and samples into `out`, unless they are already there, and the results: a run
-    /// directory like any other.
+    fn add(&mut self, samples: Samples, directory: &Path) -> Result<(), BenchError> {
+        for (unit, finished) in samples {
+            match self.samples.get(&unit) {
+                Some(before) if *before != finished => {
+                    return Err(BenchError::Input(format!(
+                        "{} says something else of unit {unit}, {}, than the directories before it; leave one of them \
+                         out",
+                        directory.display(),
+                        finished.name
+                    )));
+                }
+                _ => self.samples.insert(unit, finished),
+            };
+        }
+        Ok(())
+    }
+
+    /// Makes a run directory like any other, under a name that is not taken: whole, or not at all.
     ///
     /// # Errors
     ///
-    /// When units are missing, `out` holds another run, or something cannot be written.
+    /// When units are missing, the name is taken, or something cannot be written.
     pub fn write(&self, out: &Path) -> Result<Results, BenchError> {
-        if out.join(MANIFEST).exists() {
-            let mut there = Manifest::read(out)?;
-            there.identity.shard = None;
-            let differences = there.identity.differences(&self.manifest.identity)?;
-            if !differences.is_empty() {
+        let failed = |source| BenchError::Write { path: out.into(), source };
+        let mut name = out.file_name().ok_or_else(|| failed(std::io::ErrorKind::IsADirectory.into()))?.to_owned();
+        name.push(".partial");
+        let partial = out.with_file_name(name);
+        // Nothing is made for what cannot be finished.
+        registry::finish(&self.manifest, &self.samples, None)?;
+        let mut claim = Claim::take(&partial)?;
+        clear(&partial)?;
+        self.manifest.write(&partial)?;
+        journal::write(&partial, &self.manifest.identity, &self.samples)?;
+        let results = registry::finish(&self.manifest, &self.samples, Some(&partial))?;
+        // Takes the place of nothing but an empty directory.
+        std::fs::rename(&partial, out).map_err(failed)?;
+        claim.renamed(out);
+        sync_directory(out).map_err(failed)?;
+        Ok(results)
+    }
+}
+
+/// Removes what a killed writer left in a directory that is claimed; what is not of a run is in the way.
+fn clear(directory: &Path) -> Result<(), BenchError> {
+    let failed = |source| BenchError::Write { path: directory.into(), source };
+    let mut left = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let file = name.strip_suffix(".partial").unwrap_or(&name);
+        match file {
+            CLAIM => {}
+            _ if file == MANIFEST || WRITTEN.contains(&file) => left.push(entry.path()),
+            _ => {
                 return Err(BenchError::Input(format!(
-                    "{} holds another run:\n  {}\nchoose another --out",
-                    out.display(),
-                    differences.join("\n  ")
+                    "{} is in the way; remove it, or choose another --out",
+                    entry.path().display()
                 )));
             }
         }
-        if !out.join(MANIFEST).exists() || journal::read(out)? != self.samples {
-            self.manifest.write(out)?;
-            journal::write(out, &self.samples)?;
+    }
+    for path in left {
+        let found = path.symlink_metadata().map_err(failed)?;
+        if found.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) }.map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// What a report says, and where it is.
+#[derive(Debug)]
+pub struct Reported {
+    /// What was found.
+    pub results: Results,
+    /// The directory that holds it as files; none where another program is writing, whose report it is.
+    pub directory: Option<PathBuf>,
+}
+
+/// Puts run directories together and writes what they found: into `out`, which must be new; without it into the
+/// directory itself, of which there must be one.
+///
+/// # Errors
+///
+/// When units are missing or damaged, `out` is taken, or something cannot be written. Then nothing was changed.
+pub fn report(directories: &[PathBuf], out: Option<&Path>) -> Result<Reported, BenchError> {
+    match (out, directories) {
+        (None, [directory]) => in_place(directory),
+        (Some(out), [directory]) if is_same(out, directory) => in_place(directory),
+        (None, _) => Err(BenchError::Input("say where the whole goes, with --out DIR".into())),
+        (Some(out), _) => {
+            if let Some(part) = directories.iter().find(|part| is_same(out, part)) {
+                return Err(BenchError::Input(format!(
+                    "{} is a part and stays as it is; choose another --out for the whole",
+                    part.display()
+                )));
+            }
+            let runs = Runs::read(directories)?;
+            let taken = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some());
+            if taken {
+                // The same whole, put together before, may have its report written anew.
+                refuse_other(&runs, out)?;
+                return in_place(out);
+            }
+            Ok(Reported { results: runs.write(out)?, directory: Some(out.into()) })
         }
-        registry::finish(&self.manifest, &self.samples, out)
+    }
+}
+
+/// The report of a run directory in that directory.
+fn in_place(directory: &Path) -> Result<Reported, BenchError> {
+    // Says what is wrong before anything is written.
+    Manifest::read(directory)?;
+    let claim = Claim::try_take(directory)?;
+    let Runs { manifest, samples } = Runs::read(&[directory.into()])?;
+    let directory = claim.as_ref().map(|_| directory.to_owned());
+    Ok(Reported { results: registry::finish(&manifest, &samples, directory.as_deref())?, directory })
+}
+
+/// Refuses a directory that is not what the runs put together are.
+fn refuse_other(runs: &Runs, out: &Path) -> Result<(), BenchError> {
+    let there = Runs::read(&[out.to_owned()])
+        .map_err(|e| BenchError::Input(format!("{} is not empty; choose another --out ({e})", out.display())))?;
+    let differences = there.manifest.identity.differences(&runs.manifest.identity)?;
+    if !differences.is_empty() {
+        return Err(BenchError::Input(format!(
+            "{} holds another run:\n  {}\nchoose another --out",
+            out.display(),
+            differences.join("\n  ")
+        )));
+    }
+    match there.samples == runs.samples {
+        true => Ok(()),
+        false => Err(BenchError::Input(format!(
+            "{} holds a run of which {} units are finished, which stays as it is; choose another --out",
+            out.display(),
+            there.samples.len()
+        ))),
+    }
+}
+
+/// Whether two paths lead to the same directory.
+fn is_same(a: &Path, b: &Path) -> bool {
+    match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => false,
     }
 }

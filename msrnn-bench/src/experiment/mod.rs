@@ -19,6 +19,7 @@ pub mod registry;
 pub mod retention;
 pub mod retrieval;
 pub mod run;
+pub mod seal;
 pub mod story;
 pub mod understanding;
 

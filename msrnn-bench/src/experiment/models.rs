@@ -1,10 +1,13 @@
 //! The models of a grid, opened when they are needed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use msrnn_models::Model;
+use msrnn_models::checkpoint::INDEX;
 use msrnn_models::config::ModelConfig;
+use serde::Deserialize;
 
 use crate::device::DeviceName;
 use crate::error::BenchError;
@@ -96,22 +99,80 @@ impl Models {
     pub fn sources(&self) -> Result<Vec<Source>, BenchError> {
         let source = |(index, name): (usize, &String)| match self.directory(index)? {
             None => Ok(bundled::source()),
-            Some(directory) => Source::of_files(name, &files(directory)?),
+            Some(directory) => Source::of_directory(name, directory, &files(directory)?),
         };
         self.names.iter().enumerate().map(source).collect()
     }
 }
 
-/// The files of a model directory that decide what it computes.
-fn files(directory: &Path) -> Result<Vec<PathBuf>, BenchError> {
+/// Endings of files that decide what a model computes: configurations and indices, weights, vocabularies,
+/// templates of chats. A file too many costs the time to hash it, one too few a resumed run of two models.
+const ENDINGS: [&str; 7] = ["json", "safetensors", "gguf", "jinja", "model", "txt", "tiktoken"];
+
+/// The files of a model directory that decide what it computes, by path within it: those of [`ENDINGS`], and
+/// whatever the index of shards names.
+fn files(directory: &Path) -> Result<BTreeSet<PathBuf>, BenchError> {
     let failed = |source| BenchError::Read { path: directory.into(), source };
-    let mut files = Vec::new();
+    let mut files = BTreeSet::new();
     for entry in std::fs::read_dir(directory).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        if path.extension().is_some_and(|ending| ending == "json" || ending == "safetensors") {
-            files.push(path);
+        let decides = path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known));
+        if let Some(name) = path.file_name().filter(|_| decides && path.is_file()) {
+            files.insert(name.into());
         }
     }
-    files.sort();
+    let index = directory.join(INDEX);
+    if index.exists() {
+        let text = std::fs::read(&index).map_err(|source| BenchError::Read { path: index.clone(), source })?;
+        // What is no index is refused by who loads it.
+        let index: Index = serde_json::from_slice(&text).unwrap_or_default();
+        files.extend(index.weight_map.into_values().map(PathBuf::from).filter(|shard| directory.join(shard).is_file()));
+    }
     Ok(files)
+}
+
+/// Which shard holds which tensor.
+#[derive(Default, Deserialize)]
+struct Index {
+    #[serde(default)]
+    weight_map: BTreeMap<String, String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_decides_what_is_computed_is_in_the_identity() {
+        let directory = tempfile::tempdir().unwrap();
+        let index = r#"{"weight_map": {"a": "shard.weights", "b": "parts/2.bin", "c": "not-there"}}"#;
+        std::fs::create_dir(directory.path().join("parts")).unwrap();
+        let decide = [
+            (INDEX, index),
+            ("shard.weights", "1"),
+            ("parts/2.bin", "2"),
+            ("config.json", "{}"),
+            ("tokenizer_config.json", "{}"),
+            ("special_tokens_map.json", "{}"),
+            ("chat_template.jinja", "{{ x }}"),
+            ("tokenizer.model", "x"),
+            ("merges.txt", "x"),
+        ];
+        for (name, text) in decide.into_iter().chain([("README.md", "x"), ("parts/1.bin", "x")]) {
+            std::fs::write(directory.path().join(name), text).unwrap();
+        }
+        let models = Models::new(&[directory.path().into()], DeviceName::Cpu, Precision::F32);
+        let source = || models.sources().unwrap().remove(0);
+        let before = source();
+        assert_eq!(before.sha256.len(), decide.len());
+        for (name, _) in decide {
+            let path = directory.path().join(name);
+            let text = std::fs::read(&path).unwrap();
+            std::fs::write(&path, [&text[..], b" "].concat()).unwrap();
+            assert_ne!(source(), before, "{name}");
+            std::fs::write(&path, text).unwrap();
+        }
+        std::fs::write(directory.path().join("README.md"), "y").unwrap();
+        assert_eq!(source(), before);
+    }
 }

@@ -14,7 +14,7 @@ use crate::experiment::understanding::Understanding;
 use crate::experiment::{Experiment, Results, run};
 
 /// How the results of an experiment are made from its manifest and samples.
-type Finish = fn(&Manifest, &Samples, &Path) -> Result<Results, BenchError>;
+type Finish = fn(&Manifest, &Samples, Option<&Path>) -> Result<Results, BenchError>;
 
 const fn entry<E: Experiment>() -> (&'static str, Finish) {
     (E::NAME, run::finish::<E>)
@@ -30,12 +30,12 @@ const EXPERIMENTS: &[(&str, Finish)] = &[
     entry::<Retention>(),
 ];
 
-/// The results of a run, whichever experiment it is of; writes `metrics.json`.
+/// The results of a run, whichever experiment it is of; written into `out`, if there is one.
 ///
 /// # Errors
 ///
 /// When the experiment is unknown, or as for [`run::finish`].
-pub fn finish(manifest: &Manifest, samples: &Samples, out: &Path) -> Result<Results, BenchError> {
+pub fn finish(manifest: &Manifest, samples: &Samples, out: Option<&Path>) -> Result<Results, BenchError> {
     let name = &manifest.identity.experiment;
     match EXPERIMENTS.iter().find(|(known, _)| known == name) {
         Some((_, finish)) => finish(manifest, samples, out),

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! manifest.toml    what the run is; before the work starts
-//! samples.jsonl    a line per finished unit; on disk before the next one counts
+//! samples.jsonl    a line per finished unit, with its checksum; on disk before the next one counts
 //! times.jsonl      seconds per unit; the only thing that differs between two runs of one manifest
 //! metrics.json     what follows from all samples; when the last one is there
 //! report.html      the same to look at, with figures/ beside it
+//! writer.lock      while somebody writes here
 //! ```
 
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -16,12 +18,15 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use crate::claim::Claim;
 use crate::error::BenchError;
 use crate::experiment::journal::{self, Journal, SAMPLES, Samples};
 use crate::experiment::manifest::{Identity, MANIFEST, Manifest, Origin, Shard, Source, table};
 use crate::experiment::models::Models;
+use crate::experiment::retention::TRACE;
 use crate::experiment::{Experiment, Results, Unit, Watch};
-use crate::output::write_file;
+use crate::output::{open_lines, write_file};
+use crate::render;
 
 /// File name of the results.
 pub const METRICS: &str = "metrics.json";
@@ -135,8 +140,9 @@ pub fn run<E: Experiment>(
 ) -> Result<Outcome, BenchError> {
     let units = experiment.units(inputs)?;
     let manifest = Manifest { identity, origin: Origin::here(options.command.clone(), options.jobs) };
-    let manifest = claim(&options.out, manifest)?;
-    let (journal, done) = Journal::open(&options.out)?;
+    let _claim = Claim::take(&options.out)?;
+    let manifest = settle(&options.out, manifest)?;
+    let (journal, done) = Journal::open(&options.out, &manifest.identity, &units)?;
     let mine = |unit: &usize| options.shard.is_none_or(|shard| shard.holds(*unit));
     let left: Vec<usize> = (0..units.len()).filter(mine).filter(|unit| !done.contains_key(unit)).collect();
     let todo = left.len();
@@ -156,16 +162,20 @@ pub fn run<E: Experiment>(
         return Ok(outcome(None));
     }
     // Read back what was written, so that the results are those of the file, whoever wrote it.
-    let results = finish::<E>(&manifest, &journal::read(&options.out)?, &options.out)?;
+    let samples = journal::read(&options.out, &manifest.identity)?;
+    let results = finish::<E>(&manifest, &samples, Some(&options.out))?;
     Ok(outcome(Some(results)))
 }
 
-/// Makes the directory that of a run, or finds that it already is.
-fn claim(directory: &Path, manifest: Manifest) -> Result<Manifest, BenchError> {
-    if !directory.join(MANIFEST).exists() {
-        if directory.join(SAMPLES).exists() {
+/// Files that a run writes besides its manifest.
+pub(super) const WRITTEN: [&str; 6] = [SAMPLES, TIMES, METRICS, render::PAGE, render::FIGURES, TRACE];
+
+/// Makes the directory, which is claimed, that of a run, or finds that it already is.
+fn settle(directory: &Path, manifest: Manifest) -> Result<Manifest, BenchError> {
+    if directory.join(MANIFEST).symlink_metadata().is_err() {
+        if let Some(file) = WRITTEN.iter().find(|file| directory.join(file).symlink_metadata().is_ok()) {
             return Err(BenchError::Input(format!(
-                "{}: there are samples but no {MANIFEST} that says of what; choose another --out",
+                "{}: there is {file} but no {MANIFEST} that says of what run; choose another --out",
                 directory.display()
             )));
         }
@@ -245,14 +255,13 @@ impl<E: Experiment> Work<'_, E> {
 /// Seconds per unit, as lines of JSON.
 struct Times {
     path: PathBuf,
-    file: std::fs::File,
+    file: File,
 }
 
 impl Times {
     fn open(directory: &Path) -> Result<Self, BenchError> {
         let path = directory.join(TIMES);
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
-        let file = file.map_err(|source| BenchError::Write { path: path.clone(), source })?;
+        let (file, _) = open_lines(&path)?;
         Ok(Self { path, file })
     }
 
@@ -263,17 +272,26 @@ impl Times {
     }
 }
 
-/// What an experiment of that type found, from its manifest and all samples. Writes `metrics.json`.
+/// What an experiment of that type found, from its manifest and all samples. Writes `metrics.json` and the
+/// report into `out`, if there is one, which holds the manifest and is claimed.
 ///
 /// # Errors
 ///
-/// When samples are missing or do not fit the setting, or a file cannot be written.
-pub fn finish<E: Experiment>(manifest: &Manifest, samples: &Samples, out: &Path) -> Result<Results, BenchError> {
+/// When samples are missing or do not fit the setting, before anything is written; when a file cannot be
+/// written.
+pub fn finish<E: Experiment>(
+    manifest: &Manifest,
+    samples: &Samples,
+    out: Option<&Path>,
+) -> Result<Results, BenchError> {
     let damaged = |e: &dyn std::fmt::Display| {
-        BenchError::Input(format!("{}: {e}; was this run made by another version of msrnn?", out.display()))
+        BenchError::Input(format!("a run of `experiment {}`: {e}; was it made by another version of msrnn?", E::NAME))
     };
     let experiment: E = manifest.identity.setting.clone().try_into().map_err(|e| damaged(&e))?;
     let units = manifest.identity.units;
+    if units == 0 {
+        return Err(damaged(&"its manifest says that there is nothing to do"));
+    }
     if let Some(missing) = (0..units).find(|unit| !samples.contains_key(unit)) {
         return Err(BenchError::Input(format!(
             "unit {missing} of {units} is not finished ({} are); give the same command with the same --out to \
@@ -287,134 +305,15 @@ pub fn finish<E: Experiment>(manifest: &Manifest, samples: &Samples, out: &Path)
         .collect::<Result<Vec<E::Sample>, _>>()
         .map_err(|e| damaged(&e))?;
     let results = experiment.results(&samples)?;
+    let Some(out) = out else { return Ok(results) };
     experiment.write_files(&samples, out)?;
     let mut json =
         serde_json::to_vec_pretty(&results).map_err(|e| BenchError::Input(format!("the results are no JSON: {e}")))?;
     json.push(b'\n');
     write_file(&out.join(METRICS), &json)?;
+    render::run::report(out, &results)?;
     Ok(results)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::device::DeviceName;
-    use crate::experiment::merge::Runs;
-    use crate::precision::Precision;
-    use proptest::prelude::*;
-
-    /// Divides numbers, and is interrupted or fails where it is told to.
-    #[derive(Serialize, Deserialize)]
-    struct Thirds {
-        numbers: Vec<f64>,
-    }
-
-    #[derive(Default)]
-    struct Trouble {
-        interrupt_at: Option<usize>,
-        fail_at: Option<usize>,
-    }
-
-    impl Experiment for Thirds {
-        const NAME: &'static str = "thirds";
-        type Inputs = Trouble;
-        type Sample = f64;
-
-        fn units(&self, _: &Trouble) -> Result<Vec<Unit>, BenchError> {
-            let unit = |number: &f64| Unit { name: format!("a third of {number}"), tokens: 1, state_bytes: 2 };
-            Ok(self.numbers.iter().map(unit).collect())
-        }
-
-        fn sample(&self, trouble: &Trouble, unit: usize, watch: &Watch<'_>) -> Result<Option<f64>, BenchError> {
-            (watch.advance)(1);
-            if trouble.fail_at == Some(unit) {
-                return Err(BenchError::Input("told to fail".into()));
-            }
-            Ok((trouble.interrupt_at != Some(unit)).then(|| self.numbers[unit] / 3.0))
-        }
-
-        fn results(&self, samples: &[f64]) -> Result<Results, BenchError> {
-            let metrics = serde_json::json!({ "samples": samples, "sum": samples.iter().sum::<f64>() });
-            Ok(Results { metrics, arms: Vec::new(), notes: Vec::new(), figures: Vec::new() })
-        }
-    }
-
-    fn go(numbers: &[f64], out: &Path, shard: Option<&str>, trouble: &Trouble) -> Result<Outcome, BenchError> {
-        let experiment = Thirds { numbers: numbers.to_vec() };
-        let shard = shard.map(|shard| shard.parse().unwrap());
-        let models = Models::new(&["bundled".into()], DeviceName::Cpu, Precision::F32);
-        let identity = identity(&experiment, trouble, &models, &[], shard)?;
-        let options = RunOptions { out: out.into(), shard, jobs: 2, command: vec!["msrnn".into()] };
-        let watch = Watch { advance: &|_| (), interrupt: &AtomicBool::new(false) };
-        run(&experiment, trouble, identity, &options, watch)
-    }
-
-    fn metrics(out: &Path) -> Vec<u8> {
-        std::fs::read(out.join(METRICS)).unwrap()
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
-
-        #[test]
-        fn a_run_that_was_ended_or_failed_ends_with_the_results_of_one_that_was_not(
-            numbers in proptest::collection::vec(-1e9..1e9f64, 1..8),
-            at in 0usize..8,
-            fails in any::<bool>(),
-        ) {
-            let directory = tempfile::tempdir().unwrap();
-            let (whole, twice) = (directory.path().join("whole"), directory.path().join("twice"));
-            let calm = Trouble::default();
-            prop_assert!(go(&numbers, &whole, None, &calm).unwrap().complete());
-
-            let at = at % numbers.len();
-            let trouble = Trouble { interrupt_at: (!fails).then_some(at), fail_at: fails.then_some(at) };
-            match go(&numbers, &twice, None, &trouble) {
-                Ok(outcome) => prop_assert!(!fails && !outcome.complete() && outcome.results.is_none()),
-                Err(error) => prop_assert!(fails && error.to_string().contains("told to fail")),
-            }
-            prop_assert!(twice.join(MANIFEST).exists() && !twice.join(METRICS).exists());
-            let outcome = go(&numbers, &twice, None, &calm).unwrap();
-            prop_assert!(outcome.complete());
-            prop_assert_eq!(metrics(&twice), metrics(&whole));
-            // And a third time there is nothing left to do.
-            prop_assert_eq!(go(&numbers, &twice, None, &calm).unwrap().resumed, numbers.len());
-            prop_assert_eq!(metrics(&twice), metrics(&whole));
-        }
-    }
-
-    #[test]
-    fn another_setting_does_not_resume_and_is_named() {
-        let directory = tempfile::tempdir().unwrap();
-        let calm = Trouble::default();
-        go(&[1.0, 2.0], directory.path(), None, &calm).unwrap();
-        let before = metrics(directory.path());
-        let error = go(&[1.0, 5.0], directory.path(), None, &calm).unwrap_err().to_string();
-        assert!(error.contains("setting.numbers: [1.0, 2.0], not [1.0, 5.0]"), "{error}");
-        assert_eq!(metrics(directory.path()), before);
-    }
-
-    #[test]
-    fn parts_of_an_experiment_put_together_are_the_whole() {
-        let directory = tempfile::tempdir().unwrap();
-        let calm = Trouble::default();
-        let numbers = [1.0, 2.0, 3.0, 4.0, 5.0];
-        let at = |name: &str| directory.path().join(name);
-        go(&numbers, &at("whole"), None, &calm).unwrap();
-        for part in ["1/2", "2/2"] {
-            let outcome = go(&numbers, &at(&part[..1]), Some(part), &calm).unwrap();
-            assert!(outcome.complete() && outcome.results.is_none());
-        }
-        let runs = Runs::read(&[at("2"), at("1")]).unwrap();
-        assert_eq!(runs.samples, journal::read(&at("whole")).unwrap());
-        finish::<Thirds>(&runs.manifest, &runs.samples, &at("both")).unwrap();
-        assert_eq!(metrics(&at("both")), metrics(&at("whole")));
-
-        let one = Runs::read(&[at("1")]).unwrap();
-        let error = finish::<Thirds>(&one.manifest, &one.samples, &at("both")).unwrap_err().to_string();
-        assert!(error.contains("unit 1 of 5 is not finished"), "{error}");
-        go(&[9.0], &at("other"), None, &calm).unwrap();
-        let error = Runs::read(&[at("1"), at("other")]).unwrap_err().to_string();
-        assert!(error.contains("not parts of one experiment") && error.contains("units: 5, not 1"), "{error}");
-    }
-}
+mod tests;

@@ -29,8 +29,13 @@ use std::path::Path;
 use crate::error::BenchError;
 use crate::experiment::Results;
 use crate::experiment::figure::{Cell, Content, Figure};
-use crate::output::write_file;
+use crate::output::{subdirectory, write_file};
 use frame::Frame;
+
+/// File name of the report for people.
+pub const PAGE: &str = "report.html";
+/// Name of the directory of figures beside it.
+pub const FIGURES: &str = "figures";
 
 /// What a report is made of.
 #[derive(Clone, Copy, Debug)]
@@ -61,11 +66,14 @@ impl Report<'_> {
 /// # Errors
 ///
 /// When a figure is not as it should be ([`check`](check::check)), before anything is written;
-/// when a file cannot be written.
+/// when a file cannot be written, or `figures` is a link.
 pub fn write(report: &Report<'_>, directory: &Path) -> Result<(), BenchError> {
     let page = html::page(report)?;
+    let figures = directory.join(FIGURES);
+    std::fs::create_dir_all(directory).map_err(|source| BenchError::Write { path: directory.into(), source })?;
+    subdirectory(&figures)?;
     for figure in &report.figures() {
-        let name = |ending: &str| directory.join("figures").join(format!("{}.{ending}", figure.id));
+        let name = |ending: &str| figures.join(format!("{}.{ending}", figure.id));
         let frame = Frame::of(&figure.content);
         if let Some(svg) = svg::svg(figure)? {
             write_file(&name("svg"), svg.as_bytes())?;
@@ -75,7 +83,7 @@ pub fn write(report: &Report<'_>, directory: &Path) -> Result<(), BenchError> {
             write_file(&name("parquet"), &parquet::parquet(&frame, &about(figure))?)?;
         }
     }
-    write_file(&directory.join("report.html"), page.as_bytes())
+    write_file(&directory.join(PAGE), page.as_bytes())
 }
 
 /// What the columns of a figure's data mean.

@@ -54,15 +54,16 @@ struct Time {
 }
 
 /// The times of a run directory, none where there are none. A unit that was done twice, because the
-/// run was killed in between, counts as it was done last; half a line is none.
+/// run was killed in between, counts as it was done last; half a line, or one that makes no sense, is none:
+/// no result follows from times.
 fn times(directory: &Path) -> Result<Vec<Time>, BenchError> {
     let path = directory.join(TIMES);
-    let text = match std::fs::read_to_string(&path) {
+    let text = match std::fs::read(&path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(source) => return Err(BenchError::Read { path, source }),
     };
-    let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+    let lines = text.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
     let by_unit: BTreeMap<usize, Time> = lines.map(|time: Time| (time.unit, time)).collect();
     Ok(by_unit.into_values().collect())
 }
@@ -73,7 +74,9 @@ fn speed(times: &[Time]) -> Option<Figure> {
     for time in times {
         let name = time.name.split(", ").next().unwrap_or_default();
         match sums.iter_mut().find(|(known, ..)| *known == name) {
-            Some((_, tokens, seconds)) => (*tokens, *seconds) = (*tokens + time.tokens, *seconds + time.seconds),
+            Some((_, tokens, seconds)) => {
+                (*tokens, *seconds) = (tokens.saturating_add(time.tokens), *seconds + time.seconds)
+            }
             None => sums.push((name, time.tokens, time.seconds)),
         }
     }

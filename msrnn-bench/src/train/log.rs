@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::BenchError;
+use crate::output::open_lines;
 
 /// One line of the training log.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,15 +35,17 @@ impl Log {
     /// Opens the log and drops the lines after `step`, which the resumed run will write again.
     pub(super) fn resume(directory: &Path, step: usize) -> Result<Self, BenchError> {
         let path = directory.join("train.jsonl");
-        let kept: String = std::fs::read_to_string(&path)
-            .unwrap_or_default()
+        let before = match std::fs::read_to_string(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+            read => read.map_err(|source| BenchError::Read { path: path.clone(), source })?,
+        };
+        let kept: String = before
             .lines()
             .filter(|line| serde_json::from_str::<LogLine>(line).is_ok_and(|line| line.step <= step))
             .map(|line| format!("{line}\n"))
             .collect();
         msrnn_models::checkpoint::write_whole(&path, kept.as_bytes())?;
-        let file = std::fs::OpenOptions::new().append(true).open(&path);
-        let file = file.map_err(|source| BenchError::Write { path: path.clone(), source })?;
+        let (file, _) = open_lines(&path)?;
         Ok(Self { path, file })
     }
 

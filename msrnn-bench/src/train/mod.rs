@@ -18,6 +18,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData, activation::log_softmax};
 use msrnn_models::decoder::Decoder;
 use msrnn_models::tokenizer::Tokenizer;
 
+use crate::claim::Claim;
 use crate::error::BenchError;
 use crate::stories::{Split, Stories};
 pub use config::TrainConfig;
@@ -42,7 +43,7 @@ const SHORT: usize = 64;
 /// # Errors
 ///
 /// When the configuration is impossible or differs from that of the run in `directory`, or when
-/// the directory cannot be written.
+/// the directory cannot be written or another program is writing it.
 pub fn train(
     config: &TrainConfig,
     directory: &Path,
@@ -51,6 +52,7 @@ pub fn train(
     mut report: impl FnMut(&LogLine),
 ) -> Result<bool, BenchError> {
     config.check()?;
+    let _claim = Claim::take(directory)?;
     let tokenizer = prepare(config, directory)?;
     let training = device.clone().autodiff();
     let mut decoder = initial::decoder(config, &training);
@@ -106,8 +108,6 @@ pub fn train(
 
 /// Writes the configuration and the tokenizer, or checks that they are those of the run.
 fn prepare(config: &TrainConfig, directory: &Path) -> Result<Tokenizer, BenchError> {
-    let write = |source| BenchError::Write { path: directory.into(), source };
-    std::fs::create_dir_all(directory).map_err(write)?;
     let path = directory.join("train.json");
     if path.exists() {
         let text = std::fs::read_to_string(&path).map_err(|source| BenchError::Read { path: path.clone(), source })?;

@@ -131,7 +131,7 @@ fn conduct<E: Experiment>(
         eprintln!("{} of {} units were finished before", outcome.resumed, outcome.units);
     }
     match &outcome.results {
-        Some(results) => show(results, &out, options.json)?,
+        Some(results) => show(results, Some(&out), options.json)?,
         None if outcome.complete() => eprintln!(
             "this part is finished; when all are, `msrnn report DIR... --out DIR` puts them together (this one is {})",
             out.display()

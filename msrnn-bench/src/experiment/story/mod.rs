@@ -168,9 +168,9 @@ impl Inputs {
                 Story::NAME
             )));
         }
-        let setting = manifest.identity.setting.try_into();
+        let setting = manifest.identity.setting.clone().try_into();
         let setting: Story = setting.map_err(|e| wrong(format!("{MANIFEST}: {e}")))?;
-        let samples = journal::read(directory)?;
+        let samples = journal::read(directory, &manifest.identity)?;
         if samples.len() < manifest.identity.units {
             return Err(wrong(format!(
                 "{} of {} pairs of stories are there; finish that run first, or put its parts together with `msrnn \

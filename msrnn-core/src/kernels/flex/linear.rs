@@ -21,8 +21,17 @@ const FEW: usize = 8;
 /// Bytes of weights that one task reads, for few rows.
 const TASK: usize = 1 << 17;
 
-/// Outputs of one task, for many rows, if they are enough for all cores.
-const PANEL: usize = 128;
+/// Outputs of one task, for many rows: twice those of the widest kernel, or once where that leaves few tasks.
+const PANEL: [usize; 2] = [128, 64];
+
+/// Tasks that are few.
+const TASKS: usize = 4;
+
+/// Outputs of one task, for many rows. It decides in which order a product adds up, so that it follows from the
+/// shape of the maps and from nothing else: any number of cores shares the same tasks, and gets the same bits.
+fn panel(outputs: usize) -> usize {
+    if outputs > TASKS * PANEL[0] { PANEL[0] } else { PANEL[1] }
+}
 
 pub(in crate::kernels) fn linear<const N: usize>(x: Tensor<2>, maps: [Map; N]) -> [Tensor<2>; N] {
     match x.dtype() {
@@ -81,7 +90,7 @@ fn few<T: Reads + Stored<T>>(x: &[T], rows: usize, weights: &[Box<dyn Weight<T>>
 fn many<T: Reads + Product>(x: &[T], input: usize, weights: &[Box<dyn Weight<T>>]) -> Vec<Tensor<2>> {
     let rows = x.len() / input.max(1);
     let outputs: usize = weights.iter().map(|weight| weight.dims()[0]).sum();
-    let panel = PANEL.min(outputs.div_ceil(rayon::current_num_threads())).max(1);
+    let panel = panel(outputs);
     let mut products: Vec<Vec<T>> = weights.iter().map(|weight| vec![T::ZERO; weight.dims()[0] * rows]).collect();
     let mut tasks = Vec::with_capacity(outputs / panel + weights.len());
     for (weight, y) in weights.iter().zip(&mut products) {

@@ -1,0 +1,78 @@
+//! A kernel gives the same bits on any number of cores.
+
+#![cfg(feature = "flex")]
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use msrnn_core::kernels::{self, Int8, Map, Weight};
+
+/// What `f` computes on so many threads.
+fn on<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(f)
+}
+
+#[track_caller]
+fn same_on_any_number_of_cores<R: PartialEq + Send>(what: &str, f: impl Fn() -> R + Send + Sync) {
+    let one = on(1, &f);
+    for threads in [2, 3, 4, 8, 13] {
+        assert!(on(threads, &f) == one, "{what} on {threads} threads");
+    }
+}
+
+/// Values of no pattern, the same at every call.
+fn values(n: usize) -> Vec<f64> {
+    (0..n).map(|i| ((i as f64 * 12.9898).sin() * 43_758.545_3).fract()).collect()
+}
+
+fn matrix(rows: usize, columns: usize, dtype: DType) -> Tensor<2> {
+    let data = TensorData::new(values(rows * columns), [rows, columns]);
+    Tensor::<2>::from_data(data, (&Device::flex(), DType::F64)).cast(dtype)
+}
+
+/// The bits of every value.
+fn bits<const D: usize>(x: Tensor<D>) -> Vec<u64> {
+    let values = x.into_data().convert::<f64>().try_into_vec::<f64>().unwrap();
+    values.into_iter().map(f64::to_bits).collect()
+}
+
+#[test]
+fn a_linear_map_has_the_same_bits_on_any_number_of_cores() {
+    for rows in [1, 8, 9, 12, 20, 64, 130] {
+        for (input, outputs) in [(128, [128, 64]), (576, [576, 192]), (1536, [333, 12]), (64, [1201, 1])] {
+            let map = |dtype: Option<DType>| {
+                outputs.map(|outputs| match dtype {
+                    Some(dtype) => Map { weight: Weight::Float(matrix(outputs, input, dtype)), bias: None },
+                    None => {
+                        let values: Vec<f32> = values(outputs * input).iter().map(|&x| x as f32).collect();
+                        let weight = Int8::quantize(&values, [outputs, input], &Device::flex());
+                        Map { weight: Weight::Int8(weight), bias: None }
+                    }
+                })
+            };
+            for (x, weight) in [
+                (DType::F32, Some(DType::F32)),
+                (DType::F32, Some(DType::BF16)),
+                (DType::F32, Some(DType::F16)),
+                (DType::F32, None),
+                (DType::F64, Some(DType::F64)),
+            ] {
+                let (x, maps) = (matrix(rows, input, x), map(weight));
+                let what = format!("{rows} rows of {input} to {outputs:?} in {weight:?}");
+                same_on_any_number_of_cores(&what, || kernels::linear(x.clone(), maps.clone()).map(bits).concat());
+            }
+        }
+    }
+}
+
+#[test]
+fn norms_gates_and_likelihoods_have_the_same_bits_on_any_number_of_cores() {
+    let (rows, d) = (97, 1003);
+    for dtype in [DType::F32, DType::F64] {
+        let (x, y) = (matrix(rows, d, dtype), matrix(rows, d, dtype).mul_scalar(3.0));
+        let weight = matrix(1, d, dtype).reshape([d]);
+        let tokens: Vec<i64> = (0..rows as i64).map(|i| i * 10).collect();
+        let tokens = Tensor::<1, Int>::from_data(TensorData::new(tokens, [rows]), &Device::flex());
+        same_on_any_number_of_cores("a norm", || bits(kernels::rms_norm(x.clone(), weight.clone(), 1e-5)));
+        same_on_any_number_of_cores("a gate", || bits(kernels::swiglu(x.clone(), y.clone())));
+        same_on_any_number_of_cores("likelihoods", || bits(kernels::log_likelihood(y.clone(), tokens.clone())));
+    }
+}
