@@ -9,6 +9,7 @@ use msrnn_models::config::ModelConfig;
 use crate::device::DeviceName;
 use crate::error::BenchError;
 use crate::experiment::manifest::Source;
+use crate::hub::Downloads;
 use crate::precision::Precision;
 use crate::{bundled, open};
 
@@ -19,17 +20,19 @@ pub struct Models {
     directories: Vec<OnceLock<Option<PathBuf>>>,
     device: DeviceName,
     precision: Precision,
+    downloads: Downloads,
     open: Mutex<Option<(usize, Arc<Model>)>>,
 }
 
 impl Models {
     /// Model directories, names on the hub, or `bundled`, on a device. Nothing is opened or fetched yet.
-    pub fn new(models: &[PathBuf], device: DeviceName, precision: Precision) -> Self {
+    pub fn new(models: &[PathBuf], device: DeviceName, precision: Precision, downloads: Downloads) -> Self {
         Self {
             names: models.iter().map(|path| path.display().to_string()).collect(),
             directories: models.iter().map(|_| OnceLock::new()).collect(),
             device,
             precision,
+            downloads,
             open: Mutex::new(None),
         }
     }
@@ -46,7 +49,7 @@ impl Models {
     /// When it is neither here nor on the hub.
     pub fn directory(&self, index: usize) -> Result<Option<&Path>, BenchError> {
         if self.directories[index].get().is_none() {
-            let found = open::directory(Path::new(&self.names[index]))?;
+            let found = open::directory(Path::new(&self.names[index]), &self.downloads)?;
             let _ = self.directories[index].set(found);
         }
         Ok(self.directories[index].get().and_then(Option::as_deref))

@@ -9,7 +9,7 @@ use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::Positions;
 use msrnn_policies::PolicySpec;
 
-use super::super::Outcome;
+use super::super::{DOWNLOADS, Outcome};
 use super::super::options::positions;
 use super::{ExperimentOptions, conduct};
 
@@ -79,7 +79,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         }
         task => {
             for name in &args.data {
-                let path = locate_data(name)?;
+                let path = locate_data(name, &DOWNLOADS)?;
                 questions.extend(question::read(&path, task)?);
                 sources.push(Source::of_files(name, &[path])?);
             }
