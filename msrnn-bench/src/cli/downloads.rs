@@ -19,7 +19,8 @@ fn advance(progress: &Progress<'_>) {
     let Progress { file, done, size } = *progress;
     let Some(mut bar) = BAR.lock().ok().filter(|_| size >= SMALL) else { return };
     let shown = bar.get_or_insert_with(|| {
-        let style = ProgressStyle::with_template("{msg} {bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
+        let style =
+            ProgressStyle::with_template("{msg} {bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
         let bar = ProgressBar::new(size).with_message(file.to_owned());
         // What was there before this run says nothing about speed.
         bar.reset_eta();

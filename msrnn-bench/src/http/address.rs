@@ -110,11 +110,6 @@ impl Address {
         !self.secure && self.host != "localhost" && !address.is_ok_and(|address| address.is_loopback())
     }
 
-    /// Path and query.
-    pub(crate) fn target(&self) -> &str {
-        &self.target
-    }
-
     /// In full, for the request itself.
     pub(crate) fn in_full(&self) -> String {
         format!("{}{}", self.origin(), self.target)
@@ -157,17 +152,33 @@ mod tests {
         assert_eq!(format!("{signed:?}"), "https://cdn.example/a/b");
         assert_eq!(signed.in_full(), "https://cdn.example/a/b?Signature=secret");
         assert_eq!(address("http://[::1]:8080").to_string(), "http://[::1]:8080");
-        assert_eq!(address("http://host?x=1").target(), "/?x=1");
+        assert_eq!(address("http://host?x=1").in_full(), "http://host/?x=1");
         assert_eq!(address("https://host/hub/").below("api/x").in_full(), "https://host/hub/api/x");
     }
 
     #[test]
     fn what_is_no_address_is_refused() {
         for text in [
-            "host/path", "ftp://host/", "file:///etc/passwd", "https://", "https:///x", "https://user@host/",
-            "https://user:secret@host/", "https://good.example@evil.example/", "https://host:0/", "https://host:65536/",
-            "https://host:+80/", "https://ho st/", "https://host/a b", "https://host/\r\nX: y", "https://host\\@evil/",
-            "https://host/\u{e9}", "https://[::1", "https://[zz]/", "https://ho%73t/", "javascript:alert(1)",
+            "host/path",
+            "ftp://host/",
+            "file:///etc/passwd",
+            "https://",
+            "https:///x",
+            "https://user@host/",
+            "https://user:secret@host/",
+            "https://good.example@evil.example/",
+            "https://host:0/",
+            "https://host:65536/",
+            "https://host:+80/",
+            "https://ho st/",
+            "https://host/a b",
+            "https://host/\r\nX: y",
+            "https://host\\@evil/",
+            "https://host/\u{e9}",
+            "https://[::1",
+            "https://[zz]/",
+            "https://ho%73t/",
+            "javascript:alert(1)",
         ] {
             assert!(Address::parse(text).is_err(), "{text:?}");
         }
@@ -186,7 +197,9 @@ mod tests {
         ] {
             assert_eq!(from.follow(location).unwrap().in_full(), expected, "{location}");
         }
-        for location in ["", "http://host/x", "http://other/x", "file:///etc/passwd", "data:text/plain,x", "//u:p@host/"] {
+        for location in
+            ["", "http://host/x", "http://other/x", "file:///etc/passwd", "data:text/plain,x", "//u:p@host/"]
+        {
             assert!(from.follow(location).is_err(), "{location}");
         }
         let plain = address("http://127.0.0.1:1234/a");
@@ -199,7 +212,9 @@ mod tests {
         for same in ["https://HOST/x", "https://host:443/"] {
             assert!(endpoint.is_origin_of(&address(same)), "{same}");
         }
-        for other in ["http://host/", "https://host:444/", "https://host.evil/", "https://evil/host", "https://www.host/"] {
+        for other in
+            ["http://host/", "https://host:444/", "https://host.evil/", "https://evil/host", "https://www.host/"]
+        {
             assert!(!endpoint.is_origin_of(&address(other)), "{other}");
         }
     }

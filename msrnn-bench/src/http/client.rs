@@ -138,7 +138,8 @@ impl Client {
             if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
                 return Ok(answer);
             }
-            let refused = |why: &str| Failure::Refused(format!("{address} sends on to an address that is not followed: {why}"));
+            let refused =
+                |why: &str| Failure::Refused(format!("{address} sends on to an address that is not followed: {why}"));
             if request.body.is_some() {
                 return Err(Failure::Refused(format!(
                     "{address} sends on to another address (status {}), which is not followed with what was sent; give \
@@ -153,10 +154,7 @@ impl Client {
             }
             address = next;
         }
-        Err(Failure::Refused(format!(
-            "{} sends on and on; after {REDIRECTS} redirects it was left",
-            request.address
-        )))
+        Err(Failure::Refused(format!("{} sends on and on; after {REDIRECTS} redirects it was left", request.address)))
     }
 
     fn once(
@@ -261,6 +259,6 @@ fn failed(address: &Address, error: &ureq::Error) -> Failure {
 fn late(address: &Address, waited: &Waited, patience: Duration) -> Failure {
     match waited {
         Waited::Interrupted => Failure::Interrupted,
-        Waited::TooLong => Failure::Passing(format!("nothing came from {address} for {patience:?}")),
+        Waited::TooLong => Failure::Passing(format!("nothing came from {address} for {patience:?} (timeout)")),
     }
 }

@@ -20,6 +20,6 @@ mod text;
 
 pub(crate) use address::Address;
 pub use client::Patience;
-pub(crate) use ureq::http::Method;
 pub(crate) use client::{Answer, Client, Credentials, Failure, Following, Request};
 pub(crate) use text::{is_page, shown};
+pub(crate) use ureq::http::Method;

@@ -6,6 +6,7 @@
 //! models--org--name/blobs/ETAG.incomplete  what has come of one
 //! models--org--name/refs/main              the commit that a revision is
 //! models--org--name/snapshots/COMMIT/FILE  a link to its content
+//! models--org--name/.no_exist/COMMIT/FILE  empty: the commit has no such file
 //! ```
 //!
 //! Names have been looked at before they come here. Nothing is written through a link: what is below the cache's
@@ -54,6 +55,23 @@ impl Store {
     /// The files of a commit.
     pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
         self.place().join("snapshots").join(commit)
+    }
+
+    /// Where it is noted that a commit does not have a file.
+    fn absence(&self, commit: &str, file: &str) -> PathBuf {
+        self.place().join(".no_exist").join(commit).join(file)
+    }
+
+    /// Whether a commit is known not to have a file.
+    pub(super) fn lacks(&self, commit: &str, file: &str) -> bool {
+        self.absence(commit, file).is_file()
+    }
+
+    /// Notes that a commit does not have a file.
+    pub(super) fn note_absence(&self, commit: &str, file: &str) -> Result<(), CacheError> {
+        let path = self.absence(commit, file);
+        self.make_way(&path)?;
+        Self::open(&path).map(drop)
     }
 
     /// A content, whole.

@@ -78,7 +78,9 @@ mod tests {
 
     #[test]
     fn a_password_is_shown_nowhere() {
-        for endpoint in ["https://me:s3cret@host:8443/hub/", "https://me:s3cret@/", "x://me:s3cret@host", "https://me:s3cret@h h"] {
+        for endpoint in
+            ["https://me:s3cret@host:8443/hub/", "https://me:s3cret@/", "x://me:s3cret@host", "https://me:s3cret@h h"]
+        {
             let shown = match Endpoint::new(endpoint, None) {
                 Ok(endpoint) => format!("{endpoint:?} {}", endpoint.address),
                 Err(error) => error.to_string(),

@@ -51,8 +51,11 @@ impl Hub {
         self.without_token(|| {
             let session = Session::new(self, repository, downloads)?;
             let cached = session.cached();
-            // Of a commit nothing can be new. What its repository does not have can only be told by the hub.
-            let all = |directory: &PathBuf| COMPANIONS.iter().all(|file| session.has(directory, file));
+            // Of a commit nothing can be new, but something may be missing that only the hub knows of.
+            let known = |directory: &Path, file| {
+                session.has(directory, file) || session.store.lacks(&repository.revision, file)
+            };
+            let all = |directory: &PathBuf| COMPANIONS.iter().all(|file| known(directory, file));
             if let Some(directory) = cached.clone().filter(|_| repository.is_commit()).filter(all) {
                 if session.missing(&directory).is_empty() {
                     return Ok(directory);
@@ -192,7 +195,9 @@ impl<'s> Session<'s> {
         if answer.status != 200 {
             let refused = Refused::of(&answer);
             let whole = self.cached().is_some_and(|directory| self.missing(&directory).is_empty());
-            return match refused.is_passing() && (whole || self.repository.kind == Kind::Dataset && self.cached().is_some()) {
+            return match refused.is_passing()
+                && (whole || self.repository.kind == Kind::Dataset && self.cached().is_some())
+            {
                 true => absent(format!("{} fails (status {})", self.endpoint.address, refused.status)),
                 false => Err(self.refused(None, &refused)),
             };
@@ -221,8 +226,12 @@ impl<'s> Session<'s> {
 
     fn model(&self, listing: &Listing) -> Result<PathBuf, BenchError> {
         let config = self.get(listing, CONFIG)?;
-        for file in COMPANIONS.into_iter().filter(|file| listing.has(file)) {
-            self.get(listing, file)?;
+        for file in COMPANIONS {
+            match listing.has(file) {
+                true => drop(self.get(listing, file)?),
+                // Only saves a question the next time.
+                false => drop(self.store.note_absence(&listing.commit, file)),
+            }
         }
         if listing.has(INDEX) {
             for shard in shards(&self.get(listing, INDEX)?)? {
@@ -292,8 +301,7 @@ impl<'s> Session<'s> {
         };
         let here = self.store.size(&blob).is_some_and(|found| size.is_none_or(|size| size == found));
         if !here {
-            let wanted =
-                Wanted { file, address, credentials: self.endpoint.credentials.as_ref(), size, checksum };
+            let wanted = Wanted { file, address, credentials: self.endpoint.credentials.as_ref(), size, checksum };
             self.with_patience(file, || {
                 let mut open = Store::open(&part).map_err(|error| Trouble::Disk(error.to_string()))?;
                 transfer::fetch(&self.client, &wanted, &mut open, &part, self.downloads)

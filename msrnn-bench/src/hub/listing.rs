@@ -73,7 +73,8 @@ impl Listed {
     /// The SHA-256 of its bytes, if it is listed.
     pub(super) fn sha256(&self) -> Option<&str> {
         let large = self.lfs.as_ref()?;
-        let hash = large.sha256.as_deref().or_else(|| large.oid.as_deref().map(|oid| oid.trim_start_matches("sha256:")));
+        let hash =
+            large.sha256.as_deref().or_else(|| large.oid.as_deref().map(|oid| oid.trim_start_matches("sha256:")));
         hash.filter(|hash| is_hash(hash, 64))
     }
 

@@ -35,7 +35,10 @@ impl Lock {
                 Err(TryLockError::WouldBlock) => {}
             }
             if !told && started.elapsed() > SILENT {
-                tracing::warn!("another program is fetching the same file and holds {}; waiting for it", path.display());
+                tracing::warn!(
+                    "another program is fetching the same file and holds {}; waiting for it",
+                    path.display()
+                );
                 told = true;
             }
             std::thread::sleep(GLANCE);

@@ -23,10 +23,10 @@
 //! ([`crate::http`]), and nothing is written outside the cache or through a link in it (`cache`). The page
 //! `docs/trust-hub.md` says what is promised and tested.
 //!
-//! That is why there is a client here. The crate hf-hub joins the server's `ETag` and commit to paths as they are,
-//! sends the token wherever the first answer leads, follows redirects without end, and has no time-outs; its later
-//! versions have an async runtime and a second HTTP stack besides. What is needed of the protocol is one list,
-//! one `HEAD` and one `GET` a file.
+//! That is why there is a client here. The crate hf-hub 0.5 joins the server's `ETag` and commit to paths as they are,
+//! sends the token wherever the first answer leads, follows redirects without end, and has no time-outs. Version 1.0
+//! still puts the `ETag` into a path as it is and checks no hash, and comes with an async runtime, a second HTTP stack
+//! and some 280 crates. What is needed of the protocol is one list, and one `HEAD` and one `GET` a file.
 
 #[cfg(feature = "hub")]
 mod cache;
@@ -232,8 +232,8 @@ mod tests {
         assert_eq!((repository.id.as_str(), repository.revision.as_str()), ("meta-llama/Llama-2-7b-hf", "main"));
         assert_eq!(parse("01-ai/Yi-6B@refs/pr/3").unwrap().to_string(), "01-ai/Yi-6B@refs/pr/3");
         for other in [
-            "bundled", "/a/b", "./b", "../b", "a/b/c", "a/", "~/b", "a/b@", "a/b@../c", "a b/c", "", "a--b/c", "a/b--c",
-            "a/b..c", "a/b.", "a/b.git", "a/b@NUL", "a/b@x\\y",
+            "bundled", "/a/b", "./b", "../b", "a/b/c", "a/", "~/b", "a/b@", "a/b@../c", "a b/c", "", "a--b/c",
+            "a/b--c", "a/b..c", "a/b.", "a/b.git", "a/b@NUL", "a/b@x\\y",
         ] {
             assert_eq!(parse(other), None, "{other}");
         }
@@ -242,9 +242,17 @@ mod tests {
     #[test]
     fn a_directory_that_exists_wins_and_what_is_neither_is_refused() {
         assert_eq!(locate("src/hub", &Downloads::UNWATCHED).unwrap(), Path::new("src/hub"));
-        assert!(locate("/nowhere/at/all", &Downloads::UNWATCHED).unwrap_err().to_string().contains("give a Hugging Face model directory"));
+        assert!(
+            locate("/nowhere/at/all", &Downloads::UNWATCHED)
+                .unwrap_err()
+                .to_string()
+                .contains("give a Hugging Face model directory")
+        );
         for name in ["hf:org", "hf:org/set", "hf:org/set/../x", "hf:/set/x"] {
-            assert!(locate_data(name, &Downloads::UNWATCHED).unwrap_err().to_string().contains("hf:org/dataset/path"), "{name}");
+            assert!(
+                locate_data(name, &Downloads::UNWATCHED).unwrap_err().to_string().contains("hf:org/dataset/path"),
+                "{name}"
+            );
         }
         assert_eq!(locate_data("some/file.jsonl", &Downloads::UNWATCHED).unwrap(), Path::new("some/file.jsonl"));
     }

@@ -67,9 +67,38 @@ mod tests {
 
     /// Names that lead elsewhere, or mean something else, on one system or another.
     const HOSTILE: [&str; 32] = [
-        "", ".", "..", "../x", "../../x", "/absolute", "//x", "a/../b", "a/./b", "a//b", "a/", "\\x", "..\\x", "C:\\x", "C:x",
-        "x:stream", "a\0b", "a\nb", "a\rb", "a\u{1b}b", "a\u{7f}", "CON", "nul", "NUL.txt", "aux.json", "com1", "LPT9.bin",
-        "x.", "x ", "a*b", "a?b", "a|b",
+        "",
+        ".",
+        "..",
+        "../x",
+        "../../x",
+        "/absolute",
+        "//x",
+        "a/../b",
+        "a/./b",
+        "a//b",
+        "a/",
+        "\\x",
+        "..\\x",
+        "C:\\x",
+        "C:x",
+        "x:stream",
+        "a\0b",
+        "a\nb",
+        "a\rb",
+        "a\u{1b}b",
+        "a\u{7f}",
+        "CON",
+        "nul",
+        "NUL.txt",
+        "aux.json",
+        "com1",
+        "LPT9.bin",
+        "x.",
+        "x ",
+        "a*b",
+        "a?b",
+        "a|b",
     ];
 
     #[test]
@@ -87,7 +116,9 @@ mod tests {
 
     #[test]
     fn what_hubs_give_is_taken() {
-        for name in ["config.json", "onnx/model.onnx", ".gitattributes", "a b/ü-漢.txt", "model-00001-of-00002.safetensors"] {
+        for name in
+            ["config.json", "onnx/model.onnx", ".gitattributes", "a b/ü-漢.txt", "model-00001-of-00002.safetensors"]
+        {
             assert!(is_inside(name), "{name}");
         }
         let sha = "a".repeat(64);

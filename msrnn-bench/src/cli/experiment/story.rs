@@ -13,8 +13,8 @@ use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::Positions;
 use msrnn_policies::PolicySpec;
 
-use super::super::{DOWNLOADS, Outcome};
 use super::super::options::positions;
+use super::super::{DOWNLOADS, Outcome};
 use super::{ExperimentOptions, conduct};
 
 /// Stories of a run that was made before bring their setting with them.

@@ -9,8 +9,8 @@ use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::Positions;
 use msrnn_policies::PolicySpec;
 
-use super::super::{DOWNLOADS, Outcome};
 use super::super::options::positions;
+use super::super::{DOWNLOADS, Outcome};
 use super::{ExperimentOptions, conduct};
 
 #[derive(Debug, clap::Args)]

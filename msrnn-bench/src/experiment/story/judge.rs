@@ -138,7 +138,11 @@ mod asking {
                 tracing::warn!("{address} is http: the judge's key can be read on the way; use https in --judge");
             }
             let connect = patience.min(Patience::default().connect);
-            Ok(Self { address, credentials, client: Client::new(Patience { connect, answer: patience, stall: patience }) })
+            Ok(Self {
+                address,
+                credentials,
+                client: Client::new(Patience { connect, answer: patience, stall: patience }),
+            })
         }
     }
 
