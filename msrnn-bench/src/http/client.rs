@@ -253,6 +253,9 @@ impl Answer {
 }
 
 fn failed(address: &Address, error: &ureq::Error) -> Failure {
+    if matches!(error, ureq::Error::Timeout(_)) {
+        return Failure::Passing(format!("nothing came from {address} in time ({error})"));
+    }
     Failure::Passing(format!("{address} does not answer as it should ({})", shown(&error.to_string())))
 }
 

@@ -37,6 +37,7 @@ pub(super) fn is_hash(text: &str, digits: usize) -> bool {
 
 /// The name of a file's content that an `ETag` gives, as Hugging Face's own programs read it: without `W/` and
 /// quotes. None where it could be anything but a name in the cache.
+#[cfg(feature = "hub")]
 pub(super) fn of_etag(header: &str) -> Option<String> {
     let name = header.trim_start_matches(['W', '/']).trim_matches('"');
     let is_name = name.starts_with(|sign: char| sign.is_ascii_alphanumeric())
@@ -50,6 +51,7 @@ pub(super) fn of_etag(header: &str) -> Option<String> {
 
 /// A name or path as part of an address: all but letters, digits and `-_.~` as percent signs and digits, and a
 /// slash as well where `slash` is false.
+#[cfg(feature = "hub")]
 pub(super) fn in_address(text: &str, slash: bool) -> String {
     text.bytes().fold(String::new(), |mut all, byte| {
         match byte {
@@ -61,7 +63,7 @@ pub(super) fn in_address(text: &str, slash: bool) -> String {
     })
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "hub"))]
 mod tests {
     use super::*;
 

@@ -124,6 +124,10 @@ fn name(path: &Path) -> String {
 mod tests {
     use super::*;
 
+    fn read(paths: &[PathBuf], field: &str) -> Result<Vec<Text>, BenchError> {
+        super::read(paths, field, &Downloads::UNWATCHED)
+    }
+
     fn names(texts: &[Text]) -> Vec<&str> {
         texts.iter().map(|text| text.name.as_str()).collect()
     }

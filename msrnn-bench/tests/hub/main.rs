@@ -72,7 +72,7 @@ fn only_what_a_model_needs_is_fetched_once_and_then_found_without_a_network() {
     assert_eq!(server.requests().len(), requests.len() + 1);
     assert_eq!(hub(&nobody(), home.path()).model(&model(ID), UNWATCHED).unwrap(), directory, "no network");
     let error = offline.model(&model("org/tiny@v1"), UNWATCHED).unwrap_err().to_string();
-    assert!(error.contains("HF_HUB_OFFLINE is set"), "{error}");
+    assert!(error.contains("HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set"), "{error}");
 }
 
 #[test]

@@ -332,7 +332,7 @@ fn neither_secrets_nor_commands_to_a_terminal_are_printed() {
             }),
             "no commit",
         ),
-        (Server::start(|_| Reply::Answer(500, vec![("X-Error-Code", "\u{1b}".into())], vec![])), "try again later"),
+        (Server::start(|_| Reply::Answer(500, vec![("X-Error-Code", "\u{202e}".into())], vec![])), "try again later"),
     ];
     for (server, expected) in servers {
         let endpoint = server.url.replace("http://", "http://me:p4ssword@");
