@@ -33,6 +33,9 @@ pub enum BenchError {
         /// Why.
         source: std::io::Error,
     },
+    /// A download was interrupted.
+    #[error("interrupted while files were fetched; what has come is kept, and the same command goes on")]
+    Interrupted,
     /// A request that cannot be met.
     #[error("{0}")]
     Input(String),

@@ -24,6 +24,8 @@ pub mod divergence;
 pub mod error;
 pub mod evaluate;
 pub mod experiment;
+#[cfg(feature = "hub")]
+mod http;
 pub mod hub;
 pub mod logits;
 pub mod metrics;

@@ -8,6 +8,7 @@ use msrnn_models::config::ModelConfig;
 
 use crate::device::DeviceName;
 use crate::error::BenchError;
+use crate::hub::Downloads;
 use crate::precision::Precision;
 use crate::{bundled, hub};
 
@@ -21,10 +22,10 @@ pub fn is_bundled(name: &Path) -> bool {
 /// # Errors
 ///
 /// When there is no such directory or repository, or it cannot be fetched.
-pub fn directory(name: &Path) -> Result<Option<PathBuf>, BenchError> {
+pub fn directory(name: &Path, downloads: &Downloads) -> Result<Option<PathBuf>, BenchError> {
     match is_bundled(name) {
         true => Ok(None),
-        false => hub::locate(&name.to_string_lossy()).map(Some),
+        false => hub::locate(&name.to_string_lossy(), downloads).map(Some),
     }
 }
 

@@ -8,12 +8,12 @@ mod server;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{files, msrnn, read_json, split, succeeds, text_of};
 use msrnn_bench::experiment::story::{Judge, JudgeSetting, Limits};
 use serde_json::{Value, json};
-use server::{Reply, Request, Server, nobody};
+use server::{Reply, Request, Server, Then, nobody};
 
 const KEY: &str = "sk-very-secret";
 
@@ -113,11 +113,62 @@ fn an_interrupt_ends_the_waiting_and_an_address_with_a_password_is_refused() {
         interrupt.store(true, Ordering::Relaxed);
         assert!(asked.join().unwrap().unwrap().is_none());
     });
-    for url in ["api.openai.com", "https://user:key@host/v1", "https://host/v1?api_key=x", "https://"] {
+    let silent = Server::start(|_| Reply::Silence(Duration::from_secs(600)));
+    interrupt.store(false, Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| (judge(&silent.url, patient).ask("?", &interrupt), Instant::now()));
+        while silent.requests().is_empty() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        interrupt.store(true, Ordering::Relaxed);
+        let at = Instant::now();
+        let (answer, ended) = asked.join().unwrap();
+        assert!(answer.unwrap().is_none() && ended.duration_since(at) < Duration::from_secs(1));
+    });
+    for url in [
+        "api.openai.com",
+        "https://user:key@host/v1",
+        "https://host/v1?api_key=x",
+        "https://",
+        "file:///v1",
+        "https://h\n",
+    ] {
         let setting = JudgeSetting { url: url.into(), model: "m".into() };
         let error = Judge::new(setting, None, quick()).unwrap_err().to_string();
         assert!(error.contains("without user, password or query"), "{error}");
     }
+}
+
+#[test]
+fn a_judge_that_means_harm_gets_no_key_elsewhere_and_no_word_to_the_terminal() {
+    let error = |url: &str, limits| judge(url, limits).ask("?", &never()).unwrap_err().to_string();
+    let other = Server::start(|_| completion("(A)"));
+    let url = other.url.clone();
+    for status in [301, 302, 303, 307, 308] {
+        let url = url.clone();
+        let sending = Server::start(move |_| Reply::Answer(status, vec![("Location", format!("{url}/v1"))], vec![]));
+        let found = error(&sending.url, quick());
+        assert!(found.contains("sends on to another address"), "{found}");
+        assert_eq!(sending.requests().len(), 1);
+    }
+    assert_eq!(other.requests().len(), 0, "neither key nor question went there");
+
+    let endless = Server::start(|_| Reply::raw("HTTP/1.1 200 OK\nConnection: close\n", b"", Then::Endless));
+    let found = error(&endless.url, quick());
+    assert!(found.contains("answers with more than"), "{found}");
+    let zipped = Server::start(|_| Reply::Answer(200, vec![("Content-Encoding", "gzip".into())], vec![31, 139]));
+    assert!(error(&zipped.url, quick()).contains("gzip"));
+    let stalling = Server::start(|_| {
+        Reply::raw("HTTP/1.1 200 OK\nContent-Length: 99\n", b"{", Then::Hold(Duration::from_secs(600)))
+    });
+    let found = error(&stalling.url, Limits { patience: Duration::from_millis(100), attempts: 2, ..quick() });
+    assert!(found.contains("timeout"), "{found}");
+    let shouting = Server::start(|_| Reply::Answer(500, vec![], b"\x1b[2J\r\n\xff\xe2\x80\xae".to_vec()));
+    let found = error(&shouting.url, quick());
+    assert!(found.chars().all(|sign| !sign.is_control() && sign != '\u{202e}'), "{found:?}");
+    let setting = JudgeSetting { url: other.url.clone(), model: "m".into() };
+    let found = Judge::new(setting, Some("k\nX: y".into()), quick()).unwrap_err().to_string();
+    assert!(found.contains("copy it again") && !found.contains("X: y"), "{found}");
 }
 
 #[test]

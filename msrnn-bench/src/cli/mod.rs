@@ -4,6 +4,7 @@ mod bench;
 mod compare;
 mod config_file;
 mod devices;
+mod downloads;
 mod experiment;
 mod generate;
 mod options;
@@ -20,6 +21,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{CommandFactory, Parser, Subcommand};
 use msrnn_bench::error::BenchError;
+
+use downloads::DOWNLOADS;
 
 /// Transformers as multi-state RNNs: run Llama, Mistral and Yi checkpoints in bounded memory, under
 /// any compression policy, and see what it costs.
@@ -124,6 +127,10 @@ pub(crate) fn run() -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Interrupted) => {
             eprintln!("interrupted: what was finished is kept and marked as partial");
+            ExitCode::from(130)
+        }
+        Err(error @ BenchError::Interrupted) => {
+            eprintln!("{error}");
             ExitCode::from(130)
         }
         Err(error) => {

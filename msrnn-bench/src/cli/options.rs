@@ -19,7 +19,7 @@ use msrnn_models::recurrent::{Positions, bytes_per_state};
 use msrnn_policies::PolicySpec;
 use serde::Serialize;
 
-use super::INTERRUPT;
+use super::{DOWNLOADS, INTERRUPT};
 
 /// Which model runs, where, and in which precision.
 #[derive(Debug, clap::Args)]
@@ -41,7 +41,7 @@ impl ModelOptions {
     }
 
     pub(super) fn open(&self) -> Result<Model, BenchError> {
-        open::open(open::directory(&self.model)?.as_deref(), self.device, self.dtype)
+        open::open(open::directory(&self.model, &DOWNLOADS)?.as_deref(), self.device, self.dtype)
     }
 }
 

@@ -17,7 +17,7 @@ use msrnn_policies::PolicySpec;
 use serde::Serialize;
 
 use super::options::ModelOptions;
-use super::{INTERRUPT, Outcome, print, print_json};
+use super::{DOWNLOADS, INTERRUPT, Outcome, print, print_json};
 
 /// The largest batch that fits is decoded for every number of states; beside it stand the figures that
 /// Oren et al. 2024 (arXiv 2401.06104, table 1) publish for Llama-2-7B in f16 on one V100. Memory is
@@ -171,7 +171,7 @@ impl Args {
     fn config(&self) -> Result<ModelConfig, BenchError> {
         match &self.shape {
             Some(shape) => Ok(shape.config()),
-            None => open::config(open::directory(&self.model.model)?.as_deref()),
+            None => open::config(open::directory(&self.model.model, &DOWNLOADS)?.as_deref()),
         }
     }
 

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::device::DeviceName;
 use crate::error::BenchError;
 use crate::experiment::manifest::Source;
+use crate::hub::Downloads;
 use crate::precision::Precision;
 use crate::{bundled, open};
 
@@ -22,17 +23,19 @@ pub struct Models {
     directories: Vec<OnceLock<Option<PathBuf>>>,
     device: DeviceName,
     precision: Precision,
+    downloads: Downloads,
     open: Mutex<Option<(usize, Arc<Model>)>>,
 }
 
 impl Models {
     /// Model directories, names on the hub, or `bundled`, on a device. Nothing is opened or fetched yet.
-    pub fn new(models: &[PathBuf], device: DeviceName, precision: Precision) -> Self {
+    pub fn new(models: &[PathBuf], device: DeviceName, precision: Precision, downloads: Downloads) -> Self {
         Self {
             names: models.iter().map(|path| path.display().to_string()).collect(),
             directories: models.iter().map(|_| OnceLock::new()).collect(),
             device,
             precision,
+            downloads,
             open: Mutex::new(None),
         }
     }
@@ -49,7 +52,7 @@ impl Models {
     /// When it is neither here nor on the hub.
     pub fn directory(&self, index: usize) -> Result<Option<&Path>, BenchError> {
         if self.directories[index].get().is_none() {
-            let found = open::directory(Path::new(&self.names[index]))?;
+            let found = open::directory(Path::new(&self.names[index]), &self.downloads)?;
             let _ = self.directories[index].set(found);
         }
         Ok(self.directories[index].get().and_then(Option::as_deref))
@@ -161,7 +164,7 @@ mod tests {
         for (name, text) in decide.into_iter().chain([("README.md", "x"), ("parts/1.bin", "x")]) {
             std::fs::write(directory.path().join(name), text).unwrap();
         }
-        let models = Models::new(&[directory.path().into()], DeviceName::Cpu, Precision::F32);
+        let models = Models::new(&[directory.path().into()], DeviceName::Cpu, Precision::F32, Downloads::UNWATCHED);
         let source = || models.sources().unwrap().remove(0);
         let before = source();
         assert_eq!(before.sha256.len(), decide.len());

@@ -2,42 +2,41 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
-use hf_hub::{Cache, Repo, RepoType};
 use msrnn_models::checkpoint::{CONFIG, INDEX, WEIGHTS};
 use msrnn_models::model::GENERATION_CONFIG;
 use msrnn_models::tokenizer::TOKENIZER;
 use serde::Deserialize;
 
+use super::cache::{CacheError, Store};
+use super::checksum::Checksum;
+use super::endpoint::Endpoint;
+use super::listing::{self, Described, Listed, Listing};
+use super::lock::Lock;
+use super::names::{in_address, is_inside};
 use super::refusal::{self, Refused};
-use super::{Hub, Kind, Repository, is_inside};
+use super::transfer::{self, Trouble, Wanted};
+use super::{Downloads, Hub, Kind, Repository};
 use crate::error::BenchError;
+use crate::http::{Address, Client, Failure, Following, Method, Request, is_page, shown};
 
 /// How often a file is asked for before giving up. Every time goes on where the last one ended.
 const ATTEMPTS: u32 = 3;
-/// For the answer to what a repository holds. Files may take any time.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// What the server says about a repository at a revision.
-#[derive(Debug, Deserialize)]
-struct Info {
-    /// The commit.
-    sha: String,
-    siblings: Vec<File>,
-}
-
-#[derive(Debug, Deserialize)]
-struct File {
-    rfilename: String,
-    size: Option<u64>,
-}
+/// What a model needs to be a model, if its repository has them.
+const COMPANIONS: [&str; 2] = [GENERATION_CONFIG, TOKENIZER];
 
 /// Names of shards in an index.
 #[derive(Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,
+}
+
+impl From<CacheError> for BenchError {
+    fn from(error: CacheError) -> Self {
+        Self::Input(error.to_string())
+    }
 }
 
 impl Hub {
@@ -46,19 +45,30 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// When they cannot be had; the message says what to do.
-    pub fn model(&self, repository: &Repository) -> Result<PathBuf, BenchError> {
-        let whole = |directory: &PathBuf| missing(directory).is_empty();
-        if let Some(directory) = self.cached(repository).filter(|_| repository.is_commit()).filter(whole) {
-            return Ok(directory);
-        }
-        match self.look(repository)? {
-            Ok(snapshot) => snapshot.model(),
-            Err(reason) => match self.cached(repository).filter(whole) {
-                Some(directory) => Ok(directory),
-                None => Err(self.not_cached(repository, self.cached(repository).as_deref(), &reason)),
-            },
-        }
+    /// When they cannot be had; the message says what to do. [`BenchError::Interrupted`] when it was interrupted;
+    /// what has come is kept.
+    pub fn model(&self, repository: &Repository, downloads: &Downloads) -> Result<PathBuf, BenchError> {
+        self.without_token(|| {
+            let session = Session::new(self, repository, downloads)?;
+            let cached = session.cached();
+            // Of a commit nothing can be new, but something may be missing that only the hub knows of.
+            let known = |directory: &Path, file| {
+                session.has(directory, file) || session.store.lacks(&repository.revision, file)
+            };
+            let all = |directory: &PathBuf| COMPANIONS.iter().all(|file| known(directory, file));
+            if let Some(directory) = cached.clone().filter(|_| repository.is_commit()).filter(all) {
+                if session.missing(&directory).is_empty() {
+                    return Ok(directory);
+                }
+            }
+            match session.look()? {
+                Ok(listing) => session.model(&listing),
+                Err(reason) => match cached.clone().filter(|directory| session.missing(directory).is_empty()) {
+                    Some(directory) => Ok(directory),
+                    None => Err(session.not_cached(cached.as_deref(), &reason)),
+                },
+            }
+        })
     }
 
     /// One file of a repository.
@@ -66,114 +76,169 @@ impl Hub {
     /// # Errors
     ///
     /// As [`Hub::model`].
-    pub fn file(&self, repository: &Repository, file: &str) -> Result<PathBuf, BenchError> {
-        match self.look(repository)? {
-            Ok(snapshot) => snapshot.get(file),
-            Err(reason) => {
-                let path = self.cached(repository).map(|directory| directory.join(file));
-                path.filter(|path| path.exists()).ok_or_else(|| self.not_cached(repository, None, &reason))
+    pub fn file(&self, repository: &Repository, file: &str, downloads: &Downloads) -> Result<PathBuf, BenchError> {
+        self.without_token(|| {
+            let session = Session::new(self, repository, downloads)?;
+            let cached = session.cached().filter(|directory| is_inside(file) && session.has(directory, file));
+            let cached = cached.map(|directory| directory.join(file));
+            match cached {
+                Some(path) if repository.is_commit() => Ok(path),
+                cached => match session.look()? {
+                    Ok(listing) => session.get(&listing, file),
+                    Err(reason) => cached.ok_or_else(|| session.not_cached(None, &reason)),
+                },
             }
-        }
+        })
     }
 
-    /// Asks the server what there is. The inner error says why it could not be asked.
-    fn look<'h>(&'h self, repository: &'h Repository) -> Result<Result<Snapshot<'h>, String>, BenchError> {
-        if self.offline {
-            return Ok(Err("HF_HUB_OFFLINE is set".into()));
-        }
-        let api = ApiBuilder::from_cache(Cache::new(self.cache.clone()))
-            .with_endpoint(self.endpoint.clone())
-            .with_token(self.token.clone())
-            .with_user_agent("msrnn", env!("CARGO_PKG_VERSION"))
-            .build()
-            .map_err(|e| BenchError::Input(format!("cannot ask the Hugging Face hub: {e}")))?;
-        let request = api.repo(self.repo(repository, &repository.revision)).info_request().query("blobs", "true");
-        let request = request.config().http_status_as_error(false).timeout_global(Some(PATIENCE)).build();
-        let mut answer = match request.call() {
-            Ok(answer) => answer,
-            Err(error) => {
-                tracing::warn!("{} does not answer ({error}); looking into the cache", self.endpoint);
-                return Ok(Err(format!("{} does not answer ({error})", self.endpoint)));
+    /// A result whose message does not repeat the token, should a server have said it.
+    fn without_token<T>(&self, work: impl FnOnce() -> Result<T, BenchError>) -> Result<T, BenchError> {
+        work().map_err(|error| match (&self.token, error) {
+            (Some(token), BenchError::Input(text)) if !token.is_empty() => {
+                BenchError::Input(text.replace(token.as_str(), "[token]"))
             }
-        };
-        if !answer.status().is_success() {
-            return Err(self.refused(repository, None, Refused::of(&answer)));
+            (_, error) => error,
+        })
+    }
+}
+
+/// One repository, asked for once.
+struct Session<'s> {
+    hub: &'s Hub,
+    repository: &'s Repository,
+    downloads: &'s Downloads,
+    endpoint: Endpoint,
+    store: Store,
+    client: Client,
+}
+
+impl<'s> Session<'s> {
+    fn new(hub: &'s Hub, repository: &'s Repository, downloads: &'s Downloads) -> Result<Self, BenchError> {
+        let endpoint = Endpoint::new(&hub.endpoint, hub.token.as_deref())?;
+        let store = Store::new(&hub.cache, repository);
+        Ok(Self { hub, repository, downloads, endpoint, store, client: Client::new(hub.patience) })
+    }
+
+    /// The files of the revision that were fetched before, if any.
+    fn cached(&self) -> Option<PathBuf> {
+        let commit = self.store.commit(&self.repository.revision)?;
+        Some(self.store.snapshot(&commit)).filter(|directory| directory.is_dir())
+    }
+
+    fn has(&self, directory: &Path, file: &str) -> bool {
+        self.store.size(&directory.join(file)).is_some()
+    }
+
+    /// What a model directory lacks.
+    fn missing(&self, directory: &Path) -> Vec<String> {
+        let mut wanted = vec![CONFIG.to_owned()];
+        match shards(&directory.join(INDEX)) {
+            Ok(shards) => wanted.extend(shards),
+            Err(_) => wanted.push(WEIGHTS.into()),
         }
-        let info = answer.body_mut().with_config().limit(64 << 20).read_json();
-        let info: Info = info.map_err(|e| {
-            BenchError::Input(format!(
-                "{} says nothing readable about {repository} ({e}); is HF_ENDPOINT the address of a hub?",
-                self.endpoint
-            ))
-        })?;
-        if !is_inside(&info.sha) || info.sha.contains('/') {
-            return Err(BenchError::Input(format!("{} gives no commit for {repository}", self.endpoint)));
-        }
-        Ok(Ok(Snapshot { hub: self, repository, api, info }))
+        wanted.retain(|file| !is_inside(file) || !self.has(directory, file));
+        wanted
     }
 
-    fn repo(&self, repository: &Repository, revision: &str) -> Repo {
-        let kind = match repository.kind {
-            Kind::Model => RepoType::Model,
-            Kind::Dataset => RepoType::Dataset,
-        };
-        Repo::with_revision(repository.id.clone(), kind, revision.into())
-    }
-
-    /// The files of a revision that were fetched before, if any.
-    fn cached(&self, repository: &Repository) -> Option<PathBuf> {
-        let repo = self.repo(repository, &repository.revision);
-        let root = self.cache.join(repo.folder_name());
-        let commit = std::fs::read_to_string(root.join("refs").join(&repository.revision));
-        let commit = commit.unwrap_or_else(|_| repository.revision.clone());
-        Some(root.join("snapshots").join(commit.trim())).filter(|directory| directory.is_dir())
-    }
-
-    fn not_cached(&self, repository: &Repository, directory: Option<&Path>, reason: &str) -> BenchError {
-        let lacks = match directory.map(missing) {
-            Some(missing) if !missing.is_empty() => format!(" (it lacks {})", missing.join(", ")),
+    fn not_cached(&self, directory: Option<&Path>, reason: &str) -> BenchError {
+        let lacks = match directory.map(|directory| self.missing(directory)) {
+            Some(missing) if !missing.is_empty() => format!(" (it lacks {})", shown(&missing.join(", "))),
             _ => String::new(),
         };
         BenchError::Input(format!(
-            "{repository} is neither a directory here nor whole in the cache {}{lacks}, and {reason}; run once with a \
-             network and without HF_HUB_OFFLINE, check HF_ENDPOINT and HF_HOME, or give the path of the files",
-            self.cache.display()
+            "{} is neither a directory here nor whole in the cache {}{lacks}, and {reason}; run once with a network and \
+             without HF_HUB_OFFLINE, check HF_ENDPOINT and HF_HOME, or give the path of the files",
+            self.repository,
+            self.hub.cache.display()
         ))
     }
 
-    fn refused(&self, repository: &Repository, file: Option<&str>, refused: Refused) -> BenchError {
-        let datasets = if repository.kind == Kind::Dataset { "datasets/" } else { "" };
-        let page = format!("{}/{datasets}{}", self.endpoint, repository.id);
-        BenchError::Input(refusal::message(repository, file, &page, self.token.is_some(), &refused))
-    }
-}
-
-/// A repository at one commit.
-struct Snapshot<'h> {
-    hub: &'h Hub,
-    repository: &'h Repository,
-    api: Api,
-    info: Info,
-}
-
-impl Snapshot<'_> {
-    fn has(&self, file: &str) -> bool {
-        self.info.siblings.iter().any(|sibling| sibling.rfilename == file)
+    /// Below the endpoint, where people look at the repository.
+    fn path(&self) -> String {
+        let datasets = if self.repository.kind == Kind::Dataset { "datasets/" } else { "" };
+        format!("{datasets}{}", self.repository.id)
     }
 
-    fn model(&self) -> Result<PathBuf, BenchError> {
-        let config = self.get(CONFIG)?;
-        for file in [GENERATION_CONFIG, TOKENIZER] {
-            if self.has(file) {
-                self.get(file)?;
+    fn refused(&self, file: Option<&str>, refused: &Refused) -> BenchError {
+        let page = self.endpoint.address.below(&self.path()).to_string();
+        BenchError::Input(refusal::message(self.repository, file, &page, self.endpoint.credentials.is_some(), refused))
+    }
+
+    /// Asks the server what there is. The inner error says why it could not be asked.
+    fn look(&self) -> Result<Result<Listing, String>, BenchError> {
+        if self.hub.offline {
+            return Ok(Err("HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set".into()));
+        }
+        let kind = if self.repository.kind == Kind::Dataset { "datasets" } else { "models" };
+        let Repository { id, revision, .. } = self.repository;
+        let path = format!("api/{kind}/{id}/revision/{}?blobs=true", in_address(revision, false));
+        let address = self.endpoint.address.below(&path);
+        let absent = |reason: String| {
+            tracing::warn!("{reason}; looking into the cache");
+            Ok(Err(reason))
+        };
+        let request = Request::get(&address, self.endpoint.credentials.as_ref());
+        let answer = self.client.send(request, self.downloads.interrupt);
+        let text = answer.and_then(|mut answer| {
+            let text = match answer.status {
+                200 => answer.whole(listing::LONGEST, self.downloads.interrupt)?,
+                _ => Vec::new(),
+            };
+            Ok((answer, text))
+        });
+        let (answer, text) = match text {
+            Ok(found) => found,
+            Err(Failure::Interrupted) => return Err(BenchError::Interrupted),
+            Err(Failure::Passing(why)) => return absent(why),
+            Err(Failure::Refused(why)) => return Err(BenchError::Input(format!("{}: {why}", self.repository))),
+        };
+        if answer.status != 200 {
+            let refused = Refused::of(&answer);
+            let whole = self.cached().is_some_and(|directory| self.missing(&directory).is_empty());
+            return match refused.is_passing()
+                && (whole || self.repository.kind == Kind::Dataset && self.cached().is_some())
+            {
+                true => absent(format!("{} fails (status {})", self.endpoint.address, refused.status)),
+                false => Err(self.refused(None, &refused)),
+            };
+        }
+        if is_page(&answer, &text) {
+            return Err(BenchError::Input(format!(
+                "{} answers with a web page (HTML) where a hub lists the files of {}; check HF_ENDPOINT, and whether a \
+                 login of this network or a proxy is in between",
+                answer.address, self.repository
+            )));
+        }
+        let listing = Listing::parse(&text).map_err(|why| {
+            BenchError::Input(format!(
+                "{} says nothing readable about {} ({why}); is HF_ENDPOINT the address of a hub?",
+                self.endpoint.address, self.repository
+            ))
+        })?;
+        if self.repository.is_commit() && listing.commit != self.repository.revision {
+            return Err(BenchError::Input(format!(
+                "{} speaks of commit {} where {} was asked for; is HF_ENDPOINT the address of a hub?",
+                self.endpoint.address, listing.commit, self.repository
+            )));
+        }
+        Ok(Ok(listing))
+    }
+
+    fn model(&self, listing: &Listing) -> Result<PathBuf, BenchError> {
+        let config = self.get(listing, CONFIG)?;
+        for file in COMPANIONS {
+            match listing.has(file) {
+                true => drop(self.get(listing, file)?),
+                // Only saves a question the next time.
+                false => drop(self.store.note_absence(&listing.commit, file)),
             }
         }
-        if self.has(INDEX) {
-            for shard in shards(&self.get(INDEX)?)? {
-                self.get(&shard)?;
+        if listing.has(INDEX) {
+            for shard in shards(&self.get(listing, INDEX)?)? {
+                self.get(listing, &shard)?;
             }
-        } else if self.has(WEIGHTS) {
-            self.get(WEIGHTS)?;
+        } else if listing.has(WEIGHTS) {
+            self.get(listing, WEIGHTS)?;
         } else {
             return Err(BenchError::Input(format!(
                 "{} has no weights as safetensors, which is all that msrnn reads; choose a repository or revision \
@@ -185,92 +250,125 @@ impl Snapshot<'_> {
     }
 
     /// A file of the commit, from the cache if it is there.
-    fn get(&self, file: &str) -> Result<PathBuf, BenchError> {
-        let Some(listed) = self.info.siblings.iter().find(|sibling| sibling.rfilename == file && is_inside(file))
-        else {
-            let some: Vec<&str> = self.info.siblings.iter().map(|file| file.rfilename.as_str()).take(8).collect();
+    fn get(&self, listing: &Listing, file: &str) -> Result<PathBuf, BenchError> {
+        let Some(listed) = listing.file(file) else {
+            let (count, some) = listing.examples();
             return Err(BenchError::Input(format!(
-                "{} has no file {file:?}; it has {} files, such as {}",
+                "{} has no file {:?} that can be put on a disk by that name; it has {count} files, such as {some}",
                 self.repository,
-                self.info.siblings.len(),
-                some.join(", ")
+                shown(file)
             )));
         };
-        let repo = self.hub.repo(self.repository, &self.info.sha);
-        let cache = Cache::new(self.hub.cache.clone()).repo(repo.clone());
-        let path = cache.pointer_path(&self.info.sha).join(file);
-        let fits = |path: &Path| {
-            let size = std::fs::metadata(path).map(|metadata| metadata.len()).ok();
-            size.is_some_and(|size| listed.size.is_none_or(|listed| listed == size))
-        };
-        if !fits(&path) {
-            // Nothing, or a leftover that is not what the server lists.
-            let blob = std::fs::canonicalize(&path).ok();
-            [Some(path.clone()), blob].into_iter().flatten().for_each(|path| drop(std::fs::remove_file(path)));
-            self.download(&repo, file, listed.size)?;
+        let path = self.store.snapshot(&listing.commit).join(file);
+        let known = listed.size().map_err(|sizes| self.untrue(file, &sizes_differ(sizes)))?;
+        let here = self.store.size(&path).is_some_and(|size| known.is_none_or(|known| known == size));
+        if !here {
+            self.fetch(listing, listed, known)?;
         }
-        if !fits(&path) {
-            let size = std::fs::metadata(&path).map(|metadata| metadata.len()).unwrap_or(0);
-            let _ = std::fs::remove_file(std::fs::canonicalize(&path).unwrap_or_default());
-            let _ = std::fs::remove_file(&path);
-            return Err(BenchError::Input(format!(
-                "{file} of {} came with {size} bytes where {} were listed, and was removed; run the same command \
-                 again",
-                self.repository,
-                listed.size.unwrap_or(0)
-            )));
+        // By the name that was asked for, so that it is found without a network. A cache that cannot be written
+        // still serves what is in it.
+        if let Err(error) = self.store.remember(&self.repository.revision, &listing.commit) {
+            tracing::warn!("{error}");
         }
-        // By the name that was asked for, so that it is found without a network.
-        let named = Cache::new(self.hub.cache.clone()).repo(self.hub.repo(self.repository, &self.repository.revision));
-        let _ = named.create_ref(&self.info.sha);
         Ok(path)
     }
 
-    fn download(&self, repo: &Repo, file: &str, size: Option<u64>) -> Result<(), BenchError> {
-        let mut attempt = 1;
-        loop {
-            let error = match self.api.repo(repo.clone()).download(file) {
-                Ok(_) => return Ok(()),
-                Err(error) => error,
-            };
-            let status = match &error {
-                ApiError::RequestError(error) => match **error {
-                    ureq::Error::StatusCode(code) => Some(code),
-                    _ => None,
-                },
-                _ => None,
-            };
-            match status {
-                // Asked for what follows the end of a file that was whole and had not got its name yet.
-                Some(416) if attempt == 1 => self.remove_parts(size),
-                Some(code) if code < 500 && code != 429 => {
-                    let refused = Refused { status: code, ..Refused::default() };
-                    return Err(self.hub.refused(self.repository, Some(file), refused));
-                }
-                _ if attempt < ATTEMPTS => std::thread::sleep(Duration::from_millis(250 << attempt)),
-                _ => {
-                    return Err(BenchError::Input(format!(
-                        "{file} of {} did not come whole ({error}); what has come is kept in {}: run the same command \
-                         again to go on, and see that there is space on that disk",
-                        self.repository,
-                        self.hub.cache.display()
-                    )));
-                }
-            }
-            attempt += 1;
+    fn untrue(&self, file: &str, why: &str) -> BenchError {
+        BenchError::Input(format!(
+            "{file} of {} is not taken from {}: {why}. Nothing of it was kept; run the same command again, and see that \
+             HF_ENDPOINT is the address of a hub that you trust",
+            self.repository, self.endpoint.address
+        ))
+    }
+
+    /// Brings a file into the cache.
+    fn fetch(&self, listing: &Listing, listed: &Listed, known: Option<u64>) -> Result<(), BenchError> {
+        let (commit, file) = (listing.commit.as_str(), listed.name.as_str());
+        let path = format!("{}/resolve/{commit}/{}", self.path(), in_address(file, true));
+        let address = self.endpoint.address.below(&path);
+        let described = self.with_patience(file, || self.describe(&address, commit))?;
+        let etag = described.etag.as_str();
+        let size = listing::one(known, described.size).map_err(|sizes| self.untrue(file, &sizes_differ(sizes)))?;
+        let checksum = Checksum::of(listed, etag).map_err(|hash| {
+            self.untrue(file, &format!("its hash is listed as {hash}, and its content is called {etag} (ETag)"))
+        })?;
+        let (blob, part) = (self.store.blob(etag), self.store.part(etag));
+        for path in [&blob, &self.store.lock(etag), &self.store.snapshot(commit).join(file)] {
+            self.store.make_way(path)?;
+        }
+        let Some(_lock) = Lock::take(&self.store.lock(etag), self.downloads.interrupt)? else {
+            return Err(BenchError::Interrupted);
+        };
+        let here = self.store.size(&blob).is_some_and(|found| size.is_none_or(|size| size == found));
+        if !here {
+            let wanted = Wanted { file, address, credentials: self.endpoint.credentials.as_ref(), size, checksum };
+            self.with_patience(file, || {
+                let mut open = Store::open(&part).map_err(|error| Trouble::Disk(error.to_string()))?;
+                transfer::fetch(&self.client, &wanted, &mut open, &part, self.downloads)
+            })?;
+            self.store.finish(etag)?;
+        }
+        self.store.link(etag, commit, file)?;
+        Ok(())
+    }
+
+    /// What the server says about a file: the last answer before it sends to another host.
+    fn describe(&self, address: &Address, commit: &str) -> Result<Described, Trouble> {
+        let mut request = Request::get(address, self.endpoint.credentials.as_ref());
+        request.method = Method::HEAD;
+        request.following = Following::AtOrigin;
+        let answer = self.client.send(request, self.downloads.interrupt)?;
+        match answer.status {
+            200 | 301 | 302 | 303 | 307 | 308 => Described::of(&answer, commit).map_err(|why| {
+                Trouble::Untrue(match is_page(&answer, b"") {
+                    true => format!("a web page came (HTML) in its place, as from a login or a proxy; {why}"),
+                    false => why,
+                })
+            }),
+            _ => Err(Trouble::Status(Refused::of(&answer))),
         }
     }
 
-    /// Removes parts of that size.
-    fn remove_parts(&self, size: Option<u64>) {
-        let repo = self.hub.repo(self.repository, &self.info.sha);
-        let blobs = self.hub.cache.join(repo.folder_name()).join("blobs");
-        for entry in std::fs::read_dir(blobs).into_iter().flatten().flatten() {
-            let whole = entry.metadata().is_ok_and(|metadata| Some(metadata.len()) == size);
-            if whole && entry.path().extension().is_some_and(|ending| ending == "part") {
-                let _ = std::fs::remove_file(entry.path());
+    /// Tries a few times, as long as another try may help.
+    fn with_patience<T>(&self, file: &str, work: impl Fn() -> Result<T, Trouble>) -> Result<T, BenchError> {
+        let mut attempt = 1;
+        loop {
+            let why = match work() {
+                Ok(done) => return Ok(done),
+                Err(Trouble::Interrupted) => return Err(BenchError::Interrupted),
+                Err(Trouble::Untrue(why)) => return Err(self.untrue(file, &why)),
+                Err(Trouble::Disk(why)) => {
+                    return Err(BenchError::Input(format!("{file} of {}: {why}", self.repository)));
+                }
+                Err(Trouble::Status(refused)) if !refused.is_passing() || attempt == ATTEMPTS => {
+                    return Err(self.refused(Some(file), &refused));
+                }
+                Err(Trouble::Status(refused)) => format!("status {}", refused.status),
+                Err(Trouble::Passing(why)) => why,
+            };
+            if attempt == ATTEMPTS {
+                return Err(BenchError::Input(format!(
+                    "{file} of {} did not come whole in {ATTEMPTS} attempts ({why}); what has come is kept in {}: run \
+                     the same command again to go on",
+                    self.repository,
+                    self.hub.cache.display()
+                )));
             }
+            pause(Duration::from_millis(250 << attempt), self.downloads.interrupt);
+            attempt += 1;
         }
+    }
+}
+
+fn sizes_differ((first, second): (u64, u64)) -> String {
+    format!("it is said to have {first} bytes, and {second}")
+}
+
+/// Waits, unless it is interrupted.
+fn pause(duration: Duration, interrupt: &AtomicBool) {
+    let started = Instant::now();
+    while started.elapsed() < duration && !interrupt.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -280,15 +378,4 @@ fn shards(index: &Path) -> Result<BTreeSet<String>, BenchError> {
     let parsed: Index = serde_json::from_slice(&text)
         .map_err(|e| BenchError::Input(format!("{}: {e}; remove the file and run again", index.display())))?;
     Ok(parsed.weight_map.into_values().collect())
-}
-
-/// What a model directory lacks.
-fn missing(directory: &Path) -> Vec<String> {
-    let mut wanted = vec![CONFIG.to_owned()];
-    match shards(&directory.join(INDEX)) {
-        Ok(shards) => wanted.extend(shards),
-        Err(_) => wanted.push(WEIGHTS.into()),
-    }
-    wanted.retain(|file| !directory.join(file).exists());
-    wanted
 }

@@ -6,33 +6,98 @@
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `HF_HOME` | where cache and token are; `~/.cache/huggingface` if absent |
-//! | `HF_HUB_CACHE` | where the cache is; `$HF_HOME/hub` if absent |
-//! | `HF_TOKEN` | token for gated and private repositories; that of `hf auth login` if absent |
+//! | `HF_HOME` | where cache and token are; `huggingface` in `XDG_CACHE_HOME`, or `~/.cache`, if absent |
+//! | `HF_HUB_CACHE` | where the cache is; `HUGGINGFACE_HUB_CACHE`, or `$HF_HOME/hub`, if absent |
+//! | `HF_TOKEN` | token for gated and private repositories; `HUGGING_FACE_HUB_TOKEN`, or that of `hf auth login` in `HF_TOKEN_PATH` or `$HF_HOME/token`, if absent |
+//! | `HF_HUB_DISABLE_IMPLICIT_TOKEN` | set to 1: no token is sent |
 //! | `HF_ENDPOINT` | another server; `https://huggingface.co` if absent |
-//! | `HF_HUB_OFFLINE` | set to 1: nothing but the cache |
+//! | `HF_HUB_OFFLINE` | set to 1: nothing but the cache; `TRANSFORMERS_OFFLINE` if absent |
+//!
+//! They are read as `huggingface_hub` reads them: `~`, `$NAME` and `${NAME}` are replaced in paths, and true is
+//! 1, on, yes or true in any case.
+//!
+//! # Trust
+//!
+//! A hub, and whom it sends to, may say anything. Whatever it says is looked at before it becomes a path, a length or
+//! an address: names (`names`), lists and headers (`listing`), bytes (`checksum`), time and redirects
+//! ([`crate::http`]), and nothing is written outside the cache or through a link in it (`cache`). The page
+//! `docs/trust-hub.md` says what is promised and tested.
+//!
+//! That is why there is a client here. The crate hf-hub 0.5 joins the server's `ETag` and commit to paths as they are,
+//! sends the token wherever the first answer leads, follows redirects without end, and has no time-outs. Version 1.0
+//! still puts the `ETag` into a path as it is and checks no hash, and comes with an async runtime, a second HTTP stack
+//! and some 280 crates. What is needed of the protocol is one list, and one `HEAD` and one `GET` a file.
 
+#[cfg(feature = "hub")]
+mod cache;
+#[cfg(feature = "hub")]
+mod checksum;
+#[cfg(feature = "hub")]
+mod endpoint;
+#[cfg(feature = "hub")]
+mod environment;
 #[cfg(feature = "hub")]
 mod fetch;
 #[cfg(feature = "hub")]
+mod listing;
+#[cfg(feature = "hub")]
+mod lock;
+mod names;
+#[cfg(feature = "hub")]
 mod refusal;
+#[cfg(feature = "hub")]
+mod space;
+#[cfg(feature = "hub")]
+mod transfer;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use msrnn_models::error::ModelError;
 
 use crate::error::BenchError;
+#[cfg(feature = "hub")]
+pub use crate::http::Patience;
+use names::is_inside;
+
+/// How far a file is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// Its name in the repository.
+    pub file: &'a str,
+    /// Bytes that are there.
+    pub done: u64,
+    /// Bytes that it has.
+    pub size: u64,
+}
+
+/// Who watches downloads, and whether they shall go on.
+#[derive(Clone, Copy, Debug)]
+pub struct Downloads {
+    /// Called with every piece that came.
+    pub advance: fn(&Progress<'_>),
+    /// Set when a download shall end; what has come of it is kept.
+    pub interrupt: &'static AtomicBool,
+}
+
+/// Never set.
+static NEVER: AtomicBool = AtomicBool::new(false);
+
+impl Downloads {
+    /// Nobody watches, and nothing ends them.
+    pub const UNWATCHED: Self = Self { advance: |_| {}, interrupt: &NEVER };
+}
 
 /// What `--model` names, as a directory: one that exists, else a repository of the hub.
 ///
 /// # Errors
 ///
 /// When it is neither, or cannot be fetched; the message says what to do.
-pub fn locate(name: &str) -> Result<PathBuf, BenchError> {
+pub fn locate(name: &str, downloads: &Downloads) -> Result<PathBuf, BenchError> {
     let path = Path::new(name);
     match Repository::parse(name, Kind::Model) {
-        Some(repository) if !path.exists() => Hub::from_env()?.model(&repository),
+        Some(repository) if !path.exists() => of_hub(&repository, None, downloads),
         _ if path.is_dir() => Ok(path.into()),
         _ => Err(ModelError::NoDirectory(path.into()).into()),
     }
@@ -43,7 +108,7 @@ pub fn locate(name: &str) -> Result<PathBuf, BenchError> {
 /// # Errors
 ///
 /// When it is on the hub and cannot be fetched. A path is not looked at.
-pub fn locate_data(name: &str) -> Result<PathBuf, BenchError> {
+pub fn locate_data(name: &str, downloads: &Downloads) -> Result<PathBuf, BenchError> {
     let Some(remote) = name.strip_prefix("hf:") else { return Ok(name.into()) };
     let parts = remote.splitn(3, '/').collect::<Vec<_>>();
     let found = match parts[..] {
@@ -57,12 +122,26 @@ pub fn locate_data(name: &str) -> Result<PathBuf, BenchError> {
             "{name:?} names no file of a data set; expected hf:org/dataset/path or hf:org/dataset@revision/path"
         )));
     };
-    Hub::from_env()?.file(&repository, file)
+    of_hub(&repository, Some(file), downloads)
 }
 
-/// Whether a path stays inside the directory that it is put in.
-fn is_inside(path: &str) -> bool {
-    !path.is_empty() && !path.contains('\\') && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+/// A model's directory, or a file, of the hub that the environment names.
+#[cfg(feature = "hub")]
+fn of_hub(repository: &Repository, file: Option<&str>, downloads: &Downloads) -> Result<PathBuf, BenchError> {
+    let hub = Hub::from_env()?;
+    match file {
+        None => hub.model(repository, downloads),
+        Some(file) => hub.file(repository, file, downloads),
+    }
+}
+
+#[cfg(not(feature = "hub"))]
+fn of_hub(repository: &Repository, _file: Option<&str>, _downloads: &Downloads) -> Result<PathBuf, BenchError> {
+    Err(BenchError::Input(format!(
+        "there is no {} on this machine, and this msrnn cannot ask the Hugging Face hub for it; build it with \
+         `--features hub`, or download the files and give their path",
+        repository.id
+    )))
 }
 
 /// What is in a repository.
@@ -86,21 +165,25 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// Reads `org/name[@revision]`; none where a text is something else, such as a path of other depth.
+    /// Reads `org/name[@revision]`; none where a text is something else, such as a path of other depth, or is no
+    /// name that Hugging Face gives: those have no `--`, with which the cache parts owner and name.
     pub fn parse(text: &str, kind: Kind) -> Option<Self> {
         let (id, revision) = text.split_once('@').unwrap_or((text, "main"));
         let (owner, name) = id.split_once('/')?;
         let word = |text: &str| {
             text.starts_with(|c: char| c.is_ascii_alphanumeric())
                 && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+                && !text.ends_with(['-', '.'])
+                && !text.contains("--")
+                && !text.contains("..")
         };
-        let named = word(owner) && word(name) && is_inside(revision);
+        let named = word(owner) && word(name) && id.len() <= 96 && !id.ends_with(".git") && is_inside(revision);
         named.then(|| Self { kind, id: id.to_owned(), revision: revision.to_owned() })
     }
 
     /// Whether the revision is a commit, which never changes.
     pub fn is_commit(&self) -> bool {
-        self.revision.len() == 40 && self.revision.bytes().all(|byte| byte.is_ascii_hexdigit())
+        names::is_commit(&self.revision)
     }
 }
 
@@ -114,85 +197,27 @@ impl fmt::Display for Repository {
 }
 
 /// Where repositories come from and where they are kept.
+#[cfg(feature = "hub")]
 #[derive(Clone)]
 pub struct Hub {
-    /// The server's address, without a slash at its end.
+    /// The server's address. A user and password in it are sent to that server where there is no token, and shown
+    /// nowhere.
     pub endpoint: String,
     /// The directory of the cache.
     pub cache: PathBuf,
-    /// Sent to the server. Not part of any output.
+    /// Sent to the server's own origin. Not part of any output.
     pub token: Option<String>,
     /// Only look into the cache.
     pub offline: bool,
+    /// How long the server may keep one waiting.
+    pub patience: Patience,
 }
 
+#[cfg(feature = "hub")]
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { endpoint, cache, offline, .. } = self;
-        f.debug_struct("Hub")
-            .field("endpoint", endpoint)
-            .field("cache", cache)
-            .field("offline", offline)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Hub {
-    /// As the environment says.
-    ///
-    /// # Errors
-    ///
-    /// When there is no home directory to put a cache into.
-    pub fn from_env() -> Result<Self, BenchError> {
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
-        let home = || {
-            let cache = variable("XDG_CACHE_HOME").map(PathBuf::from);
-            cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache"))).map(|path| path.join("huggingface"))
-        };
-        let home = variable("HF_HOME").map(PathBuf::from).or_else(home).ok_or_else(|| {
-            BenchError::Input("there is no home directory for the cache of models; set HF_HOME".into())
-        })?;
-        let token = variable("HF_TOKEN").or_else(|| {
-            let file = variable("HF_TOKEN_PATH").map_or_else(|| home.join("token"), PathBuf::from);
-            std::fs::read_to_string(file).ok().filter(|token| !token.trim().is_empty())
-        });
-        let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
-        let offline = variable("HF_HUB_OFFLINE");
-        Ok(Self {
-            endpoint: endpoint.trim_end_matches('/').into(),
-            cache: variable("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from),
-            token: token.map(|token| token.trim().to_owned()),
-            offline: offline.is_some_and(|value| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str())),
-        })
-    }
-}
-
-#[cfg(not(feature = "hub"))]
-impl Hub {
-    fn absent(repository: &Repository) -> BenchError {
-        BenchError::Input(format!(
-            "there is no {} on this machine, and this msrnn cannot ask the Hugging Face hub for it; build it with \
-             `--features hub`, or download the files and give their path",
-            repository.id
-        ))
-    }
-
-    /// The directory of a model's files.
-    ///
-    /// # Errors
-    ///
-    /// Always: this program was built without the feature `hub`.
-    pub fn model(&self, repository: &Repository) -> Result<PathBuf, BenchError> {
-        Err(Self::absent(repository))
-    }
-
-    /// A file of a repository.
-    ///
-    /// # Errors
-    ///
-    /// Always: this program was built without the feature `hub`.
-    pub fn file(&self, repository: &Repository, _file: &str) -> Result<PathBuf, BenchError> {
-        Err(Self::absent(repository))
+        let Self { cache, offline, .. } = self;
+        f.debug_struct("Hub").field("cache", cache).field("offline", offline).finish_non_exhaustive()
     }
 }
 
@@ -206,24 +231,42 @@ mod tests {
         let repository = parse("meta-llama/Llama-2-7b-hf").unwrap();
         assert_eq!((repository.id.as_str(), repository.revision.as_str()), ("meta-llama/Llama-2-7b-hf", "main"));
         assert_eq!(parse("01-ai/Yi-6B@refs/pr/3").unwrap().to_string(), "01-ai/Yi-6B@refs/pr/3");
-        for other in ["bundled", "/a/b", "./b", "../b", "a/b/c", "a/", "~/b", "a/b@", "a/b@../c", "a b/c", ""] {
+        for other in [
+            "bundled", "/a/b", "./b", "../b", "a/b/c", "a/", "~/b", "a/b@", "a/b@../c", "a b/c", "", "a--b/c",
+            "a/b--c", "a/b..c", "a/b.", "a/b.git", "a/b@NUL", "a/b@x\\y",
+        ] {
             assert_eq!(parse(other), None, "{other}");
         }
     }
 
     #[test]
     fn a_directory_that_exists_wins_and_what_is_neither_is_refused() {
-        assert_eq!(locate("src/hub").unwrap(), Path::new("src/hub"));
-        assert!(locate("/nowhere/at/all").unwrap_err().to_string().contains("give a Hugging Face model directory"));
+        assert_eq!(locate("src/hub", &Downloads::UNWATCHED).unwrap(), Path::new("src/hub"));
+        assert!(
+            locate("/nowhere/at/all", &Downloads::UNWATCHED)
+                .unwrap_err()
+                .to_string()
+                .contains("give a Hugging Face model directory")
+        );
         for name in ["hf:org", "hf:org/set", "hf:org/set/../x", "hf:/set/x"] {
-            assert!(locate_data(name).unwrap_err().to_string().contains("hf:org/dataset/path"), "{name}");
+            assert!(
+                locate_data(name, &Downloads::UNWATCHED).unwrap_err().to_string().contains("hf:org/dataset/path"),
+                "{name}"
+            );
         }
-        assert_eq!(locate_data("some/file.jsonl").unwrap(), Path::new("some/file.jsonl"));
+        assert_eq!(locate_data("some/file.jsonl", &Downloads::UNWATCHED).unwrap(), Path::new("some/file.jsonl"));
     }
 
+    #[cfg(feature = "hub")]
     #[test]
-    fn a_token_is_not_shown() {
-        let hub = Hub { endpoint: "e".into(), cache: "c".into(), token: Some("hf_secret".into()), offline: false };
+    fn neither_token_nor_password_is_shown() {
+        let hub = Hub {
+            endpoint: "https://me:hf_secret@host".into(),
+            cache: "c".into(),
+            token: Some("hf_secret".into()),
+            offline: false,
+            patience: Patience::default(),
+        };
         assert!(!format!("{hub:?}").contains("hf_secret"));
     }
 }

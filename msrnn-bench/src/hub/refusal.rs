@@ -1,8 +1,7 @@
 //! What a server's refusal means, and what to do.
 
-use ureq::http::Response;
-
 use super::Repository;
+use crate::http::Answer;
 
 /// A status that is no success, with the hub's own name for the reason.
 #[derive(Clone, Debug, Default)]
@@ -13,9 +12,13 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    pub(super) fn of<B>(answer: &Response<B>) -> Self {
-        let code = answer.headers().get("x-error-code").and_then(|code| code.to_str().ok());
-        Self { status: answer.status().as_u16(), code: code.unwrap_or_default().into() }
+    pub(super) fn of(answer: &Answer) -> Self {
+        Self { status: answer.status, code: answer.header("x-error-code").unwrap_or_default().into() }
+    }
+
+    /// Whether the same request may be answered another time.
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(self.status, 408 | 425 | 429 | 500..)
     }
 }
 

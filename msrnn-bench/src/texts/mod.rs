@@ -22,7 +22,7 @@ use walkdir::WalkDir;
 use crate::contexts::read_text;
 use crate::error::BenchError;
 use crate::experiment::manifest::Source;
-use crate::hub::locate_data;
+use crate::hub::{Downloads, locate_data};
 use crate::stories::{Split, Stories};
 
 /// Field of a JSONL line, or column of a parquet file, that holds the text unless told otherwise.
@@ -52,10 +52,10 @@ impl Text {
 ///
 /// When a path cannot be read, has no text, or a text is empty or not UTF-8; when `field` is no
 /// field of a JSONL or parquet file; and when two texts have the same name.
-pub fn read(paths: &[PathBuf], field: &str) -> Result<Vec<Text>, BenchError> {
+pub fn read(paths: &[PathBuf], field: &str, downloads: &Downloads) -> Result<Vec<Text>, BenchError> {
     let mut texts = Vec::new();
     for path in paths {
-        texts.extend(of_path(&locate_data(&path.to_string_lossy())?, field)?);
+        texts.extend(of_path(&locate_data(&path.to_string_lossy(), downloads)?, field)?);
     }
     let mut names = HashSet::new();
     match texts.iter().find(|text| !names.insert(&text.name)) {
@@ -123,6 +123,10 @@ fn name(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(paths: &[PathBuf], field: &str) -> Result<Vec<Text>, BenchError> {
+        super::read(paths, field, &Downloads::UNWATCHED)
+    }
 
     fn names(texts: &[Text]) -> Vec<&str> {
         texts.iter().map(|text| text.name.as_str()).collect()

@@ -53,6 +53,7 @@ fn titles(path: &Path) -> Result<HashMap<String, String>, BenchError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::Downloads;
     use crate::texts;
 
     #[test]
@@ -65,12 +66,12 @@ mod tests {
         std::fs::write(root.path().join("test/20.txt"), "twenty").unwrap();
         std::fs::write(root.path().join("test/3.txt"), "three").unwrap();
         std::fs::write(root.path().join(METADATA), "1,One,1900,x\n20,\"Twenty, or so\",1901,y\n").unwrap();
-        let texts = texts::read(&[root.path().into()], texts::FIELD).unwrap();
+        let texts = texts::read(&[root.path().into()], texts::FIELD, &Downloads::UNWATCHED).unwrap();
         let pairs: Vec<(&str, &str)> = texts.iter().map(|text| (&*text.name, &*text.text)).collect();
         assert_eq!(pairs, [("test/20.txt: Twenty, or so", "twenty"), ("test/3.txt", "three")]);
 
         std::fs::write(root.path().join(METADATA), b"1,\xff\n").unwrap();
-        let error = texts::read(&[root.path().into()], texts::FIELD).unwrap_err().to_string();
+        let error = texts::read(&[root.path().into()], texts::FIELD, &Downloads::UNWATCHED).unwrap_err().to_string();
         assert!(error.contains(METADATA) && error.contains("as PG-19 has them"), "{error}");
     }
 }

@@ -30,6 +30,25 @@ pub(crate) enum Reply {
     Half(u16, Vec<(&'static str, String)>, Vec<u8>, usize),
     /// Says nothing for that long.
     Silence(Duration),
+    /// Writes these bytes as they are, and then does that.
+    Raw(Vec<u8>, Then),
+}
+
+/// What follows bytes that were written as they are.
+#[derive(Clone, Debug)]
+pub(crate) enum Then {
+    Close,
+    /// Says nothing more for that long.
+    Hold(Duration),
+    /// Writes as long as somebody reads.
+    Endless,
+}
+
+impl Reply {
+    /// The beginning of an answer, of which everything is made up by the test.
+    pub(crate) fn raw(head: &str, body: &[u8], then: Then) -> Self {
+        Self::Raw([head.replace('\n', "\r\n").as_bytes(), b"\r\n", body].concat(), then)
+    }
 }
 
 /// Running until it is dropped.
@@ -58,7 +77,7 @@ impl Server {
                     if let Some(request) = read(&stream) {
                         seen.lock().unwrap().push(request.clone());
                         // Whoever asked may be gone.
-                        let _ = write(&mut stream, reply(&request));
+                        let _ = write(&mut stream, reply(&request), request.method == "HEAD");
                     }
                 });
             }
@@ -104,7 +123,7 @@ fn read(stream: &TcpStream) -> Option<Request> {
     Some(Request { method, path, headers, body: String::from_utf8(body).ok()? })
 }
 
-fn write(stream: &mut TcpStream, reply: Reply) -> std::io::Result<()> {
+fn write(stream: &mut TcpStream, reply: Reply, head: bool) -> std::io::Result<()> {
     let (status, headers, body, sent) = match reply {
         Reply::Answer(status, headers, body) => (status, headers, body, usize::MAX),
         Reply::Half(status, headers, body, sent) => (status, headers, body, sent),
@@ -112,7 +131,20 @@ fn write(stream: &mut TcpStream, reply: Reply) -> std::io::Result<()> {
             std::thread::sleep(duration);
             return Ok(());
         }
+        Reply::Raw(bytes, then) => {
+            stream.write_all(&bytes)?;
+            stream.flush()?;
+            match then {
+                Then::Close => return Ok(()),
+                Then::Hold(duration) => std::thread::sleep(duration),
+                Then::Endless => loop {
+                    stream.write_all(&[b'x'; 4096])?;
+                },
+            }
+            return Ok(());
+        }
     };
+    let sent = if head { 0 } else { sent };
     write!(stream, "HTTP/1.1 {status} Status\r\nConnection: close\r\nContent-Length: {}\r\n", body.len())?;
     for (name, value) in headers {
         write!(stream, "{name}: {value}\r\n")?;

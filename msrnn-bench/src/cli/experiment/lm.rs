@@ -15,6 +15,7 @@ use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::Positions;
 use msrnn_policies::PolicySpec;
 
+use super::super::DOWNLOADS;
 use super::{ExperimentOptions, Outcome, conduct};
 use crate::cli::compare::POLICIES;
 use crate::cli::options::positions;
@@ -100,7 +101,7 @@ fn lm(args: &Args) -> Result<Outcome, BenchError> {
     let (texts, contexts) = match args.text.is_empty() {
         // Longer than any tokenizer's context of that many tokens; the rest is dropped.
         true => (texts::stories(args.seed, args.stories, longest), args.contexts.or(Some(1))),
-        false => (texts::read(&args.text, &args.field)?, args.contexts),
+        false => (texts::read(&args.text, &args.field, &DOWNLOADS)?, args.contexts),
     };
     let positions = match args.positions[..] {
         [] => Positions::default(),
@@ -134,7 +135,7 @@ fn extrapolate(args: &Args) -> Result<Outcome, BenchError> {
     let mut all = match args.text.is_empty() {
         // No word is shorter than a token.
         true => texts::stories(args.seed, 1, tokens),
-        false => texts::read(&args.text, &args.field)?,
+        false => texts::read(&args.text, &args.field, &DOWNLOADS)?,
     };
     let text = match (all.pop(), all.len()) {
         (Some(text), 0) => text,

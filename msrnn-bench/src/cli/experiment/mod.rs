@@ -21,7 +21,7 @@ use msrnn_bench::precision::Precision;
 
 use super::options::progress;
 use super::report::show;
-use super::{Cli, INTERRUPT, Outcome, config_file, print, print_json};
+use super::{Cli, DOWNLOADS, INTERRUPT, Outcome, config_file, print, print_json};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Which {
@@ -77,7 +77,7 @@ pub(super) struct ExperimentOptions {
 impl ExperimentOptions {
     /// The models, not yet opened.
     pub(super) fn models(&self) -> Models {
-        Models::new(&self.model, self.device, self.dtype)
+        Models::new(&self.model, self.device, self.dtype, DOWNLOADS)
     }
 
     /// Whether nothing but the bundled model runs.

@@ -13,8 +13,8 @@ use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::Positions;
 use msrnn_policies::PolicySpec;
 
-use super::super::Outcome;
 use super::super::options::positions;
+use super::super::{DOWNLOADS, Outcome};
 use super::{ExperimentOptions, conduct};
 
 /// Stories of a run that was made before bring their setting with them.
@@ -133,7 +133,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let (judge_setting, judge) = args.judge()?.unzip();
     match (&args.stories, judge) {
         (Some(directory), Some(judge)) => {
-            let models = Models::new(&[], args.options.device, args.options.dtype);
+            let models = Models::new(&[], args.options.device, args.options.dtype, DOWNLOADS);
             let (setting, inputs) = Inputs::of_run(directory, models, judge)?;
             let setting = Story { judge: judge_setting, ..setting };
             let source = Source::of_files(&directory.display().to_string(), &[directory.join(SAMPLES)])?;

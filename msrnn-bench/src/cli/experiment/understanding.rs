@@ -9,8 +9,8 @@ use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::Positions;
 use msrnn_policies::PolicySpec;
 
-use super::super::Outcome;
 use super::super::options::positions;
+use super::super::{DOWNLOADS, Outcome};
 use super::{ExperimentOptions, conduct};
 
 #[derive(Debug, clap::Args)]
@@ -79,7 +79,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         }
         task => {
             for name in &args.data {
-                let path = locate_data(name)?;
+                let path = locate_data(name, &DOWNLOADS)?;
                 questions.extend(question::read(&path, task)?);
                 sources.push(Source::of_files(name, &[path])?);
             }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::device::DeviceName;
 use crate::experiment::merge::Runs;
+use crate::hub::Downloads;
 use crate::precision::Precision;
 use proptest::prelude::*;
 
@@ -43,7 +44,7 @@ impl Experiment for Thirds {
 fn go(numbers: &[f64], out: &Path, shard: Option<&str>, trouble: &Trouble) -> Result<Outcome, BenchError> {
     let experiment = Thirds { numbers: numbers.to_vec() };
     let shard = shard.map(|shard| shard.parse().unwrap());
-    let models = Models::new(&["bundled".into()], DeviceName::Cpu, Precision::F32);
+    let models = Models::new(&["bundled".into()], DeviceName::Cpu, Precision::F32, Downloads::UNWATCHED);
     let identity = identity(&experiment, trouble, &models, &[], shard)?;
     let options = RunOptions { out: out.into(), shard, jobs: 2, command: vec!["msrnn".into()] };
     let watch = Watch { advance: &|_| (), interrupt: &AtomicBool::new(false) };

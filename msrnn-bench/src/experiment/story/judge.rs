@@ -16,7 +16,7 @@ pub struct Limits {
     pub attempts: u32,
     /// Pause after the first failure; every further one is twice as long.
     pub pause: Duration,
-    /// For one answer.
+    /// Until an answer begins, and for every pause within it.
     pub patience: Duration,
 }
 
@@ -29,12 +29,11 @@ impl Default for Limits {
 /// Asks a model.
 pub struct Judge {
     setting: JudgeSetting,
-    address: String,
-    key: Option<String>,
     limits: Limits,
     left: AtomicUsize,
+    key: Option<String>,
     #[cfg(feature = "hub")]
-    agent: ureq::Agent,
+    line: asking::Line,
 }
 
 impl fmt::Debug for Judge {
@@ -48,31 +47,12 @@ impl Judge {
     ///
     /// # Errors
     ///
-    /// When the address has no scheme, or carries a password or query, which would end up in files.
+    /// When the address is none, or carries a password or query, which would end up in files, and when the key
+    /// cannot be sent.
     #[cfg(feature = "hub")]
     pub fn new(setting: JudgeSetting, key: Option<String>, limits: Limits) -> Result<Self, BenchError> {
-        let url = setting.url.trim_end_matches('/');
-        let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-        let plain =
-            |host: &str| !host.is_empty() && !host.contains(['@', '?', '#']) && !host.contains(char::is_whitespace);
-        if !host.is_some_and(plain) {
-            return Err(BenchError::Input(
-                "--judge must be the address of an OpenAI-compatible endpoint, such as https://api.openai.com/v1, \
-                 without user, password or query; the key goes into MSRNN_JUDGE_KEY or OPENAI_API_KEY"
-                    .into(),
-            ));
-        }
-        let address = match url.ends_with("/chat/completions") {
-            true => url.to_owned(),
-            false => format!("{url}/chat/completions"),
-        };
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(limits.patience))
-            .user_agent(concat!("msrnn/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .into();
-        Ok(Self { setting, address, key, limits, left: AtomicUsize::new(limits.requests), agent })
+        let line = asking::Line::new(&setting.url, key.as_deref(), limits.patience)?;
+        Ok(Self { setting, limits, left: AtomicUsize::new(limits.requests), key, line })
     }
 
     /// A judge cannot be asked.
@@ -92,8 +72,8 @@ impl Judge {
     /// Always: this program was built without the feature `hub`.
     #[cfg(not(feature = "hub"))]
     pub fn ask(&self, _question: &str, _interrupt: &AtomicBool) -> Result<Option<String>, BenchError> {
-        let Self { setting, address, key, limits, left } = self;
-        let _ = (setting, address, key, limits, left);
+        let Self { setting, limits, left, key } = self;
+        let _ = (setting, limits, left, key);
         Err(BenchError::Input("this msrnn cannot ask a judge; build it with `--features hub`".into()))
     }
 }
@@ -106,16 +86,74 @@ mod asking {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::http::{self, Address, Client, Credentials, Method, Patience, Request, shown};
 
+    /// Longest answer that is read, in bytes.
+    const LONGEST: usize = 10 << 20;
     /// Longest pause that a server may ask for.
     const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 
     /// Why there is no answer yet.
     enum Failure {
+        /// It was interrupted.
+        Interrupted,
         /// It may be there the next time, after the pause that the server asks for.
         Passing(String, Option<Duration>),
         /// It will not.
         Final(String),
+    }
+
+    /// Where a judge is and how it is spoken to.
+    pub(super) struct Line {
+        address: Address,
+        credentials: Option<Credentials>,
+        client: Client,
+    }
+
+    impl Line {
+        pub(super) fn new(url: &str, key: Option<&str>, patience: Duration) -> Result<Self, BenchError> {
+            let url = url.trim_end_matches('/');
+            let address = Address::parse(url).ok().filter(|_| !url.contains(['?', '#']));
+            let address = address.ok_or_else(|| {
+                BenchError::Input(
+                    "--judge must be the address of an OpenAI-compatible endpoint, such as https://api.openai.com/v1, \
+                     without user, password or query; the key goes into MSRNN_JUDGE_KEY or OPENAI_API_KEY"
+                        .into(),
+                )
+            })?;
+            let address = match url.ends_with("/chat/completions") {
+                true => address,
+                false => address.below("chat/completions"),
+            };
+            let credentials = key.map(|key| {
+                Credentials::new(&address, format!("Bearer {key}")).ok_or_else(|| {
+                    BenchError::Input(
+                        "the judge's key (MSRNN_JUDGE_KEY or OPENAI_API_KEY) has signs that no key has; copy it again"
+                            .into(),
+                    )
+                })
+            });
+            let credentials = credentials.transpose()?;
+            if credentials.is_some() && address.is_in_the_clear() {
+                tracing::warn!("{address} is http: the judge's key can be read on the way; use https in --judge");
+            }
+            let connect = patience.min(Patience::default().connect);
+            Ok(Self {
+                address,
+                credentials,
+                client: Client::new(Patience { connect, answer: patience, stall: patience }),
+            })
+        }
+    }
+
+    impl From<http::Failure> for Failure {
+        fn from(failure: http::Failure) -> Self {
+            match failure {
+                http::Failure::Interrupted => Self::Interrupted,
+                http::Failure::Passing(why) => Self::Passing(why, None),
+                http::Failure::Refused(why) => Self::Final(why),
+            }
+        }
     }
 
     impl Judge {
@@ -138,8 +176,9 @@ mod asking {
                          command goes on with a new --max-requests"
                     )));
                 }
-                let wait = match self.try_once(question) {
+                let wait = match self.try_once(question, interrupt) {
                     Ok(answer) => return Ok(Some(answer)),
+                    Err(Failure::Interrupted) => return Ok(None),
                     Err(Failure::Final(reason)) => return Err(BenchError::Input(self.redacted(&reason))),
                     Err(Failure::Passing(reason, wait)) => {
                         last = reason;
@@ -157,22 +196,23 @@ mod asking {
             ))))
         }
 
-        fn try_once(&self, question: &str) -> Result<String, Failure> {
-            let mut request = self.agent.post(&self.address);
-            if let Some(key) = &self.key {
-                request = request.header("Authorization", format!("Bearer {key}"));
-            }
+        fn try_once(&self, question: &str, interrupt: &AtomicBool) -> Result<String, Failure> {
+            let Line { address, credentials, client } = &self.line;
             let body = json!({
                 "model": self.setting.model,
                 "temperature": 0,
                 "messages": [{ "role": "user", "content": question }],
             });
-            let mut answer = request.send_json(&body).map_err(|e| Failure::Passing(e.to_string(), None))?;
-            let status = answer.status().as_u16();
-            let wait = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.trim().parse().ok());
-            let text = answer.body_mut().read_to_string();
-            let text = text.map_err(|e| Failure::Passing(format!("the answer broke off: {e}"), None))?;
-            let told = || text.chars().take(300).collect::<String>();
+            let mut request = Request::get(address, credentials.as_ref());
+            request.method = Method::POST;
+            request.headers.push(("Content-Type", "application/json".into()));
+            request.body = Some(body.to_string().into_bytes());
+            let mut answer = client.send(request, interrupt)?;
+            let status = answer.status;
+            let wait = answer.header("retry-after").and_then(|value| value.trim().parse().ok());
+            let text = answer.whole(LONGEST, interrupt)?;
+            let text = String::from_utf8_lossy(&text);
+            let told = || shown(&text);
             match status {
                 200 => {}
                 401 | 403 => {
@@ -185,7 +225,7 @@ mod asking {
                     return Err(Failure::Final(format!(
                         "there is no judge at {} (status 404); --judge usually ends in /v1, and --judge-model must be a \
                          model there: {}",
-                        self.address,
+                        address,
                         told()
                     )));
                 }

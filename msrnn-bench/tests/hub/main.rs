@@ -1,92 +1,28 @@
 //! Models and data from a hub: a server on this machine that serves a small checkpoint.
 #![cfg(feature = "hub")]
 
+#[path = "../common/mod.rs"]
 mod common;
-#[path = "common/server.rs"]
+mod lengths;
+mod links;
+mod redirects;
+mod repo;
+#[path = "../common/server.rs"]
 mod server;
+mod trust;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{checkpoint, write_ids};
 use msrnn_bench::hub::{Hub, Kind, Repository};
+use repo::{COMMIT, ID, Repo, UNWATCHED, hub, model, refuse};
 use serde_json::json;
 use server::{Reply, Request, Server, nobody};
 
-const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-const ID: &str = "org/tiny";
-
-/// A repository on a server: its files, and what happens to requests for them.
-struct Repo {
-    files: Vec<(String, Vec<u8>)>,
-    kind: Kind,
-}
-
-impl Repo {
-    fn of(directory: &Path, more: &[&str]) -> Self {
-        let mut files: Vec<(String, Vec<u8>)> = std::fs::read_dir(directory)
-            .unwrap()
-            .map(|entry| entry.unwrap())
-            .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()))
-            .collect();
-        files.extend(more.iter().map(|name| ((*name).to_owned(), b"not needed".to_vec())));
-        files.sort();
-        Self { files, kind: Kind::Model }
-    }
-
-    /// What a hub says to a request.
-    fn reply(&self, request: &Request) -> Reply {
-        let (api, files) = match self.kind {
-            Kind::Model => (format!("/api/models/{ID}/revision/"), format!("/{ID}/resolve/{COMMIT}/")),
-            Kind::Dataset => (format!("/api/datasets/{ID}/revision/"), format!("/datasets/{ID}/resolve/{COMMIT}/")),
-        };
-        if let Some(revision) = request.path.strip_prefix(&api) {
-            return match revision.split('?').next().unwrap() {
-                "main" | "v1" | COMMIT => {
-                    let siblings: Vec<_> = self
-                        .files
-                        .iter()
-                        .map(|(name, bytes)| json!({ "rfilename": name, "size": bytes.len() }))
-                        .collect();
-                    let info = json!({ "sha": COMMIT, "siblings": siblings, "id": ID });
-                    Reply::Answer(200, vec![], info.to_string().into_bytes())
-                }
-                _ => refuse(404, "RevisionNotFound"),
-            };
-        }
-        let Some((name, bytes)) = self.files.iter().find(|(name, _)| request.path == format!("{files}{name}")) else {
-            return refuse(404, "RepoNotFound");
-        };
-        let range = request.headers["range"].strip_prefix("bytes=").unwrap().split_once('-').unwrap();
-        let start: usize = range.0.parse().unwrap();
-        let end = range.1.parse().map_or(bytes.len(), |end: usize| (end + 1).min(bytes.len()));
-        if start >= bytes.len() {
-            return Reply::Answer(416, vec![], vec![]);
-        }
-        let headers = vec![
-            ("Content-Range", format!("bytes {start}-{}/{}", end - 1, bytes.len())),
-            ("ETag", format!("\"{name}-etag\"").replace('.', "-")),
-            ("X-Repo-Commit", COMMIT.to_owned()),
-        ];
-        Reply::Answer(206, headers, bytes[start..end].to_vec())
-    }
-}
-
-fn refuse(status: u16, code: &str) -> Reply {
-    Reply::Answer(status, vec![("X-Error-Code", code.to_owned())], b"{}".to_vec())
-}
-
 fn sharded() -> Repo {
     Repo::of(&checkpoint("llama-sharded-bf16"), &["README.md", "pytorch_model.bin", "onnx/model.onnx"])
-}
-
-fn model(name: &str) -> Repository {
-    Repository::parse(name, Kind::Model).unwrap()
-}
-
-fn hub(url: &str, cache: &Path) -> Hub {
-    Hub { endpoint: url.into(), cache: cache.join("hub"), token: None, offline: false }
 }
 
 fn names(directory: &Path) -> Vec<String> {
@@ -117,7 +53,7 @@ fn only_what_a_model_needs_is_fetched_once_and_then_found_without_a_network() {
     let repo = sharded();
     let server = Server::start(move |request| repo.reply(request));
     let online = Hub { token: Some("hf_token".into()), ..hub(&server.url, home.path()) };
-    let directory = online.model(&model(ID)).unwrap();
+    let directory = online.model(&model(ID), UNWATCHED).unwrap();
     assert_whole(&directory, &original);
     assert!(directory.ends_with(format!("models--org--tiny/snapshots/{COMMIT}")), "{}", directory.display());
     let requests = server.requests();
@@ -125,18 +61,18 @@ fn only_what_a_model_needs_is_fetched_once_and_then_found_without_a_network() {
     assert!(requests.iter().all(|request| !request.path.contains("README") && !request.path.contains("bin")));
 
     // What is there is not fetched again; the question what there is costs one request.
-    assert_eq!(online.model(&model(ID)).unwrap(), directory);
+    assert_eq!(online.model(&model(ID), UNWATCHED).unwrap(), directory);
     assert_eq!(server.requests().len(), requests.len() + 1);
     // A commit is not even asked for, whatever it is called.
-    assert_eq!(online.model(&model(&format!("{ID}@{COMMIT}"))).unwrap(), directory);
+    assert_eq!(online.model(&model(&format!("{ID}@{COMMIT}")), UNWATCHED).unwrap(), directory);
     assert_eq!(server.requests().len(), requests.len() + 1);
 
     let offline = Hub { offline: true, ..hub(&server.url, home.path()) };
-    assert_eq!(offline.model(&model(ID)).unwrap(), directory);
+    assert_eq!(offline.model(&model(ID), UNWATCHED).unwrap(), directory);
     assert_eq!(server.requests().len(), requests.len() + 1);
-    assert_eq!(hub(&nobody(), home.path()).model(&model(ID)).unwrap(), directory, "no network");
-    let error = offline.model(&model("org/tiny@v1")).unwrap_err().to_string();
-    assert!(error.contains("HF_HUB_OFFLINE is set"), "{error}");
+    assert_eq!(hub(&nobody(), home.path()).model(&model(ID), UNWATCHED).unwrap(), directory, "no network");
+    let error = offline.model(&model("org/tiny@v1"), UNWATCHED).unwrap_err().to_string();
+    assert!(error.contains("HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set"), "{error}");
 }
 
 #[test]
@@ -146,7 +82,7 @@ fn refusals_say_what_to_do() {
         let repo = sharded();
         let server = Server::start(move |request| reply(&repo, request));
         let hub = Hub { token: token.map(str::to_owned), ..hub(&server.url, home.path()) };
-        let error = hub.model(&model(name)).unwrap_err().to_string();
+        let error = hub.model(&model(name), UNWATCHED).unwrap_err().to_string();
         assert!(!error.contains("hf_token"), "{error}");
         error
     };
@@ -170,7 +106,7 @@ fn refusals_say_what_to_do() {
     assert!(found.contains("try again later"), "{found}");
     let found = error(|_, _| Reply::Answer(200, vec![], b"<html>".to_vec()), ID, None);
     assert!(found.contains("HF_ENDPOINT"), "{found}");
-    let found = hub(&nobody(), home.path()).model(&model(ID)).unwrap_err().to_string();
+    let found = hub(&nobody(), home.path()).model(&model(ID), UNWATCHED).unwrap_err().to_string();
     assert!(found.contains("does not answer") && found.contains("run once with a network"), "{found}");
     // Weights in another format only.
     let found = error(
@@ -191,11 +127,11 @@ fn half_a_download_goes_on_where_it_ended() {
     let original = checkpoint("llama-gqa");
     // Weights break off after a third of what was asked for, `broken` times.
     let serve = |broken: usize| {
-        let (repo, breaks) = (Repo::of(&checkpoint("llama-gqa"), &[]), AtomicUsize::new(0));
+        let (repo, breaks) = (Repo::small(), AtomicUsize::new(0));
         Server::start(move |request| match repo.reply(request) {
             Reply::Answer(status, headers, body)
                 if request.path.ends_with(".safetensors")
-                    && request.headers["range"] != "bytes=0-0"
+                    && request.method == "GET"
                     && breaks.fetch_add(1, Ordering::Relaxed) < broken =>
             {
                 let third = body.len() / 3;
@@ -204,45 +140,40 @@ fn half_a_download_goes_on_where_it_ended() {
             reply => reply,
         })
     };
-    let ranges = |server: &Server| -> Vec<String> {
-        let weights = |request: &Request| request.path.ends_with(".safetensors");
-        let ranges = server.requests().into_iter().filter(weights).map(|request| request.headers["range"].clone());
-        ranges.filter(|range| range != "bytes=0-0").collect()
+    let ranges = |server: &Server| -> Vec<Option<String>> {
+        let weights = |request: &Request| request.path.ends_with(".safetensors") && request.method == "GET";
+        server.requests().into_iter().filter(weights).map(|request| request.headers.get("range").cloned()).collect()
     };
     let size = std::fs::metadata(original.join("model.safetensors")).unwrap().len();
 
     let server = serve(usize::MAX);
-    let error = hub(&server.url, home.path()).model(&model(ID)).unwrap_err().to_string();
+    let error = hub(&server.url, home.path()).model(&model(ID), UNWATCHED).unwrap_err().to_string();
     assert!(error.contains("did not come whole") && error.contains("run the same command again"), "{error}");
     let asked = ranges(&server);
     assert_eq!(asked.len(), 3);
-    assert_eq!(asked[..2], ["bytes=0-".to_owned(), format!("bytes={}-", size / 3)]);
-    let unfinished = hub(&nobody(), home.path()).model(&model(ID)).unwrap_err().to_string();
+    assert_eq!(asked[..2], [None, Some(format!("bytes={}-", size / 3))]);
+    let unfinished = hub(&nobody(), home.path()).model(&model(ID), UNWATCHED).unwrap_err().to_string();
     assert!(unfinished.contains("it lacks model.safetensors"), "{unfinished}");
 
     let server = serve(1);
-    assert_whole(&hub(&server.url, home.path()).model(&model(ID)).unwrap(), &original);
-    assert!(ranges(&server)[0] != "bytes=0-", "{:?}", ranges(&server));
+    assert_whole(&hub(&server.url, home.path()).model(&model(ID), UNWATCHED).unwrap(), &original);
+    assert!(ranges(&server)[0].is_some(), "{:?}", ranges(&server));
 }
 
 #[test]
-fn a_file_of_another_size_than_listed_is_not_kept() {
+fn a_snapshot_of_a_commit_that_lacks_a_file_is_completed() {
     let home = tempfile::tempdir().unwrap();
-    let repo = Repo::of(&checkpoint("llama-gqa"), &[]);
-    let server = Server::start(move |request| match repo.reply(request) {
-        Reply::Answer(200, headers, body) => {
-            let mut info: serde_json::Value = serde_json::from_slice(&body).unwrap();
-            for file in info["siblings"].as_array_mut().unwrap() {
-                file["size"] = json!(file["size"].as_u64().unwrap() + 1);
-            }
-            Reply::Answer(200, headers, info.to_string().into_bytes())
-        }
-        reply => reply,
-    });
-    let error = hub(&server.url, home.path()).model(&model(ID)).unwrap_err().to_string();
-    assert!(error.contains("config.json") && error.contains("was removed"), "{error}");
-    let left: Vec<PathBuf> = common::files(home.path()).into_iter().filter(|path| !path.ends_with(COMMIT)).collect();
-    assert!(left.iter().all(|path| !path.to_string_lossy().contains("config-json-etag") || path.ends_with("config-json-etag.lock")), "{left:?}");
+    let name = format!("{ID}@{COMMIT}");
+    let repo = Repo::small().with("tokenizer.json", b"{\"a\": 1}").with("generation_config.json", b"{}");
+    let files = repo.files.clone();
+    let server = Server::start(move |request| repo.reply(request));
+    let directory = hub(&server.url, home.path()).model(&model(&name), UNWATCHED).unwrap();
+    for lost in ["tokenizer.json", "generation_config.json", "config.json", "model.safetensors"] {
+        std::fs::remove_file(directory.join(lost)).unwrap();
+        assert_eq!(hub(&server.url, home.path()).model(&model(&name), UNWATCHED).unwrap(), directory);
+        let (_, bytes) = files.iter().find(|(name, _)| name == lost).unwrap();
+        assert!(std::fs::read(directory.join(lost)).unwrap() == *bytes, "{lost}");
+    }
 }
 
 #[test]
@@ -253,14 +184,14 @@ fn a_file_of_a_data_set_is_fetched_by_its_path() {
     let server = Server::start(move |request| repo.reply(request));
     let hub = hub(&server.url, home.path());
     let repository = Repository::parse(ID, Kind::Dataset).unwrap();
-    let path = hub.file(&repository, "dev/part.jsonl").unwrap();
+    let path = hub.file(&repository, "dev/part.jsonl", UNWATCHED).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), b"{}\n");
     assert!(path.ends_with(format!("datasets--org--tiny/snapshots/{COMMIT}/dev/part.jsonl")));
-    let error = hub.file(&repository, "test.jsonl").unwrap_err().to_string();
+    let error = hub.file(&repository, "test.jsonl", UNWATCHED).unwrap_err().to_string();
     assert!(error.contains("has no file \"test.jsonl\"") && error.contains("train.jsonl"), "{error}");
     let offline = Hub { offline: true, ..hub };
-    assert_eq!(offline.file(&repository, "dev/part.jsonl").unwrap(), path);
-    assert!(offline.file(&repository, "train.jsonl").is_err());
+    assert_eq!(offline.file(&repository, "dev/part.jsonl", UNWATCHED).unwrap(), path);
+    assert!(offline.file(&repository, "train.jsonl", UNWATCHED).is_err());
 }
 
 /// Runs `msrnn` with a server as its hub.
@@ -280,7 +211,7 @@ fn with_hub(server: &Server, home: &Path, arguments: &[&str]) -> serde_json::Val
 #[test]
 fn the_command_takes_a_name_and_the_environment() {
     let home = tempfile::tempdir().unwrap();
-    let repo = Repo::of(&checkpoint("llama-gqa"), &[]);
+    let repo = Repo::small();
     let server = Server::start(move |request| repo.reply(request));
     let ids = write_ids("llama-gqa", home.path());
     let perplexity = |model: &str| {
