@@ -116,7 +116,10 @@ impl<'m> Recurrent<'m> {
     /// `[batch, n, vocab]` logits
     pub fn scan(&self, tokens: Tensor<2, Int>, states: &mut [MultiState]) -> Tensor<3> {
         self.awake(|| {
-            let x = self.hidden(tokens, states, |layer, x, rotation, state| Ok(layer.scan(x, rotation, state)));
+            // All layers have seen equally many tokens.
+            let rotation = self.decoder.rotary.at(states[0].ahead(tokens.dims()[1]));
+            let x =
+                self.hidden(tokens, states, rotation, |layer, x, rotation, state| Ok(layer.scan(x, rotation, state)));
             self.decoder.logits(x.unwrap_or_else(|never: std::convert::Infallible| match never {}))
         })
     }
@@ -128,7 +131,10 @@ impl<'m> Recurrent<'m> {
     /// When the states have already seen tokens.
     pub fn prefill(&self, tokens: Tensor<2, Int>, states: &mut [MultiState]) -> Result<Tensor<3>, ModelError> {
         self.awake(|| {
-            let x = self.hidden(tokens, states, |layer, x, rotation, state| layer.prefill(x, rotation, state))?;
+            let n = tokens.dims()[1];
+            let rotation = self.decoder.rotary.block(states[0].ahead(n), n);
+            let x =
+                self.hidden(tokens, states, rotation, |layer, x, rotation, state| layer.prefill(x, rotation, state))?;
             Ok(self.decoder.logits(x))
         })
     }
@@ -146,10 +152,9 @@ impl<'m> Recurrent<'m> {
         &self,
         tokens: Tensor<2, Int>,
         states: &mut [MultiState],
+        rotation: Rotation,
         mut through: impl FnMut(RecurrentLayer<'m, '_>, Tensor<3>, &Rotation, &mut MultiState) -> Result<Tensor<3>, E>,
     ) -> Result<Tensor<3>, E> {
-        // All layers have seen equally many tokens.
-        let rotation = self.decoder.rotary.at(states[0].ahead(tokens.dims()[1]));
         let mut x = self.decoder.embed(tokens);
         for (layer, state) in self.layers().into_iter().zip(states) {
             x = through(layer, x, &rotation, state)?;
