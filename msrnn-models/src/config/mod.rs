@@ -177,6 +177,30 @@ mod tests {
     }
 
     #[test]
+    fn every_rope_scaling_is_written_as_it_is_read() {
+        for rope in [
+            r#"{"rope_type": "linear", "factor": 4.0}"#,
+            r#"{"rope_type": "dynamic", "factor": 4.0}"#,
+            r#"{"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}"#,
+            r#"{"rope_type": "yarn", "factor": 8.0, "mscale": 0.7, "mscale_all_dim": 1.0, "truncate": false}"#,
+        ] {
+            let config = parse(&format!(r#", "head_dim": 4, "rope_scaling": {rope}"#)).unwrap();
+            assert_ne!(config.rope_scaling, RopeScaling::None);
+            assert_eq!(ModelConfig::parse(&config.to_json().to_string()).unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn a_configuration_of_more_parameters_than_there_are_numbers_is_refused_or_counted_without_overflow() {
+        let largest = r#", "head_dim": 4096, "num_attention_heads": 16384, "num_hidden_layers": 16384,
+            "hidden_size": 1048576, "intermediate_size": 1048576, "vocab_size": 16777216"#;
+        let error = parse(largest).unwrap_err();
+        assert!(error.contains("parameters") && error.contains("limit is 100000000000000"), "{error}");
+        let by_hand = ModelConfig { hidden_size: usize::MAX, layers: usize::MAX, ..parse("").unwrap() };
+        assert_eq!(by_hand.parameters(), usize::MAX);
+    }
+
+    #[test]
     fn a_sliding_window_counts_for_mistral_only() {
         assert_eq!(parse(r#", "sliding_window": 4"#).unwrap().sliding_window, None);
         let mistral = TINY.replace("Llama", "Mistral").replace("EXTRA", r#", "sliding_window": 4"#);
@@ -186,7 +210,7 @@ mod tests {
     #[test]
     fn errors_name_the_key_and_what_is_supported() {
         let cases = [
-            (r#", "rope_scaling": {"rope_type": "yarn", "factor": 2.0}"#, "yarn"),
+            (r#", "rope_scaling": {"rope_type": "longrope", "factor": 2.0}"#, "longrope"),
             (r#", "rope_scaling": {"rope_type": "linear"}"#, "factor"),
             (r#", "num_key_value_heads": 3"#, "num_key_value_heads"),
             (r#", "hidden_act": "gelu""#, "hidden_act"),
