@@ -96,13 +96,13 @@ fn a_configuration_that_is_not_json_is_refused() {
 fn an_unsupported_configuration_is_refused_with_what_is_supported() {
     let cases: [(Value, &[&str]); 8] = [
         (json!({ "architectures": ["GPT2LMHeadModel"] }), &["GPT2LMHeadModel", "supported are LlamaForCausalLM"]),
-        (json!({ "architectures": [] }), &["architectures", "LlamaForCausalLM"]),
+        (json!({ "architectures": [], "model_type": null }), &["architectures", "LlamaForCausalLM"]),
         (json!({ "hidden_act": "gelu" }), &["gelu", "silu"]),
-        (json!({ "rope_scaling": { "rope_type": "yarn", "factor": 4.0 } }), &["yarn", "\"llama3\""]),
+        (json!({ "rope_scaling": { "rope_type": "longrope", "factor": 4.0 } }), &["longrope", "\"llama3\""]),
         (json!({ "rope_scaling": { "rope_type": "linear" } }), &["linear", "`factor`"]),
         (json!({ "num_key_value_heads": 3 }), &["num_key_value_heads", "multiple"]),
         (json!({ "num_hidden_layers": 0 }), &["num_hidden_layers", "positive"]),
-        (json!({ "hidden_size": -8 }), &["not a model configuration"]),
+        (json!({ "hidden_size": -8 }), &["`hidden_size` is -8", "positive"]),
     ];
     for (change, words) in cases {
         let place = Place::new();
@@ -135,7 +135,8 @@ fn a_damaged_or_missing_shard_is_refused_by_its_name() {
     std::fs::write(&shard, &whole[..whole.len() / 2]).unwrap();
     place.refuses_model(&model, &[text_of(&shard), "not a whole safetensors file"]);
     std::fs::remove_file(&shard).unwrap();
-    place.refuses_model(&model, &[text_of(&shard), "No such file"]);
+    let index = model.join("model.safetensors.index.json");
+    place.refuses_model(&model, &[text_of(&index), "model-00002-of-00003.safetensors", "download what is missing"]);
 
     let index = write(&model, "model.safetensors.index.json", "{\"weight_map\": 3}");
     place.refuses_model(&model, &[text_of(&index), "download the file again"]);

@@ -81,7 +81,7 @@ impl Decoder {
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         let [batch, n] = tokens.dims();
         let positions = Tensor::<1, Int>::arange(0..n as i64, &tokens.device()).reshape([1, n]);
-        let rotation = self.rotary.at(positions.expand([batch, n]));
+        let rotation = self.rotary.block(positions.expand([batch, n]), n);
         let mut x = self.embed(tokens);
         for layer in &self.layers {
             x = layer.forward(x, &rotation, &self.config);

@@ -1,6 +1,6 @@
 //! What can go wrong with a checkpoint, a tokenizer or a text; every message says the remedy.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use msrnn_core::state::MultiState;
 
@@ -42,12 +42,61 @@ pub enum ModelError {
         reason: String,
     },
     /// Tensors that the model needs are in no file.
-    #[error("{}: {} missing: {}; the checkpoint is incomplete or of another architecture", path.display(), plural(names.len(), "tensor is", "tensors are"), list(names))]
+    #[error("{}: {} missing: {}; the checkpoint is incomplete or of another architecture{hint}", path.display(), plural(names.len(), "tensor is", "tensors are"), list(names))]
     MissingTensors {
         /// The model directory.
         path: PathBuf,
         /// Their names.
         names: Vec<String>,
+        /// What the files have instead, as far as that is known; empty, or text that goes on the sentence.
+        hint: String,
+    },
+    /// Files of an index are not there.
+    #[error("{}: {} missing: {}; download what is missing, all of them are needed", path.display(), plural(names.len(), "file of this index is", "files of this index are"), list(names))]
+    MissingShards {
+        /// The index.
+        path: PathBuf,
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// What was given is a model in a form that is not read.
+    #[error("{}: {reason}", path.display())]
+    OtherForm {
+        /// The directory, or the file that tells.
+        path: PathBuf,
+        /// What it is, and what to do.
+        reason: String,
+    },
+    /// A file is not there but where to get it is.
+    #[error("{} is a Git LFS pointer and not the file itself; run `git lfs pull` in its repository, or download the file", .0.display())]
+    Pointer(PathBuf),
+    /// A weight is not a number.
+    #[error("{}: tensor {name} holds {value} at {index:?}, with which every result is meaningless; the file is damaged or was saved by a training that had failed", path.display())]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name.
+        name: String,
+        /// Where in the tensor.
+        index: Vec<usize>,
+        /// NaN or an infinity.
+        value: f64,
+    },
+    /// A weight is too large for the precision that was asked for.
+    #[error("{}: tensor {name} holds {value:e} at {index:?}, which is more than {dtype} can hold; load the model in {instead}", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name.
+        name: String,
+        /// Where in the tensor.
+        index: Vec<usize>,
+        /// The weight.
+        value: f64,
+        /// What it does not fit in.
+        dtype: &'static str,
+        /// What it fits in.
+        instead: &'static str,
     },
     /// A tensor's shape contradicts `config.json`.
     #[error("{}: tensor {name} has shape {found:?} where config.json implies {expected:?}; config and weights are of different models", path.display())]
@@ -97,7 +146,7 @@ pub enum ModelError {
         vocab_size: usize,
     },
     /// No model there.
-    #[error("{} is no directory; give a Hugging Face model directory, or leave --model out for the bundled model", .0.display())]
+    #[error("{} is no directory{}; give a Hugging Face model directory, or leave --model out for the bundled model", .0.display(), file(.0))]
     NoDirectory(PathBuf),
     /// A prompt without a token.
     #[error("the prompt is empty and the tokenizer puts nothing before it; give some text")]
@@ -133,6 +182,18 @@ pub enum ModelError {
     /// The state does not fit the request.
     #[error(transparent)]
     Core(#[from] msrnn_core::Error),
+}
+
+/// What a file that was given for a directory is.
+fn file(path: &Path) -> &'static str {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("gguf") if path.is_file() => {
+            " but a GGUF file, which is not read (transformers converts it: `from_pretrained(directory, \
+             gguf_file=name)`, then `save_pretrained`)"
+        }
+        Some("safetensors" | "json") if path.is_file() => " but a file of one; give the directory that it is in",
+        _ => "",
+    }
 }
 
 fn plural(n: usize, one: &str, many: &str) -> String {

@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use serde::Deserialize;
 
 use crate::checkpoint;
-use crate::config::Ids;
+use crate::config;
 use crate::decoder::Decoder;
 use crate::error::ModelError;
 use crate::storage::Storage;
@@ -26,6 +25,8 @@ pub struct Model {
     pub eos_token_ids: Vec<u32>,
     /// Tensors in the files that the model does not use.
     pub unused: Vec<String>,
+    /// What was read otherwise than `config.json` says, as sentences.
+    pub notes: Vec<String>,
 }
 
 /// The files of a model in memory, for one that is part of a program.
@@ -37,12 +38,6 @@ pub struct ModelFiles<'a> {
     pub weights: &'a [u8],
     /// `tokenizer.json`
     pub tokenizer: &'a [u8],
-}
-
-#[derive(Deserialize)]
-struct GenerationConfig {
-    #[serde(default)]
-    eos_token_id: Ids,
 }
 
 impl Model {
@@ -58,23 +53,26 @@ impl Model {
         }
         let loaded = checkpoint::load(directory, storage, device)?;
         let config = loaded.decoder.config();
+        checkpoint::refuse_pointer(&directory.join(TOKENIZER))?;
         let tokenizer = match directory.join(TOKENIZER).exists() {
             true => Some(Tokenizer::read(directory, config.bos_token_id)?),
             false => None,
         };
-        let mut eos_token_ids = config.eos_token_ids.clone();
         let path = directory.join(GENERATION_CONFIG);
-        if path.exists() {
-            let text =
-                std::fs::read_to_string(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;
-            let generation: GenerationConfig =
-                serde_json::from_str(&text).map_err(|e| ModelError::Config { path, reason: e.to_string() })?;
-            let ids = generation.eos_token_id.into_vec();
-            if !ids.is_empty() {
-                eos_token_ids = ids;
+        // As in transformers: where the file is, it alone decides, and a text has no end if it names none.
+        let eos_token_ids = match path.exists() {
+            true => {
+                let text =
+                    std::fs::read_to_string(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;
+                let ends = match checkpoint::is_pointer(text.as_bytes()) {
+                    true => return Err(ModelError::Pointer(path)),
+                    false => config::ends(&text),
+                };
+                ends.map_err(|reason| ModelError::Config { path, reason })?
             }
-        }
-        Ok(Self { decoder: loaded.decoder, tokenizer, eos_token_ids, unused: loaded.unused })
+            false => config.eos_token_ids.clone(),
+        };
+        Ok(Self { decoder: loaded.decoder, tokenizer, eos_token_ids, unused: loaded.unused, notes: loaded.notes })
     }
 
     /// A model from files in memory.
@@ -91,7 +89,13 @@ impl Model {
         let config = loaded.decoder.config();
         let tokenizer = Tokenizer::from_bytes(files.tokenizer, config.bos_token_id)?;
         let eos_token_ids = config.eos_token_ids.clone();
-        Ok(Self { decoder: loaded.decoder, tokenizer: Some(tokenizer), eos_token_ids, unused: loaded.unused })
+        Ok(Self {
+            decoder: loaded.decoder,
+            tokenizer: Some(tokenizer),
+            eos_token_ids,
+            unused: loaded.unused,
+            notes: loaded.notes,
+        })
     }
 
     /// The tokenizer.

@@ -128,7 +128,10 @@ impl<'m> Recurrent<'m> {
     /// `[batch, n, vocab]` logits
     pub fn scan(&self, tokens: Tensor<2, Int>, states: &mut [MultiState]) -> Tensor<3> {
         self.awake(|| {
-            let x = self.hidden(tokens, states, |layer, x, rotation, state| Ok(layer.scan(x, rotation, state)));
+            // All layers have seen equally many tokens.
+            let rotation = self.rotation(&states[0], tokens.dims()[1]);
+            let x =
+                self.hidden(tokens, states, rotation, |layer, x, rotation, state| Ok(layer.scan(x, rotation, state)));
             self.decoder.logits(x.unwrap_or_else(|never: std::convert::Infallible| match never {}))
         })
     }
@@ -140,7 +143,10 @@ impl<'m> Recurrent<'m> {
     /// When the states have already seen tokens.
     pub fn prefill(&self, tokens: Tensor<2, Int>, states: &mut [MultiState]) -> Result<Tensor<3>, ModelError> {
         self.awake(|| {
-            let x = self.hidden(tokens, states, |layer, x, rotation, state| layer.prefill(x, rotation, state))?;
+            let n = tokens.dims()[1];
+            let rotation = self.is_rotated_once().then(|| self.decoder.rotary.block(states[0].ahead(n), n));
+            let x =
+                self.hidden(tokens, states, rotation, |layer, x, rotation, state| layer.prefill(x, rotation, state))?;
             Ok(self.decoder.logits(x))
         })
     }
@@ -158,6 +164,7 @@ impl<'m> Recurrent<'m> {
         &self,
         tokens: Tensor<2, Int>,
         states: &mut [MultiState],
+        rotation: Option<Rotation>,
         mut through: impl FnMut(
             RecurrentLayer<'m, '_>,
             Tensor<3>,
@@ -165,8 +172,6 @@ impl<'m> Recurrent<'m> {
             &mut MultiState,
         ) -> Result<Tensor<3>, E>,
     ) -> Result<Tensor<3>, E> {
-        // All layers have seen equally many tokens.
-        let rotation = self.rotation(&states[0], tokens.dims()[1]);
         let mut x = self.decoder.embed(tokens);
         for (layer, state) in self.layers().into_iter().zip(states) {
             x = through(layer, x, rotation.as_ref(), state)?;
@@ -177,7 +182,11 @@ impl<'m> Recurrent<'m> {
     /// The rotation of the next `n` tokens, by the tokens seen; none where a placement rotates rows at every
     /// step by numbers of its own. These go on however many tokens have been seen, the rotary tables do not.
     fn rotation(&self, state: &MultiState, n: usize) -> Option<Rotation> {
-        self.attention.placement.is_none().then(|| self.decoder.rotary.at(state.ahead(n)))
+        self.is_rotated_once().then(|| self.decoder.rotary.at(state.ahead(n)))
+    }
+
+    fn is_rotated_once(&self) -> bool {
+        self.attention.placement.is_none()
     }
 }
 

@@ -13,6 +13,11 @@ use crate::norm::RmsNorm;
 use crate::rotary::Rotary;
 use crate::storage::{Storage, Weights};
 
+/// Name of the embedding.
+pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
+/// Name of the output projection.
+pub(crate) const HEAD: &str = "lm_head.weight";
+
 /// A tensor of the model by its name in the checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
@@ -33,7 +38,7 @@ impl Named {
 pub fn tensors(config: &ModelConfig) -> Vec<Named> {
     let (d, ff) = (config.hidden_size, config.intermediate_size);
     let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-    let mut all = vec![Named::new("model.embed_tokens.weight", [config.vocab_size, d])];
+    let mut all = vec![Named::new(EMBEDDING, [config.vocab_size, d])];
     for layer in 0..config.layers {
         let mut add = |name: &str, shape: &[usize]| {
             all.push(Named { name: format!("model.layers.{layer}.{name}"), shape: shape.to_vec() });
@@ -56,7 +61,7 @@ pub fn tensors(config: &ModelConfig) -> Vec<Named> {
     }
     all.push(Named::new("model.norm.weight", [d]));
     if !config.tie_word_embeddings {
-        all.push(Named::new("lm_head.weight", [config.vocab_size, d]));
+        all.push(Named::new(HEAD, [config.vocab_size, d]));
     }
     all
 }

@@ -22,7 +22,8 @@ impl Int8 {
     ///
     /// # Panics
     ///
-    /// When `in` is no multiple of [`Int8::BLOCK`], or values and shape differ in size.
+    /// When `in` is no multiple of [`Int8::BLOCK`], values and shape differ in size, or a value is NaN or infinite,
+    /// which has no integer.
     pub fn quantize(values: &[f32], [output, input]: [usize; 2], device: &Device) -> Self {
         assert!(input.is_multiple_of(Self::BLOCK), "rows of {input} values have no whole blocks");
         assert_eq!(values.len(), output * input, "a matrix of {output} × {input}");
@@ -31,6 +32,9 @@ impl Int8 {
         let blocks = values.par_chunks_exact(Self::BLOCK).zip(quantized.par_chunks_exact_mut(Self::BLOCK));
         blocks.zip(&mut scales).for_each(|((values, quantized), scale)| {
             let largest = values.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+            // A maximum leaves NaN out, a sum does not.
+            let sum: f32 = values.iter().map(|value| value * 0.0).sum();
+            assert!(sum == 0.0, "a weight to be rounded is NaN or infinite");
             *scale = largest / 127.0;
             let inverse = if *scale > 0.0 { 1.0 / *scale } else { 0.0 };
             for (quantized, value) in quantized.iter_mut().zip(values) {
@@ -84,6 +88,16 @@ mod tests {
                 let bound = 0.5 * scales[index / Int8::BLOCK] + 2.0 * f32::EPSILON * value.abs();
                 prop_assert!((found - value).abs() <= bound, "{value} became {found}");
             }
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_not_rounded_to_one() {
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut values = vec![0.5f32; 128];
+            values[77] = value;
+            let rounded = std::panic::catch_unwind(|| Int8::quantize(&values, [1, 128], &Device::default()).dims());
+            assert!(rounded.is_err(), "{value} was rounded");
         }
     }
 

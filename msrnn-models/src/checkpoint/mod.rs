@@ -1,0 +1,138 @@
+//! A Hugging Face model directory: `config.json` and one or more safetensors files.
+
+mod directory;
+mod names;
+mod read;
+mod shards;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use burn::tensor::{DType, Device};
+use safetensors::tensor::{Dtype, TensorView};
+
+use crate::config::ModelConfig;
+use crate::decoder::Decoder;
+use crate::error::ModelError;
+use crate::storage::{Storage, Weights};
+use crate::weights;
+use crate::whole;
+
+use directory::refuse;
+pub(crate) use directory::{is_pointer, refuse_pointer};
+use names::Wanted;
+use shards::Shards;
+
+/// Name of the file of a checkpoint in one piece.
+pub const WEIGHTS: &str = "model.safetensors";
+/// Name of the file that says which shard holds which tensor.
+pub const INDEX: &str = "model.safetensors.index.json";
+/// Name of the model's configuration.
+pub const CONFIG: &str = "config.json";
+
+/// A checkpoint, loaded.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The model.
+    pub decoder: Decoder,
+    /// Tensors in the files that the model does not use, by name.
+    pub unused: Vec<String>,
+    /// What was read otherwise than the configuration says, as sentences.
+    pub notes: Vec<String>,
+}
+
+/// Loads the weights of a model directory in `dtype`.
+///
+/// Files are read on all cores into one region of memory in which the weights stay, so that they are
+/// in memory once. bf16 and f16 stay as they are if `dtype` is theirs.
+///
+/// # Errors
+///
+/// When a file is missing or damaged, a tensor is missing, of the wrong shape, of a dtype that
+/// cannot be read, or holds a value that is no number or that `storage` cannot hold. Nothing is filled in silently.
+pub fn load(directory: &Path, storage: impl Into<Storage>, device: &Device) -> Result<Loaded, ModelError> {
+    refuse(directory)?;
+    let config = ModelConfig::read(&directory.join(CONFIG))?;
+    decoder(&Shards::open(directory)?, config, storage.into(), device)
+}
+
+/// The model that the files hold.
+fn decoder(
+    shards: &Shards<'_>,
+    mut config: ModelConfig,
+    storage: Storage,
+    device: &Device,
+) -> Result<Loaded, ModelError> {
+    storage.check(&config)?;
+    let values = match storage.weights {
+        Weights::Float(dtype) => dtype,
+        Weights::Int8 => DType::F32,
+    };
+    let notes = shards.untie(&mut config, values)?;
+    let Wanted { places, unused } = shards.wanted(&config)?;
+    let decoder: Result<Decoder, ModelError> = match storage.weights {
+        Weights::Float(dtype) => {
+            weights::decoder(&config, shards.read(&places, dtype)?.into_iter().map(Ok), storage, device)
+        }
+        // One by one: of the values that are rounded, no more than one tensor is in memory.
+        Weights::Int8 => {
+            let data = places.chunks(1).map(|place| Ok(shards.read(place, DType::F32)?.remove(0)));
+            weights::decoder(&config, data, storage, device)
+        }
+    };
+    Ok(Loaded { decoder: decoder?, unused, notes })
+}
+
+/// A checkpoint in memory: the text of `config.json` and the bytes of one safetensors file.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn from_bytes(
+    config: &str,
+    weights: &[u8],
+    storage: impl Into<Storage>,
+    device: &Device,
+) -> Result<Loaded, ModelError> {
+    let config = ModelConfig::parse(config).map_err(|reason| ModelError::Config { path: CONFIG.into(), reason })?;
+    decoder(&Shards::borrowed(weights)?, config, storage.into(), device)
+}
+
+/// Writes `config.json` and `model.safetensors` in the decoder's dtype. Each file appears whole or
+/// not at all.
+///
+/// # Errors
+///
+/// When the directory cannot be written.
+pub fn save(directory: &Path, decoder: &Decoder) -> Result<(), ModelError> {
+    std::fs::create_dir_all(directory).map_err(|source| ModelError::Write { path: directory.into(), source })?;
+    let config = serde_json::to_string_pretty(&decoder.config().to_json()).expect("a configuration is JSON");
+    write_whole(&directory.join(CONFIG), config.as_bytes())?;
+    write_whole(&directory.join(WEIGHTS), &to_bytes(decoder))
+}
+
+/// The decoder's weights as one safetensors file.
+pub fn to_bytes(decoder: &Decoder) -> Vec<u8> {
+    let data = weights::named_data(decoder);
+    let views = data.iter().map(|(named, data)| {
+        let dtype = match data.dtype() {
+            DType::F64 => Dtype::F64,
+            DType::F16 => Dtype::F16,
+            DType::BF16 => Dtype::BF16,
+            _ => Dtype::F32,
+        };
+        let view = TensorView::new(dtype, named.shape.clone(), data.as_bytes());
+        (named.name.clone(), view.expect("a tensor's bytes fit its shape"))
+    });
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize(views, Some(metadata)).expect("tensors of a model serialise")
+}
+
+/// Writes `bytes` to a file beside `path` and renames it, so that `path` is never half-written.
+///
+/// # Errors
+///
+/// When the file cannot be written, for example because the disk is full.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
+    whole::write(path, bytes).map_err(|source| ModelError::Write { path: path.into(), source })
+}
