@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use msrnn_models::Model;
 use msrnn_models::config::ModelConfig;
+use msrnn_models::tokenizer::TextOptions;
 
 use crate::device::DeviceName;
 use crate::error::BenchError;
@@ -19,6 +20,7 @@ pub struct Models {
     directories: Vec<OnceLock<Option<PathBuf>>>,
     device: DeviceName,
     precision: Precision,
+    reading: TextOptions,
     open: Mutex<Option<(usize, Arc<Model>)>>,
 }
 
@@ -30,8 +32,15 @@ impl Models {
             directories: models.iter().map(|_| OnceLock::new()).collect(),
             device,
             precision,
+            reading: TextOptions::default(),
             open: Mutex::new(None),
         }
+    }
+
+    /// The same models, whose tokenizers read texts in another way.
+    #[must_use]
+    pub fn reading(self, reading: TextOptions) -> Self {
+        Self { reading, ..self }
     }
 
     /// Their names, as the user gave them.
@@ -74,7 +83,8 @@ impl Models {
         }
         // Close the other one first: two may be too large.
         *open = None;
-        let model = Arc::new(open::open(self.directory(index)?, self.device, self.precision)?);
+        let model = open::open(self.directory(index)?, self.device, self.precision)?.with_text(self.reading)?;
+        let model = Arc::new(model);
         *open = Some((index, model.clone()));
         Ok(model)
     }
