@@ -8,7 +8,7 @@ use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 use msrnn_models::checkpoint::{CONFIG, INDEX, WEIGHTS};
 use msrnn_models::model::GENERATION_CONFIG;
-use msrnn_models::tokenizer::TOKENIZER;
+use msrnn_models::tokenizer::{TOKENIZER, TOKENIZER_CONFIG};
 use serde::Deserialize;
 
 use super::refusal::{self, Refused};
@@ -163,7 +163,7 @@ impl Snapshot<'_> {
 
     fn model(&self) -> Result<PathBuf, BenchError> {
         let config = self.get(CONFIG)?;
-        for file in [GENERATION_CONFIG, TOKENIZER] {
+        for file in [GENERATION_CONFIG, TOKENIZER, TOKENIZER_CONFIG] {
             if self.has(file) {
                 self.get(file)?;
             }
