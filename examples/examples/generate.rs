@@ -20,18 +20,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         None => msrnn_bench::bundled::load(DType::F32, &device)?,
     };
     let tokenizer = model.tokenizer()?;
-    let mut prompt = tokenizer.prefix()?;
-    prompt.extend(tokenizer.encode("Long ago, somebody took")?);
+    let prompt = tokenizer.prompt("Long ago, somebody took")?;
 
     let spec: PolicySpec = "tova@64".parse()?;
     let compression = spec.compression(model.decoder.config().max_position_embeddings, |_| 1)?;
     let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
     let sampling = Sampling { temperature: 0.8, seed: 1, ..Sampling::default() };
-    let mut text = tokenizer.stream();
+    let mut text = tokenizer.stream_behind(&prompt)?;
     let generation = generate(&model, &recurrent, &prompt, Protocol::Strict, sampling, 300, |token| {
         print!("{}", text.push(token).unwrap_or_default());
         std::io::stdout().flush().is_ok()
     })?;
+    print!("{}", text.finish()?);
     let bytes: usize = generation.states.iter().map(|state| state.bytes()).sum();
     println!("\n[{} tokens under {spec}, {bytes} bytes of state]", generation.tokens.len());
     Ok(())

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::error::BenchError;
 use crate::stories::{Split, Stories};
+use crate::text_ids;
 
 /// A text or id list cut into contexts. Every context starts from an empty state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -45,8 +46,9 @@ impl Contexts {
     ///
     /// When a file cannot be read, is empty or is not UTF-8, or the model has no tokenizer.
     pub fn of_texts(paths: &[impl AsRef<Path>], context: usize, model: &Model) -> Result<Self, BenchError> {
-        let texts = paths.iter().map(|path| read_text(path.as_ref())).collect::<Result<Vec<_>, _>>()?;
-        Self::of_strings(texts.iter().map(String::as_str), context, model)
+        let text = |path: &Path| Ok((path.display().to_string(), read_text(path)?));
+        let texts = paths.iter().map(|path| text(path.as_ref())).collect::<Result<Vec<_>, BenchError>>()?;
+        Self::of_strings(texts.iter().map(|(name, text)| (name.as_str(), text.as_str())), context, model)
     }
 
     /// Held-out stories of the bundled generator, one context each.
@@ -58,17 +60,22 @@ impl Contexts {
         // Longer than any tokenizer's context of that many tokens; the rest is dropped.
         let texts: Vec<String> =
             Stories::new(Split::Test, seed).with_words(context).take(stories).map(|story| story.text).collect();
-        let mut all = Self::of_strings(texts.iter().map(String::as_str), usize::MAX, model)?;
+        let mut all = Self::of_strings(texts.iter().map(|text| ("a story", text.as_str())), usize::MAX, model)?;
         all.contexts.iter_mut().for_each(|ids| ids.truncate(context));
         Ok(all)
     }
 
-    fn of_strings<'t>(texts: impl Iterator<Item = &'t str>, context: usize, model: &Model) -> Result<Self, BenchError> {
+    /// `texts`: names and contents.
+    fn of_strings<'t>(
+        texts: impl Iterator<Item = (&'t str, &'t str)>,
+        context: usize,
+        model: &Model,
+    ) -> Result<Self, BenchError> {
         let tokenizer = model.tokenizer()?;
         let prefix = tokenizer.prefix()?;
         let mut contexts = Vec::new();
-        for text in texts {
-            contexts.extend(Self::cut(&tokenizer.encode(text)?, context, &prefix).contexts);
+        for (name, text) in texts {
+            contexts.extend(Self::cut(&text_ids::scored(name, text, tokenizer)?, context, &prefix).contexts);
         }
         Self { prefix, contexts }.checked(model)
     }

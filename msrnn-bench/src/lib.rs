@@ -1,7 +1,7 @@
 //! Evaluation and training of multi-state RNNs: what the `msrnn` command does, as a library.
 //!
 //! - [`texts`]: files, directories and data sets of texts; [`stories`]: the generator of held-out text
-//! - [`contexts`]: texts and ids as contexts to score
+//! - [`contexts`]: texts and ids as contexts to score; [`text_ids`]: what a text is as ids
 //! - [`open`]: models by name; [`hub`]: models and data from the Hugging Face hub
 //! - [`evaluate`]: scoring; [`trace`], [`trace_parquet`], [`logits`] and [`divergence`] look on
 //! - [`plan`], [`compare`]: policies × states; [`statistics`] and [`report`]: what came out
@@ -39,6 +39,7 @@ pub mod speed;
 pub mod statistics;
 pub mod stories;
 pub mod tagging;
+pub mod text_ids;
 pub mod texts;
 pub mod throughput;
 pub mod trace;

@@ -51,7 +51,9 @@ pub fn open(directory: Option<&Path>, device: DeviceName, precision: Precision) 
     let storage = precision.on(&on, device)?;
     let Some(directory) = directory else { return bundled::load(storage, &on) };
     let model = Model::load(directory, storage, &on)?;
-    model.notes.iter().for_each(|note| tracing::warn!("{note}"));
+    for note in model.notes() {
+        tracing::warn!("{note}");
+    }
     if !model.unused.is_empty() {
         let shown: Vec<&str> = model.unused.iter().take(5).map(String::as_str).collect();
         tracing::warn!(

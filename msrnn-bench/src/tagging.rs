@@ -187,15 +187,14 @@ fn clitic(word: &str) -> usize {
 ///
 /// # Errors
 ///
-/// When an id is unknown to the tokenizer.
+/// When the decoder fails.
 pub fn tags_of_tokens(ids: &[u32], tokenizer: &Tokenizer) -> Result<Vec<&'static str>, BenchError> {
-    let mut stream = tokenizer.stream();
-    let pieces = ids.iter().map(|&id| stream.push(id)).collect::<Result<Vec<String>, _>>()?;
-    let text: String = pieces.concat();
+    let (text, ends) = tokenizer.decode_with_ends(ids)?;
     let tagged = tag(&text);
     let mut tags = Vec::with_capacity(ids.len());
     let mut start = 0;
-    for (piece, &id) in pieces.iter().zip(ids) {
+    for (end, &id) in ends.into_iter().zip(ids) {
+        let piece = &text[start..end];
         let visible = piece.find(|c: char| !c.is_whitespace());
         let tag = match visible {
             // A part of a character has no text yet, and that of the token that ends the character.
@@ -206,7 +205,7 @@ pub fn tags_of_tokens(ids: &[u32], tokenizer: &Tokenizer) -> Result<Vec<&'static
             Some(offset) => at(&tagged, start + offset),
         };
         tags.push(tag.unwrap_or(SPECIAL));
-        start += piece.len();
+        start = end;
     }
     Ok(tags)
 }

@@ -149,7 +149,7 @@ pub enum ModelError {
     #[error("{} is no directory{}; give a Hugging Face model directory, or leave --model out for the bundled model", .0.display(), file(.0))]
     NoDirectory(PathBuf),
     /// A prompt without a token.
-    #[error("the prompt is empty and the tokenizer puts nothing before it; give some text")]
+    #[error("the prompt is empty and the tokenizer puts nothing before it; give some text, or --bos always")]
     EmptyPrompt,
     /// A batch without rows.
     #[error("a batch of 0 generates nothing; give at least 1 row")]

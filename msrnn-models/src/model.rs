@@ -9,7 +9,7 @@ use crate::config;
 use crate::decoder::Decoder;
 use crate::error::ModelError;
 use crate::storage::Storage;
-use crate::tokenizer::{TOKENIZER, Tokenizer};
+use crate::tokenizer::{TOKENIZER, TextOptions, Tokenizer};
 
 /// Name of the file that says which tokens end a text.
 pub const GENERATION_CONFIG: &str = "generation_config.json";
@@ -26,7 +26,7 @@ pub struct Model {
     /// Tensors in the files that the model does not use.
     pub unused: Vec<String>,
     /// What was read otherwise than `config.json` says, as sentences.
-    pub notes: Vec<String>,
+    notes: Vec<String>,
 }
 
 /// The files of a model in memory, for one that is part of a program.
@@ -109,6 +109,32 @@ impl Model {
                 "the model directory has no {TOKENIZER}; add it, or give token ids instead of text"
             ))
         })
+    }
+
+    /// The same model, whose tokenizer, if it has one, reads texts in another way.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tokenizer::with`].
+    pub fn with_text(mut self, options: TextOptions) -> Result<Self, ModelError> {
+        self.tokenizer = self.tokenizer.map(|tokenizer| tokenizer.with(options)).transpose()?;
+        Ok(self)
+    }
+
+    /// What was found in the files that their user should know: sentences for a warning each.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = self.notes.clone();
+        let Some(tokenizer) = &self.tokenizer else { return notes };
+        let (ids, vocab_size) = (tokenizer.end_of_ids(), self.decoder.config().vocab_size);
+        notes.extend_from_slice(tokenizer.notes());
+        if ids > vocab_size {
+            notes.push(format!(
+                "{TOKENIZER} has ids up to {} and the model an embedding for {vocab_size}; a text that needs one of the \
+                 others is refused (added tokens that the model was not resized for, or files of two models)",
+                ids - 1
+            ));
+        }
+        notes
     }
 
     /// Checks that every id has an embedding.

@@ -10,11 +10,12 @@ use msrnn_bench::evaluate::Form;
 use msrnn_bench::experiment::manifest;
 use msrnn_bench::render;
 use msrnn_bench::report;
+use msrnn_bench::text_ids;
 use msrnn_core::budget::Budget;
 use msrnn_policies::PolicySpec;
 use serde::Serialize;
 
-use super::options::{ModelOptions, RunOptions, Setting, progress};
+use super::options::{ModelOptions, RunOptions, Setting, TextArgs, progress};
 use super::{INTERRUPT, Outcome, print, print_json};
 
 /// All policies.
@@ -27,6 +28,8 @@ pub(super) struct Args {
     /// Texts to score; held-out stories of the bundled generator if absent
     #[arg(long, value_name = "FILE")]
     text: Vec<PathBuf>,
+    #[command(flatten)]
+    reading: TextArgs,
     /// Policies, with or without a bound of their own
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = POLICIES)]
     policies: Vec<PolicySpec>,
@@ -76,7 +79,7 @@ struct Made<'a> {
 
 pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let started = Instant::now();
-    let model = args.model.open()?;
+    let model = args.model.open()?.with_text(args.reading.options())?;
     let context = args.run.context(&model)?;
     // The full state goes through every context too.
     args.run.check_context(&model, None)?;
@@ -111,7 +114,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
 
     let title = format!("Perplexity over states, {}, contexts of {context} tokens", args.model.model.display());
     let report = Report {
-        setting: Setting::new(&args.model, &args.run, &model, context, &contexts.prefix),
+        setting: Setting::new(&args.model, &args.run, &model, context, (args.reading.options(), &contexts.prefix)),
         form: args.form,
         text,
         contexts: contexts.contexts.len(),
@@ -141,12 +144,12 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     } else {
         print(&format!(
             "perplexity ± standard error over contexts\n\
-             {}: {} contexts of at most {context} tokens, each begun with {:?}, {} predicted tokens, {} protocol\n\n\
+             {}: {} contexts of at most {context} tokens, {}, {} predicted tokens, {} protocol\n\n\
              {}\n\
              {:.0} s; results and plot in {}{}\n",
             report.text,
             report.contexts,
-            contexts.prefix,
+            text_ids::begun(&contexts.prefix),
             report.tokens,
             args.run.protocol,
             report::table(&comparison),

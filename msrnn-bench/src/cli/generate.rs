@@ -10,7 +10,7 @@ use msrnn_models::recurrent::{Recurrent, bytes_per_state};
 use msrnn_models::sampling::{Sampler, Sampling};
 use serde::Serialize;
 
-use super::options::{ModelOptions, PolicyOptions, RunOptions, Setting};
+use super::options::{ModelOptions, PolicyOptions, RunOptions, Setting, TextArgs};
 use super::{INTERRUPT, Outcome, print, print_json};
 
 #[derive(Debug, clap::Args)]
@@ -20,6 +20,8 @@ pub(super) struct Args {
     /// What is continued
     #[arg(long, value_name = "TEXT", default_value = "")]
     prompt: String,
+    #[command(flatten)]
+    reading: TextArgs,
     #[command(flatten)]
     policy: PolicyOptions,
     #[command(flatten)]
@@ -60,11 +62,10 @@ struct Report {
 }
 
 pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
-    let model = args.model.open()?;
+    let model = args.model.open()?.with_text(args.reading.options())?;
     let tokenizer = model.tokenizer()?;
     let prefix = tokenizer.prefix()?;
-    let mut prompt = prefix.clone();
-    prompt.extend(tokenizer.encode(&args.prompt)?);
+    let prompt = tokenizer.prompt(&args.prompt)?;
 
     let context = args.run.context(&model)?;
     let length = prompt.len().saturating_add(args.max_new_tokens);
@@ -82,7 +83,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
 
     let started = Instant::now();
     let mut text = String::new();
-    let mut stream = tokenizer.stream();
+    let mut stream = tokenizer.stream_behind(&prompt)?;
     let mut failed = None;
     let show = |text: &str| if args.run.json { Ok(()) } else { print(text) };
     show(&args.prompt)?;
@@ -97,6 +98,13 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         })?;
     if let Some(error) = failed {
         return Err(error);
+    }
+    let rest = stream.finish()?;
+    text.push_str(&rest);
+    show(&rest)?;
+    let unknown = generation.tokens.iter().filter(|&&id| !tokenizer.knows(id)).count();
+    if unknown > 0 {
+        tracing::warn!("{unknown} of the ids that were drawn are not the tokenizer's and have no text");
     }
     let seconds = started.elapsed().as_secs_f64();
     let complete = generation.stop != Stop::Interrupted;
@@ -113,7 +121,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
             tokens_per_second: generation.tokens.len() as f64 / seconds,
             complete,
             ids: generation.tokens,
-            setting: Setting::new(&args.model, &args.run, &model, context, &prefix),
+            setting: Setting::new(&args.model, &args.run, &model, context, (args.reading.options(), &prefix)),
         })?;
     } else {
         show("\n")?;

@@ -16,6 +16,7 @@ use msrnn_models::Model;
 use msrnn_models::length::Length;
 use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::{Positions, bytes_per_state};
+use msrnn_models::tokenizer::{Bos, SpecialTokens, TextOptions};
 use msrnn_policies::PolicySpec;
 use serde::Serialize;
 
@@ -33,6 +34,25 @@ pub(super) struct ModelOptions {
     /// Precision of weights and states: f32, f16, bf16, f64 or int8 (weights only), or WEIGHTS/STATES such as f32/f16
     #[arg(long, default_value_t)]
     pub(super) dtype: Precision,
+}
+
+/// How texts and prompts are read.
+#[derive(Debug, clap::Args)]
+pub(super) struct TextArgs {
+    /// What texts and prompts begin with. auto: what the tokenizer puts before a text, which for some models is nothing;
+    /// always: BOS where that is nothing; never: nothing
+    #[arg(long, value_name = "auto|always|never", default_value_t)]
+    bos: Bos,
+    /// What special tokens spelled in a text, such as </s>, become. parse: the tokens; literal: their letters; auto:
+    /// as the tokenizer's files say, which is the tokens as a rule
+    #[arg(long, value_name = "auto|parse|literal", default_value_t)]
+    special_tokens: SpecialTokens,
+}
+
+impl TextArgs {
+    pub(super) fn options(&self) -> TextOptions {
+        TextOptions { bos: self.bos, special_tokens: self.special_tokens }
+    }
 }
 
 impl ModelOptions {
@@ -116,11 +136,11 @@ impl RunOptions {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 pub(super) struct Source {
-    /// A text; begins with what the tokenizer puts before a text, such as BOS
+    /// A text; every context of it begins as --bos says
     #[arg(long, value_name = "FILE")]
     pub(super) text: Option<PathBuf>,
     /// A JSON array of token ids, used as it is
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["bos", "special_tokens"])]
     pub(super) ids: Option<PathBuf>,
 }
 
@@ -173,6 +193,8 @@ pub(super) struct ScoringOptions {
     #[command(flatten)]
     source: Source,
     #[command(flatten)]
+    pub(super) text: TextArgs,
+    #[command(flatten)]
     policy: PolicyOptions,
     #[command(flatten)]
     pub(super) run: RunOptions,
@@ -192,7 +214,7 @@ pub(super) struct Opened {
 
 impl ScoringOptions {
     pub(super) fn open(&self, batch: usize) -> Result<Opened, BenchError> {
-        let model = self.model.open()?;
+        let model = self.model.open()?.with_text(self.text.options())?;
         let context = self.run.context(&model)?;
         let contexts = self.source.contexts(context, &model)?;
         let spec = self.policy.spec(self.run.seed)?;
@@ -209,7 +231,8 @@ impl ScoringOptions {
     }
 
     pub(super) fn setting(&self, opened: &Opened) -> Setting {
-        Setting::new(&self.model, &self.run, &opened.model, opened.context, &opened.contexts.prefix)
+        let reading = (self.text.options(), &*opened.contexts.prefix);
+        Setting::new(&self.model, &self.run, &opened.model, opened.context, reading)
     }
 }
 
@@ -253,6 +276,8 @@ pub(super) struct Setting {
     device: DeviceName,
     dtype: Precision,
     context: usize,
+    #[serde(flatten)]
+    reading: TextOptions,
     prefix: Vec<u32>,
     protocol: Protocol,
     positions: Positions,
@@ -260,7 +285,14 @@ pub(super) struct Setting {
 }
 
 impl Setting {
-    pub(super) fn new(options: &ModelOptions, run: &RunOptions, model: &Model, context: usize, prefix: &[u32]) -> Self {
+    /// `reading`: how texts were read, and the ids that were put before them for it.
+    pub(super) fn new(
+        options: &ModelOptions,
+        run: &RunOptions,
+        model: &Model,
+        context: usize,
+        (reading, prefix): (TextOptions, &[u32]),
+    ) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             model: options.model.display().to_string(),
@@ -268,6 +300,7 @@ impl Setting {
             device: options.device,
             dtype: options.dtype,
             context,
+            reading,
             prefix: prefix.to_vec(),
             protocol: run.protocol,
             positions: run.positions,

@@ -6,6 +6,7 @@ use msrnn_bench::error::BenchError;
 use msrnn_bench::evaluate::{Evaluation, Form, Observed};
 use msrnn_bench::logits::LogitsWriter;
 use msrnn_bench::output::OutputFile;
+use msrnn_bench::text_ids;
 use serde::Serialize;
 
 use super::options::{Opened, ScoringOptions, Setting};
@@ -78,10 +79,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
             setting: args.scoring.setting(&opened),
         })?;
     } else {
-        let begun = match contexts.prefix.is_empty() {
-            true => "with nothing put before them".to_owned(),
-            false => format!("each begun with {:?}", contexts.prefix),
-        };
+        let begun = text_ids::begun(&contexts.prefix);
         let Observed { omitted, max_rows, state_bytes } = evaluation.observed;
         print(&format!(
             "policy      {spec} ({})\n\

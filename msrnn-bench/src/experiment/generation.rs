@@ -62,21 +62,25 @@ impl Generation<'_> {
     ///
     /// When the model has no tokenizer or does not know an id of the prompt.
     pub fn write(&self, model: &Model, prompt: &[u32], watch: &Watch<'_>) -> Result<Option<Written>, BenchError> {
-        let tokenizer = model.tokenizer()?;
+        let mut ending = Ending::new(self.stop)?;
         let recurrent = Recurrent::new(&model.decoder, self.compression.clone(), self.positions);
         let mut text = String::new();
-        let mut stream = tokenizer.stream();
+        let mut stream = model.tokenizer()?.stream_behind(prompt)?;
         let mut failed = None;
         let mut stopped = false;
         let mut passed = prompt.len();
         let emit = |token| {
             // The prompt is through when the first token comes.
             (watch.advance)(std::mem::replace(&mut passed, 1));
-            match stream.push(token) {
-                Ok(piece) => text.push_str(&piece),
+            let shown = stream.push(token).and_then(|piece| {
+                text.push_str(&piece);
+                // Nothing that is held can change any more if this is the last token.
+                stream.held()
+            });
+            match shown {
+                Ok(held) => stopped = ending.reached(&text, &held.unwrap_or_default()),
                 Err(error) => failed = Some(error),
             }
-            stopped = self.stop.iter().any(|stop| text.contains(stop.as_str()));
             failed.is_none() && !stopped && !watch.interrupted()
         };
         let done = generate(model, &recurrent, prompt, self.protocol, self.sampling, self.max_new_tokens, emit)?;
@@ -89,11 +93,67 @@ impl Generation<'_> {
             Stop::Interrupted if stopped => Ended::StopText,
             Stop::Interrupted => return Ok(None),
         };
-        let mut text = tokenizer.decode(&done.tokens)?;
-        if let Some(end) = self.stop.iter().filter_map(|stop| text.find(stop.as_str())).min() {
-            text.truncate(end);
-        }
+        text.push_str(&stream.finish()?);
+        text.truncate(ending.of(&text));
         let observed = Observed::of(&done.states);
         Ok(Some(Written { text: text.trim().to_owned(), tokens: done.tokens.len(), ended, observed }))
+    }
+}
+
+/// Looks for stop texts in a text that grows.
+struct Ending<'a> {
+    stop: &'a [String],
+    /// Bytes that were looked through.
+    searched: usize,
+}
+
+impl<'a> Ending<'a> {
+    fn new(stop: &'a [String]) -> Result<Self, BenchError> {
+        match stop.iter().any(String::is_empty) {
+            true => Err(BenchError::Input("a stop text is empty; give it a character, or leave it out".into())),
+            false => Ok(Self { stop, searched: 0 }),
+        }
+    }
+
+    /// Whether one has come, in the text or with what is held behind it.
+    fn reached(&mut self, text: &str, held: &str) -> bool {
+        let longest = self.stop.iter().map(String::len).max().unwrap_or(0);
+        let from = text.floor_char_boundary(self.searched.saturating_sub(longest));
+        self.searched = text.len();
+        let new = format!("{}{held}", &text[from..]);
+        self.stop.iter().any(|stop| new.contains(stop.as_str()))
+    }
+
+    /// Where the text ends: before the first of them.
+    fn of(&self, text: &str) -> usize {
+        self.stop.iter().filter_map(|stop| text.find(stop.as_str())).min().unwrap_or(text.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_text_is_found_as_soon_as_it_is_there_however_it_comes() {
+        let stop = ["\n\n".to_owned(), "END".to_owned()];
+        let whole = "one\né two\n three EN four END five\n\n";
+        for size in 1..7 {
+            let mut ending = Ending::new(&stop).unwrap();
+            let mut at = 0;
+            let mut found = None;
+            while found.is_none() && at < whole.len() {
+                let next = whole.ceil_char_boundary((at + size).min(whole.len()));
+                let held = whole.ceil_char_boundary((next + size / 2).min(whole.len()));
+                at = next;
+                if ending.reached(&whole[..next], &whole[next..held]) {
+                    found = Some(held);
+                }
+            }
+            let end = whole.find("END").unwrap() + 3;
+            assert!((end..end + 2 * size).contains(&found.unwrap()), "{size}: {found:?}");
+            assert_eq!(ending.of(whole), end - 3);
+        }
+        assert!(Ending::new(&[String::new()]).is_err());
     }
 }

@@ -8,6 +8,7 @@ use msrnn_models::Model;
 use msrnn_models::checkpoint::INDEX;
 use msrnn_models::config::ModelConfig;
 use serde::Deserialize;
+use msrnn_models::tokenizer::TextOptions;
 
 use crate::device::DeviceName;
 use crate::error::BenchError;
@@ -24,6 +25,7 @@ pub struct Models {
     device: DeviceName,
     precision: Precision,
     downloads: Downloads,
+    reading: TextOptions,
     open: Mutex<Option<(usize, Arc<Model>)>>,
 }
 
@@ -36,8 +38,15 @@ impl Models {
             device,
             precision,
             downloads,
+            reading: TextOptions::default(),
             open: Mutex::new(None),
         }
+    }
+
+    /// The same models, whose tokenizers read texts in another way.
+    #[must_use]
+    pub fn reading(self, reading: TextOptions) -> Self {
+        Self { reading, ..self }
     }
 
     /// Their names, as the user gave them.
@@ -80,7 +89,8 @@ impl Models {
         }
         // Close the other one first: two may be too large.
         *open = None;
-        let model = Arc::new(open::open(self.directory(index)?, self.device, self.precision)?);
+        let model = open::open(self.directory(index)?, self.device, self.precision)?.with_text(self.reading)?;
+        let model = Arc::new(model);
         *open = Some((index, model.clone()));
         Ok(model)
     }

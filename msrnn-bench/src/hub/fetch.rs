@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use msrnn_models::checkpoint::{CONFIG, INDEX, WEIGHTS};
 use msrnn_models::model::GENERATION_CONFIG;
-use msrnn_models::tokenizer::TOKENIZER;
+use msrnn_models::tokenizer::{TOKENIZER, TOKENIZER_CONFIG};
 use serde::Deserialize;
 
 use super::cache::{CacheError, Store};
@@ -25,7 +25,7 @@ use crate::http::{Address, Client, Failure, Following, Method, Request, is_page,
 /// How often a file is asked for before giving up. Every time goes on where the last one ended.
 const ATTEMPTS: u32 = 3;
 /// What a model needs to be a model, if its repository has them.
-const COMPANIONS: [&str; 2] = [GENERATION_CONFIG, TOKENIZER];
+const COMPANIONS: [&str; 3] = [GENERATION_CONFIG, TOKENIZER, TOKENIZER_CONFIG];
 
 /// Names of shards in an index.
 #[derive(Deserialize)]

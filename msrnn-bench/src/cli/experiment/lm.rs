@@ -110,6 +110,7 @@ fn lm(args: &Args) -> Result<Outcome, BenchError> {
     };
     let small = options.is_bundled();
     let experiment = Lm {
+        reading: options.reading.options(),
         texts: texts.iter().map(|text| text.name.clone()).collect(),
         policies: policies(args, POLICIES)?,
         states: states(args, &STATES),
@@ -145,6 +146,7 @@ fn extrapolate(args: &Args) -> Result<Outcome, BenchError> {
     };
     let every = [Positions::Original, Positions::GapCompressed, Positions::InState];
     let experiment = Extrapolate {
+        reading: options.reading.options(),
         text: text.name.clone(),
         tokens,
         full_tokens: args.full_tokens.unwrap_or(4 * longest),

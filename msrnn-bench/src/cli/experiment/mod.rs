@@ -19,7 +19,7 @@ use msrnn_bench::experiment::{Experiment, Watch};
 use msrnn_bench::open;
 use msrnn_bench::precision::Precision;
 
-use super::options::progress;
+use super::options::{TextArgs, progress};
 use super::report::show;
 use super::{Cli, DOWNLOADS, INTERRUPT, Outcome, config_file, print, print_json};
 
@@ -54,6 +54,8 @@ pub(super) struct ExperimentOptions {
     /// Precision of weights and states: f32, f16, bf16, f64 or int8 (weights only), or WEIGHTS/STATES such as f32/f16
     #[arg(long, default_value_t)]
     pub(super) dtype: Precision,
+    #[command(flatten)]
+    pub(super) reading: TextArgs,
     /// The run directory; out/EXPERIMENT if absent. A run that was ended goes on where it stopped
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -77,7 +79,7 @@ pub(super) struct ExperimentOptions {
 impl ExperimentOptions {
     /// The models, not yet opened.
     pub(super) fn models(&self) -> Models {
-        Models::new(&self.model, self.device, self.dtype, DOWNLOADS)
+        Models::new(&self.model, self.device, self.dtype, DOWNLOADS).reading(self.reading.options())
     }
 
     /// Whether nothing but the bundled model runs.

@@ -66,6 +66,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     }
     let policies: Vec<PolicySpec> = args.policies.iter().map(|spec| spec.clone().seeded(args.seed)).collect();
     let experiment = Retention {
+        reading: args.options.reading.options(),
         models: models.names().to_vec(),
         arms: arms(&policies, &args.states),
         contexts: args.contexts,

@@ -62,6 +62,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         (true, false) => vec![Task::Passkey, Task::Needle],
     };
     let experiment = Retrieval {
+        reading: args.options.reading.options(),
         models: models.names().to_vec(),
         arms: arms(&policies, &args.states),
         tasks,

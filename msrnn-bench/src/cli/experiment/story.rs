@@ -18,7 +18,7 @@ use super::super::{DOWNLOADS, Outcome};
 use super::{ExperimentOptions, conduct};
 
 /// Stories of a run that was made before bring their setting with them.
-const WRITING: [&str; 12] = [
+const WRITING: [&str; 14] = [
     "model",
     "prompt",
     "policies",
@@ -31,6 +31,8 @@ const WRITING: [&str; 12] = [
     "max_new_tokens",
     "protocol",
     "positions",
+    "bos",
+    "special_tokens",
 ];
 
 #[derive(Debug, clap::Args)]
@@ -113,6 +115,7 @@ impl Args {
         };
         let states = states.split(',').map(str::parse).collect::<Result<Vec<Budget>, _>>()?;
         Ok(Story {
+            reading: self.options.reading.options(),
             prompt: self.prompt.clone().unwrap_or_else(|| prompt.into()),
             policies: self.policies.iter().map(|spec| spec.clone().seeded(self.seed)).collect(),
             states: if self.states.is_empty() { states } else { self.states.clone() },

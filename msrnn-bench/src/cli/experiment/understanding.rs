@@ -93,6 +93,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     };
     let states = states.iter().map(|states| states.parse()).collect::<Result<Vec<Budget>, _>>()?;
     let setting = Understanding {
+        reading: args.options.reading.options(),
         task: args.task,
         metric: args.metric.unwrap_or(args.task.metric()),
         stem: args.stem,

@@ -13,6 +13,7 @@ use msrnn_core::budget::Budget;
 use msrnn_models::Model;
 use msrnn_models::length::Length;
 use msrnn_models::recurrent::{Positions, bytes_per_state};
+use msrnn_models::tokenizer::TextOptions;
 use msrnn_policies::{PolicySpec, registry};
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,7 @@ use crate::evaluate::{Advance, Observed, Scoring, evaluate};
 use crate::experiment::models::Models;
 use crate::experiment::{Arm, Experiment, Results, Unit, Watch};
 use crate::plan::Plan;
+use crate::text_ids;
 use crate::texts::Text;
 use curve::Recorder;
 
@@ -44,6 +46,9 @@ pub struct Extrapolate {
     pub positions: Vec<Positions>,
     /// About so many points of every curve are kept.
     pub points: usize,
+    /// How texts are read.
+    #[serde(flatten)]
+    pub reading: TextOptions,
     /// The models.
     pub models: Vec<ExtrapolateModel>,
 }
@@ -142,7 +147,7 @@ impl Extrapolate {
         let tokenizer = opened.tokenizer()?;
         let prefix = tokenizer.prefix()?;
         let mut ids = prefix.clone();
-        ids.extend(tokenizer.encode(&text.text)?);
+        ids.extend(text_ids::scored(&text.name, &text.text, tokenizer)?);
         ids.truncate(self.tokens);
         opened.check_ids(&ids)?;
         let ExtrapolateModel { name, trained } = &self.models[model];
@@ -246,9 +251,14 @@ impl Extrapolate {
             let tokens = longest.curve.tokens() + 1;
             let short = if tokens < self.tokens { ", which is all of it" } else { "" };
             notes.push(format!(
-                "{}: {tokens} tokens of {:?}{short}, as one context, begun with the ids {:?} that the tokenizer puts \
-                 before a text.",
-                model.name, self.text, longest.prefix
+                "{}: {tokens} tokens of {:?}{short}, as one context, {} (--bos {}).",
+                model.name,
+                self.text,
+                match longest.prefix.is_empty() {
+                    true => "with nothing put before it, so that its first token is not predicted".to_owned(),
+                    false => format!("begun with {:?}", longest.prefix),
+                },
+                self.reading.bos
             ));
         }
         notes.push(

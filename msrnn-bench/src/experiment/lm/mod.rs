@@ -23,6 +23,7 @@ use msrnn_core::policy::Compression;
 use msrnn_models::Model;
 use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::{Positions, bytes_per_state};
+use msrnn_models::tokenizer::TextOptions;
 use msrnn_policies::{PolicySpec, registry};
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +63,9 @@ pub struct Lm {
     pub form: Form,
     /// Contexts of equal length side by side.
     pub batch: usize,
+    /// How texts are read.
+    #[serde(flatten)]
+    pub reading: TextOptions,
     /// The models.
     pub models: Vec<LmModel>,
 }

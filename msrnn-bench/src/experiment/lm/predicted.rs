@@ -14,6 +14,7 @@ use crate::error::BenchError;
 use crate::evaluate::{ContextScore, Observed, Scoring, evaluate};
 use crate::experiment::models::Models;
 use crate::experiment::{Unit, Watch};
+use crate::text_ids;
 use crate::texts::Text;
 
 /// Models and texts of one setting, and what was already worked out about them.
@@ -66,7 +67,7 @@ impl Cut {
         let prefix = tokenizer.prefix()?;
         let (mut contexts, mut ids) = (Vec::new(), Vec::new());
         for (text, content) in texts.iter().enumerate() {
-            let cut = Contexts::cut(&tokenizer.encode(&content.text)?, lm.models[model].context, &prefix);
+            let cut = Contexts::cut(&text_ids::scored(&content.name, &content.text, tokenizer)?, lm.models[model].context, &prefix);
             for (context, tokens) in cut.contexts.into_iter().take(lm.contexts.unwrap_or(usize::MAX)).enumerate() {
                 decoder.check_ids(&tokens)?;
                 contexts.push(tokens);

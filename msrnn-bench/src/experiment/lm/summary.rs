@@ -7,6 +7,7 @@ use super::{Lm, LmModel, draws};
 use crate::evaluate::Observed;
 use crate::experiment::Arm;
 use crate::plan::Kind;
+use crate::text_ids;
 use crate::statistics::{Interval, Mean, by_text, interval, ratio};
 
 /// What was found of one model.
@@ -178,14 +179,15 @@ pub(super) fn notes(lm: &Lm, summaries: &[ModelSummary]) -> Vec<String> {
     let mut notes = Vec::new();
     for summary in summaries {
         notes.push(format!(
-            "{}: {} contexts of at most {} tokens from {} texts, each begun from an empty state with the ids {:?} that \
-             the tokenizer puts before a text; a short last context of a text is kept. {} predicted tokens, each of \
-             the same weight, in whichever context it is. Errors and intervals are over {} {}.",
+            "{}: {} contexts of at most {} tokens from {} texts, from an empty state each, {} (--bos {}); a short last \
+             context of a text is kept. {} predicted tokens, each of the same weight, in whichever context it is. \
+             Errors and intervals are over {} {}.",
             summary.model,
             summary.contexts,
             summary.context,
             lm.texts.len(),
-            summary.prefix,
+            text_ids::begun(&summary.prefix),
+            lm.reading.bos,
             summary.tokens,
             summary.n,
             summary.error_over,
@@ -200,7 +202,8 @@ pub(super) fn notes(lm: &Lm, summaries: &[ModelSummary]) -> Vec<String> {
     );
     notes.push(
         "baseline: the same model on contexts of that many tokens, prefix included, without compression; every context \
-         is cut on its own, so that the same tokens are predicted. KL is KL(full‖policy) of the next-token \
+         is cut on its own, so that the same tokens are predicted, but for the first of each where nothing is put before \
+         them, and then there is no paired difference to it. KL is KL(full‖policy) of the next-token \
          distributions; agreement is the share of tokens whose most probable next token is that of the full state. \
          Neither is computed for the baseline."
             .into(),

@@ -25,6 +25,7 @@ use std::path::Path;
 
 use msrnn_models::length::Length;
 use msrnn_models::recurrent::{Positions, Recurrent};
+use msrnn_models::tokenizer::TextOptions;
 use msrnn_policies::PolicySpec;
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +66,9 @@ pub struct Retention {
     pub trace: bool,
     /// Of the stories, and of policies that draw at random.
     pub seed: u64,
+    /// How texts are read.
+    #[serde(flatten)]
+    pub reading: TextOptions,
 }
 
 /// What the experiment works on.

@@ -1,6 +1,7 @@
 //! What a reader of the results must know.
 
 use super::Retention;
+use crate::text_ids;
 
 pub(super) fn notes(setting: &Retention) -> Vec<String> {
     let grid = setting.grid();
@@ -22,6 +23,7 @@ pub(super) fn notes(setting: &Retention) -> Vec<String> {
          first visible character stands; special tokens, line breaks and lone spaces are kinds of their own."
             .to_owned(),
         "Standard errors take contexts as independent.".to_owned(),
+        text_ids::note(setting.reading),
     ];
     if setting.attention {
         notes.push(

@@ -215,6 +215,8 @@ fn map(samples: &[Sample], grid: Grid, layer: usize) -> Vec<Vec<Option<f64>>> {
 
 #[cfg(test)]
 mod tests {
+    use msrnn_models::tokenizer::TextOptions;
+
     use super::super::attention::Losses;
     use super::super::history::{Group, History};
     use super::super::sample::Wanted;
@@ -223,6 +225,7 @@ mod tests {
 
     fn setting() -> Retention {
         Retention {
+            reading: TextOptions::default(),
             models: vec!["m".into()],
             arms: vec!["window@2".parse().unwrap()],
             contexts: 2,

@@ -17,6 +17,7 @@ pub mod task;
 
 use msrnn_models::Model;
 use msrnn_models::recurrent::{Positions, Recurrent};
+use msrnn_models::tokenizer::TextOptions;
 use msrnn_policies::PolicySpec;
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +48,9 @@ pub struct Retrieval {
     pub trials: usize,
     /// Of the questions.
     pub seed: u64,
+    /// How texts are read.
+    #[serde(flatten)]
+    pub reading: TextOptions,
 }
 
 /// What the experiment works on.
@@ -230,6 +234,7 @@ mod tests {
     #[test]
     fn units_run_through_the_whole_grid_depth_first() {
         let setting = Retrieval {
+            reading: TextOptions::default(),
             models: vec!["a".into(), "b".into()],
             arms: vec![PolicySpec::full(); 3],
             tasks: vec![Task::Facts, Task::Needle],

@@ -45,7 +45,6 @@ impl Prompt {
     ///
     /// When the tokenizer cannot write the question: it gives another text back.
     pub fn new(question: &Question, tokenizer: &Tokenizer) -> Result<Self, BenchError> {
-        let prefix = tokenizer.prefix()?;
         let bare = tokenizer.encode(&question.text)?;
         let back = tokenizer.decode(&bare)?;
         if back.trim() != question.text.trim() {
@@ -59,7 +58,14 @@ impl Prompt {
         let whole = question.candidates.iter().map(whole).collect::<Result<Vec<_>, _>>()?;
         let shared = |ids: &[u32]| ids.iter().zip(&bare).take_while(|(a, b)| a == b).count();
         let seam = whole.iter().map(|ids| shared(ids).min(ids.len() - 1)).min().unwrap_or(0);
-        let context = prefix.into_iter().chain(bare[..seam].iter().copied()).collect();
+        let context = tokenizer.begun(&bare[..seam]);
+        if context.is_empty() {
+            return Err(BenchError::Input(
+                "nothing comes before the answer, since the tokenizer joins it with the whole question and puts nothing \
+                 before a text; use --bos always"
+                    .into(),
+            ));
+        }
         Ok(Self { context, candidates: whole.into_iter().map(|ids| ids[seam..].to_vec()).collect() })
     }
 

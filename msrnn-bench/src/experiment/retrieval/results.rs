@@ -11,6 +11,7 @@ use crate::evaluate::Observed;
 use crate::experiment::figure::{Axis, Cell, Content, Figure, Line, Panel, Point};
 use crate::experiment::{Arm, Results};
 use crate::statistics::Mean;
+use crate::text_ids;
 
 /// What an arm can do in a task, over all lengths and depths.
 #[derive(Clone, Debug, Serialize)]
@@ -204,6 +205,7 @@ fn notes(setting: &Retrieval) -> Vec<String> {
              Standard errors take questions as independent.",
             setting.seed
         ),
+        text_ids::note(setting.reading),
         "Strict protocol: the state is bounded from the first token on, and the question itself takes rows of it."
             .into(),
     ]
@@ -211,6 +213,7 @@ fn notes(setting: &Retrieval) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use msrnn_models::tokenizer::TextOptions;
     use msrnn_policies::PolicySpec;
 
     use super::*;
@@ -222,6 +225,7 @@ mod tests {
     /// Two arms, one task, two lengths, two depths, two questions.
     fn example() -> (Retrieval, Vec<Sample>) {
         let setting = Retrieval {
+            reading: TextOptions::default(),
             models: vec!["m".into()],
             arms: vec![PolicySpec::full(), "tova@8".parse().unwrap()],
             tasks: vec![Task::Facts],

@@ -19,6 +19,7 @@ use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::Positions;
 use msrnn_models::rotary::Rotary;
 use msrnn_models::sampling::{Sampler, Sampling};
+use msrnn_models::tokenizer::TextOptions;
 use msrnn_policies::PolicySpec;
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +69,9 @@ pub struct Story {
     pub protocol: Protocol,
     /// How positions are numbered.
     pub positions: Positions,
+    /// How texts are read.
+    #[serde(flatten)]
+    pub reading: TextOptions,
     /// Who judges; nobody if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judge: Option<JudgeSetting>,
@@ -215,7 +219,7 @@ impl Story {
     fn add_arms(&self, models: &Models, index: usize, arms: &mut Vec<Arm>) -> Result<(), BenchError> {
         let model = models.get(index)?;
         let tokenizer = model.tokenizer()?;
-        let prompt: Arc<[u32]> = [tokenizer.prefix()?, tokenizer.encode(&self.prompt)?].concat().into();
+        let prompt: Arc<[u32]> = tokenizer.prompt(&self.prompt)?.into();
         model.check_ids(&prompt)?;
         let context = self.context.unwrap_or(model.decoder.config().max_position_embeddings);
         if context > Rotary::LIMIT {

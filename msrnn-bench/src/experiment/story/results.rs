@@ -11,6 +11,7 @@ use crate::evaluate::Observed;
 use crate::experiment::figure::{Axis, Cell, Content, Figure, Series};
 use crate::experiment::generation::Written;
 use crate::experiment::{Arm, Results};
+use crate::text_ids;
 
 /// A model under a policy, over all seeds.
 #[derive(Clone, Debug, Serialize)]
@@ -158,6 +159,7 @@ fn notes(setting: &Story, rows: &[Row]) -> Vec<String> {
          protocol. How the paper drew is not published.",
         setting.temperature, setting.top_p, setting.seeds, setting.seed, setting.protocol
     )];
+    notes.push(text_ids::note(setting.reading));
     match &setting.judge {
         Some(judge) => {
             notes.push(format!(
@@ -297,6 +299,8 @@ fn text_table(rows: &[Row], several: bool) -> Figure {
 
 #[cfg(test)]
 mod tests {
+    use msrnn_models::tokenizer::TextOptions;
+
     use super::*;
     use crate::experiment::generation::Ended;
     use crate::experiment::story::JudgeSetting;
@@ -324,6 +328,7 @@ mod tests {
 
     fn setting(judge: bool) -> Story {
         Story {
+            reading: TextOptions::default(),
             prompt: "p".into(),
             policies: Vec::new(),
             states: Vec::new(),

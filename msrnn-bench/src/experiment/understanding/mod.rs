@@ -20,6 +20,7 @@ use msrnn_core::budget::Budget;
 use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::Positions;
 use msrnn_models::sampling::Sampling;
+use msrnn_models::tokenizer::TextOptions;
 use msrnn_policies::PolicySpec;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -61,6 +62,9 @@ pub struct Understanding {
     pub positions: Positions,
     /// Seed of the stories that are asked about, where they are the bundled generator's.
     pub seed: u64,
+    /// How texts are read.
+    #[serde(flatten)]
+    pub reading: TextOptions,
 }
 
 /// Models and questions.

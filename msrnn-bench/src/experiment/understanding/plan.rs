@@ -60,7 +60,6 @@ impl Plan {
     ) -> Result<(), BenchError> {
         let model = models.get(index)?;
         let tokenizer = model.tokenizer()?;
-        let prefix = tokenizer.prefix()?;
         let context = setting.context.unwrap_or(model.decoder.config().max_position_embeddings);
         if context > Rotary::LIMIT {
             return Err(BenchError::Input(format!(
@@ -73,7 +72,7 @@ impl Plan {
             let room = context.saturating_sub(setting.max_new_tokens);
             let mut prompts = Vec::with_capacity(questions.len());
             for question in questions {
-                match fit(question, &prefix, room, |text| tokenizer.encode(text))?
+                match fit(question, room, |text| tokenizer.prompt(text))?
                     .filter(|prompt| !prompt.ids.is_empty())
                 {
                     Some(prompt) => prompts.push(prompt),

@@ -29,24 +29,22 @@ pub struct Prompt {
     pub kept: usize,
 }
 
-/// The prompt of a question in at most `room` tokens, `prefix` included: its document cut at its
-/// end as far as needed. None where not even the question fits.
+/// The prompt of a question in at most `room` tokens: its document cut at its end as far as needed. None where not even
+/// the question fits.
 ///
-/// Document and question are encoded as one text.
+/// Document and question are one text. `prompt`: its ids, with what the tokenizer puts before them.
 ///
 /// # Errors
 ///
-/// When `encode` fails.
+/// When `prompt` fails.
 pub fn fit<E>(
     question: &Question,
-    prefix: &[u32],
     room: usize,
-    encode: impl Fn(&str) -> Result<Vec<u32>, E>,
+    prompt: impl Fn(&str) -> Result<Vec<u32>, E>,
 ) -> Result<Option<Prompt>, E> {
     let document = &*question.document;
     let cut_at = |kept: usize| {
-        let ids = encode(&format!("{}{}", &document[..kept], question.rest))?;
-        Ok(Prompt { ids: [prefix, &ids].concat(), kept })
+        Ok(Prompt { ids: prompt(&format!("{}{}", &document[..kept], question.rest))?, kept })
     };
     let whole = cut_at(document.len())?;
     if whole.ids.len() <= room {
@@ -74,11 +72,11 @@ pub fn fit<E>(
 mod tests {
     use super::*;
 
-    /// A token per word, and per character of long words.
+    /// A first token, one per word, and one per character of long words.
     #[allow(clippy::unnecessary_wraps)]
     fn encode(text: &str) -> Result<Vec<u32>, ()> {
         let tokens = |word: &str| if word.len() > 8 { word.chars().count() } else { 1 };
-        Ok(vec![7; text.split_whitespace().map(tokens).sum()])
+        Ok(vec![7; 1 + text.split_whitespace().map(tokens).sum::<usize>()])
     }
 
     fn question(document: &str) -> Question {
@@ -94,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_document_that_fits_is_left_whole() {
-        let prompt = fit(&question("one two three"), &[1], 8, encode).unwrap().unwrap();
+        let prompt = fit(&question("one two three"), 8, encode).unwrap().unwrap();
         assert_eq!((prompt.ids.len(), prompt.kept), (8, 13));
     }
 
@@ -104,12 +102,12 @@ mod tests {
             let document: String = (0..words).map(|n| format!("w{n} éxtraordinarily ")).collect();
             let question = question(&document);
             for room in 5..120 {
-                let prompt = fit(&question, &[1], room, encode).unwrap().unwrap();
+                let prompt = fit(&question, room, encode).unwrap().unwrap();
                 assert!(prompt.ids.len() <= room);
                 // The next pair of words would not have fitted.
                 assert!(prompt.kept == document.len() || prompt.ids.len() + 17 > room, "{room}: {}", prompt.ids.len());
             }
         }
-        assert_eq!(fit(&question("one two"), &[1], 4, encode).unwrap(), None);
+        assert_eq!(fit(&question("one two"), 4, encode).unwrap(), None);
     }
 }

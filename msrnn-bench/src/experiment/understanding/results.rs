@@ -12,6 +12,7 @@ use crate::experiment::figure::{Axis, Cell, Content, Figure, Line, Point};
 use crate::experiment::generation::Ended;
 use crate::experiment::{Arm, Results};
 use crate::statistics::Mean;
+use crate::text_ids;
 
 /// A model under a policy, over all its answers.
 #[derive(Clone, Debug, Serialize)]
@@ -152,6 +153,7 @@ fn notes(setting: &Understanding, rows: &[Row]) -> Vec<String> {
              the {} protocol. A document that is too long is cut at its end, so that prompt and answer fit the context.",
             setting.max_new_tokens, setting.protocol
         ),
+        text_ids::note(setting.reading),
         "baseline@n is the full state on a document that was cut so that prompt and answer fit n tokens.".into(),
         "± is the jackknife standard error over documents: questions about one document are not independent. \
          Differences and percentages are paired by document."
@@ -314,11 +316,14 @@ fn table(metric: Metric, rows: &[Row], several: bool) -> Figure {
 mod tests {
     use std::collections::BTreeMap;
 
+    use msrnn_models::tokenizer::TextOptions;
+
     use super::*;
     use crate::experiment::generation::Written;
 
     fn setting() -> Understanding {
         Understanding {
+            reading: TextOptions::default(),
             task: Task::Jsonl,
             metric: Metric::F1,
             stem: false,

@@ -1,0 +1,96 @@
+//! `tokenizer_config.json`: what transformers' classes make of a tokenizer.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::error::ModelError;
+
+/// Name of the file in a model directory.
+pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+
+/// What of the file decides about ids and texts. Unknown keys are left alone.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct TokenizerConfig {
+    tokenizer_class: Option<String>,
+    add_bos_token: Option<bool>,
+    add_eos_token: Option<bool>,
+    bos_token: Option<Token>,
+    eos_token: Option<Token>,
+    unk_token: Option<Token>,
+    pad_token: Option<Token>,
+    clean_up_tokenization_spaces: Option<bool>,
+    clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output: Option<bool>,
+    split_special_tokens: Option<bool>,
+}
+
+/// A token's name, alone or with its flags.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum Token {
+    Name(String),
+    Flagged { content: String },
+    Other(IgnoredAny),
+}
+
+impl Token {
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Name(name) | Self::Flagged { content: name } => Some(name),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+impl TokenizerConfig {
+    /// The file of a model directory; none where it has none.
+    pub(super) fn read(directory: &Path) -> Result<Option<Self>, ModelError> {
+        let path = directory.join(TOKENIZER_CONFIG);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let bytes = std::fs::read(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;
+        serde_json::from_slice(&bytes).map(Some).map_err(|e| ModelError::Config { path, reason: e.to_string() })
+    }
+
+    /// The name of the first token of a text.
+    pub(super) fn bos_token(&self) -> Option<&str> {
+        self.bos_token.as_ref().and_then(Token::name)
+    }
+
+    /// The name of the token of unknown characters.
+    pub(super) fn unk_token(&self) -> Option<&str> {
+        self.unk_token.as_ref().and_then(Token::name)
+    }
+
+    /// The tokens that are special by their part, whatever `tokenizer.json` says.
+    pub(super) fn special(&self) -> impl Iterator<Item = &str> {
+        let tokens = [&self.bos_token, &self.eos_token, &self.unk_token, &self.pad_token];
+        tokens.into_iter().flatten().filter_map(Token::name)
+    }
+
+    /// Whether spelled special tokens are letters.
+    pub(super) fn literal(&self) -> bool {
+        self.split_special_tokens.unwrap_or(false)
+    }
+
+    /// Whether spaces before punctuation are taken out of decoded text. transformers 5 leaves BPE alone.
+    pub(super) fn cleans_up(&self, bpe: bool) -> bool {
+        self.clean_up_tokenization_spaces.unwrap_or(false)
+            && (!bpe
+                || self.clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output.unwrap_or(false))
+    }
+
+    /// Whether transformers 4 puts BOS before, and EOS behind, a text: its class for Llama tokenizers, which is
+    /// also the one of a file that names none, makes the template anew. None where it takes the template as it is.
+    pub(super) fn rebuilt(&self) -> Option<(bool, bool)> {
+        match self.tokenizer_class.as_deref() {
+            None | Some("LlamaTokenizer" | "LlamaTokenizerFast") => {
+                Some((self.add_bos_token.unwrap_or(true), self.add_eos_token.unwrap_or(false)))
+            }
+            Some(_) => None,
+        }
+    }
+}
