@@ -15,6 +15,7 @@ use serde::Deserialize;
 use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::error::ModelError;
+use crate::file::read_text;
 use crate::storage::{Storage, Weights};
 use crate::weights::{self, Named};
 
@@ -177,8 +178,7 @@ impl Shards<'static> {
     fn open(directory: &Path) -> Result<Self, ModelError> {
         let index = directory.join(INDEX);
         let names: BTreeSet<String> = if index.exists() {
-            let text =
-                std::fs::read_to_string(&index).map_err(|source| ModelError::Read { path: index.clone(), source })?;
+            let text = read_text(&index)?;
             let parsed: Index = serde_json::from_str(&text)
                 .map_err(|e| ModelError::Damaged { path: index.clone(), reason: e.to_string() })?;
             parsed.weight_map.into_values().collect()

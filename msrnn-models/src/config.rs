@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::ModelError;
+use crate::file::read_text;
 
 /// The shape and constants of a decoder, as read from `config.json` and checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,7 +89,7 @@ impl ModelConfig {
     /// When the file is missing, is not JSON, names an architecture, activation or rope type that
     /// is not supported, or describes an impossible shape. The message says which key.
     pub fn read(path: &Path) -> Result<Self, ModelError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ModelError::Read { path: path.into(), source })?;
+        let text = read_text(path)?;
         Self::parse(&text).map_err(|reason| ModelError::Config { path: path.into(), reason })
     }
 

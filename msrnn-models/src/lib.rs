@@ -8,7 +8,8 @@
 //! - [`decoder`]: the layers, with [`linear`], [`matrix`], [`norm`] and [`rotary`]; [`storage`]: in which
 //!   dtypes they are held
 //! - [`recurrent`]: steps, scans and prefill; [`placement`]: positions for extrapolation
-//! - [`model`]: a directory as a whole; [`tokenizer`], [`sampling`], [`generate`]: text in and out
+//! - [`model`]: a directory as a whole; [`tokenizer`], [`sampling`], [`generate`]: text in and out; [`spans`]: which
+//!   bytes of a text its tokens stand for
 //! - [`batched`]: many generations side by side, refilled from a queue
 //! - [`captured`]: steps that a GPU is given all at once
 //! - [`protocol`]: strict, or prefill then strict
@@ -19,6 +20,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod decoder;
 pub mod error;
+mod file;
 pub mod generate;
 pub mod linear;
 pub mod matrix;
@@ -29,6 +31,7 @@ pub mod protocol;
 pub mod recurrent;
 pub mod rotary;
 pub mod sampling;
+pub mod spans;
 pub mod storage;
 pub mod tokenizer;
 pub mod weights;

@@ -9,6 +9,7 @@ use crate::checkpoint;
 use crate::config::Ids;
 use crate::decoder::Decoder;
 use crate::error::ModelError;
+use crate::file::read_text;
 use crate::storage::Storage;
 use crate::tokenizer::{TOKENIZER, Tokenizer};
 
@@ -65,8 +66,7 @@ impl Model {
         let mut eos_token_ids = config.eos_token_ids.clone();
         let path = directory.join(GENERATION_CONFIG);
         if path.exists() {
-            let text =
-                std::fs::read_to_string(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;
+            let text = read_text(&path)?;
             let generation: GenerationConfig =
                 serde_json::from_str(&text).map_err(|e| ModelError::Config { path, reason: e.to_string() })?;
             let ids = generation.eos_token_id.into_vec();

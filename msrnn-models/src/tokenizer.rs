@@ -5,6 +5,7 @@ use std::path::Path;
 use tokenizers::Tokenizer as Inner;
 
 use crate::error::ModelError;
+use crate::file::read_text;
 
 /// Name of the tokenizer's file in a model directory.
 pub const TOKENIZER: &str = "tokenizer.json";
@@ -24,8 +25,8 @@ impl Tokenizer {
     /// When the file is missing or is not a tokenizer.
     pub fn read(directory: &Path, bos: Option<u32>) -> Result<Self, ModelError> {
         let path = directory.join(TOKENIZER);
-        let bytes = std::fs::read(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;
-        let inner = Inner::from_bytes(bytes).map_err(|e| ModelError::Tokenizer(format!("{}: {e}", path.display())))?;
+        let inner = Inner::from_bytes(read_text(&path)?)
+            .map_err(|e| ModelError::Tokenizer(format!("{}: {e}", path.display())))?;
         Ok(Self { inner, bos })
     }
 
@@ -76,6 +77,10 @@ impl Tokenizer {
     /// Text of a stream of ids, piece by piece.
     pub fn stream(&self) -> TextStream<'_> {
         TextStream { tokenizer: self, ids: Vec::new(), shown: String::new() }
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
     }
 
     /// Number of ids, added tokens included.

@@ -10,6 +10,7 @@ use msrnn_bench::error::BenchError;
 use msrnn_bench::evaluate::{Block, Evaluation, Form, Observer, Scoring, evaluate};
 use msrnn_bench::open;
 use msrnn_bench::precision::Precision;
+use msrnn_bench::texts::Skipped;
 use msrnn_core::budget::Budget;
 use msrnn_core::state::MultiState;
 use msrnn_models::Model;
@@ -20,6 +21,7 @@ use msrnn_policies::PolicySpec;
 use serde::Serialize;
 
 use super::INTERRUPT;
+use super::texts::Source;
 
 /// Which model runs, where, and in which precision.
 #[derive(Debug, clap::Args)]
@@ -97,28 +99,6 @@ impl RunOptions {
     }
 }
 
-/// What is scored.
-#[derive(Debug, clap::Args)]
-#[group(required = true, multiple = false)]
-pub(super) struct Source {
-    /// A text; begins with what the tokenizer puts before a text, such as BOS
-    #[arg(long, value_name = "FILE")]
-    pub(super) text: Option<PathBuf>,
-    /// A JSON array of token ids, used as it is
-    #[arg(long, value_name = "FILE")]
-    pub(super) ids: Option<PathBuf>,
-}
-
-impl Source {
-    pub(super) fn contexts(&self, context: usize, model: &Model) -> Result<Contexts, BenchError> {
-        match (&self.text, &self.ids) {
-            (_, Some(ids)) => Contexts::of_ids(ids, context, model),
-            (Some(text), None) => Contexts::of_texts(&[text], context, model),
-            (None, None) => Err(BenchError::Input("give --text or --ids".into())),
-        }
-    }
-}
-
 /// One policy and its bound.
 #[derive(Debug, clap::Args)]
 pub(super) struct PolicyOptions {
@@ -156,7 +136,7 @@ pub(super) struct ScoringOptions {
     #[command(flatten)]
     pub(super) model: ModelOptions,
     #[command(flatten)]
-    source: Source,
+    pub(super) source: Source,
     #[command(flatten)]
     policy: PolicyOptions,
     #[command(flatten)]
@@ -171,6 +151,7 @@ pub(super) struct Opened {
     pub(super) model: Model,
     pub(super) context: usize,
     pub(super) contexts: Contexts,
+    pub(super) skipped: Skipped,
     pub(super) spec: PolicySpec,
     pub(super) scoring: Scoring,
 }
@@ -179,7 +160,7 @@ impl ScoringOptions {
     pub(super) fn open(&self, batch: usize) -> Result<Opened, BenchError> {
         let model = self.model.open()?;
         let context = self.run.context(&model)?;
-        let contexts = self.source.contexts(context, &model)?;
+        let (contexts, skipped) = self.source.contexts(context, &model)?;
         let spec = self.policy.spec(self.run.seed)?;
         let compression = spec.compression(context, |policy| bytes_per_state(&model.decoder, policy))?;
         let scoring = Scoring {
@@ -189,7 +170,7 @@ impl ScoringOptions {
             batch,
             ..Scoring::new(compression)
         };
-        Ok(Opened { model, context, contexts, spec, scoring })
+        Ok(Opened { model, context, contexts, skipped, spec, scoring })
     }
 
     pub(super) fn setting(&self, opened: &Opened) -> Setting {
