@@ -70,9 +70,7 @@ fn every_command_takes_a_directory_of_mixed_files_and_says_what_it_passes_over()
         format!("experiment lm {small} --context 64 --contexts 1 --out {out}/lm"),
         format!("experiment lm --extrapolate {small} --join . --tokens 1030 --full-tokens 0 --out {out}/far --dry-run"),
         format!("experiment retention {small} --context 64 --contexts 2 --no-attention --out {out}/retention"),
-        format!(
-            "experiment retrieval {small} --task passkey --lengths 200 --depths 0 --trials 1 --out {out}/retrieval"
-        ),
+        format!("experiment retrieval {small} --task needle --lengths 512 --depths 0 --trials 1 --out {out}/retrieval"),
     ] {
         let given = ["--text", text_of(&texts), "--field", "body"];
         let arguments: Vec<&str> = command.split_whitespace().chain(given).collect();
