@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use burn::tensor::{DType, Device};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use msrnn_bench::contexts::Context;
 use msrnn_bench::evaluate::{Form, Scoring, evaluate};
 use msrnn_bench::speed::shape::Shape;
 use msrnn_core::policy::Compression;
@@ -23,6 +24,7 @@ fn scan(criterion: &mut Criterion) {
     let shape: Shape = SHAPE.parse().expect("a shape");
     let model = shape.model(0, DType::F32, &Device::flex());
     let context: Vec<u32> = (0..TOKENS as u32).map(|i| i * 7919 % 1000).collect();
+    let context = Context::from(context);
     let mut group = criterion.benchmark_group("scan");
     group.sample_size(10).throughput(Throughput::Elements(TOKENS as u64));
     let mut bench = |name: &str, form: Form, compression: Compression| {

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::contexts::Contexts;
 use crate::error::BenchError;
-use crate::evaluate::{Advance, ContextScore, Evaluation, Form, Observed, Scoring};
+use crate::evaluate::{Advance, ContextScore, Evaluation, Form, Observed, Scoring, bits_per_byte};
 use crate::experiment::Results;
 use crate::experiment::lm::{ArmScores, ContextId, LmModel, ModelSummary, figures};
 pub use crate::plan::Kind;
@@ -68,6 +68,9 @@ pub struct Run {
     pub states: Option<usize>,
     /// exp of the mean nll per token.
     pub perplexity: Mean,
+    /// Bits of the predicted tokens over the UTF-8 bytes of the text that they stand for; none where they are not
+    /// known.
+    pub bits_per_byte: Option<f64>,
     /// Nats per token above the full state, paired by context.
     pub above_full: Option<Mean>,
     /// Sum over all predicted tokens.
@@ -170,6 +173,7 @@ fn run(plan: &Plan, evaluation: &Evaluation, full: Option<&[ContextScore]>) -> R
         policy: plan.policy.clone(),
         states: plan.states,
         perplexity: perplexity(&evaluation.contexts),
+        bits_per_byte: bits_per_byte(&evaluation.contexts),
         above_full: full.and_then(|full| paired_difference(&evaluation.contexts, full)),
         nll: evaluation.nll(),
         tokens: evaluation.tokens(),

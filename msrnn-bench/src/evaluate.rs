@@ -12,6 +12,7 @@ use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::{Positions, Recurrent};
 use serde::{Deserialize, Serialize};
 
+use crate::contexts::Context;
 use crate::error::BenchError;
 
 /// Tokens that go through the layers at once in the layer form. A product of matrices first puts the weights
@@ -114,8 +115,19 @@ impl Observed {
 pub struct ContextScore {
     /// Sum over the predicted tokens, natural logarithm.
     pub nll: f64,
-    /// Predicted tokens: all but the first.
+    /// Predicted tokens: all but the first, or what an overlap leaves.
     pub tokens: usize,
+    /// UTF-8 bytes of the text that these tokens stand for; none where that is not known, as for ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+}
+
+/// Bits of all predicted tokens over the UTF-8 bytes of the text that they stand for, Σ nll / ln 2 / Σ bytes. What is
+/// not predicted counts on neither side. None where some of the bytes are not known, or there are none.
+pub fn bits_per_byte(contexts: &[ContextScore]) -> Option<f64> {
+    let bytes: u64 = contexts.iter().map(|context| context.bytes).sum::<Option<u64>>()?;
+    let nll: f64 = contexts.iter().map(|context| context.nll).sum();
+    (bytes > 0).then(|| nll / std::f64::consts::LN_2 / bytes as f64)
 }
 
 impl Evaluation {
@@ -132,6 +144,11 @@ impl Evaluation {
     /// exp(nll / tokens): every predicted token weighs the same, in whichever context it is.
     pub fn perplexity(&self) -> f64 {
         (self.nll() / self.tokens() as f64).exp()
+    }
+
+    /// Bits per UTF-8 byte of what was predicted; see [`bits_per_byte`].
+    pub fn bits_per_byte(&self) -> Option<f64> {
+        bits_per_byte(&self.contexts)
     }
 
     /// Predicted tokens per second.
@@ -245,7 +262,7 @@ impl<O: Observer> Observer for Option<O> {
 /// When there are no positions for a context, the observer fails, or a prefill does.
 pub fn evaluate(
     model: &Model,
-    contexts: &[Vec<u32>],
+    contexts: &[Context],
     scoring: &Scoring,
     observer: &mut dyn Observer,
     interrupt: &AtomicBool,
@@ -286,11 +303,19 @@ pub fn evaluate(
             };
             let predicted = token_nll(batch, start, &logits);
             let rows = predicted.chunks((predicted.len() / batch.len()).max(1));
-            nll.iter_mut().zip(rows).for_each(|(nll, row)| *nll += row.iter().sum::<f64>());
+            for ((nll, row), context) in nll.iter_mut().zip(rows).zip(batch) {
+                // The first of the row predicts the id at `start + 1`; what overlaps was scored before.
+                let scored = context.scored_from().saturating_sub(start + 1).min(row.len());
+                *nll += row[scored..].iter().sum::<f64>();
+            }
             observer.block(Block { contexts: range.clone(), start, logits: &logits, states: &mut states })?;
             observer.advance((end - start) * batch.len());
         }
-        evaluation.contexts.extend(nll.into_iter().map(|nll| ContextScore { nll, tokens: length - 1 }));
+        evaluation.contexts.extend(nll.into_iter().zip(batch).map(|(nll, context)| ContextScore {
+            nll,
+            tokens: context.predicted(),
+            bytes: context.predicted_bytes(),
+        }));
         evaluation.observed.add(Observed::of(&states));
         first = range.end;
     }
@@ -313,17 +338,17 @@ fn blocks(n: usize, scoring: &Scoring) -> Vec<(usize, usize)> {
     blocks
 }
 
-fn tokens(batch: &[Vec<u32>], start: usize, end: usize, device: &Device) -> Tensor<2, Int> {
-    let ids: Vec<i64> = batch.iter().flat_map(|ids| &ids[start..end]).map(|&id| i64::from(id)).collect();
+fn tokens(batch: &[impl AsRef<[u32]>], start: usize, end: usize, device: &Device) -> Tensor<2, Int> {
+    let ids: Vec<i64> = batch.iter().flat_map(|ids| &ids.as_ref()[start..end]).map(|&id| i64::from(id)).collect();
     Tensor::from_data(TensorData::new(ids, [batch.len(), end - start]), device)
 }
 
 /// −ln p of every token that logits `[batch, n, vocab]` of the tokens `start..start + n` predict: one
 /// batch row after the other.
-pub fn token_nll(batch: &[Vec<u32>], start: usize, logits: &Tensor<3>) -> Vec<f64> {
+pub fn token_nll(batch: &[impl AsRef<[u32]>], start: usize, logits: &Tensor<3>) -> Vec<f64> {
     let [rows, n, vocab] = logits.dims();
     // The last token of a context predicts nothing that is known.
-    let n = n.min(batch[0].len() - 1 - start);
+    let n = n.min(batch[0].as_ref().len() - 1 - start);
     if n == 0 {
         return Vec::new();
     }

@@ -1,7 +1,8 @@
 //! Evaluation and training of multi-state RNNs: what the `msrnn` command does, as a library.
 //!
 //! - [`texts`]: files, directories and data sets of texts; [`stories`]: the generator of held-out text
-//! - [`contexts`]: texts and ids as contexts to score; [`text_ids`]: what a text is as ids
+//! - [`contexts`]: texts and ids as contexts to score, [`strided`]: as Hugging Face's guide does; [`input`]: what a file
+//!   holds; [`text_ids`]: what a text is as ids
 //! - [`open`]: models by name; [`hub`]: models and data from the Hugging Face hub
 //! - [`evaluate`]: scoring; [`trace`], [`trace_parquet`], [`logits`] and [`divergence`] look on
 //! - [`plan`], [`compare`]: policies × states; [`statistics`] and [`report`]: what came out
@@ -27,6 +28,7 @@ pub mod experiment;
 #[cfg(feature = "hub")]
 mod http;
 pub mod hub;
+pub mod input;
 pub mod logits;
 pub mod metrics;
 pub mod open;
@@ -38,6 +40,7 @@ pub mod report;
 pub mod speed;
 pub mod statistics;
 pub mod stories;
+pub mod strided;
 pub mod tagging;
 pub mod text_ids;
 pub mod texts;

@@ -9,7 +9,7 @@ use msrnn_models::recurrent::bytes_per_state;
 use msrnn_policies::{PolicySpec, SpecError};
 use serde::{Deserialize, Serialize};
 
-use crate::contexts::Contexts;
+use crate::contexts::{Context, Contexts};
 use crate::error::BenchError;
 use crate::evaluate::{ContextScore, Evaluation, Observer, Scoring, evaluate};
 
@@ -123,12 +123,13 @@ impl Plan {
     fn regroup(&self, scores: &[ContextScore], contexts: &Contexts) -> Vec<ContextScore> {
         let length = self.states.unwrap_or(usize::MAX);
         let mut scores = scores.iter();
-        let parts =
-            |ids: &Vec<u32>| Contexts::cut(&ids[contexts.prefix.len()..], length, &contexts.prefix).contexts.len();
-        let sum = |ids: &Vec<u32>| {
-            scores.by_ref().take(parts(ids)).fold(ContextScore { nll: 0.0, tokens: 0 }, |sum, score| ContextScore {
+        let sum = |whole: &Context| {
+            let parts = contexts.parts(whole, length).len();
+            let none = ContextScore { nll: 0.0, tokens: 0, bytes: Some(0) };
+            scores.by_ref().take(parts).fold(none, |sum, score| ContextScore {
                 nll: sum.nll + score.nll,
                 tokens: sum.tokens + score.tokens,
+                bytes: sum.bytes.zip(score.bytes).map(|(a, b)| a + b),
             })
         };
         contexts.contexts.iter().map(sum).collect()

@@ -66,7 +66,8 @@ pub fn table(comparison: &Comparison) -> String {
     }
     let mut text = aligned(&rows);
     if let Some(full) = comparison.full() {
-        let _ = writeln!(text, "\nfull state: {}", value(&full.perplexity));
+        let bits = full.bits_per_byte.map_or_else(String::new, |bits| format!(", {bits:.4} bits per byte"));
+        let _ = writeln!(text, "\nfull state: {}{bits}", value(&full.perplexity));
     }
     text
 }
@@ -92,6 +93,7 @@ pub fn csv(comparison: &Comparison) -> Result<Vec<u8>, BenchError> {
         "states",
         "perplexity",
         "perplexity_se",
+        "bits_per_byte",
         "nats_above_full",
         "nats_above_full_se",
         "nll",
@@ -117,6 +119,7 @@ pub fn csv(comparison: &Comparison) -> Result<Vec<u8>, BenchError> {
                 run.states.map_or_else(String::new, |states| states.to_string()),
                 run.perplexity.mean.to_string(),
                 optional(run.perplexity.standard_error),
+                optional(run.bits_per_byte),
                 optional(run.above_full.map(|above| above.mean)),
                 optional(run.above_full.and_then(|above| above.standard_error)),
                 run.nll.to_string(),

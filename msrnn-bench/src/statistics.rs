@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     fn scores(values: &[(f64, usize)]) -> Vec<ContextScore> {
-        values.iter().map(|&(nll, tokens)| ContextScore { nll, tokens }).collect()
+        values.iter().map(|&(nll, tokens)| ContextScore { nll, tokens, bytes: None }).collect()
     }
 
     #[test]

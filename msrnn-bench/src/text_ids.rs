@@ -15,11 +15,20 @@ use crate::error::BenchError;
 ///
 /// When the tokenizer cannot encode the text.
 pub fn scored(name: &str, text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>, BenchError> {
+    Ok(tokenizer.without_prefix(&encoded(name, text, tokenizer)?).to_vec())
+}
+
+/// The ids of a text that is scored, all of them. Warns as [`scored`] does.
+///
+/// # Errors
+///
+/// When the tokenizer cannot encode the text.
+pub fn encoded(name: &str, text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>, BenchError> {
     let ids = tokenizer.encode(text)?;
     if let Some(warning) = spelled(name, tokenizer.specials(&ids)) {
         warn_once(warning);
     }
-    Ok(tokenizer.without_prefix(&ids).to_vec())
+    Ok(ids)
 }
 
 /// What to say of a text that spells so many special tokens.

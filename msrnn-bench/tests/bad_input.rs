@@ -249,9 +249,9 @@ fn ids_that_the_model_cannot_take_are_refused_with_the_reason() {
     let model = checkpoint("llama-gqa");
     let cases: [(&str, &[&str]); 8] = [
         ("[1, 2, 64]", &["token id 64 at index 2", "vocabulary of 64"]),
-        ("[1, 2, -3]", &["JSON array of token ids", "[1, 42, 7]"]),
-        ("[1, 2, 99999999999]", &["JSON array of token ids"]),
-        ("[1, 2.5]", &["JSON array of token ids"]),
+        ("[1, 2, -3]", &["-3 at index 2", "[1, 42, 7]"]),
+        ("[1, 2, 99999999999]", &["99999999999 at index 2", "JSON array of token ids"]),
+        ("[1, 2.5]", &["2.5 at index 1", "JSON array of token ids"]),
         ("{\"ids\": [1, 2]}", &["JSON array of token ids"]),
         ("1 2 3", &["JSON array of token ids"]),
         ("[]", &["no token to predict", "longer text"]),
@@ -269,9 +269,11 @@ fn ids_that_the_model_cannot_take_are_refused_with_the_reason() {
 fn a_text_that_cannot_be_scored_is_refused_by_its_name() {
     let place = Place::new();
     let nowhere = place.path().join("nowhere.txt");
+    std::fs::create_dir(place.path().join("below")).unwrap();
+    write(&place.path().join("below"), "README.md", "no text");
     let cases: [(PathBuf, &[&str]); 4] = [
         (nowhere, &["No such file", "check the path"]),
-        (place.path().to_owned(), &["directory", "check the path"]),
+        (place.path().join("below"), &["there is no text", "1 file of other kinds (1 .md)", "a directory of .txt"]),
         (write(place.path(), "empty.txt", ""), &["the file is empty", "give a text"]),
         (write(place.path(), "latin1.txt", b"caf\xe9 au lait"), &["not UTF-8 at byte 3", "iconv"]),
     ];

@@ -68,7 +68,7 @@ fn numbers_are_those_of_compare_and_distances_are_there() {
     assert!(number(&ends[0]) < number(&ends[1]));
     assert_eq!(found["metrics"][0]["error_over"], "texts");
     let ids: Vec<&str> = found["figures"].as_array().unwrap().iter().map(|f| f["id"].as_str().unwrap()).collect();
-    assert_eq!(ids, ["perplexity", "perplexity-lines", "differences", "kl", "agreement"]);
+    assert_eq!(ids, ["perplexity", "perplexity-lines", "bits-per-byte", "differences", "kl", "agreement"]);
 }
 
 #[test]

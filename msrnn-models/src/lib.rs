@@ -9,7 +9,8 @@
 //!   dtypes they are held
 //! - [`recurrent`]: steps, scans and prefill; [`placement`]: positions for extrapolation; [`length`]: how far
 //!   they go
-//! - [`model`]: a directory as a whole; [`tokenizer`], [`sampling`], [`generate`]: text in and out
+//! - [`model`]: a directory as a whole; [`tokenizer`], [`sampling`], [`generate`]: text in and out; [`spans`]: which
+//!   bytes of a text its tokens stand for
 //! - [`batched`]: many generations side by side, refilled from a queue
 //! - [`captured`]: steps that a GPU is given all at once
 //! - [`protocol`]: strict, or prefill then strict
@@ -21,6 +22,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod decoder;
 pub mod error;
+mod file;
 pub mod generate;
 pub mod length;
 pub mod linear;
@@ -32,6 +34,7 @@ pub mod protocol;
 pub mod recurrent;
 pub mod rotary;
 pub mod sampling;
+pub mod spans;
 pub mod storage;
 pub mod tokenizer;
 pub mod weights;

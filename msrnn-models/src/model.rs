@@ -8,6 +8,7 @@ use crate::checkpoint;
 use crate::config;
 use crate::decoder::Decoder;
 use crate::error::ModelError;
+use crate::file::read_text;
 use crate::storage::Storage;
 use crate::tokenizer::{TOKENIZER, TextOptions, Tokenizer};
 
@@ -53,7 +54,6 @@ impl Model {
         }
         let loaded = checkpoint::load(directory, storage, device)?;
         let config = loaded.decoder.config();
-        checkpoint::refuse_pointer(&directory.join(TOKENIZER))?;
         let tokenizer = match directory.join(TOKENIZER).exists() {
             true => Some(Tokenizer::read(directory, config.bos_token_id)?),
             false => None,
@@ -62,13 +62,8 @@ impl Model {
         // As in transformers: where the file is, it alone decides, and a text has no end if it names none.
         let eos_token_ids = match path.exists() {
             true => {
-                let text =
-                    std::fs::read_to_string(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;
-                let ends = match checkpoint::is_pointer(text.as_bytes()) {
-                    true => return Err(ModelError::Pointer(path)),
-                    false => config::ends(&text),
-                };
-                ends.map_err(|reason| ModelError::Config { path, reason })?
+                let text = read_text(&path)?;
+                config::ends(&text).map_err(|reason| ModelError::Config { path, reason })?
             }
             false => config.eos_token_ids.clone(),
         };

@@ -15,6 +15,7 @@ use tokenizers::models::ModelWrapper;
 use tokenizers::{AddedToken, Encoding, Token, Tokenizer as Inner};
 
 use crate::error::ModelError;
+use crate::file::read_text;
 use config::TokenizerConfig;
 use contained::contained;
 use stages::Stages;
@@ -55,8 +56,7 @@ impl Tokenizer {
     /// When the first is missing or is not a tokenizer, or the second is damaged.
     pub fn read(directory: &Path, bos: Option<u32>) -> Result<Self, ModelError> {
         let path = directory.join(TOKENIZER);
-        let bytes = std::fs::read(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;
-        Self::new(&path.display().to_string(), &bytes, TokenizerConfig::read(directory)?, bos)
+        Self::new(&path.display().to_string(), read_text(&path)?.as_bytes(), TokenizerConfig::read(directory)?, bos)
     }
 
     /// Parses the bytes of a `tokenizer.json`.
@@ -274,6 +274,10 @@ impl Tokenizer {
             *last = text.len();
         }
         Ok((text, ends))
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
     }
 
     /// Number of ids, added tokens included.

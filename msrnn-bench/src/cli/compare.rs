@@ -4,18 +4,20 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use msrnn_bench::compare::{Comparison, Grid, compare};
-use msrnn_bench::contexts::Contexts;
+use msrnn_bench::contexts::{Contexts, Cutting};
 use msrnn_bench::error::BenchError;
 use msrnn_bench::evaluate::Form;
-use msrnn_bench::experiment::manifest;
+use msrnn_bench::experiment::manifest::{self, Source};
 use msrnn_bench::render;
 use msrnn_bench::report;
 use msrnn_bench::text_ids;
+use msrnn_bench::texts::{Skipped, Text};
 use msrnn_core::budget::Budget;
 use msrnn_policies::PolicySpec;
 use serde::Serialize;
 
 use super::options::{ModelOptions, RunOptions, Setting, TextArgs, progress};
+use super::texts::TextOptions;
 use super::{INTERRUPT, Outcome, print, print_json};
 
 /// All policies.
@@ -25,11 +27,13 @@ pub(super) const POLICIES: &str = "window,window+4,h2o,h2o-layer,tova,tova-head,
 pub(super) struct Args {
     #[command(flatten)]
     model: ModelOptions,
-    /// Texts to score; held-out stories of the bundled generator if absent
-    #[arg(long, value_name = "FILE")]
-    text: Vec<PathBuf>,
+    #[command(flatten)]
+    texts: TextOptions,
     #[command(flatten)]
     reading: TextArgs,
+    /// At most N contexts of each text, its first; all if absent
+    #[arg(long, value_name = "N")]
+    contexts: Option<usize>,
     /// Policies, with or without a bound of their own
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = POLICIES)]
     policies: Vec<PolicySpec>,
@@ -41,7 +45,7 @@ pub(super) struct Args {
     /// step: token by token through all layers; layer: blocks of tokens layer by layer, the same result faster
     #[arg(long, value_enum, default_value_t)]
     form: Form,
-    /// Held-out stories, one context each
+    /// Held-out stories of the bundled generator, one context each, where there is no text
     #[arg(long, value_name = "N", default_value_t = 16, conflicts_with = "text")]
     stories: usize,
     /// Contexts side by side; 16 for the bundled model, else 1
@@ -61,6 +65,7 @@ struct Report<'a> {
     setting: Setting,
     form: Form,
     text: String,
+    skipped: Skipped,
     contexts: usize,
     tokens: usize,
     seconds: f64,
@@ -75,6 +80,9 @@ struct Made<'a> {
     setting: &'a Setting,
     form: Form,
     text: &'a str,
+    /// SHA-256 of the texts that were scored.
+    data: &'a [Source],
+    skipped: &'a Skipped,
 }
 
 pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
@@ -83,14 +91,18 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let context = args.run.context(&model)?;
     // The full state goes through every context too.
     args.run.check_context(&model, None)?;
-    let (text, contexts) = match args.text.is_empty() {
-        true => {
-            let text = format!("{} held-out stories of the bundled generator, seed {}", args.stories, args.run.seed);
-            (text, Contexts::of_stories(args.run.seed, args.stories, context, &model)?)
-        }
+    let cutting = Cutting { contexts: args.contexts, ..Cutting::new(context) }.checked()?;
+    let mut data = Vec::new();
+    let (text, contexts, skipped) = match args.texts.is_given() {
         false => {
-            let names: Vec<String> = args.text.iter().map(|path| path.display().to_string()).collect();
-            (names.join(", "), Contexts::of_texts(&args.text, context, &model)?)
+            let text = format!("{} held-out stories of the bundled generator, seed {}", args.stories, args.run.seed);
+            (text, Contexts::of_stories(args.run.seed, args.stories, context, &model)?, Skipped::default())
+        }
+        true => {
+            let found = args.texts.read()?;
+            data.extend(found.texts.iter().map(Text::source));
+            let names: Vec<String> = args.texts.text.iter().map(|path| path.display().to_string()).collect();
+            (names.join(", "), Contexts::of_texts(&found.texts, &cutting, &model)?, found.skipped)
         }
     };
     let threads = args.model.device.threads();
@@ -117,12 +129,15 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         setting: Setting::new(&args.model, &args.run, &model, context, (args.reading.options(), &contexts.prefix)),
         form: args.form,
         text,
+        skipped,
         contexts: contexts.contexts.len(),
         tokens: contexts.predicted(),
         seconds: started.elapsed().as_secs_f64(),
         comparison: &comparison,
     };
     report::write(&comparison, &report, &title, &args.out)?;
+    let made =
+        Made { setting: &report.setting, form: args.form, text: &report.text, data: &data, skipped: &report.skipped };
     // What was interrupted takes the place of no whole report.
     if comparison.complete {
         render::write(
@@ -130,7 +145,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
                 title: &title,
                 summary: &format!("{}: {} contexts, {} predicted tokens", report.text, report.contexts, report.tokens),
                 results: &comparison.results(&args.model.model.display().to_string(), context)?,
-                manifest: &manifest::table(&Made { setting: &report.setting, form: args.form, text: &report.text })?,
+                manifest: &manifest::table(&made)?,
                 speed: &[render::comparison::speed(&comparison)],
             },
             &args.out,

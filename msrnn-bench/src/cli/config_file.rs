@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, Command};
-use msrnn_bench::contexts::read_text;
 use msrnn_bench::error::BenchError;
+use msrnn_bench::input::read_text;
 use serde_json::{Map, Value, json};
 
 /// The subcommand of an experiment.

@@ -11,6 +11,7 @@ mod options;
 mod perplexity;
 mod policies;
 mod report;
+mod texts;
 mod throughput;
 mod trace;
 mod train;

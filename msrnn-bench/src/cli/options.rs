@@ -10,6 +10,7 @@ use msrnn_bench::error::BenchError;
 use msrnn_bench::evaluate::{Block, Evaluation, Form, Observer, Scoring, evaluate};
 use msrnn_bench::open;
 use msrnn_bench::precision::Precision;
+use msrnn_bench::texts::Skipped;
 use msrnn_core::budget::Budget;
 use msrnn_core::state::MultiState;
 use msrnn_models::Model;
@@ -20,6 +21,7 @@ use msrnn_models::tokenizer::{Bos, SpecialTokens, TextOptions};
 use msrnn_policies::PolicySpec;
 use serde::Serialize;
 
+use super::texts::Source;
 use super::{DOWNLOADS, INTERRUPT};
 
 /// Which model runs, where, and in which precision.
@@ -132,28 +134,6 @@ impl RunOptions {
     }
 }
 
-/// What is scored.
-#[derive(Debug, clap::Args)]
-#[group(required = true, multiple = false)]
-pub(super) struct Source {
-    /// A text; every context of it begins as --bos says
-    #[arg(long, value_name = "FILE")]
-    pub(super) text: Option<PathBuf>,
-    /// A JSON array of token ids, used as it is
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["bos", "special_tokens"])]
-    pub(super) ids: Option<PathBuf>,
-}
-
-impl Source {
-    pub(super) fn contexts(&self, context: usize, model: &Model) -> Result<Contexts, BenchError> {
-        match (&self.text, &self.ids) {
-            (_, Some(ids)) => Contexts::of_ids(ids, context, model),
-            (Some(text), None) => Contexts::of_texts(&[text], context, model),
-            (None, None) => Err(BenchError::Input("give --text or --ids".into())),
-        }
-    }
-}
-
 /// One policy and its bound.
 #[derive(Debug, clap::Args)]
 pub(super) struct PolicyOptions {
@@ -191,7 +171,7 @@ pub(super) struct ScoringOptions {
     #[command(flatten)]
     pub(super) model: ModelOptions,
     #[command(flatten)]
-    source: Source,
+    pub(super) source: Source,
     #[command(flatten)]
     pub(super) text: TextArgs,
     #[command(flatten)]
@@ -208,6 +188,7 @@ pub(super) struct Opened {
     pub(super) model: Model,
     pub(super) context: usize,
     pub(super) contexts: Contexts,
+    pub(super) skipped: Skipped,
     pub(super) spec: PolicySpec,
     pub(super) scoring: Scoring,
 }
@@ -216,7 +197,7 @@ impl ScoringOptions {
     pub(super) fn open(&self, batch: usize) -> Result<Opened, BenchError> {
         let model = self.model.open()?.with_text(self.text.options())?;
         let context = self.run.context(&model)?;
-        let contexts = self.source.contexts(context, &model)?;
+        let (contexts, skipped) = self.source.contexts(context, &model)?;
         let spec = self.policy.spec(self.run.seed)?;
         let compression = spec.compression(context, |policy| bytes_per_state(&model.decoder, policy))?;
         self.run.check_context(&model, compression.states())?;
@@ -227,7 +208,7 @@ impl ScoringOptions {
             batch,
             ..Scoring::new(compression)
         };
-        Ok(Opened { model, context, contexts, spec, scoring })
+        Ok(Opened { model, context, contexts, skipped, spec, scoring })
     }
 
     pub(super) fn setting(&self, opened: &Opened) -> Setting {

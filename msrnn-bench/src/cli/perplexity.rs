@@ -6,7 +6,9 @@ use msrnn_bench::error::BenchError;
 use msrnn_bench::evaluate::{Evaluation, Form, Observed};
 use msrnn_bench::logits::LogitsWriter;
 use msrnn_bench::output::OutputFile;
+use msrnn_bench::strided;
 use msrnn_bench::text_ids;
+use msrnn_bench::texts::Skipped;
 use serde::Serialize;
 
 use super::options::{Opened, ScoringOptions, Setting};
@@ -32,6 +34,13 @@ struct Report<'a> {
     tokens: usize,
     nll: f64,
     perplexity: f64,
+    /// Bits of the predicted tokens over the UTF-8 bytes of the text that they stand for.
+    bits_per_byte: Option<f64>,
+    /// Tokens from window to window.
+    stride: Option<usize>,
+    /// With a stride: as the loop of Hugging Face's guide weighs its windows.
+    perplexity_guide: Option<f64>,
+    skipped: &'a Skipped,
     tokens_per_second: f64,
     form: Form,
     #[serde(flatten)]
@@ -42,7 +51,7 @@ struct Report<'a> {
 
 pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let opened = args.scoring.open(if args.logits.is_some() { 1 } else { args.batch })?;
-    let Opened { model, context, contexts, spec, scoring } = &opened;
+    let Opened { model, context, contexts, skipped, spec, scoring } = &opened;
     let mut logits = match &args.logits {
         Some(path) => {
             let file = OutputFile::create(path)?;
@@ -66,6 +75,8 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     if evaluation.contexts.is_empty() {
         tracing::warn!("no context was finished, so there is no perplexity");
     }
+    let stride = args.scoring.source.stride;
+    let guide = stride.and_then(|_| strided::guide_perplexity(&contexts.contexts, &evaluation.contexts));
     if args.scoring.run.json {
         print_json(&Report {
             policy: spec.name(),
@@ -73,19 +84,34 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
             tokens: evaluation.tokens(),
             nll: evaluation.nll(),
             perplexity: evaluation.perplexity(),
+            bits_per_byte: evaluation.bits_per_byte(),
+            stride,
+            perplexity_guide: guide,
+            skipped,
             tokens_per_second: evaluation.tokens_per_second(),
             form: args.scoring.form,
             evaluation: &evaluation,
             setting: args.scoring.setting(&opened),
         })?;
     } else {
-        let begun = text_ids::begun(&contexts.prefix);
+        let begun = match stride {
+            Some(_) if !contexts.prefix.is_empty() => format!("the first of a text begun with {:?}", contexts.prefix),
+            _ => text_ids::begun(&contexts.prefix),
+        };
+        let windows = stride.map_or_else(String::new, |stride| {
+            let guide = guide.map_or_else(String::new, |guide| {
+                format!("; {guide:.4} as the loop of Hugging Face's guide weighs its windows")
+            });
+            format!("windows     advance by {stride} tokens, each from an empty state, only new tokens scored{guide}\n")
+        });
+        let bits = evaluation.bits_per_byte().map_or_else(String::new, |bits| format!(", {bits:.4} bits per byte"));
         let Observed { omitted, max_rows, state_bytes } = evaluation.observed;
         print(&format!(
             "policy      {spec} ({})\n\
              contexts    {} of at most {context} tokens, {begun}\n\
              tokens      {} predicted, each with the same weight\n\
-             perplexity  {:.4} (nll {:.4} nats)\n\
+             perplexity  {:.4} (nll {:.4} nats){bits}\n\
+             {windows}\
              observed    {omitted} omissions, at most {max_rows} rows, {state_bytes} state bytes\n\
              speed       {:.0} tokens/s, {:.2} s\n",
             states.map_or("every state kept".into(), |k| format!("{k} states")),

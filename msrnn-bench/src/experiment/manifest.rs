@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::BenchError;
+use crate::input::read_text;
 use crate::output::write_file;
 
 /// File name of a manifest.
@@ -216,7 +217,7 @@ impl Manifest {
     /// When there is none, or it is damaged.
     pub fn read(directory: &Path) -> Result<Self, BenchError> {
         let path = directory.join(MANIFEST);
-        let text = std::fs::read_to_string(&path).map_err(|source| BenchError::Read { path: path.clone(), source })?;
+        let text = read_text(&path)?;
         toml::from_str(&text).map_err(|e| {
             BenchError::Input(format!("{}: {e}; a run directory is made by `msrnn experiment`", path.display()))
         })

@@ -64,6 +64,7 @@ mod tests {
             policy: policy.to_owned(),
             states,
             perplexity: Mean { mean: perplexity, standard_error: Some(0.1) },
+            bits_per_byte: None,
             above_full: None,
             nll: 1.0,
             tokens: 10,

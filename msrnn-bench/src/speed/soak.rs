@@ -99,7 +99,7 @@ pub fn soak(
             Rotary::LIMIT
         )));
     }
-    let contexts = [RandomTokens::new(model.decoder.config().vocab_size, conditions.seed).draw(tokens)];
+    let contexts = [RandomTokens::new(model.decoder.config().vocab_size, conditions.seed).draw(tokens).into()];
     let scoring = Scoring::new(compression.clone());
     let mut watch = Watch { tokens, done: 0, first: Vec::new(), last: Vec::new(), advance };
     let started = Instant::now();

@@ -6,6 +6,7 @@ use std::time::Instant;
 use msrnn_core::policy::Compression;
 use msrnn_models::Model;
 
+use crate::contexts::Context;
 use crate::error::BenchError;
 use crate::evaluate::{Form, Observed, Scoring, evaluate};
 use crate::speed::cost;
@@ -38,7 +39,7 @@ pub struct Workload<'m> {
 #[derive(Debug)]
 enum Kind<'m> {
     Prefill,
-    Score(Vec<Vec<u32>>),
+    Score(Vec<Context>),
     /// Filled to the depth. A bounded state goes on from there; of a growing one every repetition takes
     /// a fork.
     Decode(Box<DecodeLoop<'m>>),
@@ -53,7 +54,7 @@ impl<'m> Workload<'m> {
             Test::Prefill { .. } => Kind::Prefill,
             Test::Score { tokens, .. } => {
                 let mut random = RandomTokens::new(model.decoder.config().vocab_size, seed);
-                Kind::Score((0..batch).map(|_| random.draw(tokens)).collect())
+                Kind::Score((0..batch).map(|_| random.draw(tokens).into()).collect())
             }
             Test::Decode { tokens } => {
                 let mut decode = DecodeLoop::new(&model.decoder, compression.clone(), batch, seed);

@@ -1,63 +1,71 @@
 //! Parquet: one text per row, in one of the columns.
 
-use std::fs::File;
-use std::path::Path;
-
 use parquet::errors::ParquetError;
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 use parquet::record::Field;
 use parquet::schema::types::Type;
 
-use super::jsonl::missing;
-use super::{Text, name};
+use super::File;
+use super::json::missing;
+use super::rows::{More, Rows};
 use crate::error::BenchError;
+use crate::input::{packing, read_bytes};
 
 /// The texts of a file, named by file and row, from 1.
 ///
 /// # Errors
 ///
-/// When the file cannot be read, is no parquet or uses a codec other than snappy and zstd, or
-/// `column` is absent, or empty or no string in some row.
-pub fn read(path: &Path, column: &str) -> Result<Vec<Text>, BenchError> {
-    let file = File::open(path).map_err(|source| BenchError::Read { path: path.into(), source })?;
-    let wrong = |what: String| BenchError::Input(format!("{}: {what}", path.display()));
+/// When the file cannot be read, is no parquet or uses a codec other than snappy and zstd, or the column is absent
+/// or no string in some row.
+pub(super) fn read(file: &File<'_>, rows: &mut Rows<'_>) -> Result<(), BenchError> {
+    match packing(file.path) {
+        Some(_) => read_from(bytes::Bytes::from(read_bytes(file.path)?), file, rows),
+        None => {
+            let opened = std::fs::File::open(file.path);
+            read_from(opened.map_err(|source| BenchError::Read { path: file.path.into(), source })?, file, rows)
+        }
+    }
+}
+
+fn read_from(content: impl ChunkReader + 'static, file: &File<'_>, rows: &mut Rows<'_>) -> Result<(), BenchError> {
+    let column = file.field;
     let damaged = |e: ParquetError| {
-        wrong(format!("{e}; expected a whole parquet file, uncompressed or with snappy or zstd: write it again"))
+        file.wrong(format!("{e}; expected a whole parquet file, uncompressed or with snappy or zstd: write it again"))
     };
-    let reader = SerializedFileReader::new(file).map_err(damaged)?;
+    let reader = SerializedFileReader::new(content).map_err(damaged)?;
     let schema = reader.metadata().file_metadata().schema();
     // Only that column is read.
     let fields = schema.get_fields();
     let wanted = fields.iter().find(|field| field.name() == column);
-    let wanted = wanted.ok_or_else(|| wrong(missing(column, fields.iter().map(|field| field.name()))))?;
+    let wanted = wanted.ok_or_else(|| file.wrong(missing(column, fields.iter().map(|field| field.name()))))?;
     let projection =
         Type::group_type_builder(schema.name()).with_fields(vec![wanted.clone()]).build().map_err(damaged)?;
-    let mut texts = Vec::new();
     for (index, row) in reader.get_row_iter(Some(projection)).map_err(damaged)?.enumerate() {
         let row = row.map_err(damaged)?;
         let number = index + 1;
-        let no_text = |what: &str| wrong(format!("row {number}: {column:?} {what}"));
-        let text = match row.get_column_iter().next() {
-            Some((_, Field::Str(text))) => text.clone(),
-            // Strings written without saying so.
-            Some((_, Field::Bytes(bytes))) => String::from_utf8(bytes.data().to_vec())
-                .map_err(|e| no_text(&format!("is not UTF-8 at byte {}; convert it", e.utf8_error().valid_up_to())))?,
-            Some((_, Field::Null)) | None => return Err(no_text("is null; remove the row")),
-            Some(_) => return Err(no_text("is no string; name a column of texts")),
-        };
-        if text.is_empty() {
-            return Err(no_text("is empty; remove the row"));
+        let no_text = |what: &str| file.wrong(format!("row {number}: {column:?} {what}"));
+        let text =
+            match row.get_column_iter().next() {
+                Some((_, Field::Str(text))) => Some(text.clone()),
+                // Strings written without saying so.
+                Some((_, Field::Bytes(bytes))) => Some(String::from_utf8(bytes.data().to_vec()).map_err(|e| {
+                    no_text(&format!("is not UTF-8 at byte {}; convert it", e.utf8_error().valid_up_to()))
+                })?),
+                Some((_, Field::Null)) | None => None,
+                Some(_) => return Err(no_text("is no string; name a column of texts")),
+            };
+        let more = rows.push(|| format!("{}:{number}", file.name), text);
+        if more.map_err(|what| no_text(&what))? == More::Enough {
+            break;
         }
-        texts.push(Text { name: format!("{}:{number}", name(path)), text });
     }
-    match texts.is_empty() {
-        true => Err(wrong("there is no row; give one".into())),
-        false => Ok(texts),
-    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::path::Path;
     use std::sync::Arc;
 
     use parquet::basic::Compression;
@@ -66,7 +74,7 @@ mod tests {
     use parquet::file::writer::SerializedFileWriter;
     use parquet::schema::parser::parse_message_type;
 
-    use super::*;
+    use crate::texts::tests::{of_path, pairs};
 
     /// A file with a column of numbers and an optional column `body`.
     fn write(path: &Path, schema: &str, texts: &[Option<&[u8]>], compression: Compression) {
@@ -97,11 +105,23 @@ mod tests {
         for schema in [STRINGS, BYTES] {
             for compression in [Compression::UNCOMPRESSED, Compression::SNAPPY, Compression::ZSTD(Default::default())] {
                 write(&path, schema, &[Some(b"one"), Some("zwölf".as_bytes())], compression);
-                let texts = read(&path, "body").unwrap();
-                let pairs: Vec<(&str, &str)> = texts.iter().map(|text| (&*text.name, &*text.text)).collect();
-                assert_eq!(pairs, [("books.parquet:1", "one"), ("books.parquet:2", "zwölf")]);
+                let found = of_path(&path, "body");
+                assert_eq!(pairs(&found), [("books.parquet:1", "one"), ("books.parquet:2", "zwölf")]);
             }
         }
+    }
+
+    #[test]
+    fn empty_rows_and_null_are_counted_and_a_packed_file_is_the_same() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("books.parquet");
+        write(&path, STRINGS, &[Some(b""), Some(b"one"), None, Some(b"two")], Compression::SNAPPY);
+        let packed = root.path().join("books.parquet.zst");
+        std::fs::write(&packed, zstd::stream::encode_all(&*std::fs::read(&path).unwrap(), 1).unwrap()).unwrap();
+        let (found, same) = (of_path(&path, "body"), of_path(&packed, "body"));
+        assert_eq!(pairs(&found), [("books.parquet:2", "one"), ("books.parquet:4", "two")]);
+        assert_eq!(pairs(&same), [("books.parquet.zst:2", "one"), ("books.parquet.zst:4", "two")]);
+        assert_eq!(found.unwrap().skipped.empty, 2);
     }
 
     #[test]
@@ -109,17 +129,16 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("books.parquet");
         type Case = (&'static [Option<&'static [u8]>], &'static str, &'static str, [&'static str; 2]);
-        let cases: [Case; 6] = [
+        let cases: [Case; 5] = [
             (&[Some(b"a")], STRINGS, "text", ["id, body", "--field"]),
-            (&[Some(b"a"), None], STRINGS, "body", ["row 2", "null"]),
-            (&[Some(b"")], STRINGS, "body", ["row 1", "remove the row"]),
+            (&[Some(b""), None], STRINGS, "body", ["books.parquet", "2 empty texts"]),
             (&[Some(b"a")], STRINGS, "id", ["row 1", "no string"]),
             (&[Some(b"caf\xe9")], BYTES, "body", ["row 1", "not UTF-8 at byte 3"]),
-            (&[], STRINGS, "body", ["books.parquet", "no row"]),
+            (&[], STRINGS, "body", ["books.parquet", "no text"]),
         ];
         for (texts, schema, column, words) in cases {
             write(&path, schema, texts, Compression::SNAPPY);
-            let error = read(&path, column).unwrap_err().to_string();
+            let error = of_path(&path, column).unwrap_err().to_string();
             assert!(words.iter().all(|word| error.contains(word)), "{error}");
         }
     }

@@ -6,29 +6,34 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::{Text, directory};
+use super::directory;
+use super::rows::Rows;
 use crate::error::BenchError;
+use crate::input::read_text;
 
 const METADATA: &str = "metadata.csv";
 const TEST: &str = "test";
 
 /// Whether a path is a directory of that layout.
-pub fn is_layout(path: &Path) -> bool {
+pub(super) fn is_layout(path: &Path) -> bool {
     path.join(METADATA).is_file() && path.join(TEST).is_dir()
 }
 
-/// The books of the test split, by file name, with their titles where the metadata has them.
+/// Reads the books of the test split, by file name, with their titles where the metadata has them.
 ///
 /// # Errors
 ///
 /// When a book or the metadata cannot be read.
-pub fn read(root: &Path) -> Result<Vec<Text>, BenchError> {
+pub(super) fn read(root: &Path, field: &str, rows: &mut Rows<'_>) -> Result<(), BenchError> {
     let titles = titles(&root.join(METADATA))?;
-    let books = directory(&root.join(TEST))?.into_iter().map(|Text { name, text }| {
-        let title = name.strip_suffix(".txt").and_then(|id| titles.get(id));
-        Text { name: title.map_or_else(|| format!("{TEST}/{name}"), |title| format!("{TEST}/{name}: {title}")), text }
-    });
-    Ok(books.collect())
+    let name = |below: &str| {
+        let id = below.strip_suffix(".gz").unwrap_or(below).strip_suffix(".txt");
+        match id.and_then(|id| titles.get(id)) {
+            Some(title) => format!("{TEST}/{below}: {title}"),
+            None => format!("{TEST}/{below}"),
+        }
+    };
+    directory(&root.join(TEST), &name, field, rows)
 }
 
 /// Titles by id.
@@ -39,7 +44,8 @@ fn titles(path: &Path) -> Result<HashMap<String, String>, BenchError> {
             path.display()
         ))
     };
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_path(path).map_err(wrong)?;
+    let text = read_text(path)?;
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
     let mut titles = HashMap::new();
     for record in reader.records() {
         let record = record.map_err(wrong)?;
@@ -53,11 +59,11 @@ fn titles(path: &Path) -> Result<HashMap<String, String>, BenchError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::Downloads;
-    use crate::texts;
+    use crate::texts::FIELD;
+    use crate::texts::tests::{of_path, pairs};
 
     #[test]
-    fn the_test_split_is_read_with_its_titles() {
+    fn the_test_split_is_read_with_its_titles_and_without_hidden_files() {
         let root = tempfile::tempdir().unwrap();
         for split in ["train", "test"] {
             std::fs::create_dir(root.path().join(split)).unwrap();
@@ -65,13 +71,14 @@ mod tests {
         std::fs::write(root.path().join("train/1.txt"), "of the other split").unwrap();
         std::fs::write(root.path().join("test/20.txt"), "twenty").unwrap();
         std::fs::write(root.path().join("test/3.txt"), "three").unwrap();
-        std::fs::write(root.path().join(METADATA), "1,One,1900,x\n20,\"Twenty, or so\",1901,y\n").unwrap();
-        let texts = texts::read(&[root.path().into()], texts::FIELD, &Downloads::UNWATCHED).unwrap();
-        let pairs: Vec<(&str, &str)> = texts.iter().map(|text| (&*text.name, &*text.text)).collect();
-        assert_eq!(pairs, [("test/20.txt: Twenty, or so", "twenty"), ("test/3.txt", "three")]);
+        std::fs::write(root.path().join("test/._20.txt"), b"\0\x05\x16\x07").unwrap();
+        std::fs::write(root.path().join(METADATA), "\u{feff}20,\"Twenty, or so\",1901,y\n1,One,1900,x\n").unwrap();
+        let found = of_path(root.path(), FIELD);
+        assert_eq!(pairs(&found), [("test/20.txt: Twenty, or so", "twenty"), ("test/3.txt", "three")]);
+        assert_eq!(found.unwrap().skipped.hidden, 1);
 
         std::fs::write(root.path().join(METADATA), b"1,\xff\n").unwrap();
-        let error = texts::read(&[root.path().into()], texts::FIELD, &Downloads::UNWATCHED).unwrap_err().to_string();
-        assert!(error.contains(METADATA) && error.contains("as PG-19 has them"), "{error}");
+        let error = of_path(root.path(), FIELD).unwrap_err().to_string();
+        assert!(error.contains(METADATA) && error.contains("not UTF-8"), "{error}");
     }
 }

@@ -110,7 +110,7 @@ pub fn train(
 fn prepare(config: &TrainConfig, directory: &Path) -> Result<Tokenizer, BenchError> {
     let path = directory.join("train.json");
     if path.exists() {
-        let text = std::fs::read_to_string(&path).map_err(|source| BenchError::Read { path: path.clone(), source })?;
+        let text = crate::input::read_text(&path)?;
         let before: TrainConfig = serde_json::from_str(&text)
             .map_err(|e| BenchError::Train(format!("{}: {e}; choose another --out", path.display())))?;
         if before != *config {

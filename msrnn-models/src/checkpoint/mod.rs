@@ -19,7 +19,7 @@ use crate::weights;
 use crate::whole;
 
 use directory::refuse;
-pub(crate) use directory::{is_pointer, refuse_pointer};
+pub(crate) use directory::is_pointer;
 use names::Wanted;
 use shards::Shards;
 

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::directory::is_pointer;
 use super::{INDEX, WEIGHTS};
 use crate::error::ModelError;
+use crate::file::read_text;
 
 /// The files of one checkpoint, opened.
 pub(super) struct Shards<'a> {
@@ -97,12 +98,9 @@ impl Shards<'static> {
         if directory.join(WEIGHTS).exists() || !index.exists() {
             return Self::of(directory.into(), vec![map(directory.join(WEIGHTS))?], |_, _| true);
         }
-        let text = std::fs::read(&index).map_err(|source| ModelError::Read { path: index.clone(), source })?;
-        if is_pointer(&text) {
-            return Err(ModelError::Pointer(index));
-        }
+        let text = read_text(&index)?;
         let damaged = |reason: String| ModelError::Damaged { path: index.clone(), reason };
-        let Index { weight_map } = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
+        let Index { weight_map } = serde_json::from_str(&text).map_err(|e| damaged(e.to_string()))?;
         let names: BTreeSet<&String> = weight_map.values().collect();
         if let Some(name) = names.iter().find(|name| !is_shard(name)) {
             return Err(damaged(format!(

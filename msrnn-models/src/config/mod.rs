@@ -10,9 +10,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::checkpoint;
 use crate::config::keys::Keys;
 use crate::error::ModelError;
+use crate::file::read_text;
 
 pub(crate) use read::ends;
 pub use rope::RopeScaling;
@@ -75,10 +75,7 @@ impl ModelConfig {
     /// When the file is missing, is not JSON, names an architecture, activation or rope type that
     /// is not supported, or describes an impossible shape. The message says which key.
     pub fn read(path: &Path) -> Result<Self, ModelError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ModelError::Read { path: path.into(), source })?;
-        if checkpoint::is_pointer(text.as_bytes()) {
-            return Err(ModelError::Pointer(path.into()));
-        }
+        let text = read_text(path)?;
         Self::parse(&text).map_err(|reason| ModelError::Config { path: path.into(), reason })
     }
 

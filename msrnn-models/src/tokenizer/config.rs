@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::error::ModelError;
+use crate::file::read_text;
 
 /// Name of the file in a model directory.
 pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
@@ -51,8 +52,7 @@ impl TokenizerConfig {
         if !path.exists() {
             return Ok(None);
         }
-        let bytes = std::fs::read(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;
-        serde_json::from_slice(&bytes).map(Some).map_err(|e| ModelError::Config { path, reason: e.to_string() })
+        serde_json::from_str(&read_text(&path)?).map(Some).map_err(|e| ModelError::Config { path, reason: e.to_string() })
     }
 
     /// The name of the first token of a text.

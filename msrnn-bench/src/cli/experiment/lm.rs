@@ -1,6 +1,5 @@
 //! `msrnn experiment lm`
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use msrnn_bench::error::BenchError;
@@ -9,16 +8,16 @@ use msrnn_bench::experiment::extrapolate::{Extrapolate, ExtrapolateInputs, Extra
 use msrnn_bench::experiment::lm::{Lm, LmInputs, LmModel};
 use msrnn_bench::experiment::manifest::Source;
 use msrnn_bench::experiment::models::Models;
-use msrnn_bench::texts::{self, Text};
+use msrnn_bench::texts::{self, Found, Skipped, Text};
 use msrnn_core::budget::Budget;
 use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::Positions;
 use msrnn_policies::PolicySpec;
 
-use super::super::DOWNLOADS;
 use super::{ExperimentOptions, Outcome, conduct};
 use crate::cli::compare::POLICIES;
 use crate::cli::options::positions;
+use crate::cli::texts::TextOptions;
 
 /// A share of 1/64 of the context and its doubles: 16 to 256 of 1,024 tokens, 64 to 1,024 of 4,096.
 const STATES: [f64; 5] = [1.5625, 3.125, 6.25, 12.5, 25.0];
@@ -36,14 +35,9 @@ const POINTS: usize = 300;
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     experiment: ExperimentOptions,
-    /// Texts: files, directories of .txt, .jsonl, .parquet, PG-19's directory, hf:org/dataset/path on the
-    /// Hugging Face hub; held-out stories of the bundled generator if absent
-    #[arg(long, value_name = "PATH")]
-    text: Vec<PathBuf>,
-    /// Field of a JSONL line, or column of a parquet file, that holds the text
-    #[arg(long, value_name = "NAME", default_value = texts::FIELD)]
-    field: String,
-    /// Held-out stories, one context each
+    #[command(flatten)]
+    texts: TextOptions,
+    /// Held-out stories of the bundled generator, one context each, where there is no text
     #[arg(long, value_name = "N", default_value_t = 16, conflicts_with = "text")]
     stories: usize,
     /// Policies, with or without a bound of their own; all if absent, window+4 and tova with --extrapolate
@@ -98,10 +92,10 @@ fn lm(args: &Args) -> Result<Outcome, BenchError> {
     let models = Arc::new(options.models());
     let settings = LmModel::all(&models, args.context)?;
     let longest = settings.iter().map(|model| model.context).max().unwrap_or(0);
-    let (texts, contexts) = match args.text.is_empty() {
+    let (Found { texts, skipped }, contexts) = match args.texts.is_given() {
         // Longer than any tokenizer's context of that many tokens; the rest is dropped.
-        true => (texts::stories(args.seed, args.stories, longest), args.contexts.or(Some(1))),
-        false => (texts::read(&args.text, &args.field, &DOWNLOADS)?, args.contexts),
+        false => (stories(args, args.stories, longest), args.contexts.or(Some(1))),
+        true => (args.texts.read()?, args.contexts),
     };
     let positions = match args.positions[..] {
         [] => Positions::default(),
@@ -112,6 +106,7 @@ fn lm(args: &Args) -> Result<Outcome, BenchError> {
     let experiment = Lm {
         reading: options.reading.options(),
         texts: texts.iter().map(|text| text.name.clone()).collect(),
+        skipped,
         policies: policies(args, POLICIES)?,
         states: states(args, &STATES),
         contexts,
@@ -132,16 +127,19 @@ fn extrapolate(args: &Args) -> Result<Outcome, BenchError> {
     let models: Arc<Models> = Arc::new(options.models());
     let settings = ExtrapolateModel::all(&models)?;
     let longest = settings.iter().map(|model| model.trained).max().unwrap_or(0);
-    let tokens = args.tokens.unwrap_or(if args.text.is_empty() { STORY_TOKENS } else { EXTRAPOLATION_TOKENS });
-    let mut all = match args.text.is_empty() {
+    let tokens = args.tokens.unwrap_or(if args.texts.is_given() { EXTRAPOLATION_TOKENS } else { STORY_TOKENS });
+    let Found { texts: mut all, .. } = match args.texts.is_given() {
         // No word is shorter than a token.
-        true => texts::stories(args.seed, 1, tokens),
-        false => texts::read(&args.text, &args.field, &DOWNLOADS)?,
+        false => stories(args, 1, tokens),
+        true => args.texts.read()?,
     };
     let text = match (all.pop(), all.len()) {
         (Some(text), 0) => text,
         (_, more) => {
-            return Err(BenchError::Input(format!("--extrapolate takes one text, not {}; give one", more + 1)));
+            return Err(BenchError::Input(format!(
+                "--extrapolate takes one text, not {}; give one, or put them together with --join",
+                more + 1
+            )));
         }
     };
     let every = [Positions::Original, Positions::GapCompressed, Positions::InState];
@@ -159,6 +157,10 @@ fn extrapolate(args: &Args) -> Result<Outcome, BenchError> {
     let data = [text.source()];
     let inputs = ExtrapolateInputs { models: models.clone(), text };
     conduct(&experiment, &inputs, &models, &data, options)
+}
+
+fn stories(args: &Args, stories: usize, words: usize) -> Found {
+    Found { texts: texts::stories(args.seed, stories, words), skipped: Skipped::default() }
 }
 
 fn policies(args: &Args, default: &str) -> Result<Vec<PolicySpec>, BenchError> {

@@ -1,16 +1,15 @@
 //! `msrnn experiment retention`
 
-use std::path::PathBuf;
-
-use msrnn_bench::contexts::Contexts;
+use msrnn_bench::contexts::{Contexts, Cutting};
 use msrnn_bench::error::BenchError;
 use msrnn_bench::experiment::arms::arms;
-use msrnn_bench::experiment::manifest::Source;
 use msrnn_bench::experiment::retention::{Inputs, Retention};
+use msrnn_bench::texts::Text;
 use msrnn_core::budget::Budget;
 use msrnn_policies::PolicySpec;
 
 use super::super::Outcome;
+use super::super::texts::TextOptions;
 use super::{ExperimentOptions, conduct};
 
 /// The paper's context, which is also where attention over all of it still costs little.
@@ -20,9 +19,8 @@ const CONTEXT: usize = 4096;
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     options: ExperimentOptions,
-    /// Texts; held-out stories of the bundled generator if absent
-    #[arg(long, value_name = "FILE")]
-    text: Vec<PathBuf>,
+    #[command(flatten)]
+    texts: TextOptions,
     /// Policies, with or without a bound of their own
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "window,window+4,h2o,tova,random")]
     policies: Vec<PolicySpec>,
@@ -78,16 +76,18 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         seed: args.seed,
     };
     let experiment = experiment.checked()?;
+    let texts = if args.texts.is_given() { args.texts.read()?.texts } else { Vec::new() };
+    // No text need give more than are looked at.
+    let cutting = Cutting { contexts: Some(args.contexts), ..Cutting::new(context) };
     let contexts = |index| {
         let model = models.get(index)?;
-        match args.text.is_empty() {
+        match texts.is_empty() {
             true => Contexts::of_stories(args.seed, args.contexts, context, &model),
-            false => Contexts::of_texts(&args.text, context, &model),
+            false => Contexts::first_of_texts(&texts, &cutting, args.contexts, &model),
         }
     };
     let contexts = indices.map(contexts).collect::<Result<Vec<_>, BenchError>>()?;
-    let source = |path: &PathBuf| Source::of_files(&path.display().to_string(), std::slice::from_ref(path));
-    let data = args.text.iter().map(source).collect::<Result<Vec<_>, _>>()?;
+    let data: Vec<_> = texts.iter().map(Text::source).collect();
     let inputs = Inputs { models, contexts };
     conduct(&experiment, &inputs, &inputs.models, &data, &args.options)
 }

@@ -4,14 +4,15 @@ use std::path::PathBuf;
 
 use msrnn_bench::error::BenchError;
 use msrnn_bench::experiment::arms::arms;
-use msrnn_bench::experiment::manifest::Source;
 use msrnn_bench::experiment::retrieval::haystack::Haystack;
 use msrnn_bench::experiment::retrieval::task::Task;
 use msrnn_bench::experiment::retrieval::{Inputs, Retrieval};
+use msrnn_bench::texts::Text;
 use msrnn_core::budget::Budget;
 use msrnn_policies::PolicySpec;
 
 use super::super::Outcome;
+use super::super::texts::TextOptions;
 use super::{ExperimentOptions, conduct};
 
 #[derive(Debug, clap::Args)]
@@ -36,9 +37,11 @@ pub(in crate::cli) struct Args {
     /// Questions per length and depth
     #[arg(long, value_name = "N", default_value_t = 10)]
     trials: usize,
-    /// Text that needles are hidden in; stories of the bundled generator if absent
-    #[arg(long, value_name = "FILE")]
-    haystack: Option<PathBuf>,
+    /// What needles are hidden in: the sentences of these; stories of the bundled generator if absent
+    #[arg(long, value_name = "PATH", conflicts_with = "text")]
+    haystack: Vec<PathBuf>,
+    #[command(flatten, next_help_heading = "Text that needles are hidden in")]
+    texts: TextOptions,
     /// Seed of the questions, and of policies that draw at random
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -46,14 +49,16 @@ pub(in crate::cli) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let models = args.options.models();
-    let haystack = match &args.haystack {
-        Some(path) => Haystack::read(path)?,
-        None => Haystack::stories(args.seed),
+    let texts = match (args.texts.is_given(), args.haystack.is_empty()) {
+        (true, _) => args.texts.read()?.texts,
+        (false, false) => args.texts.read_from(&args.haystack)?.texts,
+        (false, true) => Vec::new(),
     };
-    let data = match &args.haystack {
-        Some(path) => vec![Source::of_files(&path.display().to_string(), std::slice::from_ref(path))?],
-        None => Vec::new(),
+    let haystack = match texts.is_empty() {
+        false => Haystack::of_texts(&texts)?,
+        true => Haystack::stories(args.seed),
     };
+    let data: Vec<_> = texts.iter().map(Text::source).collect();
     let policies: Vec<PolicySpec> = args.policies.iter().map(|spec| spec.clone().seeded(args.seed)).collect();
     let only_bundled = args.options.is_bundled();
     let tasks = match (args.task.is_empty(), only_bundled) {

@@ -1,7 +1,6 @@
 //! `msrnn experiment understanding`
 
 use msrnn_bench::error::BenchError;
-use msrnn_bench::experiment::manifest::Source;
 use msrnn_bench::experiment::understanding::{Inputs, Metric, Task, Understanding, question, stories};
 use msrnn_bench::hub::locate_data;
 use msrnn_core::budget::Budget;
@@ -21,7 +20,7 @@ pub(crate) struct Args {
     /// stories of the bundled generator
     #[arg(long, value_enum, default_value_t = Task::Stories)]
     task: Task,
-    /// Files of questions; hf:org/dataset/path for one on the Hugging Face hub
+    /// Files of questions, also as .gz or .zst; hf:org/dataset/path for one on the Hugging Face hub
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     data: Vec<String>,
     /// How answers are scored; rouge for squality, f1 for others if absent
@@ -80,8 +79,9 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         task => {
             for name in &args.data {
                 let path = locate_data(name, &DOWNLOADS)?;
-                questions.extend(question::read(&path, task)?);
-                sources.push(Source::of_files(name, &[path])?);
+                let (found, source) = question::read(&path, name, task)?;
+                questions.extend(found);
+                sources.push(source);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::contexts::Context;
 use crate::error::BenchError;
 use crate::evaluate::{Block, Observer, token_nll};
 
@@ -62,7 +63,7 @@ impl Curve {
 
 /// Keeps the sum at every `step`th position and at the end.
 pub(super) struct Recorder<'c> {
-    contexts: &'c [Vec<u32>; 1],
+    contexts: &'c [Context; 1],
     step: usize,
     tokens: usize,
     nll: f64,
@@ -70,7 +71,7 @@ pub(super) struct Recorder<'c> {
 }
 
 impl<'c> Recorder<'c> {
-    pub(super) fn new(contexts: &'c [Vec<u32>; 1], step: usize) -> Self {
+    pub(super) fn new(contexts: &'c [Context; 1], step: usize) -> Self {
         Self { contexts, step: step.max(1), tokens: 0, nll: 0.0, curve: Curve::default() }
     }
 
@@ -109,7 +110,7 @@ mod tests {
     #[test]
     fn the_sum_of_every_third_token_and_of_all_is_kept() {
         // Two ids, equally probable: every token costs ln 2.
-        let contexts = [vec![0, 1, 0, 0, 1, 1, 0, 1, 0]];
+        let contexts = [vec![0, 1, 0, 0, 1, 1, 0, 1, 0].into()];
         let mut recorder = Recorder::new(&contexts, 3);
         for (start, n) in [(0, 4), (4, 4), (8, 1)] {
             let logits = Tensor::<3>::zeros([1, n, 2], &Device::flex());

@@ -203,7 +203,7 @@ impl Experiment for Extrapolate {
         let (prefix, mut ids) = self.ids(model, &opened, &inputs.text)?;
         let whole = ids.len();
         ids.truncate(self.length(&plan, whole));
-        let contexts = [ids];
+        let contexts = [ids.into()];
         let scoring = Scoring { positions, ..Scoring::new(plan.compression.clone()) };
         // All curves have their points at the same positions.
         let recorder = Recorder::new(&contexts, whole.div_ceil(self.points.max(1)));

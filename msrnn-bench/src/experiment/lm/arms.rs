@@ -37,6 +37,7 @@ struct Sums {
     seeds: usize,
     nll: f64,
     tokens: usize,
+    bytes: Option<u64>,
     kl: Option<f64>,
     agreed: Option<f64>,
 }
@@ -88,7 +89,10 @@ impl ArmScores {
         let n = seeds as f64;
         Ok(Self {
             seeds,
-            scores: sums.values().map(|sums| ContextScore { nll: sums.nll / n, tokens: sums.tokens }).collect(),
+            scores: sums
+                .values()
+                .map(|sums| ContextScore { nll: sums.nll / n, tokens: sums.tokens, bytes: sums.bytes })
+                .collect(),
             kl: sums.values().map(|sums| sums.kl.map(|kl| kl / n)).collect(),
             agreed: sums.values().map(|sums| sums.agreed.map(|agreed| agreed / n)).collect(),
             contexts: sums.into_keys().collect(),
@@ -105,6 +109,7 @@ fn add(sums: &mut BTreeMap<ContextId, Sums>, sample: &Sample, run: &RunSample) -
         sums.seeds += 1;
         sums.nll += score.nll;
         sums.tokens = score.tokens;
+        sums.bytes = score.bytes;
         if let Some(divergence) = &run.divergence {
             *sums.kl.get_or_insert(0.0) += divergence.kl.get(index)?;
             *sums.agreed.get_or_insert(0.0) += *divergence.agreed.get(index)? as f64;
@@ -128,7 +133,7 @@ mod tests {
                 kind: Kind::Policy,
                 policy: "random".into(),
                 states: Some(4),
-                scores: vec![ContextScore { nll, tokens: 10 }],
+                scores: vec![ContextScore { nll, tokens: 10, bytes: Some(20) }],
                 divergence: Some(Divergences { kl: vec![nll / 10.0], agreed: vec![agreed] }),
                 observed: Observed { omitted: 3, max_rows: 4, state_bytes: 64 },
             }],
@@ -142,7 +147,8 @@ mod tests {
         assert_eq!(arms.len(), 1);
         let arm = &arms[0];
         assert_eq!(arm.seeds, 2);
-        assert_eq!(arm.scores, [ContextScore { nll: 12.0, tokens: 10 }, ContextScore { nll: 25.0, tokens: 10 }]);
+        let score = |nll| ContextScore { nll, tokens: 10, bytes: Some(20) };
+        assert_eq!(arm.scores, [score(12.0), score(25.0)]);
         assert_eq!(arm.agreed.as_deref(), Some(&[7.5, 4.5][..]));
         assert_eq!(arm.kl.as_deref(), Some(&[1.2, 2.5][..]));
         assert_eq!(arm.observed, Observed { omitted: 12, max_rows: 4, state_bytes: 64 });

@@ -18,6 +18,9 @@ pub fn figures(summaries: &[ModelSummary]) -> Vec<Figure> {
         if summary.llama_2_7b {
             figures.push(published());
         }
+        if summary.arms.iter().any(|arm| arm.bits_per_byte.is_some()) {
+            figures.push(bits(summary));
+        }
         figures.push(differences(summary));
         if summary.arms.iter().any(|arm| arm.kl.is_some()) {
             figures.extend([divergences(summary), agreements(summary)]);
@@ -84,6 +87,26 @@ fn perplexities(summary: &ModelSummary) -> Figure {
         title: "Perplexity over states".into(),
         caption: format!("Lower is better. {}", over(summary)),
         content,
+    }
+}
+
+fn bits(summary: &ModelSummary) -> Figure {
+    let row = |arm: &ArmSummary| {
+        vec![
+            Cell::text(&arm.policy),
+            arm.states.map_or_else(Cell::empty, Cell::count),
+            arm.bits_per_byte.map_or_else(Cell::empty, |bits| number(&Mean { mean: bits, standard_error: None }, 4)),
+        ]
+    };
+    Figure {
+        id: "bits-per-byte".into(),
+        title: "Bits per byte".into(),
+        caption: "Bits of the predicted tokens over the UTF-8 bytes of the text that they stand for. Lower is better."
+            .into(),
+        content: Content::Table {
+            columns: ["policy", "states", "bits per byte"].map(String::from).to_vec(),
+            rows: summary.arms.iter().map(row).collect(),
+        },
     }
 }
 

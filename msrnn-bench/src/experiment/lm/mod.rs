@@ -39,6 +39,7 @@ use crate::evaluate::{Advance, Form, Scoring};
 use crate::experiment::models::Models;
 use crate::experiment::{Experiment, Results, Unit, Watch};
 use crate::plan::Plan;
+use crate::texts::Skipped;
 use predicted::Cut;
 
 /// The setting.
@@ -46,6 +47,9 @@ use predicted::Cut;
 pub struct Lm {
     /// What is scored: names of texts. Their hashes are in the manifest.
     pub texts: Vec<String>,
+    /// Rows and files that lay among them and are none.
+    #[serde(default, skip_serializing_if = "Skipped::is_nothing")]
+    pub skipped: Skipped,
     /// Policies, with or without a bound of their own.
     pub policies: Vec<PolicySpec>,
     /// Bounds of policies without one, and lengths of the short contexts.
@@ -174,7 +178,7 @@ impl Lm {
     fn unit(&self, model: usize, decoder: &Model, cut: &Cut, group: usize, task: &Task) -> Result<Unit, BenchError> {
         let contexts = cut.group(group);
         let unbounded = bytes_per_state(&decoder.decoder, registry::policy("window")?.as_ref());
-        let longest = contexts.contexts.iter().map(Vec::len).max().unwrap_or(0);
+        let longest = contexts.contexts.iter().map(|context| context.len()).max().unwrap_or(0);
         let full = unbounded * (longest + 1) * contexts.contexts.len();
         let (what, tokens, state_bytes) = match *task {
             Task::References => {

@@ -8,7 +8,7 @@ use msrnn_models::Model;
 
 use super::sample::ContextId;
 use super::{Lm, Opened};
-use crate::contexts::Contexts;
+use crate::contexts::{Contexts, Cutting, Encoder};
 use crate::divergence::{Divergence, Predictions};
 use crate::error::BenchError;
 use crate::evaluate::{ContextScore, Observed, Scoring, evaluate};
@@ -63,12 +63,11 @@ pub(super) struct Cut {
 
 impl Cut {
     fn new(lm: &Lm, model: usize, decoder: &Model, texts: &[Text]) -> Result<Self, BenchError> {
-        let tokenizer = decoder.tokenizer()?;
-        let prefix = tokenizer.prefix()?;
+        let encoder = Encoder::new(decoder.tokenizer()?)?;
+        let cutting = Cutting { contexts: lm.contexts, ..Cutting::new(lm.models[model].context) };
         let (mut contexts, mut ids) = (Vec::new(), Vec::new());
         for (text, content) in texts.iter().enumerate() {
-            let cut = Contexts::cut(&text_ids::scored(&content.name, &content.text, tokenizer)?, lm.models[model].context, &prefix);
-            for (context, tokens) in cut.contexts.into_iter().take(lm.contexts.unwrap_or(usize::MAX)).enumerate() {
+            for (context, tokens) in encoder.contexts(content, &cutting)?.into_iter().enumerate() {
                 decoder.check_ids(&tokens)?;
                 contexts.push(tokens);
                 ids.push(ContextId { text, context });
@@ -84,7 +83,7 @@ impl Cut {
             groups.push(first..first + alike.count());
             first = groups[groups.len() - 1].end;
         }
-        Ok(Self { contexts: Contexts { prefix, contexts }, ids, groups })
+        Ok(Self { contexts: Contexts { prefix: encoder.prefix, contexts }, ids, groups })
     }
 
     /// Batches of contexts of equal length.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::arms::ArmScores;
 use super::{Lm, LmModel, draws};
-use crate::evaluate::Observed;
+use crate::evaluate::{Observed, bits_per_byte};
 use crate::experiment::Arm;
 use crate::plan::Kind;
 use crate::text_ids;
@@ -48,6 +48,10 @@ pub struct ArmSummary {
     pub nll: Mean,
     /// exp of that.
     pub perplexity: Mean,
+    /// Bits of the predicted tokens over the UTF-8 bytes of the text that they stand for; none where they are not
+    /// known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bits_per_byte: Option<f64>,
     /// Nats per token above the full state.
     pub above_full: Option<Interval>,
     /// Nats per token above random omission with as many states.
@@ -85,6 +89,7 @@ impl ModelSummary {
                 seeds: arm.seeds,
                 nll,
                 perplexity: nll.exp(),
+                bits_per_byte: bits_per_byte(&arm.scores),
                 above_full: full.filter(|_| arm.kind != Kind::Full).and_then(|full| difference(&units, arm, full)),
                 above_random: random.and_then(|random| difference(&units, arm, random)),
                 kl: arm.kl.as_deref().map(per_token),
@@ -193,6 +198,14 @@ pub(super) fn notes(lm: &Lm, summaries: &[ModelSummary]) -> Vec<String> {
             summary.error_over,
         ));
     }
+    if !lm.skipped.is_nothing() {
+        notes.push(format!("Passed over among the texts: {}.", lm.skipped));
+    }
+    notes.push(
+        "Bits per byte: Σ −log2 p of the predicted tokens over the UTF-8 bytes of the text that they stand for, so \
+         that models with different tokenizers can be compared; what is not predicted counts on neither side."
+            .into(),
+    );
     notes.push(
         "± is one standard error, √(n/(n−1) Σ(value − mean · tokens)²) / Σ tokens over texts, or over contexts where \
          there is a single text; contexts of one text are not independent, so that error is too small. Intervals are \
@@ -243,7 +256,10 @@ mod tests {
             states,
             seeds: 1,
             contexts: scores.iter().enumerate().map(|(context, s)| ContextId { text: s.0, context }).collect(),
-            scores: scores.iter().map(|s| ContextScore { nll: s.1, tokens: s.2 }).collect(),
+            scores: scores
+                .iter()
+                .map(|s| ContextScore { nll: s.1, tokens: s.2, bytes: Some(2 * s.2 as u64) })
+                .collect(),
             kl: (kind == Kind::Policy).then(|| scores.iter().map(|s| s.1 / 10.0).collect()),
             agreed: (kind == Kind::Policy).then(|| scores.iter().map(|s| s.2 as f64 / 2.0).collect()),
             observed: Observed::default(),
@@ -272,6 +288,8 @@ mod tests {
         close(tova.nll.mean, 1.4);
         close(tova.nll.standard_error.unwrap(), (2.0 * (4.0 + 4.0f64)).sqrt() / 30.0);
         close(tova.perplexity.mean, 1.4f64.exp());
+        // 42 nats of 60 bytes, two for every token.
+        close(tova.bits_per_byte.unwrap(), 42.0 / 60.0 / std::f64::consts::LN_2);
         // Above full: 6 of 20 and 3 of 10 tokens, so 0.3 without any spread.
         let above = tova.above_full.unwrap();
         close(above.mean, 0.3);

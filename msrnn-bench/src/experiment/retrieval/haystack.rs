@@ -1,10 +1,8 @@
 //! The text that something is hidden in.
 
-use std::path::Path;
-
-use crate::contexts::read_text;
 use crate::error::BenchError;
 use crate::stories::{Split, Stories};
+use crate::texts::Text;
 
 /// Stories that the built-in haystack is made of.
 const STORIES: usize = 20;
@@ -27,15 +25,18 @@ impl Haystack {
         Self { sentences: texts.flat_map(|text| sentences(&text)).collect() }
     }
 
-    /// The sentences of a file.
+    /// The sentences of some texts, one text after the other.
     ///
     /// # Errors
     ///
-    /// When it cannot be read, or has no sentence.
-    pub fn read(path: &Path) -> Result<Self, BenchError> {
-        let sentences = sentences(&read_text(path)?);
+    /// When they have none.
+    pub fn of_texts(texts: &[Text]) -> Result<Self, BenchError> {
+        let sentences: Vec<String> = texts.iter().flat_map(|text| sentences(&text.text)).collect();
         match sentences.is_empty() {
-            true => Err(BenchError::Input(format!("{}: no sentence in it; give a text", path.display()))),
+            true => {
+                let names: Vec<&str> = texts.iter().map(|text| text.name.as_str()).collect();
+                Err(BenchError::Input(format!("{}: no sentence in it; give a text", names.join(", "))))
+            }
             false => Ok(Self { sentences }),
         }
     }

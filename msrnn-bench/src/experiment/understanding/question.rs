@@ -9,8 +9,9 @@ use serde_json::Value;
 
 use super::Task;
 use super::prompt;
-use crate::contexts::read_text;
 use crate::error::BenchError;
+use crate::experiment::manifest::Source;
+use crate::input::read_text;
 
 /// A question about a document, and what people answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,20 +30,23 @@ pub struct Question {
     pub stop: Vec<String>,
 }
 
-/// The questions of a file, in its order.
+/// The questions of a file, in its order, and what they are in a manifest: `name`, and the hash of the text,
+/// however it was packed.
 ///
 /// # Errors
 ///
 /// When the file cannot be read or has none of the task's layouts; the message says which fields
 /// were expected and where one is missing.
-pub fn read(path: &Path, task: Task) -> Result<Vec<Question>, BenchError> {
+pub fn read(path: &Path, name: &str, task: Task) -> Result<(Vec<Question>, Source), BenchError> {
     let text = read_text(path)?;
+    let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    let source = Source::of_bytes(name, [(&*file, text.as_bytes())]);
     let questions = parse(&text, task).map_err(|reason| {
         BenchError::Input(format!("{}: {reason}\nexpected for --task {task}: {}", path.display(), expected(task)))
     })?;
     match questions.is_empty() {
         true => Err(BenchError::Input(format!("{}: there is no question in it", path.display()))),
-        false => Ok(questions),
+        false => Ok((questions, source)),
     }
 }
 
