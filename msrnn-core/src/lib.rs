@@ -11,6 +11,7 @@
 //! - [`attention`]: append, attend, omit; token by token, in blocks, or after a prefill
 //! - [`kernels`]: what steps are made of, with kernels of their own where the device has them
 //! - [`budget`]: how many states, as a number, a share or bytes
+//! - [`trouble`]: where numbers end
 //! - [`vanilla`]: causal attention as plain tensor code, which the laws compare with
 //! - [`laws`] (feature `laws`): what every policy must satisfy, as properties
 //!
@@ -32,6 +33,7 @@ pub mod rnn;
 mod simd;
 pub mod snapshot;
 pub mod state;
+pub mod trouble;
 pub mod vanilla;
 
 pub use error::Error;

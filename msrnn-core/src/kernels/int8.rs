@@ -5,7 +5,8 @@ use rayon::prelude::*;
 
 /// A matrix `[out, in]` of which [`Int8::BLOCK`] neighbouring values of a row share a scale:
 /// w = scale · q with q from −127 to 127 and scale the block's largest magnitude / 127. So no weight is
-/// off by more than half its scale, 1/254 of the largest one beside it.
+/// off by more than half its scale, 1/254 of the largest one beside it. A block with a NaN or an infinity is NaN
+/// as a whole.
 #[derive(Clone, Debug)]
 pub struct Int8 {
     /// q, `[out, in]` in i8.
@@ -31,7 +32,8 @@ impl Int8 {
         let blocks = values.par_chunks_exact(Self::BLOCK).zip(quantized.par_chunks_exact_mut(Self::BLOCK));
         blocks.zip(&mut scales).for_each(|((values, quantized), scale)| {
             let largest = values.iter().fold(0f32, |largest, value| largest.max(value.abs()));
-            *scale = largest / 127.0;
+            // A block with a value that is no number, or none that 8 bits can hold, has no scale: all of it is NaN.
+            *scale = if values.iter().all(|value| value.is_finite()) { largest / 127.0 } else { f32::NAN };
             let inverse = if *scale > 0.0 { 1.0 / *scale } else { 0.0 };
             for (quantized, value) in quantized.iter_mut().zip(values) {
                 *quantized = (value * inverse).round().clamp(-127.0, 127.0) as i8;
@@ -83,6 +85,21 @@ mod tests {
                 // And the roundings of a quotient and a product.
                 let bound = 0.5 * scales[index / Int8::BLOCK] + 2.0 * f32::EPSILON * value.abs();
                 prop_assert!((found - value).abs() <= bound, "{value} became {found}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_number_makes_its_block_nan_and_no_other() {
+        for broken in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in [64, 71, 127] {
+                let mut values = vec![0.5; 3 * 64];
+                values[at] = broken;
+                let int8 = Int8::quantize(&values, [1, 3 * 64], &Device::default());
+                let found = int8.dequantize().into_data().try_into_vec::<f32>().unwrap();
+                let nan: Vec<bool> = found.iter().map(|value| value.is_nan()).collect();
+                let expected: Vec<bool> = (0..3 * 64).map(|i| (64..128).contains(&i)).collect();
+                assert_eq!(nan, expected, "{broken} at {at}");
             }
         }
     }
