@@ -25,6 +25,7 @@ pub mod experiment;
 pub mod hub;
 pub mod logits;
 pub mod metrics;
+mod numbers;
 pub mod open;
 pub mod output;
 pub mod plan;

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::trouble::BadLogits;
+
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -112,6 +114,16 @@ pub enum ModelError {
     /// Sampling parameters that make no sense.
     #[error("{0}")]
     Sampling(String),
+    /// Logits that make no distribution.
+    #[error("{place}: {what}, so there is no result; {reason}")]
+    Logits {
+        /// Which tokens predict there.
+        place: String,
+        /// What is wrong with them.
+        what: BadLogits,
+        /// Why, as far as is known, and what would help.
+        reason: String,
+    },
     /// The state does not fit the request.
     #[error(transparent)]
     Core(#[from] msrnn_core::Error),

@@ -9,6 +9,7 @@
 //!   dtypes they are held
 //! - [`recurrent`]: steps, scans and prefill; [`placement`]: positions for extrapolation
 //! - [`model`]: a directory as a whole; [`tokenizer`], [`sampling`], [`generate`]: text in and out
+//! - [`trouble`]: logits that are no numbers
 //! - [`batched`]: many generations side by side, refilled from a queue
 //! - [`captured`]: steps that a GPU is given all at once
 //! - [`protocol`]: strict, or prefill then strict
@@ -31,6 +32,7 @@ pub mod rotary;
 pub mod sampling;
 pub mod storage;
 pub mod tokenizer;
+pub mod trouble;
 pub mod weights;
 
 pub use model::Model;

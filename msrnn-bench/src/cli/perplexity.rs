@@ -6,6 +6,7 @@ use msrnn_bench::error::BenchError;
 use msrnn_bench::evaluate::{Evaluation, Form, Observed};
 use msrnn_bench::logits::LogitsWriter;
 use msrnn_bench::output::OutputFile;
+use msrnn_bench::statistics::perplexity_in_words;
 use serde::Serialize;
 
 use super::options::{Opened, ScoringOptions, Setting};
@@ -30,7 +31,8 @@ struct Report<'a> {
     states: Option<usize>,
     tokens: usize,
     nll: f64,
-    perplexity: f64,
+    /// Absent where nothing was predicted, or where it is beyond a 64-bit number: `nll` and `tokens` tell.
+    perplexity: Option<f64>,
     tokens_per_second: f64,
     form: Form,
     #[serde(flatten)]
@@ -62,6 +64,13 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     if evaluation.complete && states.is_some() && evaluation.observed.omitted == 0 {
         tracing::warn!("{spec} never omitted a row: its bound was never reached, this is the full state's result");
     }
+    if evaluation.complete && evaluation.observed.omitted > 0 && evaluation.observed.is_of_full_state() {
+        tracing::warn!(
+            "{spec} made no prediction under its bound, all omissions came later ({} protocol): this is the full state's \
+             result",
+            args.scoring.run.protocol
+        );
+    }
     if evaluation.contexts.is_empty() {
         tracing::warn!("no context was finished, so there is no perplexity");
     }
@@ -82,18 +91,20 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
             true => "with nothing put before them".to_owned(),
             false => format!("each begun with {:?}", contexts.prefix),
         };
-        let Observed { omitted, max_rows, state_bytes } = evaluation.observed;
+        let Observed { omitted, max_rows, state_bytes, predicted, under_bound } = evaluation.observed;
+        let under =
+            states.map_or_else(String::new, |_| format!(", {under_bound} of {predicted} predictions after one"));
         print(&format!(
             "policy      {spec} ({})\n\
              contexts    {} of at most {context} tokens, {begun}\n\
              tokens      {} predicted, each with the same weight\n\
-             perplexity  {:.4} (nll {:.4} nats)\n\
-             observed    {omitted} omissions, at most {max_rows} rows, {state_bytes} state bytes\n\
+             perplexity  {} (nll {:.4} nats)\n\
+             observed    {omitted} omissions{under}, at most {max_rows} rows, {state_bytes} state bytes\n\
              speed       {:.0} tokens/s, {:.2} s\n",
             states.map_or("every state kept".into(), |k| format!("{k} states")),
             evaluation.contexts.len(),
             evaluation.tokens(),
-            evaluation.perplexity(),
+            perplexity_in_words(evaluation.nll() / evaluation.tokens() as f64, 4),
             evaluation.nll(),
             evaluation.tokens_per_second(),
             evaluation.seconds,

@@ -50,6 +50,12 @@ pub(super) fn show(results: &Results, out: &Path, json: bool) -> Result<(), Benc
             arm.policy
         );
     }
+    for arm in results.before_bound() {
+        tracing::warn!(
+            "{} made no prediction under its bound, all omissions came later: these are the full state's numbers",
+            arm.policy
+        );
+    }
     render::run::report(out, results)?;
     if json {
         return print_json(results);

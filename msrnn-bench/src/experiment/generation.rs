@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::Watch;
 use crate::error::BenchError;
 use crate::evaluate::Observed;
+use crate::numbers;
 
 /// How a prompt is continued.
 #[derive(Clone, Debug)]
@@ -60,7 +61,7 @@ impl Generation<'_> {
     ///
     /// # Errors
     ///
-    /// When the model has no tokenizer or does not know an id of the prompt.
+    /// When the model has no tokenizer or does not know an id of the prompt, or its logits make no distribution.
     pub fn write(&self, model: &Model, prompt: &[u32], watch: &Watch<'_>) -> Result<Option<Written>, BenchError> {
         let tokenizer = model.tokenizer()?;
         let recurrent = Recurrent::new(&model.decoder, self.compression.clone(), self.positions);
@@ -93,7 +94,11 @@ impl Generation<'_> {
         if let Some(end) = self.stop.iter().filter_map(|stop| text.find(stop.as_str())).min() {
             text.truncate(end);
         }
-        let observed = Observed::of(&done.states);
+        if done.uniform {
+            numbers::warn_of_uniform();
+        }
+        let mut observed = Observed::of(&done.states);
+        observed.predict(&done.states, 0, done.predicting);
         Ok(Some(Written { text: text.trim().to_owned(), tokens: done.tokens.len(), ended, observed }))
     }
 }

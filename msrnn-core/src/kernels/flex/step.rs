@@ -127,7 +127,8 @@ fn step_as<T: Real + Stored<T>, S: Dot<T>, I: Index>(
     let rule = rule.filter(|_| !memory.is_empty() || state.any_full());
     if let Some(rule) = rule {
         let mut channels: Vec<_> = memory.into_iter().map(|channel| channel.chunks_exact_mut(slots)).collect();
-        let deciders = weights.chunks_exact(heads / groups * rows).zip(omitted.iter_mut().zip(&mut unscored)).enumerate();
+        let deciders =
+            weights.chunks_exact(heads / groups * rows).zip(omitted.iter_mut().zip(&mut unscored)).enumerate();
         let deciders = deciders.map(|(i, (weights, (omitted, unscored)))| Decider {
             weights,
             positions: &positions[i * slots..][..rows],
