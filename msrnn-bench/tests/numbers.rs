@@ -97,7 +97,8 @@ fn a_prefill_of_whole_contexts_is_flagged_as_the_full_states_and_counts_are_thos
 #[test]
 fn a_comparison_flags_what_was_not_made_under_a_bound_in_json_text_and_report() {
     let out = tempfile::tempdir().unwrap();
-    let arguments = split("compare --json --stories 1 --context 64 --policies tova --states 8 --protocol prefill --out");
+    let arguments =
+        split("compare --json --stories 1 --context 64 --policies tova --states 8 --protocol prefill --out");
     let done = succeeds(&[&arguments[..], &[text_of(out.path())]].concat());
     let found = done.json();
     let runs = found["runs"].as_array().unwrap();

@@ -87,7 +87,8 @@ fn a_score_that_is_not_a_number_makes_the_output_of_its_step_nan_on_every_road()
             for on_host in [true, false] {
                 for chunk in [1, 3, 16, TOKENS] {
                     for from in [0, 11, 38, 100] {
-                        let told = format!("{dtype:?}, {granularity:?}, on host {on_host}, chunks of {chunk}, from {from}");
+                        let told =
+                            format!("{dtype:?}, {granularity:?}, on host {on_host}, chunks of {chunk}, from {from}");
                         let (state, numbers) = run(Broken { from, on_host, granularity }, dtype, chunk);
                         // What is scored while nothing has to go does not matter.
                         let first = (from as usize).max(STATES);
@@ -116,7 +117,10 @@ fn a_prefill_whose_cut_has_no_lowest_score_is_an_error_that_names_policy_layer_a
                 (Ok(_), false) => {}
                 (Err(error), true) => {
                     let error = error.to_string();
-                    assert!(error.contains("broken") && error.contains("layer 3") && error.contains("token 39"), "{error}");
+                    assert!(
+                        error.contains("broken") && error.contains("layer 3") && error.contains("token 39"),
+                        "{error}"
+                    );
                 }
                 (result, _) => panic!("{n} tokens: {:?}", result.map(|_| ())),
             }
