@@ -50,7 +50,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let compression = Compression::bounded(Arc::new(ShortestValue), states)?;
         let scoring = Scoring { batch: 4, ..Scoring::new(compression) };
         let evaluation = evaluate(&model, &contexts.contexts, &scoring, &mut (), &false.into())?;
-        println!("shortest-value@{states}: perplexity {:.3}", evaluation.perplexity());
+        let perplexity = evaluation.perplexity().map_or_else(|| "none".into(), |perplexity| format!("{perplexity:.3}"));
+        println!("shortest-value@{states}: perplexity {perplexity}");
     }
     Ok(())
 }

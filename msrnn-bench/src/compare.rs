@@ -18,7 +18,7 @@ use crate::experiment::Results;
 use crate::experiment::lm::{ArmScores, ContextId, LmModel, ModelSummary, figures};
 pub use crate::plan::Kind;
 use crate::plan::Plan;
-use crate::statistics::{Mean, paired_difference, perplexity};
+use crate::statistics::{BEYOND, Mean, paired_difference, perplexity};
 
 /// What is compared.
 #[derive(Clone, Debug)]
@@ -66,8 +66,8 @@ pub struct Run {
     pub policy: String,
     /// k, or the baseline's context; none for the full state.
     pub states: Option<usize>,
-    /// exp of the mean nll per token.
-    pub perplexity: Mean,
+    /// exp of the mean nll per token; none where it is beyond a 64-bit number.
+    pub perplexity: Option<Mean>,
     /// Bits of the predicted tokens over the UTF-8 bytes of the text that they stand for; none where they are not
     /// known.
     pub bits_per_byte: Option<f64>,
@@ -219,6 +219,12 @@ impl Comparison {
         self.runs.iter().filter(|run| run.kind == Kind::Policy && run.observed.omitted == 0).collect()
     }
 
+    /// Bounded runs that omitted rows, but made no prediction after an omission.
+    pub fn before_bound(&self) -> Vec<&Run> {
+        let before = |run: &&Run| run.observed.omitted > 0 && run.observed.is_of_full_state();
+        self.runs.iter().filter(|run| run.kind == Kind::Policy).filter(before).collect()
+    }
+
     /// The same as the results of an experiment, for a report. `model` as in `--model`, `context` in
     /// tokens.
     ///
@@ -245,6 +251,9 @@ impl Comparison {
              compression."
                 .into(),
         );
+        if self.runs.iter().any(|run| run.perplexity.is_none()) {
+            notes.push(BEYOND.into());
+        }
         let summary = ModelSummary::new(&model, &[], self.runs.iter().map(arm).collect());
         Ok(Results {
             metrics: serde_json::to_value(&self.runs)

@@ -73,8 +73,19 @@ impl Observer for Divergence<'_> {
         let other = Distributions::of(block.start, block.logits);
         let log = full.log.clone().narrow(1, 0, n);
         let difference = log.clone() - other.log.narrow(1, 0, n);
-        let kl = (log.exp() * difference).sum_dim(2).into_data().convert::<f64>();
-        let kl: &[f64] = kl.as_slice().expect("divergences are numbers");
+        // What has no probability under the full state adds nothing, however unlikely it is to the other.
+        let p = log.exp();
+        let nothing = p.clone().equal_elem(0.0);
+        let kl = (p * difference).mask_fill(nothing, 0.0).sum_dim(2).into_data().convert::<f64>();
+        let kl: &[f64] = kl.as_slice().expect("divergences are floats");
+        if let Some(at) = kl.iter().position(|kl| !kl.is_finite()) {
+            return Err(BenchError::Input(format!(
+                "context {}, token {}: KL(full‖policy) is not a number, since the bounded state gives no probability to a \
+                 token that the full state thinks possible; choose a --dtype of more range",
+                block.contexts.start + at / n,
+                block.start + at % n
+            )));
+        }
         self.kl.iter_mut().zip(kl.chunks(n)).for_each(|(sum, kl)| *sum += kl.iter().sum::<f64>());
 
         let same = full.top.clone().narrow(1, 0, n).equal(other.top.narrow(1, 0, n)).int();
@@ -135,6 +146,25 @@ mod tests {
             assert_eq!(found.agreed[row], tokens.iter().filter(|(_, same)| *same).count());
         }
         assert!(found.agreed.iter().all(|&agreed| agreed < n - 1) && found.agreed.iter().any(|&agreed| agreed > 0));
+    }
+
+    #[test]
+    fn impossible_tokens_add_nothing_and_a_divergence_that_is_no_number_is_refused() {
+        let infinite = f64::NEG_INFINITY;
+        let both = |full: &[f64], other: &[f64]| {
+            let mut predictions = Predictions::default();
+            show(&mut predictions, full, 2, 3, &[(0, 2)]);
+            let mut found = Divergence::new(&predictions, 2, 2);
+            let all = Tensor::<3>::from_data(TensorData::new(other.to_vec(), [2, 2, 3]), &Device::flex());
+            found.block(Block { contexts: 4..6, start: 0, logits: &all, states: &mut [] }).map(|()| found.kl.clone())
+        };
+        // ln 1/2 each of two tokens, and the third impossible to both; then impossible to the other alone.
+        let full = [0.0, 0.0, infinite, 1.0, 2.0, 3.0].repeat(2);
+        assert_eq!(both(&full, &full).unwrap(), [0.0, 0.0]);
+        let mut other = full.clone();
+        other[6] = infinite;
+        let error = both(&full, &other).unwrap_err().to_string();
+        assert!(error.contains("context 5, token 0"), "{error}");
     }
 
     #[test]

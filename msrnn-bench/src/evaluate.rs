@@ -1,5 +1,6 @@
 //! Scoring contexts through a bounded or unbounded state.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -14,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::contexts::Context;
 use crate::error::BenchError;
+use crate::numbers;
+use crate::statistics::perplexity_of;
 
 /// Tokens that go through the layers at once in the layer form. A product of matrices first puts the weights
 /// into an order of its own, which pays the better the more tokens there are; this many bound the memory of the
@@ -83,6 +86,12 @@ pub struct Observed {
     pub max_rows: usize,
     /// Bytes of the states of all layers, of one context, at their largest.
     pub state_bytes: usize,
+    /// Predictions that were looked at: scored or drawn from.
+    #[serde(default)]
+    pub predicted: usize,
+    /// Those of them before which some layer had omitted a row. The others are the full state's.
+    #[serde(default)]
+    pub under_bound: usize,
 }
 
 impl Observed {
@@ -102,8 +111,23 @@ impl Observed {
         observed
     }
 
-    /// Takes in what was seen elsewhere: omissions add up, of the rest the largest counts.
+    /// Counts the predictions that a batch row's tokens at these positions made. A token's own omission comes after
+    /// its prediction.
+    pub fn predict(&mut self, states: &[MultiState], row: usize, by: Range<usize>) {
+        let first = states.iter().filter_map(|state| state.first_omission()[row]).min();
+        self.predicted += by.len();
+        self.under_bound += first.map_or(0, |first| by.end.saturating_sub(by.start.max(first + 1)));
+    }
+
+    /// Whether predictions were made and none of them after an omission: they are the full state's.
+    pub fn is_of_full_state(&self) -> bool {
+        self.predicted > 0 && self.under_bound == 0
+    }
+
+    /// Takes in what was seen elsewhere: omissions and predictions add up, of the rest the largest counts.
     pub fn add(&mut self, other: Self) {
+        self.predicted += other.predicted;
+        self.under_bound += other.under_bound;
         self.omitted += other.omitted;
         self.max_rows = self.max_rows.max(other.max_rows);
         self.state_bytes = self.state_bytes.max(other.state_bytes);
@@ -141,9 +165,10 @@ impl Evaluation {
         self.contexts.iter().map(|context| context.tokens).sum()
     }
 
-    /// exp(nll / tokens): every predicted token weighs the same, in whichever context it is.
-    pub fn perplexity(&self) -> f64 {
-        (self.nll() / self.tokens() as f64).exp()
+    /// exp(nll / tokens): every predicted token weighs the same, in whichever context it is. None where nothing was
+    /// predicted, or where it is beyond a 64-bit number.
+    pub fn perplexity(&self) -> Option<f64> {
+        perplexity_of(self.nll() / self.tokens() as f64)
     }
 
     /// Bits per UTF-8 byte of what was predicted; see [`bits_per_byte`].
@@ -151,9 +176,9 @@ impl Evaluation {
         bits_per_byte(&self.contexts)
     }
 
-    /// Predicted tokens per second.
+    /// Predicted tokens per second; 0 where no time passed.
     pub fn tokens_per_second(&self) -> f64 {
-        self.tokens() as f64 / self.seconds
+        if self.seconds > 0.0 { self.tokens() as f64 / self.seconds } else { 0.0 }
     }
 }
 
@@ -259,7 +284,8 @@ impl<O: Observer> Observer for Option<O> {
 ///
 /// # Errors
 ///
-/// When there are no positions for a context, the observer fails, or a prefill does.
+/// When there are no positions for a context, the observer fails, or a prefill does; when logits are not numbers, or a
+/// token has no probability.
 pub fn evaluate(
     model: &Model,
     contexts: &[Context],
@@ -279,6 +305,7 @@ pub fn evaluate(
         seconds: 0.0,
         complete: true,
     };
+    let mut uniform = true;
     let mut first = 0;
     while first < contexts.len() {
         let length = contexts[first].len();
@@ -298,10 +325,18 @@ pub fn evaluate(
             }
             let tokens = tokens(batch, start, end, &device);
             let logits = match start == 0 && scoring.protocol.block(length) > 0 {
-                true => recurrent.prefill(tokens, &mut states)?,
+                true => {
+                    recurrent.prefill(tokens, &mut states).map_err(|e| numbers::in_context(e.into(), range.start))?
+                }
                 false => recurrent.scan(tokens, &mut states),
             };
             let predicted = token_nll(batch, start, &logits);
+            numbers::Scored { contexts: batch, first: range.start, start, logits: &logits, nll: &predicted }.check(
+                model.decoder.storage(),
+                &scoring.compression,
+                &states,
+            )?;
+            uniform = uniform && numbers::is_uniform(&logits, &predicted);
             let rows = predicted.chunks((predicted.len() / batch.len()).max(1));
             for ((nll, row), context) in nll.iter_mut().zip(rows).zip(batch) {
                 // The first of the row predicts the id at `start + 1`; what overlaps was scored before.
@@ -311,13 +346,21 @@ pub fn evaluate(
             observer.block(Block { contexts: range.clone(), start, logits: &logits, states: &mut states })?;
             observer.advance((end - start) * batch.len());
         }
+        let mut observed = Observed::of(&states);
+        for (row, context) in batch.iter().enumerate() {
+            // The token before the first scored one predicts it.
+            observed.predict(&states, row, context.scored_from() - 1..length - 1);
+        }
+        evaluation.observed.add(observed);
         evaluation.contexts.extend(nll.into_iter().zip(batch).map(|(nll, context)| ContextScore {
             nll,
             tokens: context.predicted(),
             bytes: context.predicted_bytes(),
         }));
-        evaluation.observed.add(Observed::of(&states));
         first = range.end;
+    }
+    if uniform && evaluation.tokens() > 0 {
+        numbers::warn_of_uniform();
     }
     evaluation.seconds = started.elapsed().as_secs_f64();
     Ok(evaluation)

@@ -31,6 +31,7 @@ pub mod hub;
 pub mod input;
 pub mod logits;
 pub mod metrics;
+mod numbers;
 pub mod open;
 pub mod output;
 pub mod plan;

@@ -11,7 +11,7 @@ use crate::output::write_file;
 use crate::plan::Kind;
 use crate::render::svg::svg;
 use crate::render::{self, text::aligned};
-use crate::statistics::Mean;
+use crate::statistics::{Mean, perplexity_in_words};
 
 /// Claims a directory for a comparison, which takes the place of an earlier one there, but of no run.
 ///
@@ -56,7 +56,7 @@ pub fn write(
 
 /// The table of perplexities: policies down, states across, each with its standard error.
 pub fn table(comparison: &Comparison) -> String {
-    let cell = |run: Option<&Run>| run.map_or_else(String::new, |run| value(&run.perplexity));
+    let cell = |run: Option<&Run>| run.map_or_else(String::new, value);
     let states = comparison.states();
     let mut rows: Vec<Vec<String>> =
         vec![std::iter::once("policy \\ states".to_owned()).chain(states.iter().map(usize::to_string)).collect()];
@@ -67,15 +67,15 @@ pub fn table(comparison: &Comparison) -> String {
     let mut text = aligned(&rows);
     if let Some(full) = comparison.full() {
         let bits = full.bits_per_byte.map_or_else(String::new, |bits| format!(", {bits:.4} bits per byte"));
-        let _ = writeln!(text, "\nfull state: {}{bits}", value(&full.perplexity));
+        let _ = writeln!(text, "\nfull state: {}{bits}", value(full));
     }
     text
 }
 
-fn value(mean: &Mean) -> String {
-    match mean.standard_error {
-        Some(error) => format!("{:.3} ±{error:.3}", mean.mean),
-        None => format!("{:.3}", mean.mean),
+fn value(run: &Run) -> String {
+    match run.perplexity {
+        Some(Mean { mean, standard_error: Some(error) }) => format!("{mean:.3} ±{error:.3}"),
+        _ => perplexity_in_words(run.nll / run.tokens as f64, 3),
     }
 }
 
@@ -101,6 +101,7 @@ pub fn csv(comparison: &Comparison) -> Result<Vec<u8>, BenchError> {
         "omitted",
         "max_rows",
         "state_bytes",
+        "under_bound",
         "seconds",
         "tokens_per_second",
     ];
@@ -117,8 +118,8 @@ pub fn csv(comparison: &Comparison) -> Result<Vec<u8>, BenchError> {
                 kind.to_owned(),
                 run.policy.clone(),
                 run.states.map_or_else(String::new, |states| states.to_string()),
-                run.perplexity.mean.to_string(),
-                optional(run.perplexity.standard_error),
+                optional(run.perplexity.map(|perplexity| perplexity.mean)),
+                optional(run.perplexity.and_then(|perplexity| perplexity.standard_error)),
                 optional(run.bits_per_byte),
                 optional(run.above_full.map(|above| above.mean)),
                 optional(run.above_full.and_then(|above| above.standard_error)),
@@ -127,6 +128,7 @@ pub fn csv(comparison: &Comparison) -> Result<Vec<u8>, BenchError> {
                 run.observed.omitted.to_string(),
                 run.observed.max_rows.to_string(),
                 run.observed.state_bytes.to_string(),
+                run.observed.under_bound.to_string(),
                 run.seconds.to_string(),
                 run.tokens_per_second.to_string(),
             ])

@@ -45,20 +45,41 @@ pub fn mean_nll(contexts: &[ContextScore]) -> Mean {
     ratio(&contexts.iter().map(|context| (context.nll, context.tokens)).collect::<Vec<_>>())
 }
 
-/// Perplexity and its standard error (by the delta method: perplexity · that of the mean).
-pub fn perplexity(contexts: &[ContextScore]) -> Mean {
+/// Perplexity and its standard error (by the delta method: perplexity · that of the mean). None where it is beyond a
+/// 64-bit number.
+pub fn perplexity(contexts: &[ContextScore]) -> Option<Mean> {
     mean_nll(contexts).exp()
 }
 
 impl Mean {
-    /// Perplexity of a mean negative log-likelihood.
+    /// Perplexity of a mean negative log-likelihood; none where it is beyond a 64-bit number.
     #[must_use]
-    pub fn exp(self) -> Self {
+    pub fn exp(self) -> Option<Self> {
         let Self { mean, standard_error } = self;
-        let perplexity = mean.exp();
-        Self { mean: perplexity, standard_error: standard_error.map(|error| perplexity * error) }
+        let perplexity = perplexity_of(mean)?;
+        let standard_error = standard_error.map(|error| perplexity * error).filter(|error| error.is_finite());
+        Some(Self { mean: perplexity, standard_error })
     }
 }
+
+/// exp of nats per token. None where there is no such number in 64 bits, from 709.8 nats on: files say nothing there,
+/// and the nats are beside it.
+pub fn perplexity_of(nats: f64) -> Option<f64> {
+    Some(nats.exp()).filter(|perplexity| perplexity.is_finite())
+}
+
+/// A perplexity in words; as a power of e where it is beyond a 64-bit number.
+pub fn perplexity_in_words(nats: f64, decimals: usize) -> String {
+    match perplexity_of(nats) {
+        Some(perplexity) => format!("{perplexity:.decimals$}"),
+        None if nats.is_finite() => format!("e^{nats:.1}"),
+        None => "none".to_owned(),
+    }
+}
+
+/// What a report says where a perplexity is left out.
+pub const BEYOND: &str = "Where a perplexity is beyond a 64-bit number (709.8 nats per token) it is left out of files, \
+                          and shown as a power of e: the negative log-likelihood is there.";
 
 /// Mean difference in nats per token to another run on the same contexts, paired by context.
 /// None where the runs did not score the same contexts.
@@ -154,6 +175,21 @@ mod tests {
         assert!((high - low - 2.0 * 4.302_653 / 3.0f64.sqrt()).abs() < 1e-5, "{low} to {high}");
         assert!((high + low - 4.0).abs() < 1e-12);
         assert_eq!(interval(&mean_nll(&scores(&[(10.0, 10)])), 1).ends, None);
+    }
+
+    #[test]
+    fn a_perplexity_beyond_64_bits_is_absent_and_no_infinity() {
+        let found = |nll: f64| perplexity(&scores(&[(nll * 10.0, 10), (nll * 11.0, 10)]));
+        assert!(found(5.0).is_some_and(|mean| mean.mean.is_finite() && mean.standard_error.is_some()));
+        assert_eq!(found(900.0), None);
+        // The mean fits, its error does not.
+        let edge = mean_nll(&scores(&[(7090.0, 10), (0.1, 10), (14180.0, 10)])).exp().unwrap();
+        assert!(edge.mean.is_finite() && edge.standard_error.is_none());
+        assert_eq!(perplexity(&scores(&[(50.0, 10)])).unwrap().standard_error, None);
+        assert_eq!(
+            [5.0f64.ln(), 812.34, f64::NAN].map(|nats| perplexity_in_words(nats, 2)),
+            ["5.00", "e^812.3", "none"]
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ fn a_context_of_1024_lowers_perplexity_by_at_least_15_percent_against_contexts_o
     assert_eq!(long.predicted(), short.predicted());
     let perplexity = |contexts: &Contexts| {
         let scoring = Scoring { batch: 8, ..Scoring::new(Compression::Unbounded) };
-        evaluate(&model, &contexts.contexts, &scoring, &mut (), &false.into()).unwrap().perplexity()
+        evaluate(&model, &contexts.contexts, &scoring, &mut (), &false.into()).unwrap().perplexity().unwrap()
     };
     let (long, short) = (perplexity(&long), perplexity(&short));
     assert!(long < 0.85 * short, "{long} with 1,024 tokens, {short} with 64");

@@ -73,7 +73,7 @@ fn perplexity_prints_one_json_object_with_result_and_setting() {
     let directory = tempfile::tempdir().unwrap();
     let ids = write_ids("llama-gqa", directory.path());
     let found = perplexity(&checkpoint("llama-gqa"), &ids, "tova", &["--states", "5"]);
-    let keys = "policy states tokens nll perplexity omitted max_rows state_bytes seconds tokens_per_second contexts \
+    let keys = "policy states tokens nll perplexity omitted max_rows state_bytes predicted under_bound seconds tokens_per_second contexts \
                 complete form model device dtype context protocol positions seed version parameters prefix";
     for key in split(keys) {
         assert!(!found[key].is_null(), "{key} is not in {found}");

@@ -19,7 +19,7 @@ use crate::kernels::{self, product};
 use crate::omission::{omitted, survivors};
 use crate::placement::Placement;
 use crate::policy::{Compression, Policy, Rows, View};
-use crate::precision::{narrow, read, softmax};
+use crate::precision::{is_finite, narrow, read, softmax};
 use crate::state::{MultiState, StateShape};
 use crate::vanilla;
 
@@ -206,7 +206,18 @@ impl Attention {
         let scores = scores.expect("the last block scores its last token");
         let [batch, groups, rows] = scores.dims();
         let data = scores.into_data().convert::<f64>();
-        let data: &[f64] = data.as_slice().expect("scores are numbers");
+        let data: &[f64] = data.as_slice().expect("scores have a float dtype");
+        let broken = data.iter().position(|score| score.is_nan());
+        // What the model itself made no number of is seen in what it makes of it.
+        if let Some(index) = broken.filter(|_| attended.last().is_some_and(|last| is_finite(last.clone()))) {
+            return Err(Error::NoScore {
+                policy: policy.name(),
+                layer: state.shape.layer,
+                position: index % rows,
+                token: n - 1,
+                row: index / (groups * rows),
+            });
+        }
         let keep: Vec<Vec<Vec<usize>>> = (0..batch)
             .map(|row| {
                 let group = |group: usize| &data[(row * groups + group) * rows..][..rows];
@@ -338,6 +349,14 @@ impl Attention {
     }
 }
 
+/// Which row goes, `[batch, groups, 1]` each.
+pub(crate) struct Omission {
+    /// Its slot.
+    pub(crate) slot: Tensor<3, Int>,
+    /// Whether it had to go by its score and some score was not a number, so that there is no lowest.
+    pub(crate) unscored: Tensor<3, Bool>,
+}
+
 /// Who goes.
 impl Attention {
     /// The sliding window, if it may hide rows of a state from all queries after that of position `now`.
@@ -358,14 +377,14 @@ impl Attention {
         Some(Some(Rule { policy, sees_weights: sees.weights, states: *states, window: self.window_after(last) }))
     }
 
-    /// Lets the policy look at the step, and returns the slot to omit if some batch row is full.
+    /// Lets the policy look at the step, and returns what to omit if some batch row is full.
     pub(crate) fn omit(
         &self,
         weights: Tensor<4>,
         state: &mut MultiState,
         compression: &Compression,
         rows: usize,
-    ) -> Option<Tensor<3, Int>> {
+    ) -> Option<Omission> {
         let policy = compression.policy()?;
         let must_omit = state.any_full();
         if !must_omit && policy.memory() == 0 {
@@ -375,11 +394,23 @@ impl Attention {
         if !must_omit {
             return None;
         }
-        let omitted = omitted(scores, &view);
-        if policy.rewrites() {
-            rewrite(policy.as_ref(), &view, &omitted, state);
+        let nan = scores.clone().is_nan();
+        let mut unscored = nan.clone().any_dim(2);
+        let slot = omitted(scores.mask_fill(nan, f32::INFINITY), &view);
+        if let Some(dead) = view.dead() {
+            // It goes whatever the scores.
+            unscored = unscored.bool_and(dead.any_dim(2).bool_not());
         }
-        Some(omitted)
+        if policy.rewrites() {
+            rewrite(policy.as_ref(), &view, &slot, state);
+        }
+        if !state.all_full() {
+            // Elsewhere empty slots may score anything, and nothing goes.
+            let full: Vec<bool> = (0..state.shape().batch).map(|row| state.is_full(row)).collect();
+            let full = Tensor::<1, Bool>::from_data(full.as_slice(), &state.device()).reshape([full.len(), 1, 1]);
+            unscored = unscored.clone().bool_and(full.expand(unscored.dims()));
+        }
+        Some(Omission { slot, unscored })
     }
 
     /// The policy's scores of the first `rows` slots, its memory updated. `now` is the current token's

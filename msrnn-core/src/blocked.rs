@@ -187,6 +187,8 @@ struct Decider {
     memory: HostMemory,
     /// By token of the block: position omitted.
     omitted: Vec<Option<i64>>,
+    /// Whether some decision had to be made on scores that are not numbers.
+    unscored: bool,
 }
 
 /// Logits of one decider's heads, `[heads, n, used]` and `[heads, n, n]`; weights after the run.
@@ -230,6 +232,14 @@ impl<T: Real> Block<'_, T> {
     }
 }
 
+impl<T: Real> Block<'_, T> {
+    /// Makes what token i attends to NaN. Where no score was lowest any row may have gone: so it is seen in the
+    /// logits.
+    fn spoil(&mut self, i: usize) {
+        (0..self.heads).for_each(|head| self.new[(head * self.n + i) * self.n] = T::from_f64(f64::NAN));
+    }
+}
+
 impl Decider {
     /// One for every batch row and group, in that order.
     fn of(state: &MultiState, used: usize, n: usize) -> Vec<Self> {
@@ -252,6 +262,7 @@ impl Decider {
                     held: alive.iter().filter(|&&alive| alive).count(),
                     memory: HostMemory { channels: memory.iter().map(channel).collect() },
                     omitted: Vec::with_capacity(n),
+                    unscored: false,
                     positions,
                     alive,
                 }
@@ -289,14 +300,18 @@ impl Decider {
                 weights: if rule.sees_weights { &mean[..end] } else { &[] },
             };
             rule.policy.score(&view, &mut self.memory, &mut scores[..end]);
-            let dead = || oldest_dead(self.rows(end), now, rule.window);
+            let dead = || oldest_dead(self.rows(end), now, rule.window).map(|dead| (dead, true));
             let gone = (self.held > rule.states).then(|| dead().unwrap_or_else(|| self.lowest(&scores[..end])));
-            if let Some(gone) = gone {
+            if let Some((gone, are_numbers)) = gone {
+                if !are_numbers {
+                    self.unscored = true;
+                    block.spoil(i);
+                }
                 self.alive[gone] = false;
                 self.held -= 1;
                 bias[gone] = T::bias(false);
             }
-            self.omitted.push(gone.map(|gone| self.positions[gone]));
+            self.omitted.push(gone.map(|(gone, _)| self.positions[gone]));
         }
     }
 
@@ -325,10 +340,12 @@ impl Decider {
         rows.filter_map(|(row, &alive)| alive.then_some(row))
     }
 
-    /// The candidate with the lowest score among those alive, on equal scores the oldest.
-    fn lowest(&self, scores: &[f64]) -> usize {
-        let mut lowest = usize::MAX;
+    /// The candidate with the lowest score among those alive, on equal scores the oldest; and whether all their
+    /// scores are numbers, without which that is any of them.
+    fn lowest(&self, scores: &[f64]) -> (usize, bool) {
+        let (mut lowest, mut are_numbers) = (usize::MAX, true);
         for (index, (&score, _)) in scores.iter().zip(&self.alive).enumerate().filter(|(_, (_, alive))| **alive) {
+            are_numbers &= !score.is_nan();
             let better = lowest == usize::MAX
                 || score < scores[lowest]
                 || (score == scores[lowest] && self.positions[index] < self.positions[lowest]);
@@ -336,7 +353,7 @@ impl Decider {
                 lowest = index;
             }
         }
-        lowest
+        (lowest, are_numbers)
     }
 }
 
@@ -408,6 +425,15 @@ impl MultiState {
             *channel = Tensor::from_data(data, (&device, dtype));
         }
         self.next.inplace(|next| next.add_scalar(n as i64));
+        for (index, decider) in deciders.iter().enumerate() {
+            let row = index / groups;
+            if let Some(first) = decider.omitted.iter().position(Option::is_some) {
+                self.omits(row, self.seen[row] + first);
+            }
+        }
+        if deciders.iter().any(|decider| decider.unscored) {
+            self.note_unscored_by(&deciders.iter().map(|decider| decider.unscored).collect::<Vec<_>>());
+        }
         if let Some(log) = &mut self.omitted {
             log.extend((0..n).map(|i| {
                 let gone: Vec<i64> = deciders.iter().map(|decider| decider.omitted[i].unwrap_or(-1)).collect();

@@ -45,6 +45,22 @@ pub enum Error {
     /// A saved state that does not belong here.
     #[error("the saved state does not fit: {0}; use it with the model and policy that it was saved under")]
     Snapshot(String),
+    /// A policy whose score of a row that may have to go is not a number.
+    #[error(
+        "policy {policy} scored the row of position {position} in layer {layer} with NaN at token {token} of batch row {row}: there is no lowest score, so no row can go; correct the policy (+∞ protects a row, NaN is not allowed)"
+    )]
+    NoScore {
+        /// The policy.
+        policy: String,
+        /// Which layer of the stack, from 0.
+        layer: usize,
+        /// Of the row that was scored.
+        position: usize,
+        /// Position of the token that had to make a row go.
+        token: usize,
+        /// Batch row.
+        row: usize,
+    },
     /// A prefill into a state that has already seen tokens.
     #[error("a prefill starts from an empty state, but {0} tokens were seen; use a fresh state or the strict protocol")]
     PrefillNotFirst(usize),

@@ -12,6 +12,7 @@
 //! - [`omission`]: which row goes; [`placement`]: rows numbered anew at every step
 //! - [`kernels`]: what steps are made of, with kernels of their own where the device has them
 //! - [`budget`]: how many states, as a number, a share or bytes
+//! - [`trouble`]: where numbers end
 //! - [`vanilla`]: causal attention as plain tensor code, which the laws compare with
 //! - [`laws`] (feature `laws`): what every policy must satisfy, as properties
 //!
@@ -34,6 +35,7 @@ pub mod rnn;
 mod simd;
 pub mod snapshot;
 pub mod state;
+pub mod trouble;
 pub mod vanilla;
 
 pub use error::Error;

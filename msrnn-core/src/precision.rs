@@ -35,6 +35,11 @@ pub(crate) fn read<const D: usize>(x: Tensor<D>, dtype: DType) -> Tensor<D> {
     }
 }
 
+/// Whether every value is a number that is not infinite. Reads one value back.
+pub(crate) fn is_finite<const D: usize>(x: Tensor<D>) -> bool {
+    x.is_finite().all().into_scalar::<bool>()
+}
+
 /// Softmax over the last dimension, computed and returned in the [`accumulation`] dtype.
 pub fn softmax<const D: usize>(logits: Tensor<D>) -> Tensor<D> {
     activation::softmax(widen(logits), D - 1)

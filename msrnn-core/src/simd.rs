@@ -199,7 +199,7 @@ macro_rules! real {
 real!(f32, exp_f32);
 real!(f64, f64::exp);
 
-/// eˣ for x ≤ 0 to about one unit in the last place; zero below −87.
+/// eˣ for x ≤ 0 to about one unit in the last place; zero below −87; NaN of what is not a number.
 ///
 /// x = n ln 2 + r with |r| ≤ ln 2 / 2, and eʳ by a polynomial: additions and multiplications only,
 /// so that a loop over it is vectorised, which a call to the library's function is not.
@@ -209,7 +209,8 @@ fn exp_f32(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
-    let inside = if x >= -87.0 { x } else { -87.0 };
+    // A NaN is not below, and stays one.
+    let inside = if x < -87.0 { -87.0 } else { x };
     let shifted = inside * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
     let r = inside - n * LN_2_HIGH - n * LN_2_LOW;
@@ -220,7 +221,7 @@ fn exp_f32(x: f32) -> f32 {
     let exp_r = p * r * r + r + 1.0;
     let two_to_n = f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000));
     let exp = exp_r * two_to_n;
-    if x >= -87.0 { exp } else { 0.0 }
+    if x < -87.0 { 0.0 } else { exp }
 }
 
 #[cfg(test)]
@@ -238,6 +239,33 @@ mod tests {
         assert_eq!(exp_f32(0.0), 1.0);
         assert_eq!(exp_f32(-1e4), 0.0);
         assert_eq!(exp_f32(f32::NEG_INFINITY), 0.0);
+        assert!(exp_f32(f32::NAN).is_nan() && exp_f32(-f32::NAN).is_nan());
+    }
+
+    /// A weight of nothing for a logit that is not a number would hide it.
+    #[test]
+    fn softmax_of_what_is_not_a_number_is_not_a_number() {
+        fn check<T: Real>() {
+            let number = |value: f64| T::from_f64(value);
+            for n in [1, 5, 16, 21, 40] {
+                for broken in [f64::NAN, f64::INFINITY] {
+                    for at in 0..n {
+                        let mut first: Vec<T> = (0..n).map(|i| number(i as f64 * 0.1)).collect();
+                        let mut second = vec![number(0.5), number(-3.0)];
+                        first[at] = number(broken);
+                        T::softmax(&mut first, &mut second, &vec![T::ZERO; n + 2]);
+                        let all = first.iter().chain(&second);
+                        assert!(all.clone().any(|x| x.to_f64().is_nan()), "{broken} at {at} of {n} is lost");
+                    }
+                }
+                // Nothing is attended.
+                let mut nothing = vec![number(f64::NEG_INFINITY); n];
+                T::softmax(&mut nothing, &mut [], &vec![T::ZERO; n]);
+                assert!(nothing.iter().all(|x| x.to_f64().is_nan()), "{n} logits of −∞");
+            }
+        }
+        check::<f32>();
+        check::<f64>();
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub struct Snapshot {
     slots: usize,
     seen: Vec<usize>,
     max_rows: usize,
+    /// Absent in what was saved before this was kept.
+    #[serde(default)]
+    first_omission: Vec<Option<usize>>,
     keys: TensorData,
     values: TensorData,
     positions: TensorData,
@@ -40,6 +43,7 @@ impl MultiState {
             slots: self.slots,
             seen: self.seen.clone(),
             max_rows: self.max_rows,
+            first_omission: self.first_omission.clone(),
             keys: self.keys.to_data(),
             values: self.values.to_data(),
             positions: self.positions.to_data().convert::<i64>(),
@@ -88,9 +92,15 @@ impl MultiState {
             memory: snapshot.memory.into_iter().map(float).collect(),
             free: Tensor::<2, Int>::from_data(snapshot.free, device),
             next: Tensor::<2, Int>::from_data(TensorData::new(next, [groups, 1]), device),
+            first_omission: match snapshot.first_omission.len() == batch {
+                true => snapshot.first_omission,
+                // What went went before the tokens to come.
+                false => seen.iter().map(|&seen| (seen > states.unwrap_or(seen)).then(|| seen - 1)).collect(),
+            },
             seen,
             max_rows,
             omitted: None,
+            unscored: None,
         })
     }
 }

@@ -72,6 +72,10 @@ pub struct MultiState {
     pub(crate) max_rows: usize,
     /// What every token since the last look omitted, while it is recorded.
     pub(crate) omitted: Option<Vec<Omitted>>,
+    /// Per batch row, the position of the token at whose step a row first went.
+    pub(crate) first_omission: Vec<Option<usize>>,
+    /// Decisions that were once made on scores that are not numbers, `[batch, groups, 1]`; none so far if absent.
+    pub(crate) unscored: Option<Tensor<3, Bool>>,
 }
 
 impl MultiState {
@@ -100,6 +104,8 @@ impl MultiState {
             seen: vec![0; shape.batch],
             max_rows: 0,
             omitted: None,
+            first_omission: vec![None; shape.batch],
+            unscored: None,
             granularity,
             states,
             slots,
@@ -135,6 +141,12 @@ impl MultiState {
     /// Most rows that were carried from one step to the next so far.
     pub fn max_rows(&self) -> usize {
         self.max_rows
+    }
+
+    /// Per batch row, the position of the token at whose step a row first went; none where every row that came
+    /// is still held. What tokens after it attend to is less than all that came before them.
+    pub fn first_omission(&self) -> &[Option<usize>] {
+        &self.first_omission
     }
 
     /// Whether the next step has the same shape as the one after it: every batch row is full.
@@ -216,6 +228,26 @@ impl MultiState {
         self.free.inplace(|free| free.slice_fill([of_row.clone()], 0));
         self.next.inplace(|next| next.slice_fill([of_row], 0));
         self.seen[row] = 0;
+        self.first_omission[row] = None;
+        if let Some(unscored) = self.unscored.take() {
+            let dims = unscored.dims();
+            let of_row = Tensor::zeros([1, dims[1], dims[2]], &unscored.device());
+            self.unscored = Some(unscored.int().slice_assign([row..row + 1, 0..dims[1], 0..dims[2]], of_row).bool());
+        }
+    }
+
+    /// Takes note that a row goes at the step of the token at that position.
+    pub(crate) fn omits(&mut self, row: usize, position: usize) {
+        self.first_omission[row].get_or_insert(position);
+    }
+
+    /// Takes note that `n` tokens come of which those that find the state full make a row go.
+    pub(crate) fn omit_where_full(&mut self, n: usize) {
+        for row in 0..self.shape.batch {
+            if let Some(states) = self.states.filter(|states| self.seen[row] + n > *states) {
+                self.omits(row, self.seen[row].max(states));
+            }
+        }
     }
 
     /// From now on keeps which positions are omitted, until [`MultiState::take_omitted`].
@@ -377,6 +409,11 @@ impl MultiState {
     pub(crate) fn advance(&mut self, omitted: Option<Tensor<3, Int>>) {
         let (batch, groups) = (self.shape.batch, self.groups());
         let all_full = self.all_full();
+        if omitted.is_some() {
+            for row in (0..batch).filter(|&row| self.is_full(row)).collect::<Vec<_>>() {
+                self.omits(row, self.seen[row]);
+            }
+        }
         self.next.inplace(|next| next.add_scalar(1));
         let mut gone = None;
         // Slots fill up in order: until a state is full the next free one is the number of tokens.
@@ -438,6 +475,7 @@ impl MultiState {
     pub(crate) fn cut(&mut self, keep: &[Vec<Vec<usize>>], states: usize) {
         let StateShape { batch, kv_heads, .. } = self.shape;
         let (old, slots, groups, device) = (self.slots, states + 1, self.groups(), self.device());
+        (0..batch).for_each(|row| self.omits(row, self.seen[row] - 1));
         // The last slot is the free one; what it holds does not matter.
         let slot_of = |row: usize, group: usize, slot: usize| keep[row][group].get(slot).copied().unwrap_or(0);
         let mut rows = Vec::with_capacity(batch * kv_heads * slots);

@@ -15,7 +15,8 @@ use crate::error::ModelError;
 use crate::generate::Stop;
 use crate::model::Model;
 use crate::recurrent::Recurrent;
-use crate::sampling::{Sampler, Sampling};
+use crate::sampling::{Sampler, Sampling, greedy};
+use crate::trouble::{BadLogits, reason};
 
 /// Most tokens of prompts that go through the layers at once.
 const BLOCK: usize = 256;
@@ -131,7 +132,8 @@ impl<'m> BatchedGeneration<'m> {
     ///
     /// # Errors
     ///
-    /// When a sampler cannot be made, which [`BatchedGeneration::push`] has ruled out.
+    /// When the logits of a request make no distribution; when a sampler cannot be made, which
+    /// [`BatchedGeneration::push`] has ruled out.
     pub fn round(&mut self, emit: &mut dyn FnMut(usize, u32) -> bool) -> Result<Vec<Completion>, ModelError> {
         self.refill()?;
         let Some(n) = self.rows.iter().flatten().map(|row| row.pending.len()).min() else {
@@ -146,7 +148,7 @@ impl<'m> BatchedGeneration<'m> {
         }
         let [batch, _, vocab] = logits.dims();
         let logits = logits.narrow(1, n - 1, 1).reshape([batch, vocab]);
-        let drawn = self.draw(logits);
+        let drawn = self.draw(logits)?;
 
         let mut ended = Vec::new();
         for (index, (slot, token)) in self.rows.iter_mut().zip(drawn).enumerate() {
@@ -212,32 +214,56 @@ impl<'m> BatchedGeneration<'m> {
 
     /// The next token of every row whose prompt is used up. `[batch, vocab]` logits stay on the device
     /// as long as all rows take the most likely token.
-    fn draw(&mut self, logits: Tensor<2>) -> Vec<Option<u32>> {
+    fn draw(&mut self, logits: Tensor<2>) -> Result<Vec<Option<u32>>, ModelError> {
         let due = |row: &Option<Row>| row.as_ref().is_some_and(|row| row.pending.is_empty());
         if self.rows.iter().flatten().all(|row| row.greedy) {
-            let ids = likeliest(logits).into_data().convert::<i64>();
+            let [_, vocab] = logits.dims();
+            let ids = likeliest(logits.clone()).into_data().convert::<i64>();
             let ids = ids.as_slice::<i64>().expect("ids are integers").iter();
-            return self.rows.iter().zip(ids).map(|(row, &id)| due(row).then_some(id as u32)).collect();
+            let next = |(index, (row, &id)): (usize, (&Option<Row>, &i64))| match due(row) {
+                true if id < vocab as i64 => Ok(Some(id as u32)),
+                // Looked at on the host, where it is told what is wrong.
+                true => {
+                    let data = logits.clone().narrow(0, index, 1).into_data().convert::<f32>();
+                    let logits: &[f32] = data.as_slice().expect("logits are floats");
+                    greedy(logits).map(Some).map_err(|what| self.broken(index, what))
+                }
+                false => Ok(None),
+            };
+            return self.rows.iter().zip(ids).enumerate().map(next).collect();
         }
         let [_, vocab] = logits.dims();
         let data = logits.into_data().convert::<f32>();
         let logits = data.as_slice::<f32>().expect("logits are numbers").chunks(vocab);
-        let next = |(row, logits): (&mut Option<Row>, &[f32])| match due(row) {
-            true => row.as_mut().map(|row| row.sampler.next(logits)),
-            false => None,
+        let next = |(row, logits): (&mut Option<Row>, &[f32])| match row {
+            Some(row) if row.pending.is_empty() => row.sampler.next(logits).map(Some),
+            _ => Ok(None),
         };
-        self.rows.iter_mut().zip(logits).map(next).collect()
+        let drawn: Vec<_> = self.rows.iter_mut().zip(logits).map(next).collect();
+        drawn.into_iter().enumerate().map(|(index, drawn)| drawn.map_err(|what| self.broken(index, what))).collect()
+    }
+
+    /// Logits of a row that make no distribution.
+    fn broken(&self, index: usize, what: BadLogits) -> ModelError {
+        let row = self.rows[index].as_ref();
+        let (request, token) = row.map_or((0, 0), |row| (row.request, row.tokens.len()));
+        let reason = reason(self.model.decoder.storage(), self.recurrent.compression(), &self.states, index);
+        ModelError::Logits { place: format!("request {request}, new token {token}"), what, reason }
     }
 }
 
-/// The most likely token, the first of equals, of every row: `[batch, vocab]` to `[batch]`.
+/// The most likely token, the first of equals, of every row: `[batch, vocab]` to `[batch]`. No id, `vocab`, where a
+/// logit is NaN or infinite.
 fn likeliest(logits: Tensor<2>) -> Tensor<1, Int> {
     let [batch, vocab] = logits.dims();
     let device = logits.device();
-    let lower = logits.clone().lower(logits.max_dim(1).expand([batch, vocab]));
+    let lower = logits.clone().lower(logits.clone().max_dim(1).expand([batch, vocab]));
     let ids = Tensor::<1, Int>::arange(0..vocab as i64, &device);
     let int: IntDType = ids.dtype().into();
     let ids = ids.reshape([1, vocab]).expand([batch, vocab]);
+    // One pass that finds what is not finite, since a sum with it is not either.
+    let odd = logits.sum_dim(1).is_finite().bool_not().reshape([batch]);
     // Backends differ in the integer type of what they reduce to.
-    ids.mask_fill(lower, vocab as i64).min_dim(1).reshape([batch]).cast(int)
+    let ids = ids.mask_fill(lower, vocab as i64).min_dim(1).reshape([batch]).cast(int);
+    ids.mask_fill(odd, vocab as i64)
 }

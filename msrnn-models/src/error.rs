@@ -6,6 +6,8 @@ use msrnn_core::state::MultiState;
 
 use crate::rotary::Rotary;
 
+use crate::trouble::BadLogits;
+
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -179,6 +181,16 @@ pub enum ModelError {
     /// More tokens than a state counts.
     #[error("{0} tokens are more than a state counts, {most}; take fewer", most = MultiState::MOST_TOKENS)]
     TooManyTokens(usize),
+    /// Logits that make no distribution.
+    #[error("{place}: {what}, so there is no result; {reason}")]
+    Logits {
+        /// Which tokens predict there.
+        place: String,
+        /// What is wrong with them.
+        what: BadLogits,
+        /// Why, as far as is known, and what would help.
+        reason: String,
+    },
     /// The state does not fit the request.
     #[error(transparent)]
     Core(#[from] msrnn_core::Error),

@@ -1,5 +1,7 @@
 //! Text generation with a bounded or unbounded state.
 
+use std::ops::Range;
+
 use burn::tensor::{Int, Tensor, TensorData};
 use msrnn_core::state::MultiState;
 
@@ -8,7 +10,8 @@ use crate::error::ModelError;
 use crate::model::Model;
 use crate::protocol::Protocol;
 use crate::recurrent::Recurrent;
-use crate::sampling::{Sampler, Sampling};
+use crate::sampling::{Sampler, Sampling, is_uniform};
+use crate::trouble::reason;
 
 /// Tokens of a prompt that go through the layers at once.
 const BLOCK: usize = 256;
@@ -34,6 +37,10 @@ pub struct Generation {
     pub stop: Stop,
     /// One per layer.
     pub states: Vec<MultiState>,
+    /// Positions of the tokens whose logits were drawn from, the end token's included.
+    pub predicting: Range<usize>,
+    /// Whether the first logits told no token from another.
+    pub uniform: bool,
 }
 
 /// Feeds `prompt` and draws up to `max_new_tokens` tokens.
@@ -43,7 +50,7 @@ pub struct Generation {
 /// # Errors
 ///
 /// When the prompt is empty or has an id that the model does not know, there are no positions for so many
-/// tokens, or the sampling parameters make no sense.
+/// tokens, or the sampling parameters make no sense; when logits make no distribution.
 pub fn generate(
     model: &Model,
     recurrent: &Recurrent<'_>,
@@ -78,11 +85,21 @@ pub fn generate(
     }
     let mut logits = last_row(logits.expect("the prompt is not empty"));
 
+    let uniform = is_uniform(&logits);
+    let first = prompt.len() - 1;
     let mut tokens = Vec::new();
     let mut stop = Stop::Length;
     let (mut captured, mut tried): (Option<Captured<'_>>, bool) = (None, false);
     while tokens.len() < max_new_tokens {
-        let token = sampler.next(&logits);
+        let token = match sampler.next(&logits) {
+            Ok(token) => token,
+            Err(what) => {
+                let states = captured.take().map_or(states, Captured::into_states);
+                let place = format!("new token {}, after position {}", tokens.len(), first + tokens.len());
+                let reason = reason(model.decoder.storage(), recurrent.compression(), &states, 0);
+                return Err(ModelError::Logits { place, what, reason });
+            }
+        };
         if model.eos_token_ids.contains(&token) {
             stop = Stop::Eos;
             break;
@@ -113,7 +130,8 @@ pub fn generate(
     if let Some(captured) = captured {
         states = captured.into_states();
     }
-    Ok(Generation { tokens, stop, states })
+    let drawn = tokens.len() + usize::from(stop == Stop::Eos);
+    Ok(Generation { tokens, stop, states, predicting: first..first + drawn, uniform })
 }
 
 /// Logits of the last token, on the host.

@@ -11,6 +11,7 @@
 //!   they go
 //! - [`model`]: a directory as a whole; [`tokenizer`], [`sampling`], [`generate`]: text in and out; [`spans`]: which
 //!   bytes of a text its tokens stand for
+//! - [`trouble`]: logits that are no numbers
 //! - [`batched`]: many generations side by side, refilled from a queue
 //! - [`captured`]: steps that a GPU is given all at once
 //! - [`protocol`]: strict, or prefill then strict
@@ -37,6 +38,7 @@ pub mod sampling;
 pub mod spans;
 pub mod storage;
 pub mod tokenizer;
+pub mod trouble;
 pub mod weights;
 pub mod whole;
 

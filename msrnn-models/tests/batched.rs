@@ -1,5 +1,6 @@
 //! Law of batched generation: every request ends in the tokens that it would end in alone.
 
+use burn::module::Param;
 use burn::tensor::{DType, Device};
 use msrnn_core::policy::Compression;
 use msrnn_models::Model;
@@ -127,4 +128,32 @@ fn what_cannot_be_generated_is_refused() {
     }
     assert_eq!(generation.run(|_, _| true).unwrap(), []);
     assert_eq!(generation.push(good).unwrap(), 0);
+}
+
+#[test]
+fn logits_that_are_not_numbers_end_generation_whoever_draws() {
+    let mut model = model();
+    let requests = requests();
+    let nan = model.decoder.norm.weight.val().mul_scalar(f64::NAN);
+    model.decoder.norm.weight = Param::from_tensor(nan);
+    for compression in compressions() {
+        let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
+        // Greedy and drawn.
+        for request in &requests[..2] {
+            let Request { prompt, sampling, max_new_tokens } = request;
+            let drawn = generate(&model, &recurrent, prompt, Protocol::Strict, *sampling, *max_new_tokens, |_| true);
+            let error = drawn.unwrap_err().to_string();
+            assert!(error.contains("new token 0") && error.contains("not a number"), "{error}");
+            let mut generation = BatchedGeneration::new(&model, recurrent.clone(), 2).unwrap();
+            generation.push(request.clone()).unwrap();
+            let mut emitted = 0;
+            let ended = generation.run(|_, _| {
+                emitted += 1;
+                true
+            });
+            let error = ended.unwrap_err().to_string();
+            assert!(error.contains("request 0, new token 0") && error.contains("all 2 layers are numbers"), "{error}");
+            assert_eq!(emitted, 0, "no token stands for what is no number");
+        }
+    }
 }

@@ -184,7 +184,7 @@ fn greedy_tokens_of_the_unbounded_state_are_those_of_the_vanilla_transformer() {
                 let logits = values(model.decoder.forward(tokens(&text)));
                 let vocab = model.decoder.config().vocab_size;
                 let last: Vec<f32> = logits[logits.len() - vocab..].iter().map(|&x| x as f32).collect();
-                text.push(greedy(&last));
+                text.push(greedy(&last).unwrap());
             }
             let recurrent = Recurrent::new(&model.decoder, Compression::Unbounded, Positions::Original);
             for protocol in [Protocol::Strict, Protocol::Prefill(5)] {

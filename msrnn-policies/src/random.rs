@@ -16,13 +16,13 @@ use crate::registry::{Entry, number_after};
 /// use msrnn_core::policy::Policy;
 /// use msrnn_policies::Random;
 ///
-/// assert_eq!(Random { seed: 0 }.name(), "random");
-/// assert_eq!(Random { seed: 7 }.name(), "random:7");
+/// assert_eq!(Random::default().name(), "random");
+/// assert_eq!(Random { seed: Some(0) }.name(), "random:0");
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Random {
-    /// Seed.
-    pub seed: u64,
+    /// Seed; none where none was named, which draws as 0 does.
+    pub seed: Option<u64>,
 }
 
 /// A prime p with p mod 3 = 2, so that cubing permutes the residues, and p² < 2³¹, so that nothing
@@ -32,8 +32,8 @@ const P: i64 = 32_717;
 impl Policy for Random {
     fn name(&self) -> String {
         match self.seed {
-            0 => "random".into(),
-            seed => format!("random:{seed}"),
+            None => "random".into(),
+            Some(seed) => format!("random:{seed}"),
         }
     }
 
@@ -76,7 +76,7 @@ impl ScoreOnHost for Random {
 impl Random {
     /// Two residues that differ from layer to layer.
     fn keys(&self, layer: usize) -> (i64, i64) {
-        let key = mix(self.seed ^ (layer as u64) << 32);
+        let key = mix(self.seed.unwrap_or(0) ^ (layer as u64) << 32);
         ((key % P as u64) as i64, (key >> 32) as i64 % P)
     }
 }
@@ -107,8 +107,8 @@ pub(crate) const ENTRIES: &[Entry] = &[Entry {
     citation: "A control, not a published method",
     differences: "The choice is a 15-bit hash of seed, layer, step and position: beyond 32,717 held rows, equal hashes let the older go.",
     parse: |text| match text {
-        "random" => Some(Ok(std::sync::Arc::new(Random { seed: 0 }) as _)),
+        "random" => Some(Ok(std::sync::Arc::new(Random { seed: None }) as _)),
         _ => number_after(text, "random:")
-            .map(|seed| seed.map(|seed| std::sync::Arc::new(Random { seed: seed as u64 }) as _)),
+            .map(|seed| seed.map(|seed| std::sync::Arc::new(Random { seed: Some(seed as u64) }) as _)),
     },
 }];

@@ -66,11 +66,12 @@ impl PolicySpec {
         }
     }
 
-    /// The same spec with a seed for what draws at random and names none of its own.
+    /// The same spec with a seed for what draws at random and names none of its own. Seed 0 is the one that is
+    /// drawn with where none is named, and leaves the name as it is.
     #[must_use]
     pub fn seeded(self, seed: u64) -> Self {
-        match self.name().as_str() {
-            "random" => Self { policy: Some(Arc::new(crate::Random { seed })), ..self },
+        match (self.name().as_str(), seed) {
+            ("random", 1..) => Self { policy: Some(Arc::new(crate::Random { seed: Some(seed) })), ..self },
             _ => self,
         }
     }
@@ -163,6 +164,20 @@ mod tests {
                 let table = toml::to_string(&Table { policy: spec.clone() }).unwrap();
                 assert_eq!(toml::from_str::<Table>(&table).unwrap().policy, spec);
             }
+        }
+    }
+
+    #[test]
+    fn a_seed_that_is_named_stays_whatever_is_given_beside_it() {
+        let seeded = |text: &str, seed| text.parse::<PolicySpec>().unwrap().seeded(seed).to_string();
+        for (text, seed, expected) in [
+            ("random:0@8", 7, "random:0@8"),
+            ("random:3@8", 7, "random:3@8"),
+            ("random@8", 7, "random:7@8"),
+            ("random@8", 0, "random@8"),
+            ("tova@8", 7, "tova@8"),
+        ] {
+            assert_eq!(seeded(text, seed), expected, "{text} --seed {seed}");
         }
     }
 

@@ -37,7 +37,7 @@ pub(super) struct Args {
     /// Policies, with or without a bound of their own
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = POLICIES)]
     policies: Vec<PolicySpec>,
-    /// Numbers of states, for policies without a bound of their own
+    /// Numbers of states, for policies without a bound of their own; a percentage is one of a context
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "16,32,64,128,256")]
     states: Vec<Budget>,
     #[command(flatten)]
@@ -153,6 +153,13 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     }
     for run in comparison.never_bound() {
         tracing::warn!("{}@{} never omitted a row: its bound was never reached", run.policy, run.states.unwrap_or(0));
+    }
+    for run in comparison.before_bound() {
+        tracing::warn!(
+            "{}@{} made no prediction under its bound, all omissions came later: this is the full state's result",
+            run.policy,
+            run.states.unwrap_or(0)
+        );
     }
     if args.run.json {
         print_json(&report)?;

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use msrnn_bench::error::BenchError;
 use msrnn_bench::evaluate::Observed;
+use msrnn_core::budget::Budget;
 use msrnn_models::generate::{Stop, generate};
 use msrnn_models::recurrent::{Recurrent, bytes_per_state};
 use msrnn_models::sampling::{Sampler, Sampling};
@@ -14,6 +15,10 @@ use super::options::{ModelOptions, PolicyOptions, RunOptions, Setting, TextArgs}
 use super::{INTERRUPT, Outcome, print, print_json};
 
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "A bound in percent is a share of prompt and new tokens together, or of --context where that is \
+given and longer."
+)]
 pub(super) struct Args {
     #[command(flatten)]
     model: ModelOptions,
@@ -70,7 +75,12 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let context = args.run.context(&model)?;
     let length = prompt.len().saturating_add(args.max_new_tokens);
     let spec = args.policy.spec(args.run.seed)?;
-    let compression = spec.compression(context.max(length), |policy| bytes_per_state(&model.decoder, policy))?;
+    let whole = match spec.budget() {
+        // A share is one of what this run will hold, where no context is given.
+        Some(Budget::Percent(_)) => args.run.context.unwrap_or(0).max(length),
+        _ => context.max(length),
+    };
+    let compression = spec.compression(whole, |policy| bytes_per_state(&model.decoder, policy))?;
     let states = compression.states();
     args.run.check_length(&model, "a text (prompt and new tokens)", length, prompt.len(), states)?;
     let recurrent = Recurrent::new(&model.decoder, compression, args.run.positions).with_capture(!args.no_capture);
@@ -108,6 +118,16 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     }
     let seconds = started.elapsed().as_secs_f64();
     let complete = generation.stop != Stop::Interrupted;
+    let mut observed = Observed::of(&generation.states);
+    observed.predict(&generation.states, 0, generation.predicting);
+    if complete && states.is_some() && observed.is_of_full_state() {
+        tracing::warn!("no token was drawn under the bound of {spec}: this is what the full state writes");
+    }
+    if generation.uniform {
+        tracing::warn!(
+            "all logits were equal, as of a model that was never trained: any token is as likely as another"
+        );
+    }
     if args.run.json {
         print_json(&Report {
             policy: spec.name(),
@@ -116,7 +136,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
             tokens: generation.tokens.len(),
             text,
             stop: generation.stop,
-            observed: Observed::of(&generation.states),
+            observed,
             seconds,
             tokens_per_second: generation.tokens.len() as f64 / seconds,
             complete,

@@ -140,7 +140,7 @@ pub(super) struct PolicyOptions {
     /// full, or a policy such as tova@512, window+4@25% or h2o@64MiB (see `msrnn policies`)
     #[arg(long, value_name = "POLICY")]
     pub(super) policy: PolicySpec,
-    /// The number of states, where the policy does not name it: 512, 25% or 64MiB
+    /// The number of states, where the policy does not name it: 512, 25% (of a context) or 64MiB
     #[arg(long, value_name = "K")]
     pub(super) states: Option<Budget>,
 }

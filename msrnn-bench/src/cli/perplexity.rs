@@ -9,6 +9,7 @@ use msrnn_bench::output::OutputFile;
 use msrnn_bench::strided;
 use msrnn_bench::text_ids;
 use msrnn_bench::texts::Skipped;
+use msrnn_bench::statistics::perplexity_in_words;
 use serde::Serialize;
 
 use super::options::{Opened, ScoringOptions, Setting};
@@ -33,7 +34,8 @@ struct Report<'a> {
     states: Option<usize>,
     tokens: usize,
     nll: f64,
-    perplexity: f64,
+    /// Absent where nothing was predicted, or where it is beyond a 64-bit number: `nll` and `tokens` tell.
+    perplexity: Option<f64>,
     /// Bits of the predicted tokens over the UTF-8 bytes of the text that they stand for.
     bits_per_byte: Option<f64>,
     /// Tokens from window to window.
@@ -72,6 +74,13 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     if evaluation.complete && states.is_some() && evaluation.observed.omitted == 0 {
         tracing::warn!("{spec} never omitted a row: its bound was never reached, this is the full state's result");
     }
+    if evaluation.complete && evaluation.observed.omitted > 0 && evaluation.observed.is_of_full_state() {
+        tracing::warn!(
+            "{spec} made no prediction under its bound, all omissions came later ({} protocol): this is the full state's \
+             result",
+            args.scoring.run.protocol
+        );
+    }
     if evaluation.contexts.is_empty() {
         tracing::warn!("no context was finished, so there is no perplexity");
     }
@@ -105,19 +114,21 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
             format!("windows     advance by {stride} tokens, each from an empty state, only new tokens scored{guide}\n")
         });
         let bits = evaluation.bits_per_byte().map_or_else(String::new, |bits| format!(", {bits:.4} bits per byte"));
-        let Observed { omitted, max_rows, state_bytes } = evaluation.observed;
+        let Observed { omitted, max_rows, state_bytes, predicted, under_bound } = evaluation.observed;
+        let under =
+            states.map_or_else(String::new, |_| format!(", {under_bound} of {predicted} predictions after one"));
         print(&format!(
             "policy      {spec} ({})\n\
              contexts    {} of at most {context} tokens, {begun}\n\
              tokens      {} predicted, each with the same weight\n\
-             perplexity  {:.4} (nll {:.4} nats){bits}\n\
+             perplexity  {} (nll {:.4} nats){bits}\n\
              {windows}\
-             observed    {omitted} omissions, at most {max_rows} rows, {state_bytes} state bytes\n\
+             observed    {omitted} omissions{under}, at most {max_rows} rows, {state_bytes} state bytes\n\
              speed       {:.0} tokens/s, {:.2} s\n",
             states.map_or("every state kept".into(), |k| format!("{k} states")),
             evaluation.contexts.len(),
             evaluation.tokens(),
-            evaluation.perplexity(),
+            perplexity_in_words(evaluation.nll() / evaluation.tokens() as f64, 4),
             evaluation.nll(),
             evaluation.tokens_per_second(),
             evaluation.seconds,

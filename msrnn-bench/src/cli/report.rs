@@ -45,6 +45,12 @@ pub(super) fn show(results: &Results, directory: Option<&Path>, json: bool) -> R
             arm.policy
         );
     }
+    for arm in results.before_bound() {
+        tracing::warn!(
+            "{} made no prediction under its bound, all omissions came later: these are the full state's numbers",
+            arm.policy
+        );
+    }
     if json {
         return print_json(results);
     }

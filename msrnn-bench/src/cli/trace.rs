@@ -24,6 +24,8 @@ struct Report {
     policy: String,
     states: Option<usize>,
     lines: usize,
+    predicted: usize,
+    under_bound: usize,
     complete: bool,
     #[serde(flatten)]
     setting: Setting,
@@ -41,11 +43,16 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     if complete && lines == 0 {
         tracing::warn!("{spec} never omitted a row, so the trace is empty");
     }
+    if complete && lines > 0 && evaluation.observed.is_of_full_state() {
+        tracing::warn!("{spec} omitted rows after the last prediction only: its predictions are the full state's");
+    }
     if args.scoring.run.json {
         print_json(&Report {
             policy: spec.name(),
             states: scoring.compression.states(),
             lines,
+            predicted: evaluation.observed.predicted,
+            under_bound: evaluation.observed.under_bound,
             complete,
             setting: args.scoring.setting(&opened),
         })?;

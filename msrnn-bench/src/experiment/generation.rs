@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::Watch;
 use crate::error::BenchError;
 use crate::evaluate::Observed;
+use crate::numbers;
 
 /// How a prompt is continued.
 #[derive(Clone, Debug)]
@@ -60,7 +61,7 @@ impl Generation<'_> {
     ///
     /// # Errors
     ///
-    /// When the model has no tokenizer or does not know an id of the prompt.
+    /// When the model has no tokenizer or does not know an id of the prompt, or its logits make no distribution.
     pub fn write(&self, model: &Model, prompt: &[u32], watch: &Watch<'_>) -> Result<Option<Written>, BenchError> {
         let mut ending = Ending::new(self.stop)?;
         let recurrent = Recurrent::new(&model.decoder, self.compression.clone(), self.positions);
@@ -95,7 +96,11 @@ impl Generation<'_> {
         };
         text.push_str(&stream.finish()?);
         text.truncate(ending.of(&text));
-        let observed = Observed::of(&done.states);
+        if done.uniform {
+            numbers::warn_of_uniform();
+        }
+        let mut observed = Observed::of(&done.states);
+        observed.predict(&done.states, 0, done.predicting);
         Ok(Some(Written { text: text.trim().to_owned(), tokens: done.tokens.len(), ended, observed }))
     }
 }

@@ -135,4 +135,11 @@ impl Results {
     pub fn never_bound(&self) -> Vec<&Arm> {
         self.arms.iter().filter(|arm| arm.states.is_some() && arm.observed.omitted == 0).collect()
     }
+
+    /// Bounded arms that omitted rows, but made no prediction after an omission: their numbers too are those of the
+    /// full state.
+    pub fn before_bound(&self) -> Vec<&Arm> {
+        let before = |arm: &&Arm| arm.observed.omitted > 0 && arm.observed.is_of_full_state();
+        self.arms.iter().filter(|arm| arm.states.is_some()).filter(before).collect()
+    }
 }

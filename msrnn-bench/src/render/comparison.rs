@@ -9,13 +9,13 @@ pub fn perplexity(comparison: &Comparison, title: &str) -> Figure {
     let states = comparison.states();
     let point = |x: usize, mean: Mean| Point { x: x as f64, y: mean.mean, error: mean.standard_error };
     let of_name = |&name: &&str| {
-        let runs = states.iter().filter_map(|&states| Some((states, comparison.run(name, states)?.perplexity)));
-        let points = runs.filter(|(_, mean)| mean.mean.is_finite()).map(|(states, mean)| point(states, mean));
+        let runs = states.iter().filter_map(|&states| Some((states, comparison.run(name, states)?.perplexity?)));
+        let points = runs.map(|(states, mean)| point(states, mean));
         Line { name: name.to_owned(), reference: name == "baseline", points: points.collect() }
     };
     let mut lines: Vec<Line> = comparison.names().iter().map(of_name).collect();
-    if let (Some(full), Some(&first), Some(&last)) = (comparison.full(), states.first(), states.last()) {
-        let Mean { mean, .. } = full.perplexity;
+    let full = comparison.full().and_then(|full| Some((full, full.perplexity?.mean)));
+    if let (Some((full, mean)), Some(&first), Some(&last)) = (full, states.first(), states.last()) {
         let points = [first, last].map(|x| Point { x: x as f64, y: mean, error: None });
         lines.insert(0, Line { name: full.policy.clone(), reference: true, points: points.into() });
     }
@@ -63,12 +63,12 @@ mod tests {
             kind,
             policy: policy.to_owned(),
             states,
-            perplexity: Mean { mean: perplexity, standard_error: Some(0.1) },
+            perplexity: Some(Mean { mean: perplexity, standard_error: Some(0.1) }),
             bits_per_byte: None,
             above_full: None,
             nll: 1.0,
             tokens: 10,
-            observed: Observed { omitted: 1, max_rows: 8, state_bytes: 64 },
+            observed: Observed { omitted: 1, max_rows: 8, state_bytes: 64, ..Observed::default() },
             seconds: 1.0,
             tokens_per_second: 10.0,
             contexts: Vec::new(),

@@ -113,15 +113,19 @@ fn arms(results: &Results) -> Option<Figure> {
             Cell::count(arm.observed.max_rows),
             Cell::count(arm.observed.omitted),
             Cell::count(arm.observed.state_bytes),
+            Cell::count(arm.observed.predicted),
+            Cell::count(arm.observed.under_bound),
         ]
     };
-    let columns = ["model", "policy", "bound", "most rows", "omissions", "state bytes"];
+    let columns =
+        ["model", "policy", "bound", "most rows", "omissions", "state bytes", "predictions", "under the bound"];
     Some(Figure {
         id: "states-held".to_owned(),
         title: "What the states held".to_owned(),
         caption: "Read from the states over all samples, not derived from the bound. Most rows: that a layer \
                   carried from one token to the next. Omissions: over layers, heads and samples. Bytes: of the \
-                  states of all layers, of one context, at their largest."
+                  states of all layers, of one context, at their largest. Predictions under the bound: those that an \
+                  omission preceded; the others are the full state's."
             .to_owned(),
         content: Content::Table {
             columns: columns.map(str::to_owned).into(),
@@ -130,17 +134,29 @@ fn arms(results: &Results) -> Option<Figure> {
     })
 }
 
-/// Says which bounds were never reached; none if all were.
+/// Says which bounds were never reached, or not before the last prediction; none if all were.
 fn warning(results: &Results) -> Option<String> {
-    let arms = results.never_bound();
-    let names: Vec<String> = arms.iter().map(|arm| format!("{} on {}", arm.policy, arm.model)).collect();
-    (!arms.is_empty()).then(|| {
+    let names = |arms: Vec<&crate::experiment::Arm>| {
+        let names: Vec<String> = arms.iter().map(|arm| format!("{} on {}", arm.policy, arm.model)).collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    };
+    let never = names(results.never_bound()).map(|names| {
         format!(
-            "nothing was ever omitted by {}. The bound was not reached, and these numbers are those of the full \
-             state: take longer contexts or a smaller bound.",
-            names.join(", ")
+            "nothing was ever omitted by {names}. The bound was not reached, and these numbers are those of the full \
+             state: take longer contexts or a smaller bound."
         )
-    })
+    });
+    let before = names(results.before_bound()).map(|names| {
+        format!(
+            "no prediction was made under the bound by {names}: rows were omitted after the last one only, as a prefill \
+             of whole contexts does. These numbers are those of the full state: take the strict protocol or prefill fewer \
+             tokens."
+        )
+    });
+    match (never, before) {
+        (Some(never), Some(before)) => Some(format!("{never} Also, {before}")),
+        (never, before) => never.or(before),
+    }
 }
 
 /// A number with that many decimals, with commas between thousands where it is whole.

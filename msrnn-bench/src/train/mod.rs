@@ -83,7 +83,8 @@ pub fn train(
         let save = done % config.save_every == 0 || done == config.steps;
         if done % LOG_EVERY == 0 || save {
             let valid = match save {
-                true => Some(validate(&decoder, config, &tokenizer, &training)?),
+                // Before the checkpoint, so that none is written of weights that are not numbers.
+                true => Some(finite(step, validate(&decoder, config, &tokenizer, &training)?)?),
                 false => None,
             };
             let line = LogLine {
@@ -161,6 +162,18 @@ fn mean_loss(decoder: &Decoder, sequences: &[Vec<u32>], device: &Device) -> Tens
     let log_probabilities = log_softmax(logits, 2);
     let targets = tokens.narrow(1, 1, n - 1).reshape([batch, n - 1, 1]);
     log_probabilities.gather(2, targets).mean().neg()
+}
+
+/// Both perplexities, if they are numbers.
+fn finite(step: usize, valid: (f64, f64)) -> Result<(f64, f64), BenchError> {
+    match valid.0.is_finite() && valid.1.is_finite() {
+        true => Ok(valid),
+        false => Err(BenchError::Train(format!(
+            "the validation perplexity is {} ({} on short contexts) after step {step}: some weight is not a number, or \
+             nearly so; use a lower --learning-rate",
+            valid.0, valid.1
+        ))),
+    }
 }
 
 /// Validation perplexity with the full context and on contexts of [`SHORT`].

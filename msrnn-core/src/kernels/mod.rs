@@ -228,6 +228,8 @@ impl MultiState {
             self.seen.clone_from(&other.seen);
             self.max_rows = other.max_rows;
             self.omitted.clone_from(&other.omitted);
+            self.first_omission.clone_from(&other.first_omission);
+            self.unscored.clone_from(&other.unscored);
             return;
         }
         self.clone_from(other);
@@ -235,6 +237,7 @@ impl MultiState {
 
     /// Counts a token that a replayed step has seen to on the device.
     pub fn count_replayed(&mut self) {
+        self.omit_where_full(1);
         self.count(1);
     }
 }

@@ -3,7 +3,7 @@
 
 use burn::tensor::Tensor;
 
-use crate::attention::Attention;
+use crate::attention::{Attention, Omission};
 use crate::policy::Compression;
 use crate::state::MultiState;
 
@@ -23,22 +23,20 @@ pub(crate) fn step(
     if super::allowed() && super::flex::steps(attention, &query, state) {
         let rows = state.rows_in_step();
         let (attended, weights) = super::flex::step(attention, query, key, value, state, compression);
-        if let Some(weights) = weights {
-            let omitted = attention.omit(weights, state, compression, rows);
-            state.advance(omitted);
-        }
-        return attended;
+        return match weights {
+            Some(weights) => decide(attention, attended, weights, state, compression, rows),
+            None => attended,
+        };
     }
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
     if super::allowed() && super::cube::takes(attention, &query, state) {
         let rows = state.rows_in_step();
         let decision = super::cube::decision(compression, state.shape.layer);
         let (attended, weights) = super::cube::step(attention, [query, key, value], state, decision);
-        if let Some(weights) = weights {
-            let omitted = attention.omit(weights, state, compression, rows);
-            state.advance(omitted);
-        }
-        return attended;
+        return match weights {
+            Some(weights) => decide(attention, attended, weights, state, compression, rows),
+            None => attended,
+        };
     }
     step_plain(attention, query, key, value, state, compression)
 }
@@ -82,9 +80,29 @@ pub(super) fn step_plain(
     let rows = state.rows_in_step();
     state.append(key, value);
     let (attended, weights) = attention.attend(query, state, rows, 0);
-    let omitted = attention.omit(weights, state, compression, rows);
-    state.advance(omitted);
-    attended
+    decide(attention, attended, weights, state, compression, rows)
+}
+
+/// Lets the policy decide on tensors, and counts the token. What was attended becomes NaN where a row had to
+/// go by scores that are not numbers: so it is seen in the logits, and nothing has to be read back for it.
+fn decide(
+    attention: &Attention,
+    attended: Tensor<3>,
+    weights: Tensor<4>,
+    state: &mut MultiState,
+    compression: &Compression,
+    rows: usize,
+) -> Tensor<3> {
+    let Some(Omission { slot, unscored }) = attention.omit(weights, state, compression, rows) else {
+        state.advance(None);
+        return attended;
+    };
+    state.advance(Some(slot));
+    state.note_unscored(unscored.clone());
+    let [batch, heads, head_dim] = attended.dims();
+    let groups = state.groups();
+    let unscored = unscored.reshape([batch, groups, 1, 1]).expand([batch, groups, heads / groups, head_dim]);
+    attended.mask_fill(unscored.reshape([batch, heads, head_dim]), f32::NAN)
 }
 
 /// `n` tokens none of which makes a row go, by the device's kernel; none where it has no such kernel

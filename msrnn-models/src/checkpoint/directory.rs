@@ -1,7 +1,5 @@
 //! What a directory is that is not a checkpoint in safetensors, and what to do with it.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use super::{CONFIG, INDEX, WEIGHTS};
@@ -13,16 +11,6 @@ const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 /// Whether a file that begins so is a Git LFS pointer.
 pub(crate) fn is_pointer(beginning: &[u8]) -> bool {
     beginning.starts_with(POINTER)
-}
-
-/// Refuses a file that is a Git LFS pointer. What cannot be read is left to who reads it.
-pub(crate) fn refuse_pointer(path: &Path) -> Result<(), ModelError> {
-    let mut beginning = [0; POINTER.len()];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut beginning));
-    match read {
-        Ok(()) if is_pointer(&beginning) => Err(ModelError::Pointer(path.into())),
-        _ => Ok(()),
-    }
 }
 
 /// Refuses a directory that is known to be something else than a checkpoint in safetensors.

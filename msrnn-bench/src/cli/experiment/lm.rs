@@ -148,7 +148,7 @@ fn extrapolate(args: &Args) -> Result<Outcome, BenchError> {
         text: text.name.clone(),
         tokens,
         full_tokens: args.full_tokens.unwrap_or(4 * longest),
-        policies: policies(args, EXTRAPOLATION_POLICIES)?,
+        policies: policies(args, EXTRAPOLATION_POLICIES)?.into_iter().map(|spec| spec.seeded(args.seed)).collect(),
         states: states(args, &[EXTRAPOLATION_STATES]),
         positions: if args.positions.is_empty() { every.to_vec() } else { args.positions.clone() },
         points: POINTS,

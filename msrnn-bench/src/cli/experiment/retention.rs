@@ -24,7 +24,7 @@ pub(in crate::cli) struct Args {
     /// Policies, with or without a bound of their own
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "window,window+4,h2o,tova,random")]
     policies: Vec<PolicySpec>,
-    /// Numbers of states, for policies without a bound of their own
+    /// Numbers of states, for policies without a bound of their own; a percentage is one of a context
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "64,256")]
     states: Vec<Budget>,
     /// Tokens of a context; 4096, or as many positions as the models have, if absent

@@ -25,7 +25,7 @@ pub(in crate::cli) struct Args {
     /// Policies, with or without a bound of their own; the full state is always among them
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "window,window+4,h2o,tova,random")]
     policies: Vec<PolicySpec>,
-    /// Numbers of states, for policies without a bound of their own
+    /// Numbers of states, for policies without a bound of their own; a percentage is one of each text's --lengths
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "64,128,256")]
     states: Vec<Budget>,
     /// Tokens of a text, answer included

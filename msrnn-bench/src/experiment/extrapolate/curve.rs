@@ -21,9 +21,9 @@ impl Curve {
         self.positions.last().copied().unwrap_or(0)
     }
 
-    /// Perplexity of the whole text.
-    pub fn perplexity(&self) -> f64 {
-        self.running().last().map_or(f64::NAN, |&(_, perplexity)| perplexity)
+    /// Perplexity of the whole text; none of no text, or where it is beyond a 64-bit number.
+    pub fn perplexity(&self) -> Option<f64> {
+        self.running().last().map(|&(_, perplexity)| perplexity).filter(|perplexity| perplexity.is_finite())
     }
 
     /// Perplexity of all tokens up to each position.
@@ -121,7 +121,7 @@ mod tests {
         // Probabilities are computed in f32.
         let ln2 = std::f64::consts::LN_2;
         assert!(curve.nll.iter().zip([3.0, 6.0, 8.0]).all(|(nll, n)| (nll - n * ln2).abs() < 1e-6));
-        assert!((curve.perplexity() - 2.0).abs() < 1e-6);
+        assert!((curve.perplexity().unwrap() - 2.0).abs() < 1e-6);
     }
 
     #[test]

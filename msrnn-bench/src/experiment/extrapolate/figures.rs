@@ -70,8 +70,12 @@ fn marks(model: &ExtrapolateModel, stretches: &[&Stretch]) -> Figure {
     let marks: Vec<usize> = doubled.chain([end]).collect();
     let columns = std::iter::once("up to token".to_owned()).chain(marks.iter().map(usize::to_string)).collect();
     let row = |stretch: &&Stretch| {
-        let cell =
-            |&at: &usize| stretch.curve.running_at(at).map_or_else(Cell::empty, |value| Cell::number(value, None));
+        let cell = |&at: &usize| match stretch.curve.running_at(at) {
+            Some(value) if value.is_finite() => Cell::number(value, None),
+            // No 64-bit number holds it.
+            Some(_) => Cell::text("above e^709"),
+            None => Cell::empty(),
+        };
         std::iter::once(Cell::text(stretch.name())).chain(marks.iter().map(cell)).collect()
     };
     Figure {

@@ -135,7 +135,7 @@ mod tests {
                 states: Some(4),
                 scores: vec![ContextScore { nll, tokens: 10, bytes: Some(20) }],
                 divergence: Some(Divergences { kl: vec![nll / 10.0], agreed: vec![agreed] }),
-                observed: Observed { omitted: 3, max_rows: 4, state_bytes: 64 },
+                observed: Observed { omitted: 3, max_rows: 4, state_bytes: 64, ..Observed::default() },
             }],
         }
     }
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(arm.scores, [score(12.0), score(25.0)]);
         assert_eq!(arm.agreed.as_deref(), Some(&[7.5, 4.5][..]));
         assert_eq!(arm.kl.as_deref(), Some(&[1.2, 2.5][..]));
-        assert_eq!(arm.observed, Observed { omitted: 12, max_rows: 4, state_bytes: 64 });
+        assert_eq!(arm.observed, Observed { omitted: 12, max_rows: 4, state_bytes: 64, ..Observed::default() });
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::paper::{TABLE_3_STATES, table_3};
 use super::summary::{ArmSummary, ModelSummary};
 use crate::experiment::figure::{Axis, Cell, Content, Figure, Line, Point};
 use crate::plan::Kind;
-use crate::statistics::{Interval, Mean};
+use crate::statistics::{Interval, Mean, perplexity_in_words};
 
 /// Tables and lines of all models.
 pub fn figures(summaries: &[ModelSummary]) -> Vec<Figure> {
@@ -44,17 +44,11 @@ fn over(summary: &ModelSummary) -> String {
 }
 
 /// Policies down, states across.
-fn grid(
-    summary: &ModelSummary,
-    names: &[&str],
-    cell: impl Fn(&ArmSummary) -> Option<Mean>,
-    decimals: usize,
-) -> Content {
+fn grid(summary: &ModelSummary, names: &[&str], cell: impl Fn(&ArmSummary) -> Cell) -> Content {
     let states = summary.states();
     let columns = std::iter::once("policy \\ states".to_owned()).chain(states.iter().map(usize::to_string)).collect();
-    let value = |arm: &ArmSummary| cell(arm).map_or_else(Cell::empty, |mean| number(&mean, decimals));
     let row = |name: &&str| {
-        let cells = states.iter().map(|&k| summary.arm(name, k).map_or_else(Cell::empty, value));
+        let cells = states.iter().map(|&k| summary.arm(name, k).map_or_else(Cell::empty, &cell));
         std::iter::once(Cell::text(*name)).chain(cells).collect()
     };
     Content::Table { columns, rows: names.iter().map(row).collect() }
@@ -67,17 +61,29 @@ fn number(mean: &Mean, decimals: usize) -> Cell {
     }
 }
 
+/// A mean, if there is one.
+fn some(mean: Option<Mean>, decimals: usize) -> Cell {
+    mean.map_or_else(Cell::empty, |mean| number(&mean, decimals))
+}
+
+fn perplexity(arm: &ArmSummary) -> Cell {
+    match &arm.perplexity {
+        Some(mean) => number(mean, 3),
+        None => Cell::text(perplexity_in_words(arm.nll.mean, 3)),
+    }
+}
+
 fn perplexities(summary: &ModelSummary) -> Figure {
     let names = summary.names();
-    let mut content = grid(summary, &names, |arm| Some(arm.perplexity), 3);
+    let mut content = grid(summary, &names, perplexity);
     if let (Content::Table { columns, rows }, Some(full)) = (&mut content, summary.full()) {
         // The full state has no number of states: the same value under each.
-        let cells = columns.iter().skip(1).map(|_| number(&full.perplexity, 3));
+        let cells = columns.iter().skip(1).map(|_| perplexity(full));
         let cells: Vec<Cell> = std::iter::once(Cell::text("full")).chain(cells).collect();
         match columns.len() {
             1 => {
                 columns.push("all states".into());
-                rows.push(vec![Cell::text("full"), number(&full.perplexity, 3)]);
+                rows.push(vec![Cell::text("full"), perplexity(full)]);
             }
             _ => rows.push(cells),
         }
@@ -112,21 +118,18 @@ fn bits(summary: &ModelSummary) -> Figure {
 
 fn lines(summary: &ModelSummary) -> Figure {
     let states = summary.states();
-    let point = |k: usize, mean: &Mean| {
-        mean.mean.is_finite().then_some(Point {
-            x: k as f64,
-            y: mean.mean,
-            error: mean.standard_error.filter(|error| error.is_finite()),
-        })
+    let point = |k: usize, arm: &ArmSummary| {
+        let Mean { mean, standard_error } = arm.perplexity?;
+        Some(Point { x: k as f64, y: mean, error: standard_error })
     };
     let mut lines: Vec<Line> = Vec::new();
     if let Some(full) = summary.full() {
         let ends = [states[0], states[states.len() - 1]];
-        let points = ends.iter().filter_map(|&k| point(k, &full.perplexity)).collect();
+        let points = ends.iter().filter_map(|&k| point(k, full)).collect();
         lines.push(Line { name: "full".into(), reference: true, points });
     }
     for name in summary.names() {
-        let points = states.iter().filter_map(|&k| point(k, &summary.arm(name, k)?.perplexity)).collect();
+        let points = states.iter().filter_map(|&k| point(k, summary.arm(name, k)?)).collect();
         lines.push(Line { name: name.into(), reference: false, points });
     }
     if summary.llama_2_7b {
@@ -198,7 +201,7 @@ fn divergences(summary: &ModelSummary) -> Figure {
         id: "kl".into(),
         title: "KL divergence from the full state, nats per token".into(),
         caption: format!("Mean of KL(full‖policy) over all predicted tokens. {}", over(summary)),
-        content: grid(summary, &policies(summary), |arm| arm.kl, 4),
+        content: grid(summary, &policies(summary), |arm| some(arm.kl, 4)),
     }
 }
 
@@ -210,6 +213,6 @@ fn agreements(summary: &ModelSummary) -> Figure {
             "Share of predicted tokens whose most probable next token is that of the full state. {}",
             over(summary)
         ),
-        content: grid(summary, &policies(summary), |arm| arm.agreement, 3),
+        content: grid(summary, &policies(summary), |arm| some(arm.agreement, 3)),
     }
 }

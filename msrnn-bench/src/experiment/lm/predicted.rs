@@ -14,7 +14,6 @@ use crate::error::BenchError;
 use crate::evaluate::{ContextScore, Observed, Scoring, evaluate};
 use crate::experiment::models::Models;
 use crate::experiment::{Unit, Watch};
-use crate::text_ids;
 use crate::texts::Text;
 
 /// Models and texts of one setting, and what was already worked out about them.

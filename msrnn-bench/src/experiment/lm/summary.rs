@@ -7,8 +7,8 @@ use super::{Lm, LmModel, draws};
 use crate::evaluate::{Observed, bits_per_byte};
 use crate::experiment::Arm;
 use crate::plan::Kind;
+use crate::statistics::{BEYOND, Interval, Mean, by_text, interval, ratio};
 use crate::text_ids;
-use crate::statistics::{Interval, Mean, by_text, interval, ratio};
 
 /// What was found of one model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,8 +46,8 @@ pub struct ArmSummary {
     pub seeds: usize,
     /// Mean negative log-likelihood in nats per token.
     pub nll: Mean,
-    /// exp of that.
-    pub perplexity: Mean,
+    /// exp of that; none where it is beyond a 64-bit number.
+    pub perplexity: Option<Mean>,
     /// Bits of the predicted tokens over the UTF-8 bytes of the text that they stand for; none where they are not
     /// known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -239,6 +239,9 @@ pub(super) fn notes(lm: &Lm, summaries: &[ModelSummary]) -> Vec<String> {
                 .into(),
         );
     }
+    if summaries.iter().flat_map(|summary| &summary.arms).any(|arm| arm.perplexity.is_none()) {
+        notes.push(BEYOND.into());
+    }
     notes.push(format!("Protocol {}; positions {}.", lm.protocol, lm.positions));
     notes
 }
@@ -287,7 +290,7 @@ mod tests {
         // 42 nats of 30 tokens. By text: 26 of 20 (expected 28) and 16 of 10 (expected 14).
         close(tova.nll.mean, 1.4);
         close(tova.nll.standard_error.unwrap(), (2.0 * (4.0 + 4.0f64)).sqrt() / 30.0);
-        close(tova.perplexity.mean, 1.4f64.exp());
+        close(tova.perplexity.unwrap().mean, 1.4f64.exp());
         // 42 nats of 60 bytes, two for every token.
         close(tova.bits_per_byte.unwrap(), 42.0 / 60.0 / std::f64::consts::LN_2);
         // Above full: 6 of 20 and 3 of 10 tokens, so 0.3 without any spread.

@@ -205,7 +205,7 @@ mod tests {
         let recurrent = Recurrent::new(&model.decoder, Compression::Unbounded, Positions::Original);
         let interrupt = AtomicBool::new(false);
         let watch = Watch { advance: &|_| {}, interrupt: &interrupt };
-        let history = history(&model, &recurrent, &ids, true, &watch).unwrap();
+        let history = history(&model, &recurrent, &ids, true, &watch).unwrap().unwrap();
         for losses in history.losses.unwrap() {
             assert!(losses.omitted.is_empty());
             assert!(losses.missing.len() == 200 && losses.missing.iter().all(|&missing| missing == 0.0));

@@ -7,8 +7,10 @@ use msrnn_core::rnn::MultiStateRnn;
 use msrnn_core::state::MultiState;
 use msrnn_models::Model;
 use msrnn_models::recurrent::Recurrent;
+use msrnn_models::trouble::reason;
 
 use super::attention::{Attended, Losses};
+use crate::error::BenchError;
 use crate::evaluate::{BLOCK, Observed};
 use crate::experiment::Watch;
 
@@ -121,6 +123,10 @@ pub struct History {
 /// also how much attention goes to the rows that are omitted or no longer held, for which every layer
 /// attends to all rows a second time. None when interrupted.
 ///
+/// # Errors
+///
+/// When keys, values or a policy's scores are not numbers.
+///
 /// Strict, layer by layer: exact, since the state of a layer depends on that layer's inputs alone.
 pub fn history(
     model: &Model,
@@ -128,7 +134,7 @@ pub fn history(
     ids: &[u32],
     attention: bool,
     watch: &Watch<'_>,
-) -> Option<History> {
+) -> Result<Option<History>, BenchError> {
     let n = ids.len();
     let device = model.decoder.device();
     let tokens: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
@@ -143,7 +149,7 @@ pub fn history(
         let mut outputs = Vec::new();
         for block in blocks(n) {
             if watch.interrupted() {
-                return None;
+                return Ok(None);
             }
             outputs.push(layer.scan(x.clone().narrow(1, block.start, block.len()), state));
             // The last layer counts, so that a context counts once.
@@ -158,7 +164,11 @@ pub fn history(
         groups.extend(of_layer);
         x = Tensor::cat(outputs, 1);
     }
-    Some(History { groups, losses: attention.then_some(losses), observed: Observed::of(&states) })
+    if states.iter().any(|state| state.trouble(0).is_some()) {
+        let reason = reason(model.decoder.storage(), recurrent.compression(), &states, 0);
+        return Err(BenchError::Input(format!("what is kept by numbers that are none says nothing; {reason}")));
+    }
+    Ok(Some(History { groups, losses: attention.then_some(losses), observed: Observed::of(&states) }))
 }
 
 /// Tokens that go through a layer at once.
@@ -206,7 +216,7 @@ pub(super) mod tests {
         let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
         let interrupt = AtomicBool::new(false);
         let watch = Watch { advance: &|_| {}, interrupt: &interrupt };
-        let history = history(&model, &recurrent, &ids, attention, &watch).unwrap();
+        let history = history(&model, &recurrent, &ids, attention, &watch).unwrap().unwrap();
         (model, history)
     }
 

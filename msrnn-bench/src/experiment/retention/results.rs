@@ -245,7 +245,7 @@ mod tests {
         let history = History {
             groups: vec![Group { layer: 0, head: None, omitted_at }],
             losses: Some(vec![Losses { omitted: vec![0.25; n - 2], missing: vec![0.5; n] }]),
-            observed: Observed { omitted: n - 2, max_rows: 2, state_bytes: 1 },
+            observed: Observed { omitted: n - 2, max_rows: 2, state_bytes: 1, ..Observed::default() },
         };
         Sample::new(&history, Some(2), Wanted { grid: Grid::new(6, 3), first: 3, kinds, trace: false })
     }
@@ -274,7 +274,10 @@ mod tests {
         assert_eq!((rows, columns), (&vec![0.0, 2.0, 4.0], &vec![1.0, 3.0, 5.0]));
         let (held, gone) = (Some(1.0), Some(0.0));
         assert_eq!(panels[0].values, [[held, gone, gone], [None, held, gone], [None, None, held]]);
-        assert_eq!(results.arms[0].observed, Observed { omitted: 6, max_rows: 2, state_bytes: 1 });
+        assert_eq!(
+            results.arms[0].observed,
+            Observed { omitted: 6, max_rows: 2, state_bytes: 1, ..Observed::default() }
+        );
     }
 
     #[test]

@@ -230,7 +230,7 @@ mod tests {
                 Losses { omitted: vec![0.1, 0.2, 0.3, 0.4], missing: vec![0.0, 0.0, 0.0, 0.5, 0.5, 0.5] },
                 Losses { omitted: vec![0.0; 4], missing: vec![0.0; 6] },
             ]),
-            observed: Observed { omitted: 8, max_rows: 2, state_bytes: 1 },
+            observed: Observed { omitted: 8, max_rows: 2, state_bytes: 1, ..Observed::default() },
         }
     }
 

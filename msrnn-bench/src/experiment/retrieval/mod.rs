@@ -212,7 +212,8 @@ impl Experiment for Retrieval {
             Sample { states: bound.compression.states(), observed: Observed::default(), trials: Vec::new() };
         for trial in 0..self.trials {
             let prompt = self.prompt(&model, &inputs.haystack, task, length, depth, trial)?;
-            let Some((trial, observed)) = prompt.answer(&recurrent, &device, watch) else { return Ok(None) };
+            let storage = model.decoder.storage();
+            let Some((trial, observed)) = prompt.answer(&recurrent, storage, &device, watch)? else { return Ok(None) };
             sample.observed.add(observed);
             sample.trials.push(trial);
         }

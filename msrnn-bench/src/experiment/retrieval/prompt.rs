@@ -6,12 +6,15 @@ use burn::tensor::{Device, Int, Tensor, TensorData, activation::log_softmax};
 use msrnn_core::precision::widen;
 use msrnn_core::state::MultiState;
 use msrnn_models::recurrent::Recurrent;
+use msrnn_models::storage::Storage;
 use msrnn_models::tokenizer::Tokenizer;
+use msrnn_models::trouble::{check, reason};
 use serde::{Deserialize, Serialize};
 
 use crate::error::BenchError;
 use crate::evaluate::{BLOCK, Observed};
 use crate::experiment::Watch;
+use crate::numbers;
 use crate::stories::questions::Question;
 
 /// A question in token ids.
@@ -74,16 +77,27 @@ impl Prompt {
         self.context.len() + self.candidates.iter().map(Vec::len).max().unwrap_or(0)
     }
 
-    /// Reads the context from empty states and answers. None when interrupted.
+    /// Reads the context from empty states and answers. None when interrupted. What is observed are the states
+    /// before the answer, and the predictions of the right answer's tokens.
     ///
     /// Greedy decoding writes the answer if and only if, fed the answer, every token of it is the
     /// likeliest, so that one pass over the answer gives both its likelihood and the exact match.
-    pub fn answer(&self, recurrent: &Recurrent<'_>, device: &Device, watch: &Watch<'_>) -> Option<(Trial, Observed)> {
+    ///
+    /// # Errors
+    ///
+    /// When logits are not numbers.
+    pub fn answer(
+        &self,
+        recurrent: &Recurrent<'_>,
+        storage: Storage,
+        device: &Device,
+        watch: &Watch<'_>,
+    ) -> Result<Option<(Trial, Observed)>, BenchError> {
         let mut states = recurrent.initial_states(1);
         let mut last = None;
         for block in self.context.chunks(BLOCK) {
             if watch.interrupt.load(Ordering::Relaxed) {
-                return None;
+                return Ok(None);
             }
             let logits = recurrent.scan(ids(block, device), &mut states);
             let [_, n, vocab] = logits.dims();
@@ -91,36 +105,72 @@ impl Prompt {
             (watch.advance)(block.len());
         }
         let first = last.expect("a context has tokens");
-        let observed = Observed::of(&states);
-        let scores: Vec<(f64, bool)> =
-            self.candidates.iter().map(|candidate| likelihood(recurrent, &states, &first, candidate, device)).collect();
+        let mut observed = Observed::of(&states);
+        let mut scores = Vec::new();
+        for (index, candidate) in self.candidates.iter().enumerate() {
+            let (logits, after) = logits(recurrent, &states, &first, candidate, device);
+            if index == 0 {
+                let by = self.context.len() - 1;
+                observed.predict(&after, 0, by..by + candidate.len());
+            }
+            let (sum, greedy) = likelihood(logits.clone(), candidate);
+            if !sum.is_finite() {
+                return Err(self.refuse(logits, candidate, storage, recurrent, &after));
+            }
+            scores.push((sum, greedy));
+        }
         let (log_likelihood, exact) = scores[0];
         // Not below, so that a model that tells nothing apart is not right by the order of a list.
         let rank = 1 + scores[1..].iter().filter(|(other, _)| other.total_cmp(&log_likelihood).is_ge()).count();
         let tokens = self.context.len() + self.candidates[0].len();
-        Some((Trial { exact, rank, log_likelihood, tokens }, observed))
+        Ok(Some((Trial { exact, rank, log_likelihood, tokens }, observed)))
+    }
+
+    /// Why a candidate has no likelihood. logits: `[tokens of the candidate, vocab]`
+    fn refuse(
+        &self,
+        logits: Tensor<2>,
+        candidate: &[u32],
+        storage: Storage,
+        recurrent: &Recurrent<'_>,
+        states: &[MultiState],
+    ) -> BenchError {
+        let [_, vocab] = logits.dims();
+        let data = logits.into_data().convert::<f32>();
+        let rows: Vec<&[f32]> = data.as_slice::<f32>().expect("logits are floats").chunks(vocab).collect();
+        let impossible = |index: usize| rows[index][candidate[index] as usize] == f32::NEG_INFINITY;
+        let broken = (0..rows.len()).find(|&index| check(rows[index]).is_err() || impossible(index)).unwrap_or(0);
+        let place = format!("token {}, which predicts an answer", self.context.len() - 1 + broken);
+        let reason = || reason(storage, recurrent.compression(), states, 0);
+        numbers::refuse(rows[broken], candidate[broken], place, storage, reason)
     }
 }
 
-/// Log-likelihood of a continuation, and whether each of its tokens is the likeliest.
+/// Logits that predict a continuation, `[tokens, vocab]`, and the states after all of it but the last token.
 ///
 /// first: logits of its first token, `[1, vocab]`
-fn likelihood(
+fn logits(
     recurrent: &Recurrent<'_>,
     states: &[MultiState],
     first: &Tensor<2>,
     candidate: &[u32],
     device: &Device,
-) -> (f64, bool) {
+) -> (Tensor<2>, Vec<MultiState>) {
     let mut logits = first.clone();
     let vocab = logits.dims()[1];
+    // A fork, since the other candidates begin from the same states.
+    let mut fork = states.to_vec();
     if candidate.len() > 1 {
-        // A fork, since the other candidates begin from the same states.
-        let mut fork = states.to_vec();
         let read = &candidate[..candidate.len() - 1];
         let rest = recurrent.scan(ids(read, device), &mut fork).reshape([read.len(), vocab]);
         logits = Tensor::cat(vec![logits, rest], 0);
     }
+    (logits, fork)
+}
+
+/// Log-likelihood of a continuation, and whether each of its tokens is the likeliest. logits: `[tokens, vocab]`
+fn likelihood(logits: Tensor<2>, candidate: &[u32]) -> (f64, bool) {
+    let [_, vocab] = logits.dims();
     let data = log_softmax(widen(logits), 1).into_data().convert::<f64>();
     let values: &[f64] = data.as_slice().expect("log probabilities are numbers");
     let mut sum = 0.0;
@@ -170,7 +220,7 @@ mod tests {
         let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
         let interrupt = AtomicBool::new(false);
         let watch = Watch { advance: &|_| {}, interrupt: &interrupt };
-        prompt.answer(&recurrent, &model.decoder.device(), &watch).unwrap()
+        prompt.answer(&recurrent, model.decoder.storage(), &model.decoder.device(), &watch).unwrap().unwrap()
     }
 
     #[test]

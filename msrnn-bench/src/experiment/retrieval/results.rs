@@ -236,7 +236,12 @@ mod tests {
         };
         let sample = |states: Option<usize>, a: (bool, usize), b: (bool, usize)| Sample {
             states,
-            observed: Observed { omitted: states.map_or(0, |_| 5), max_rows: 8, state_bytes: 64 },
+            observed: Observed {
+                omitted: states.map_or(0, |_| 5),
+                max_rows: 8,
+                state_bytes: 64,
+                ..Observed::default()
+            },
             trials: vec![trial(a.0, a.1), trial(b.0, b.1)],
         };
         let samples = vec![

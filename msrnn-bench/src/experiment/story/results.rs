@@ -307,7 +307,7 @@ mod tests {
     use crate::experiment::story::verdict::Judged;
 
     fn written(text: &str, omitted: usize) -> Written {
-        let observed = Observed { omitted, max_rows: 8, state_bytes: 64 };
+        let observed = Observed { omitted, max_rows: 8, state_bytes: 64, ..Observed::default() };
         Written { text: text.into(), tokens: 3, ended: Ended::Length, observed }
     }
 

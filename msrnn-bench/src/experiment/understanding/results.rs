@@ -354,7 +354,7 @@ mod tests {
                 text: "x".into(),
                 tokens: 2,
                 ended: Ended::Eos,
-                observed: Observed { omitted, max_rows: 8, state_bytes: 100 },
+                observed: Observed { omitted, max_rows: 8, state_bytes: 100, ..Observed::default() },
             },
         }
     }

@@ -133,7 +133,8 @@ fn weigh_kernel(
             sync_storage();
             let mut best_score = 3.2e38f32;
             let mut best_position = 2147483647i32;
-            let mut best = 0u32;
+            // Where no score is a number the new row goes, which is held for sure.
+            let mut best = used + i;
             let mut c = UNIT_POS;
             while c < end {
                 let mut position = candidates[(of_candidates + c) as usize];

@@ -126,7 +126,8 @@ fn attend_kernel<F: Float, S: Float>(
         while row < rows {
             let logit = weights[of_weights + row as usize];
             let mut exponential = 0.0f32;
-            if logit > HIDDEN.runtime() {
+            // Of a logit that is not a number the weight is none either.
+            if logit != HIDDEN.runtime() {
                 exponential = (logit - highest).exp();
             }
             weights[of_weights + row as usize] = exponential;
@@ -196,7 +197,8 @@ fn decide_kernel(
     let newest = u32::cast_from(free[decider as usize]);
     let mut best_score = 3.2e38f32;
     let mut best_position = 2147483647i32;
-    let mut best_slot = 0u32;
+    // Where no score is a number the new row goes, which is held for sure.
+    let mut best_slot = newest;
     let share = 1.0f32 / f32::cast_from(heads);
 
     let mut row = UNIT_POS;
@@ -381,6 +383,7 @@ pub(in crate::kernels) fn step(
     if let Some(log) = &mut state.omitted {
         log.push(any.then(|| close_int(omitted)));
     }
+    state.omit_where_full(1);
     state.count(1);
     (close(attended), None)
 }

@@ -200,5 +200,6 @@ pub(super) fn take_in(
     state.positions = close_int(positions);
     state.free = close_int(free);
     state.next = close_int(next);
+    state.omit_where_full(n);
     state.count(n);
 }

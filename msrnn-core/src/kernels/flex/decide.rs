@@ -26,6 +26,8 @@ pub(super) struct Decider<'a, T, I> {
     pub(super) is_full: bool,
     /// The slot of the row that goes.
     pub(super) omitted: &'a mut Option<usize>,
+    /// Whether one had to go and some score was not a number.
+    pub(super) unscored: &'a mut bool,
 }
 
 /// Makes all decisions of a step.
@@ -81,7 +83,9 @@ impl<T: Real, I: Index> Decider<'_, T, I> {
         }
         if self.is_full {
             let rows = positions.iter().copied().enumerate();
-            let gone = oldest_dead(rows, self.now, rule.window).unwrap_or_else(|| lowest(scores, positions));
+            let dead = oldest_dead(rows, self.now, rule.window).map(|dead| (dead, true));
+            let (gone, are_numbers) = dead.unwrap_or_else(|| lowest(scores, positions));
+            *self.unscored = !are_numbers;
             *self.omitted = Some(match gone {
                 _ if gone == last => newest,
                 _ if gone == newest => last,
@@ -110,11 +114,13 @@ impl<T: Real, I: Index> Decider<'_, T, I> {
     }
 }
 
-/// The row with the lowest score, on equal scores the oldest.
-fn lowest(scores: &[f64], positions: &[i64]) -> usize {
-    let lowest = wide(
+/// The row with the lowest score, on equal scores the oldest; and whether all scores are numbers, without which
+/// that is any row.
+fn lowest(scores: &[f64], positions: &[i64]) -> (usize, bool) {
+    let (lowest, are_numbers) = wide(
         #[inline(always)]
         || {
+            let are_numbers = scores.iter().fold(true, |all, score| all & !score.is_nan());
             let mut lanes = [f64::INFINITY; 8];
             let chunks = scores.chunks_exact(8);
             let rest = chunks.remainder();
@@ -123,11 +129,11 @@ fn lowest(scores: &[f64], positions: &[i64]) -> usize {
                     lanes[lane] = if chunk[lane] < lanes[lane] { chunk[lane] } else { lanes[lane] };
                 }
             }
-            lanes.iter().chain(rest).copied().fold(f64::INFINITY, f64::min)
+            (lanes.iter().chain(rest).copied().fold(f64::INFINITY, f64::min), are_numbers)
         },
     );
     let equal = (0..scores.len()).filter(|&row| scores[row] == lowest);
-    // No score equals the lowest where all are NaN, as those of a broken model: then the oldest goes.
+    // No score equals the lowest where all are NaN: then the oldest goes.
     let oldest = |rows: &mut dyn Iterator<Item = usize>| rows.min_by_key(|&row| positions[row]);
-    oldest(&mut equal.into_iter()).or_else(|| oldest(&mut (0..scores.len()))).unwrap_or(0)
+    (oldest(&mut equal.into_iter()).or_else(|| oldest(&mut (0..scores.len()))).unwrap_or(0), are_numbers)
 }

@@ -115,21 +115,22 @@ fn step_as<T: Real + Stored<T>, S: Dot<T>, I: Index>(
     } else {
         tasks.for_each(attend);
     }
-    let attended = tensor(attended, [batch, heads, d]);
-
     let last = state.seen.iter().max().copied().unwrap_or(0);
     let Some(rule) = attention.rule(compression, last) else {
         opened.put_back(state);
+        let attended = tensor(attended, [batch, heads, d]);
         return (attended, Some(tensor(weights, [batch, kv_heads, group, rows])));
     };
 
     // Omit.
     let mut omitted = vec![None; batch * groups];
+    let mut unscored = vec![false; batch * groups];
     let rule = rule.filter(|_| !memory.is_empty() || state.any_full());
     if let Some(rule) = rule {
         let mut channels: Vec<_> = memory.into_iter().map(|channel| channel.chunks_exact_mut(slots)).collect();
-        let deciders = weights.chunks_exact(heads / groups * rows).zip(&mut omitted).enumerate();
-        let deciders = deciders.map(|(i, (weights, omitted))| Decider {
+        let deciders =
+            weights.chunks_exact(heads / groups * rows).zip(omitted.iter_mut().zip(&mut unscored)).enumerate();
+        let deciders = deciders.map(|(i, (weights, (omitted, unscored)))| Decider {
             weights,
             positions: &positions[i * slots..][..rows],
             now: next[i].get(),
@@ -137,6 +138,7 @@ fn step_as<T: Real + Stored<T>, S: Dot<T>, I: Index>(
             memory: channels.iter_mut().map(|chunks| &mut chunks.next().expect("one per decider")[..rows]).collect(),
             is_full: state.is_full(i / groups),
             omitted,
+            unscored,
         });
         decide(deciders.collect(), rule, state.shape.layer);
     }
@@ -149,9 +151,17 @@ fn step_as<T: Real + Stored<T>, S: Dot<T>, I: Index>(
         if let Some(slot) = omitted[i] {
             gone[i] = std::mem::replace(&mut positions[i * slots + slot], I::new(EMPTY)).get();
             free[i] = I::new(slot as i64);
+            state.omits(i / groups, state.seen[i / groups]);
         }
     }
     opened.put_back(state);
+    if unscored.contains(&true) {
+        // Without a lowest score any row may have gone: so it is seen in the logits.
+        let of_decider = attended.chunks_exact_mut(heads / groups * d).zip(&unscored);
+        of_decider.filter(|(_, unscored)| **unscored).for_each(|(attended, _)| attended.fill(T::from_f64(f64::NAN)));
+        state.note_unscored_by(&unscored);
+    }
+    let attended = tensor(attended, [batch, heads, d]);
     if let Some(log) = &mut state.omitted {
         let any = omitted.iter().any(Option::is_some);
         let data = TensorData::new(gone, [batch, groups, 1]);

@@ -301,7 +301,7 @@ fn steps_agree(shape: &Shape, tokens: usize) -> Result<(), TestCaseError> {
         let (y, weights) = flex::step(&attention, query.clone(), key.clone(), value.clone(), &mut found, &compression);
         if let Some(weights) = weights {
             let omitted = crate::attention::omit(weights, &mut found, &compression, rows);
-            found.advance(omitted);
+            found.advance(omitted.map(|omission| omission.slot));
         }
         let (again, own) = (query.clone(), (key.clone(), value.clone()));
         let expected_y = step_plain(&attention, query, key, value, &mut expected, &compression);
@@ -466,5 +466,43 @@ impl Policy for Oldest {
 impl ScoreOnHost for Oldest {
     fn score(&self, view: &HostView<'_>, _memory: &mut HostMemory, scores: &mut [f64]) {
         scores.iter_mut().zip(view.positions).for_each(|(score, &position)| *score = position as f64);
+    }
+}
+
+/// A row of logits that is no distribution has no likelihood: a NaN that counts as nothing would be a result.
+#[test]
+fn what_is_no_distribution_has_no_likelihood_in_any_dtype_and_twin() {
+    let infinite = f64::INFINITY;
+    for dtype in [DType::F64, DType::F32, DType::F16, DType::BF16] {
+        for vocab in [1, 3, 16, 40] {
+            let find = |changes: &[(usize, f64)], token: usize| {
+                let mut logits: Vec<f64> = (0..vocab).map(|id| (id as f64 * 0.7).sin()).collect();
+                changes.iter().for_each(|&(id, value)| logits[id] = value);
+                let device = Device::default();
+                let logits = Tensor::<2>::from_data(TensorData::new(logits, [1, vocab]), (&device, dtype));
+                let token = Tensor::<1, Int>::from_data([token as i64], &device);
+                let plain = values(plain::log_likelihood(logits.clone(), token.clone()))[0];
+                let ours = values(crate::kernels::log_likelihood(logits, token))[0];
+                let same = (plain - ours).abs() < 1e-5 || plain == ours || (plain.is_nan() && ours.is_nan());
+                assert!(same, "{dtype:?}, {vocab} ids, {changes:?}: {plain} and {ours}");
+                ours
+            };
+            for token in [0, vocab - 1] {
+                for at in 0..vocab {
+                    for broken in [f64::NAN, infinite] {
+                        let found = find(&[(at, broken)], token);
+                        assert!(found.is_nan(), "{dtype:?}: {broken} at {at} of {vocab} gives {found}");
+                    }
+                    let found = find(&[(at, -infinite)], token);
+                    match (vocab, at == token) {
+                        (1, _) => assert!(found.is_nan()),
+                        (_, true) => assert_eq!(found, -infinite),
+                        (_, false) => assert!(found.is_finite()),
+                    }
+                }
+                let all: Vec<(usize, f64)> = (0..vocab).map(|id| (id, -infinite)).collect();
+                assert!(find(&all, token).is_nan());
+            }
+        }
     }
 }
