@@ -67,7 +67,11 @@ impl Cut {
         let prefix = tokenizer.prefix()?;
         let (mut contexts, mut ids) = (Vec::new(), Vec::new());
         for (text, content) in texts.iter().enumerate() {
-            let cut = Contexts::cut(&text_ids::scored(&content.name, &content.text, tokenizer)?, lm.models[model].context, &prefix);
+            let cut = Contexts::cut(
+                &text_ids::scored(&content.name, &content.text, tokenizer)?,
+                lm.models[model].context,
+                &prefix,
+            );
             for (context, tokens) in cut.contexts.into_iter().take(lm.contexts.unwrap_or(usize::MAX)).enumerate() {
                 decoder.check_ids(&tokens)?;
                 contexts.push(tokens);

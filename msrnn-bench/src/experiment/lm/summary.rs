@@ -7,8 +7,8 @@ use super::{Lm, LmModel, draws};
 use crate::evaluate::Observed;
 use crate::experiment::Arm;
 use crate::plan::Kind;
-use crate::text_ids;
 use crate::statistics::{Interval, Mean, by_text, interval, ratio};
+use crate::text_ids;
 
 /// What was found of one model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
