@@ -68,12 +68,7 @@ impl Tokenizer {
         Self::new(TOKENIZER, bytes, None, bos)
     }
 
-    fn new(
-        name: &str,
-        bytes: &[u8],
-        config: Option<TokenizerConfig>,
-        bos: Option<u32>,
-    ) -> Result<Self, ModelError> {
+    fn new(name: &str, bytes: &[u8], config: Option<TokenizerConfig>, bos: Option<u32>) -> Result<Self, ModelError> {
         let mut inner = contained(name, || Inner::from_bytes(bytes))?;
         let mut notes = Vec::new();
         // Part of the file as its last user left it, and obeyed by the library alone: transformers asks for neither.
@@ -92,7 +87,8 @@ impl Tokenizer {
         }
         let settings = config.clone().unwrap_or_default();
         let known = |token: &&str| inner.token_to_id(token).is_some();
-        let special = settings.special().filter(known).filter(|token| !inner.get_added_vocabulary().is_special_token(token));
+        let special =
+            settings.special().filter(known).filter(|token| !inner.get_added_vocabulary().is_special_token(token));
         let special: Vec<AddedToken> = special.map(|token| AddedToken::from(token, true)).collect();
         contained(name, || Ok(inner.add_special_tokens(&special)))?;
 

@@ -89,7 +89,8 @@ fn a_special_token_of_the_configuration_is_special_in_the_text() {
 /// Every wrong file is an error when it is read, or when a text is encoded or decoded.
 #[test]
 fn wrong_files_are_errors_and_never_panics() {
-    let template = |pieces: Value| json!({"type": "TemplateProcessing", "single": pieces, "pair": [], "special_tokens": {}});
+    let template =
+        |pieces: Value| json!({"type": "TemplateProcessing", "single": pieces, "pair": [], "special_tokens": {}});
     let part = |name: &str| json!({"SpecialToken": {"id": name, "type_id": 0}});
     let text = || json!({"Sequence": {"id": "A", "type_id": 0}});
     let second = json!({"Sequence": {"id": "B", "type_id": 0}});
@@ -98,7 +99,10 @@ fn wrong_files_are_errors_and_never_panics() {
         ("normalizer", json!({"type": "Precompiled", "precompiled_charsmap": "/////wAAAAA="})),
         ("normalizer", json!({"type": "Replace", "pattern": {"Regex": "(("}, "content": " "})),
         ("decoder", json!({"type": "Replace", "pattern": {"Regex": "(("}, "content": " "})),
-        ("decoder", json!({"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"Regex": "[a"}, "content": ""}]})),
+        (
+            "decoder",
+            json!({"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"Regex": "[a"}, "content": ""}]}),
+        ),
         ("decoder", json!(7)),
         ("decoder", json!({"type": "Strip", "content": "t", "start": 1, "stop": 9})),
         ("post_processor", template(json!([part("<nowhere>"), text()]))),

@@ -37,8 +37,14 @@ fn assert_whole(found: &Path, original: &Path) {
     let mut expected = names(original);
     expected.retain(|name| {
         name.ends_with(".safetensors")
-            || ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json"]
-                .contains(&name.as_str())
+            || [
+                "config.json",
+                "generation_config.json",
+                "tokenizer.json",
+                "tokenizer_config.json",
+                "model.safetensors.index.json",
+            ]
+            .contains(&name.as_str())
     });
     assert_eq!(names(found), expected);
     for name in expected {

@@ -79,8 +79,7 @@ impl TokenizerConfig {
     /// Whether spaces before punctuation are taken out of decoded text. transformers 5 leaves BPE alone.
     pub(super) fn cleans_up(&self, bpe: bool) -> bool {
         self.clean_up_tokenization_spaces.unwrap_or(false)
-            && (!bpe
-                || self.clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output.unwrap_or(false))
+            && (!bpe || self.clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output.unwrap_or(false))
     }
 
     /// Whether transformers 4 puts BOS before, and EOS behind, a text: its class for Llama tokenizers, which is

@@ -16,10 +16,7 @@ thread_local! {
 }
 
 /// The result of `work`, its error or its panic as an error. `doing`: what it is about, as in "reading".
-pub(super) fn contained<T>(
-    doing: &str,
-    work: impl FnOnce() -> Result<T, tokenizers::Error>,
-) -> Result<T, ModelError> {
+pub(super) fn contained<T>(doing: &str, work: impl FnOnce() -> Result<T, tokenizers::Error>) -> Result<T, ModelError> {
     static QUIET: Once = Once::new();
     // A contained panic is reported by its error, not on stderr as well.
     QUIET.call_once(|| {

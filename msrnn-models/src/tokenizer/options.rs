@@ -47,8 +47,7 @@ impl Bos {
 }
 
 impl SpecialTokens {
-    const ALL: [(Self, &'static str); 3] =
-        [(Self::Auto, "auto"), (Self::Parse, "parse"), (Self::Literal, "literal")];
+    const ALL: [(Self, &'static str); 3] = [(Self::Auto, "auto"), (Self::Parse, "parse"), (Self::Literal, "literal")];
 }
 
 macro_rules! by_name {

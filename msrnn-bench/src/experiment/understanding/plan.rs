@@ -72,9 +72,7 @@ impl Plan {
             let room = context.saturating_sub(setting.max_new_tokens);
             let mut prompts = Vec::with_capacity(questions.len());
             for question in questions {
-                match fit(question, room, |text| tokenizer.prompt(text))?
-                    .filter(|prompt| !prompt.ids.is_empty())
-                {
+                match fit(question, room, |text| tokenizer.prompt(text))?.filter(|prompt| !prompt.ids.is_empty()) {
                     Some(prompt) => prompts.push(prompt),
                     None => return Ok(Err(question)),
                 }

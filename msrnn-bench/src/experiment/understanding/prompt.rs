@@ -43,9 +43,7 @@ pub fn fit<E>(
     prompt: impl Fn(&str) -> Result<Vec<u32>, E>,
 ) -> Result<Option<Prompt>, E> {
     let document = &*question.document;
-    let cut_at = |kept: usize| {
-        Ok(Prompt { ids: prompt(&format!("{}{}", &document[..kept], question.rest))?, kept })
-    };
+    let cut_at = |kept: usize| Ok(Prompt { ids: prompt(&format!("{}{}", &document[..kept], question.rest))?, kept });
     let whole = cut_at(document.len())?;
     if whole.ids.len() <= room {
         return Ok(Some(whole));
