@@ -97,7 +97,7 @@ fn structured_files_are_refused_by_every_command_with_the_remedy() {
     let cases = [
         (write(directory.path(), "a.tsv", "text\nOnce\n"), ".csv or .jsonl"),
         (write(directory.path(), "a.html", "<p>Once</p>"), "take the text out"),
-        (write(directory.path(), "lines.txt", "{\"text\": \"Once\"}\n"), ".jsonl"),
+        (write(directory.path(), "lines.txt", "{\"text\": \"Once\"}\n{\"text\": \"upon\"}\n"), ".jsonl"),
         (write(directory.path(), "packed.txt", gzip(b"Once upon")), "ends in .gz"),
         (write(directory.path(), "zeros.txt", b"Once\0upon"), "byte 4 is 0"),
         (write(directory.path(), "wide.txt", b"\xff\xfeO\0n\0"), "UTF-16"),
