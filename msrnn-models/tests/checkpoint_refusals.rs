@@ -307,8 +307,8 @@ fn a_header_that_gives_a_tensor_two_places_is_refused() {
     let header: Value = serde_json::from_str(&header).unwrap();
     let other = &header["model.layers.0.input_layernorm.weight"];
     // JSON keeps the last of equal keys, as transformers does: here the place of another tensor.
-    let twice =
-        header.to_string().trim_end_matches('}').to_owned() + &format!("}}}}, \"model.norm.weight\": {other}}}");
+    let text = header.to_string();
+    let twice = format!("{}, \"model.norm.weight\": {other}}}", text.strip_suffix('}').unwrap());
     assert!(serde_json::from_str::<Value>(&twice).is_ok(), "{twice}");
     let bytes = [&(twice.len() as u64).to_le_bytes(), twice.as_bytes(), &file[8 + length..]].concat();
     std::fs::write(&path, bytes).unwrap();

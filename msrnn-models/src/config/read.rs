@@ -137,7 +137,7 @@ fn architecture(keys: Keys<'_>) -> Result<Architecture, String> {
                  \"llama\" and \"mistral\""
             ));
         }
-        None => match names.iter().find_map(|name| named(&name)) {
+        None => match names.iter().find_map(named) {
             Some(architecture) => architecture,
             None if names.is_empty() => {
                 return Err("it is not a model configuration: it has neither `model_type` (\"llama\" or \"mistral\") \
@@ -147,7 +147,7 @@ fn architecture(keys: Keys<'_>) -> Result<Architecture, String> {
             None => return Err(format!("architecture {:?} is not supported; {SUPPORTED}", names[0])),
         },
     };
-    if names.is_empty() || names.iter().any(|name| named(&name) == Some(by_type)) {
+    if names.is_empty() || names.iter().any(|name| named(name) == Some(by_type)) {
         return Ok(by_type);
     }
     let why = match names[0] {
