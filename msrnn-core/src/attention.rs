@@ -415,7 +415,7 @@ impl Attention {
 
     /// The policy's scores of the first `rows` slots, its memory updated. `now` is the current token's
     /// position where all batch rows have seen equally many.
-    fn score(
+    pub(crate) fn score(
         &self,
         policy: &dyn Policy,
         weights: Tensor<4>,

@@ -300,7 +300,7 @@ fn steps_agree(shape: &Shape, tokens: usize) -> Result<(), TestCaseError> {
         let rows = before.rows_in_step();
         let (y, weights) = flex::step(&attention, query.clone(), key.clone(), value.clone(), &mut found, &compression);
         if let Some(weights) = weights {
-            let omitted = crate::attention::omit(weights, &mut found, &compression, rows);
+            let omitted = attention.omit(weights, &mut found, &compression, rows);
             found.advance(omitted.map(|omission| omission.slot));
         }
         let (again, own) = (query.clone(), (key.clone(), value.clone()));
@@ -317,7 +317,7 @@ fn steps_agree(shape: &Shape, tokens: usize) -> Result<(), TestCaseError> {
             before.append(own.0, own.1);
             let weights = attention.attend(again, &before, rows, 0).1;
             let now = before.seen[0];
-            let (scores, _) = crate::attention::score(&policy, weights, &mut before, rows, now);
+            let (scores, _) = attention.score(&policy, weights, &mut before, rows, now);
             let [Some(a), Some(b)] = omitted else { return Err(TestCaseError::fail("only one of the two omits")) };
             let bound = 1e3 * head_dim as f64 * epsilon(dtype);
             prop_assert!(close_call(&mut before, scores, [a, b], bound), "token {}: not a close call", t);
