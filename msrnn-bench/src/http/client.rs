@@ -253,7 +253,12 @@ impl Answer {
 }
 
 fn failed(address: &Address, error: &ureq::Error) -> Failure {
-    if matches!(error, ureq::Error::Timeout(_)) {
+    let late = match error {
+        ureq::Error::Timeout(_) => true,
+        ureq::Error::Io(error) => error.kind() == std::io::ErrorKind::TimedOut,
+        _ => false,
+    };
+    if late {
         return Failure::Passing(format!("nothing came from {address} in time ({error})"));
     }
     Failure::Passing(format!("{address} does not answer as it should ({})", shown(&error.to_string())))

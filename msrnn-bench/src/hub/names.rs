@@ -39,7 +39,7 @@ pub(super) fn is_hash(text: &str, digits: usize) -> bool {
 /// quotes. None where it could be anything but a name in the cache.
 #[cfg(feature = "hub")]
 pub(super) fn of_etag(header: &str) -> Option<String> {
-    let name = header.trim_start_matches(['W', '/']).trim_matches('"');
+    let name = header.strip_prefix("W/").unwrap_or(header).trim_matches('"');
     let is_name = name.starts_with(|sign: char| sign.is_ascii_alphanumeric())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
         && !name.contains("..")

@@ -87,7 +87,7 @@ pub(crate) struct Args {
     /// than --jobs
     #[arg(long, value_name = "N", default_value_t = Limits::default().requests)]
     max_requests: usize,
-    /// Seconds to wait for one answer of the judge
+    /// Seconds to wait for an answer of the judge to begin, and for every pause within it
     #[arg(long, value_name = "SECONDS", default_value_t = Limits::default().patience.as_secs())]
     judge_timeout: u64,
 }
