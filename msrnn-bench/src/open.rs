@@ -51,7 +51,7 @@ pub fn open(directory: Option<&Path>, device: DeviceName, precision: Precision) 
     let storage = precision.on(&on, device)?;
     let Some(directory) = directory else { return bundled::load(storage, &on) };
     let model = Model::load(directory, storage, &on)?;
-    for note in model.notes() {
+    for note in model.warnings() {
         tracing::warn!("{note}");
     }
     if !model.unused.is_empty() {

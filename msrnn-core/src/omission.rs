@@ -54,7 +54,8 @@ pub(crate) fn survivors(scores: &[f64], keep: usize, window: Option<i64>) -> Vec
     let now = scores.len() as i64 - 1;
     let score = |slot: usize| match window {
         Some(window) if is_dead(slot as i64, now, window) => f64::NEG_INFINITY,
-        _ => scores[slot],
+        // A zero may have a sign, and is equal to the other zero all the same.
+        _ => scores[slot] + 0.0,
     };
     let mut slots: Vec<usize> = (0..scores.len()).collect();
     // Stable: among equal scores the older stay in front, where they are cut off.

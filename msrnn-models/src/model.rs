@@ -27,7 +27,7 @@ pub struct Model {
     /// Tensors in the files that the model does not use.
     pub unused: Vec<String>,
     /// What was read otherwise than `config.json` says, as sentences.
-    notes: Vec<String>,
+    pub notes: Vec<String>,
 }
 
 /// The files of a model in memory, for one that is part of a program.
@@ -117,7 +117,7 @@ impl Model {
     }
 
     /// What was found in the files that their user should know: sentences for a warning each.
-    pub fn notes(&self) -> Vec<String> {
+    pub fn warnings(&self) -> Vec<String> {
         let mut notes = self.notes.clone();
         let Some(tokenizer) = &self.tokenizer else { return notes };
         let (ids, vocab_size) = (tokenizer.end_of_ids(), self.decoder.config().vocab_size);

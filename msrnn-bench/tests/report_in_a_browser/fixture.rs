@@ -178,7 +178,13 @@ pub(crate) fn results() -> Results {
         model: "bundled".to_owned(),
         policy: states.map_or_else(|| policy.to_owned(), |states| format!("{policy}@{states}")),
         states,
-        observed: Observed { omitted, max_rows: states.unwrap_or(511), state_bytes: states.unwrap_or(511) * 4096 },
+        observed: Observed {
+            omitted,
+            max_rows: states.unwrap_or(511),
+            state_bytes: states.unwrap_or(511) * 4096,
+            predicted: 511,
+            under_bound: if omitted > 0 { 400 } else { 0 },
+        },
     };
     Results {
         metrics: serde_json::json!({}),
