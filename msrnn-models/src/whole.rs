@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_second_writer_is_refused_until_the_first_is_done_and_what_a_dead_one_left_is_taken_over() {
-        let (path, directory) = place();
+        let (path, _directory) = place();
         let first = WholeFile::create(&path).unwrap();
         let error = WholeFile::create(&path).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WouldBlock);
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn where_nothing_can_be_locked_only_who_makes_the_file_writes_it() {
-        let (path, directory) = place();
+        let (path, _directory) = place();
         let cannot = |_: &File| Err(TryLockError::Error(Error::from(ErrorKind::Unsupported)));
         lock_by(&path, cannot).unwrap();
         let error = lock_by(&path, cannot).unwrap_err();
