@@ -133,8 +133,8 @@ impl<'s> Session<'s> {
     fn missing(&self, directory: &Path) -> Vec<String> {
         let mut wanted = vec![CONFIG.to_owned()];
         match shards(&directory.join(INDEX)) {
-            Ok(shards) => wanted.extend(shards),
-            Err(_) => wanted.push(WEIGHTS.into()),
+            Ok(shards) if !directory.join(WEIGHTS).exists() => wanted.extend(shards),
+            _ => wanted.push(WEIGHTS.into()),
         }
         wanted.retain(|file| !is_inside(file) || !self.has(directory, file));
         wanted
@@ -233,12 +233,13 @@ impl<'s> Session<'s> {
                 false => drop(self.store.note_absence(&listing.commit, file)),
             }
         }
-        if listing.has(INDEX) {
+        // In the order in which they are looked for when the model is opened.
+        if listing.has(WEIGHTS) {
+            self.get(listing, WEIGHTS)?;
+        } else if listing.has(INDEX) {
             for shard in shards(&self.get(listing, INDEX)?)? {
                 self.get(listing, &shard)?;
             }
-        } else if listing.has(WEIGHTS) {
-            self.get(listing, WEIGHTS)?;
         } else {
             return Err(BenchError::Input(format!(
                 "{} has no weights as safetensors, which is all that msrnn reads; choose a repository or revision \
