@@ -41,7 +41,8 @@ pub trait Policy: Debug + Send + Sync {
     }
 
     /// Scores the rows that took part in the current step, the new one included: the row with the
-    /// lowest score is omitted, on equal scores the oldest. +∞ protects a row; NaN is not allowed.
+    /// lowest score is omitted, on equal scores the oldest. +∞ protects a row; NaN is not allowed: where a row
+    /// has to go, it makes what the step attends to NaN.
     ///
     /// Called once a token, after attention, whenever a row has to go; a policy with memory is
     /// called on every token from the first. Slots where `view.positions()` is negative are empty
