@@ -41,7 +41,8 @@ pub trait Policy: Debug + Send + Sync {
     }
 
     /// Scores the rows that took part in the current step, the new one included: the row with the
-    /// lowest score is omitted, on equal scores the oldest. +∞ protects a row; NaN is not allowed.
+    /// lowest score is omitted, on equal scores the oldest. +∞ protects a row; NaN is not allowed: where a row
+    /// has to go, it makes what the step attends to NaN.
     /// Before any of them goes a row that no later query sees: one that the model's own sliding window
     /// has passed. A policy does not see to that.
     ///

@@ -63,7 +63,7 @@ mod tests {
             kind,
             policy: policy.to_owned(),
             states,
-            perplexity: Some(Mean { mean: perplexity, standard_error: Some(0.1) }),
+            perplexity: perplexity.is_finite().then_some(Mean { mean: perplexity, standard_error: Some(0.1) }),
             bits_per_byte: None,
             above_full: None,
             nll: 1.0,
