@@ -36,6 +36,9 @@ pub enum BenchError {
     /// A download was interrupted.
     #[error("interrupted while files were fetched; what has come is kept, and the same command goes on")]
     Interrupted,
+    /// Whoever read standard output has closed it.
+    #[error("nobody reads standard output any more")]
+    NobodyReads,
     /// A request that cannot be met.
     #[error("{0}")]
     Input(String),

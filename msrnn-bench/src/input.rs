@@ -42,6 +42,13 @@ const BEGINNINGS: [(&[u8], &str, &str); 19] = [
 /// When it cannot be read or unpacked.
 pub fn read_bytes(path: &Path) -> Result<Vec<u8>, BenchError> {
     let failed = |source| BenchError::Read { path: path.into(), source };
+    let kind = std::fs::metadata(path).map_err(failed)?.file_type();
+    if !(kind.is_file() || kind.is_dir() || is_pipe(kind)) {
+        return Err(BenchError::Input(format!(
+            "{} is a device or a socket, which may have no end; give a file, or a pipe such as /dev/stdin of one",
+            path.display()
+        )));
+    }
     let bytes = std::fs::read(path).map_err(failed)?;
     let damaged = |e: std::io::Error| {
         BenchError::Input(format!(
@@ -60,6 +67,17 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>, BenchError> {
     }
     .map_err(damaged)?;
     Ok(unpacked)
+}
+
+/// Whether something ends when its writer ends, as standard input from another command.
+fn is_pipe(kind: std::fs::FileType) -> bool {
+    #[cfg(unix)]
+    return std::os::unix::fs::FileTypeExt::is_fifo(&kind);
+    #[cfg(not(unix))]
+    {
+        let _ = kind;
+        false
+    }
 }
 
 /// The text of a file in UTF-8, without a byte order mark; unpacked where its name ends in `.gz` or `.zst`.

@@ -19,7 +19,7 @@ use msrnn_policies::PolicySpec;
 use serde::Serialize;
 
 use super::options::{ModelOptions, progress};
-use super::{INTERRUPT, Outcome, print};
+use super::{INTERRUPT, Outcome, command_line, print};
 
 /// Rows run in turn, so that a drift of the machine hits all alike; the limits of the machine are
 /// measured beside them.
@@ -197,7 +197,7 @@ fn open(args: &Args, conditions: Conditions) -> Result<(Model, Setting), BenchEr
     let setting = Setting {
         version: env!("CARGO_PKG_VERSION"),
         commit: env!("MSRNN_COMMIT"),
-        command: std::env::args().collect(),
+        command: command_line(),
         started: std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_secs()),
         model: args.shape.map_or_else(named, |shape| format!("random {shape}")),
         parameters: model.decoder.config().parameters(),

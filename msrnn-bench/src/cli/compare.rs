@@ -16,7 +16,7 @@ use msrnn_core::budget::Budget;
 use msrnn_policies::PolicySpec;
 use serde::Serialize;
 
-use super::options::{ModelOptions, RunOptions, Setting, TextArgs, progress};
+use super::options::{ModelOptions, RunOptions, Setting, TextArgs, count, jobs, progress};
 use super::texts::TextOptions;
 use super::{INTERRUPT, Outcome, print, print_json};
 
@@ -46,13 +46,13 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t)]
     form: Form,
     /// Held-out stories of the bundled generator, one context each, where there is no text
-    #[arg(long, value_name = "N", default_value_t = 16, conflicts_with = "text")]
+    #[arg(long, value_name = "N", default_value_t = 16, conflicts_with = "text", value_parser = count)]
     stories: usize,
     /// Contexts side by side; 16 for the bundled model, else 1
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
     /// Runs side by side; one per core for the bundled model, else 1
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = jobs)]
     jobs: Option<usize>,
     /// Where compare.json, compare.csv, compare.svg and report.html go
     #[arg(long, value_name = "DIR", default_value = "out/compare")]

@@ -12,7 +12,8 @@ use msrnn_models::sampling::{Sampler, Sampling};
 use serde::Serialize;
 
 use super::options::{ModelOptions, PolicyOptions, RunOptions, Setting, TextArgs};
-use super::{INTERRUPT, Outcome, print, print_json};
+use super::streams::print_text;
+use super::{INTERRUPT, Outcome, print_json};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -43,6 +44,9 @@ pub(super) struct Args {
     /// Only the most likely tokens that together have probability P
     #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
     top_p: f64,
+    /// Write control characters to a terminal as they are, instead of spelling them out
+    #[arg(long)]
+    raw: bool,
     /// Launch every step's kernels one by one, on a GPU that could be given all of them at once
     #[arg(long)]
     no_capture: bool,
@@ -95,7 +99,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let mut text = String::new();
     let mut stream = tokenizer.stream_behind(&prompt)?;
     let mut failed = None;
-    let show = |text: &str| if args.run.json { Ok(()) } else { print(text) };
+    let show = |text: &str| if args.run.json { Ok(()) } else { print_text(text, args.raw) };
     show(&args.prompt)?;
     let generation =
         generate(&model, &recurrent, &prompt, args.run.protocol, sampling, args.max_new_tokens, |token| {

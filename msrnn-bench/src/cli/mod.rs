@@ -11,12 +11,12 @@ mod options;
 mod perplexity;
 mod policies;
 mod report;
+mod streams;
 mod texts;
 mod throughput;
 mod trace;
 mod train;
 
-use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -24,6 +24,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use msrnn_bench::error::BenchError;
 
 use downloads::DOWNLOADS;
+use streams::{may_colour, print, print_json, say};
 
 /// Transformers as multi-state RNNs: run Llama, Mistral and Yi checkpoints in bounded memory, under
 /// any compression policy, and see what it costs.
@@ -90,6 +91,9 @@ pub(crate) fn run() -> ExitCode {
         .with_writer(std::io::stderr)
         .without_time()
         .with_target(false)
+        .with_ansi(may_colour())
+        // It would say on stderr that it cannot write to stderr.
+        .log_internal_errors(false)
         .with_max_level(tracing::Level::WARN)
         .init();
     // A second Ctrl-C ends at once. Without a handler Ctrl-C still ends the program, unkindly.
@@ -101,7 +105,7 @@ pub(crate) fn run() -> ExitCode {
     let arguments = match config_file::expand(&Cli::command(), std::env::args_os().collect()) {
         Ok(arguments) => arguments,
         Err(error) => {
-            eprintln!("error: {error}");
+            say(&format!("error: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -127,15 +131,16 @@ pub(crate) fn run() -> ExitCode {
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Interrupted) => {
-            eprintln!("interrupted: what was finished is kept and marked as partial");
+            say("interrupted: what was finished is kept and marked as partial");
             ExitCode::from(130)
         }
+        Err(BenchError::NobodyReads) => ExitCode::SUCCESS,
         Err(error @ BenchError::Interrupted) => {
-            eprintln!("{error}");
+            say(&error.to_string());
             ExitCode::from(130)
         }
         Err(error) => {
-            eprintln!("error: {error}");
+            say(&format!("error: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -146,19 +151,7 @@ fn default_command() -> Command {
     compare.expect("`msrnn compare` is a command")
 }
 
-/// Prints one JSON object on stdout, on one line.
-fn print_json(value: &impl serde::Serialize) -> Result<(), BenchError> {
-    let text = serde_json::to_string(value).map_err(|e| BenchError::Input(format!("no JSON: {e}")))?;
-    print(&format!("{text}\n"))
-}
-
-/// Writes to stdout at once. A reader who closed the pipe has seen enough; a full disk is an error.
-fn print(text: &str) -> Result<(), BenchError> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(source) if source.kind() != ErrorKind::BrokenPipe => {
-            Err(BenchError::Write { path: "standard output".into(), source })
-        }
-        _ => Ok(()),
-    }
+/// The command as it was given, for a record; what is not Unicode in it is replaced.
+fn command_line() -> Vec<String> {
+    std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect()
 }

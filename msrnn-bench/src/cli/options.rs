@@ -88,6 +88,23 @@ pub(super) struct RunOptions {
     pub(super) json: bool,
 }
 
+/// How many of something the command makes up itself; a slip of the keyboard does not fill the memory.
+pub(super) fn count(text: &str) -> Result<usize, String> {
+    at_most(text, 1_000_000)
+}
+
+/// How many things are done side by side.
+pub(super) fn jobs(text: &str) -> Result<usize, String> {
+    at_most(text, 1024)
+}
+
+fn at_most(text: &str, most: usize) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if (1..=most).contains(&n) => Ok(n),
+        _ => Err(format!("expected a whole number from 1 to {most}")),
+    }
+}
+
 pub(super) fn positions(text: &str) -> Result<Positions, String> {
     match text {
         "original" => Ok(Positions::Original),

@@ -13,7 +13,7 @@ use msrnn_bench::statistics::perplexity_in_words;
 use serde::Serialize;
 
 use super::options::{Opened, ScoringOptions, Setting};
-use super::{Outcome, print, print_json};
+use super::{Outcome, print, print_json, say};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -67,7 +67,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         if evaluation.complete {
             file.finish()?;
         } else {
-            eprintln!("the logits so far are in {}", file.abandon()?.display());
+            say(&format!("the logits so far are in {}", file.abandon()?.display()));
         }
     }
     let states = scoring.compression.states();

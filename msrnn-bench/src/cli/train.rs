@@ -97,14 +97,14 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     };
     config.check()?;
     let (parameters, tokens) = (config.model().parameters(), config.batch * config.context);
-    print(&format!("training {parameters} parameters, {tokens} tokens a step\n"))?;
+    // The log is a file; a terminal that went away does not end the run.
+    let _ = print(&format!("training {parameters} parameters, {tokens} tokens a step\n"));
     let device = args.device.open()?;
     let complete = train(&config, &args.out, &device, &INTERRUPT, |line| {
         let valid = match (line.valid, line.valid_short) {
             (Some(full), Some(short)) => format!(", validation perplexity {full:.3} ({short:.3} on contexts of 64)"),
             _ => String::new(),
         };
-        // The log is a file; a terminal that went away does not end the run.
         let _ = print(&format!("step {:>6}, loss {:.4}{valid}, {:.0} s\n", line.step, line.loss, line.seconds));
     })?;
     Ok(if complete { Outcome::Done } else { Outcome::Interrupted })

@@ -16,7 +16,7 @@ use msrnn_policies::PolicySpec;
 
 use super::{ExperimentOptions, Outcome, conduct};
 use crate::cli::compare::POLICIES;
-use crate::cli::options::positions;
+use crate::cli::options::{count, positions};
 use crate::cli::texts::TextOptions;
 
 /// A share of 1/64 of the context and its doubles: 16 to 256 of 1,024 tokens, 64 to 1,024 of 4,096.
@@ -38,7 +38,7 @@ pub(in crate::cli) struct Args {
     #[command(flatten)]
     texts: TextOptions,
     /// Held-out stories of the bundled generator, one context each, where there is no text
-    #[arg(long, value_name = "N", default_value_t = 16, conflicts_with = "text")]
+    #[arg(long, value_name = "N", default_value_t = 16, conflicts_with = "text", value_parser = count)]
     stories: usize,
     /// Policies, with or without a bound of their own; all if absent, window+4 and tova with --extrapolate
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
@@ -57,8 +57,8 @@ pub(in crate::cli) struct Args {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Seeds of policies that draw at random; other policies run once
-    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "extrapolate")]
-    seeds: u64,
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "extrapolate", value_parser = count)]
+    seeds: usize,
     /// original: tokens seen; for texts far beyond the context gap-compressed, the paper's numbering, or in-state,
     /// rows counted within the state. All three with --extrapolate, if absent
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = positions)]
@@ -110,7 +110,7 @@ fn lm(args: &Args) -> Result<Outcome, BenchError> {
         policies: policies(args, POLICIES)?,
         states: states(args, &STATES),
         contexts,
-        seeds: (0..args.seeds).map(|n| args.seed.wrapping_add(n)).collect(),
+        seeds: (0..args.seeds as u64).map(|n| args.seed.wrapping_add(n)).collect(),
         positions,
         protocol: args.protocol,
         form: args.form,

@@ -19,9 +19,9 @@ use msrnn_bench::experiment::{Experiment, Watch};
 use msrnn_bench::open;
 use msrnn_bench::precision::Precision;
 
-use super::options::{TextArgs, progress};
+use super::options::{TextArgs, jobs, progress};
 use super::report::show;
-use super::{Cli, DOWNLOADS, INTERRUPT, Outcome, config_file, print, print_json};
+use super::{Cli, DOWNLOADS, INTERRUPT, Outcome, command_line, config_file, print, print_json, say};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Which {
@@ -60,7 +60,7 @@ pub(super) struct ExperimentOptions {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Units of work side by side; one per core for the bundled model, else 1
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = jobs)]
     jobs: Option<usize>,
     /// Do part I of N of the units; `msrnn report` puts the parts together
     #[arg(long, value_name = "I/N")]
@@ -122,7 +122,7 @@ fn conduct<E: Experiment>(
         out: out.clone(),
         shard: options.shard,
         jobs: options.jobs(),
-        command: std::env::args().collect(),
+        command: command_line(),
     };
     let bar = progress(plan.tokens);
     let watch = Watch { advance: &|tokens| bar.inc(tokens as u64), interrupt: &INTERRUPT };
@@ -130,18 +130,18 @@ fn conduct<E: Experiment>(
     bar.finish_and_clear();
     let outcome = outcome?;
     if outcome.resumed > 0 {
-        eprintln!("{} of {} units were finished before", outcome.resumed, outcome.units);
+        say(&format!("{} of {} units were finished before", outcome.resumed, outcome.units));
     }
     match &outcome.results {
         Some(results) => show(results, Some(&out), options.json)?,
-        None if outcome.complete() => eprintln!(
+        None if outcome.complete() => say(&format!(
             "this part is finished; when all are, `msrnn report DIR... --out DIR` puts them together (this one is {})",
             out.display()
-        ),
-        None => eprintln!(
+        )),
+        None => say(&format!(
             "{} of {} units are finished; the same command goes on with the rest",
             outcome.finished, outcome.units
-        ),
+        )),
     }
     Ok(if outcome.complete() { Outcome::Done } else { Outcome::Interrupted })
 }

@@ -13,7 +13,7 @@ use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::Positions;
 use msrnn_policies::PolicySpec;
 
-use super::super::options::positions;
+use super::super::options::{count, positions};
 use super::super::{DOWNLOADS, Outcome};
 use super::{ExperimentOptions, conduct};
 
@@ -50,7 +50,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     states: Vec<Budget>,
     /// Stories of every policy; 4 for the bundled model, else 100 as in the paper
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     seeds: Option<usize>,
     /// The first seed
     #[arg(long, default_value_t = 0)]

@@ -8,7 +8,7 @@ use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::Positions;
 use msrnn_policies::PolicySpec;
 
-use super::super::options::positions;
+use super::super::options::{count, positions};
 use super::super::{DOWNLOADS, Outcome};
 use super::{ExperimentOptions, conduct};
 
@@ -52,7 +52,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     questions: Option<usize>,
     /// Stories that are asked about, where the task is stories
-    #[arg(long, value_name = "N", default_value_t = 8)]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = count)]
     stories: usize,
     /// strict: token by token from the first; prefill: the prompt as one block, then one cut
     #[arg(long, default_value_t)]
