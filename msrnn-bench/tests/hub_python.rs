@@ -36,7 +36,8 @@ fn main() -> ExitCode {
     if python.is_none() {
         eprintln!("ignoring all: MSRNN_HF_PYTHON names no Python that has huggingface_hub");
     }
-    let all: [(&str, fn(&with::Python)); 5] = [
+    type Test = fn(&with::Python);
+    let all: [(&str, Test); 5] = [
         ("its_client_finds_our_files", with::its_client_finds_our_files),
         ("we_find_the_files_of_its_client", with::we_find_the_files_of_its_client),
         ("a_lock_of_its_client_is_waited_for", with::a_lock_of_its_client_is_waited_for),

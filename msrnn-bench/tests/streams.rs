@@ -41,7 +41,8 @@ fn a_stderr_that_is_closed_or_full_loses_remarks_and_no_result() {
         assert_eq!(output.status.code(), Some(0), "{redirection}");
         assert_eq!(results(&output.stdout), results(&whole.stdout), "{redirection}");
         // An error that nobody can read is one all the same.
-        let output = shell(&format!("\"$MSRNN\" perplexity --policy full --text absent.txt {redirection}"), directory.path());
+        let output =
+            shell(&format!("\"$MSRNN\" perplexity --policy full --text absent.txt {redirection}"), directory.path());
         assert_eq!(output.status.code(), Some(1), "{redirection}");
     }
 }
@@ -85,7 +86,8 @@ fn names_that_are_no_unicode_are_names_like_others() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };
     let out = name(b"run");
-    let words = ["experiment", "lm", "--policies", "window", "--states", "8", "--stories", "1", "--context", "32", "--out"];
+    let words =
+        ["experiment", "lm", "--policies", "window", "--states", "8", "--stories", "1", "--context", "32", "--out"];
     let mut arguments: Vec<&OsStr> = words.iter().map(OsStr::new).collect();
     arguments.push(out.as_os_str());
     run(&arguments);
@@ -115,7 +117,9 @@ fn a_device_is_refused_as_a_text_and_a_pipe_is_read() {
 
 #[test]
 fn numbers_beyond_reason_are_refused_with_what_is_possible() {
-    for (option, value) in [("--jobs", "1000000000"), ("--jobs", "0"), ("--stories", "1000000000000"), ("--stories", "0")] {
+    for (option, value) in
+        [("--jobs", "1000000000"), ("--jobs", "0"), ("--stories", "1000000000000"), ("--stories", "0")]
+    {
         let output = msrnn().args(["compare", option, value]).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.code() == Some(2) && error.contains("from 1 to"), "{option} {value}: {error}");

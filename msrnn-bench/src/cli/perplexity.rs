@@ -6,10 +6,10 @@ use msrnn_bench::error::BenchError;
 use msrnn_bench::evaluate::{Evaluation, Form, Observed};
 use msrnn_bench::logits::LogitsWriter;
 use msrnn_bench::output::OutputFile;
+use msrnn_bench::statistics::perplexity_in_words;
 use msrnn_bench::strided;
 use msrnn_bench::text_ids;
 use msrnn_bench::texts::Skipped;
-use msrnn_bench::statistics::perplexity_in_words;
 use serde::Serialize;
 
 use super::options::{Opened, ScoringOptions, Setting};

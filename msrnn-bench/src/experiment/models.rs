@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use msrnn_models::Model;
 use msrnn_models::checkpoint::INDEX;
 use msrnn_models::config::ModelConfig;
-use serde::Deserialize;
 use msrnn_models::tokenizer::TextOptions;
+use serde::Deserialize;
 
 use crate::device::DeviceName;
 use crate::error::BenchError;

@@ -56,10 +56,10 @@ impl Hub {
                 session.has(directory, file) || session.store.lacks(&repository.revision, file)
             };
             let all = |directory: &PathBuf| COMPANIONS.iter().all(|file| known(directory, file));
-            if let Some(directory) = cached.clone().filter(|_| repository.is_commit()).filter(all) {
-                if session.missing(&directory).is_empty() {
-                    return Ok(directory);
-                }
+            if let Some(directory) = cached.clone().filter(|_| repository.is_commit()).filter(all)
+                && session.missing(&directory).is_empty()
+            {
+                return Ok(directory);
             }
             match session.look()? {
                 Ok(listing) => session.model(&listing),

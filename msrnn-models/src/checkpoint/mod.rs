@@ -18,8 +18,8 @@ use crate::storage::{Storage, Weights};
 use crate::weights;
 use crate::whole;
 
-use directory::refuse;
 pub(crate) use directory::is_pointer;
+use directory::refuse;
 use names::Wanted;
 use shards::Shards;
 

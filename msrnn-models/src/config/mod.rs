@@ -200,7 +200,8 @@ mod tests {
     #[test]
     fn a_sliding_window_counts_for_mistral_only() {
         assert_eq!(parse(r#", "sliding_window": 4"#).unwrap().sliding_window, None);
-        let mistral = TINY.replace("Llama", "Mistral").replace("EXTRA", r#", "num_key_value_heads": 2, "sliding_window": 4"#);
+        let mistral =
+            TINY.replace("Llama", "Mistral").replace("EXTRA", r#", "num_key_value_heads": 2, "sliding_window": 4"#);
         assert_eq!(ModelConfig::parse(&mistral).unwrap().sliding_window, Some(4));
     }
 

@@ -52,7 +52,9 @@ impl TokenizerConfig {
         if !path.exists() {
             return Ok(None);
         }
-        serde_json::from_str(&read_text(&path)?).map(Some).map_err(|e| ModelError::Config { path, reason: e.to_string() })
+        serde_json::from_str(&read_text(&path)?)
+            .map(Some)
+            .map_err(|e| ModelError::Config { path, reason: e.to_string() })
     }
 
     /// The name of the first token of a text.
