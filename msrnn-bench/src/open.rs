@@ -25,7 +25,7 @@ pub fn is_bundled(name: &Path) -> bool {
 pub fn directory(name: &Path, downloads: &Downloads) -> Result<Option<PathBuf>, BenchError> {
     match is_bundled(name) {
         true => Ok(None),
-        false => hub::locate(&name.to_string_lossy(), downloads).map(Some),
+        false => hub::locate(name, downloads).map(Some),
     }
 }
 

@@ -295,7 +295,7 @@ fn a_context_without_a_predicted_token_is_refused() {
     }
     place.refuses(2, &["--policy", "full", "--context", "-1"], &["-1"]);
     let arguments = ["compare", "--stories", "0", "--out", text_of(place.path())];
-    refused(place.path(), 1, &arguments, &["no token to predict"]);
+    refused(place.path(), 2, &arguments, &["--stories", "from 1 to"]);
 }
 
 #[test]

@@ -173,3 +173,24 @@ fn an_interrupted_training_leaves_no_model_and_goes_on_where_it_stopped() {
     assert!(steps.windows(2).all(|pair| pair[0] < pair[1]), "{steps:?}");
     assert!(!done.stdout.contains("step      5,"), "it began again: {done:?}");
 }
+
+/// A pipe that nobody writes to keeps whoever opens it, as a large text or model keeps whoever reads it.
+#[test]
+fn before_there_is_a_result_one_signal_ends_any_command_within_a_second() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let out = directory.path().join("run");
+    for command in ["perplexity --policy full", "trace --policy window@4 --out trace.jsonl", "experiment lm"] {
+        for name in ["INT", "TERM", "HUP"] {
+            let mut arguments = [split(command), vec!["--text", text_of(&pipe)]].concat();
+            if command.starts_with("experiment") {
+                arguments.extend(["--out", text_of(&out)]);
+            }
+            let mut running = start(&arguments);
+            wait_until(&mut running, catches_signals);
+            let done = interrupt(running, name);
+            assert!(done.stdout.is_empty(), "{done:?}");
+        }
+    }
+}

@@ -1,6 +1,8 @@
 //! What becomes of the command when streams are closed or full, and when names are no Unicode.
 #![cfg(unix)]
 
+mod common;
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
@@ -92,6 +94,21 @@ fn names_that_are_no_unicode_are_names_like_others() {
     arguments.push(out.as_os_str());
     run(&arguments);
     assert!(out.join("metrics.json").exists());
+    // A model too, whatever opens it.
+    let model = name(b"model");
+    common::copy(&common::checkpoint("llama-tied"), &model);
+    let (one, run_of_it) = (name(b"one"), name(b"of-it"));
+    for (words, out) in [
+        (
+            &["experiment", "lm", "--policies", "window", "--states", "4", "--stories", "1", "--context", "16"][..],
+            &run_of_it,
+        ),
+        (&["compare", "--policies", "window", "--states", "4", "--stories", "1", "--context", "16"], &one),
+    ] {
+        let mut arguments: Vec<&OsStr> = words.iter().map(OsStr::new).collect();
+        arguments.extend([OsStr::new("--model"), model.as_os_str(), OsStr::new("--out"), out.as_os_str()]);
+        run(&arguments);
+    }
     let text = name(b"text");
     let mut arguments: Vec<&OsStr> = ["perplexity", "--policy", "full", "--text"].iter().map(OsStr::new).collect();
     arguments.push(text.as_os_str());

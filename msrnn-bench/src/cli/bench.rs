@@ -18,6 +18,7 @@ use msrnn_models::Model;
 use msrnn_policies::PolicySpec;
 use serde::Serialize;
 
+use super::interrupt::results_are_in_memory;
 use super::options::{ModelOptions, progress};
 use super::{INTERRUPT, Outcome, command_line, print};
 
@@ -233,6 +234,7 @@ fn rows(args: &Args, model: &Model, conditions: Conditions) -> Result<Measuremen
     };
     let bar = ProgressBar::new_spinner();
     let prepared = |rows| bar.set_message(format!("{rows} rows are ready"));
+    results_are_in_memory();
     let result = measure(model, &grid, &settings, &prepared, &INTERRUPT);
     bar.finish_and_clear();
     result
@@ -245,6 +247,7 @@ fn soaked(args: &Args, model: &Model, tokens: usize, conditions: Conditions) -> 
     let plan = grid.rows(&model.decoder)?;
     let bar = progress(tokens * plan.len());
     let mut soaks = Vec::new();
+    results_are_in_memory();
     for Row { policy, compression, .. } in &plan {
         let advance = |tokens| bar.inc(tokens as u64);
         let soak = soak(model, policy, compression, tokens, conditions, &advance, &INTERRUPT)?;

@@ -16,6 +16,7 @@ use msrnn_core::budget::Budget;
 use msrnn_policies::PolicySpec;
 use serde::Serialize;
 
+use super::interrupt::results_are_in_memory;
 use super::options::{ModelOptions, RunOptions, Setting, TextArgs, count, jobs, progress};
 use super::texts::TextOptions;
 use super::{INTERRUPT, Outcome, print, print_json};
@@ -121,6 +122,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let bar = progress(grid.tokens(&model, &contexts)?);
     // Before the work, not after it.
     let _claim = report::claim(&args.out)?;
+    results_are_in_memory();
     let comparison = compare(&model, &contexts, &grid, &|tokens| bar.inc(tokens as u64), &INTERRUPT)?;
     bar.finish_and_clear();
 

@@ -11,6 +11,7 @@ use msrnn_models::recurrent::{Recurrent, bytes_per_state};
 use msrnn_models::sampling::{Sampler, Sampling};
 use serde::Serialize;
 
+use super::interrupt::results_are_in_memory;
 use super::options::{ModelOptions, PolicyOptions, RunOptions, Setting, TextArgs};
 use super::streams::print_text;
 use super::{INTERRUPT, Outcome, print_json};
@@ -95,6 +96,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     Sampler::new(sampling)?;
     model.check_ids(&prompt)?;
 
+    results_are_in_memory();
     let started = Instant::now();
     let mut text = String::new();
     let mut stream = tokenizer.stream_behind(&prompt)?;

@@ -7,6 +7,7 @@ mod devices;
 mod downloads;
 mod experiment;
 mod generate;
+mod interrupt;
 mod options;
 mod perplexity;
 mod policies;
@@ -18,12 +19,12 @@ mod trace;
 mod train;
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{CommandFactory, Parser, Subcommand};
 use msrnn_bench::error::BenchError;
 
 use downloads::DOWNLOADS;
+use interrupt::INTERRUPT;
 use streams::{may_colour, print, print_json, say};
 
 /// Transformers as multi-state RNNs: run Llama, Mistral and Yi checkpoints in bounded memory, under
@@ -82,9 +83,6 @@ enum Outcome {
     Interrupted,
 }
 
-/// Set by Ctrl-C: finish the block, keep what is there, and end.
-static INTERRUPT: AtomicBool = AtomicBool::new(false);
-
 /// Parses the command line, runs the command, and says how it ended.
 pub(crate) fn run() -> ExitCode {
     tracing_subscriber::fmt()
@@ -96,12 +94,7 @@ pub(crate) fn run() -> ExitCode {
         .log_internal_errors(false)
         .with_max_level(tracing::Level::WARN)
         .init();
-    // A second Ctrl-C ends at once. Without a handler Ctrl-C still ends the program, unkindly.
-    let _ = ctrlc::set_handler(|| {
-        if INTERRUPT.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    });
+    interrupt::obey();
     let arguments = match config_file::expand(&Cli::command(), std::env::args_os().collect()) {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -131,7 +124,7 @@ pub(crate) fn run() -> ExitCode {
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Interrupted) => {
-            say("interrupted: what was finished is kept and marked as partial");
+            say(interrupt::ENDED);
             ExitCode::from(130)
         }
         Err(BenchError::NobodyReads) => ExitCode::SUCCESS,

@@ -21,6 +21,7 @@ use msrnn_models::tokenizer::{Bos, SpecialTokens, TextOptions};
 use msrnn_policies::PolicySpec;
 use serde::Serialize;
 
+use super::interrupt::results_are_in_memory;
 use super::texts::Source;
 use super::{DOWNLOADS, INTERRUPT};
 
@@ -238,6 +239,7 @@ impl Opened {
     /// Scores the contexts under the eyes of an observer, with a progress bar.
     pub(super) fn evaluate(&self, observer: &mut dyn Observer) -> Result<Evaluation, BenchError> {
         let mut watch = WithProgress { bar: progress(self.contexts.tokens()), observer };
+        results_are_in_memory();
         let evaluation = evaluate(&self.model, &self.contexts.contexts, &self.scoring, &mut watch, &INTERRUPT);
         watch.bar.finish_and_clear();
         evaluation

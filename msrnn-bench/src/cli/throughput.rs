@@ -16,6 +16,7 @@ use msrnn_models::config::ModelConfig;
 use msrnn_policies::PolicySpec;
 use serde::Serialize;
 
+use super::interrupt::results_are_in_memory;
 use super::options::ModelOptions;
 use super::{DOWNLOADS, INTERRUPT, Outcome, print, print_json};
 
@@ -103,6 +104,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
             Some(_) => random_model(&config, args.seed, storage, &device),
             None => args.model.open()?,
         };
+        results_are_in_memory();
         for plan in &plans {
             let compression = Compression::bounded(policy.clone(), plan.states)?;
             match measure(&model, &compression, *plan, run, args.seed, &INTERRUPT)? {

@@ -6,6 +6,7 @@ use msrnn_bench::device::DeviceName;
 use msrnn_bench::error::BenchError;
 use msrnn_bench::train::{TrainConfig, train};
 
+use super::interrupt::results_are_in_memory;
 use super::{INTERRUPT, Outcome, print};
 
 /// The defaults are those of the bundled model.
@@ -100,6 +101,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     // The log is a file; a terminal that went away does not end the run.
     let _ = print(&format!("training {parameters} parameters, {tokens} tokens a step\n"));
     let device = args.device.open()?;
+    results_are_in_memory();
     let complete = train(&config, &args.out, &device, &INTERRUPT, |line| {
         let valid = match (line.valid, line.valid_short) {
             (Some(full), Some(short)) => format!(", validation perplexity {full:.3} ({short:.3} on contexts of 64)"),

@@ -20,6 +20,7 @@ use crate::{bundled, open};
 /// Models by name, of which the last one used stays open.
 #[derive(Debug)]
 pub struct Models {
+    paths: Vec<PathBuf>,
     names: Vec<String>,
     directories: Vec<OnceLock<Option<PathBuf>>>,
     device: DeviceName,
@@ -33,6 +34,7 @@ impl Models {
     /// Model directories, names on the hub, or `bundled`, on a device. Nothing is opened or fetched yet.
     pub fn new(models: &[PathBuf], device: DeviceName, precision: Precision, downloads: Downloads) -> Self {
         Self {
+            paths: models.to_vec(),
             names: models.iter().map(|path| path.display().to_string()).collect(),
             directories: models.iter().map(|_| OnceLock::new()).collect(),
             device,
@@ -61,7 +63,7 @@ impl Models {
     /// When it is neither here nor on the hub.
     pub fn directory(&self, index: usize) -> Result<Option<&Path>, BenchError> {
         if self.directories[index].get().is_none() {
-            let found = open::directory(Path::new(&self.names[index]), &self.downloads)?;
+            let found = open::directory(&self.paths[index], &self.downloads)?;
             let _ = self.directories[index].set(found);
         }
         Ok(self.directories[index].get().and_then(Option::as_deref))

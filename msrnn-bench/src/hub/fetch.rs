@@ -49,23 +49,23 @@ impl Hub {
     /// what has come is kept.
     pub fn model(&self, repository: &Repository, downloads: &Downloads) -> Result<PathBuf, BenchError> {
         self.without_token(|| {
-            let session = Session::new(self, repository, downloads)?;
-            let cached = session.cached();
+            let exchange = Exchange::new(self, repository, downloads)?;
+            let cached = exchange.cached();
             // Of a commit nothing can be new, but something may be missing that only the hub knows of.
             let known = |directory: &Path, file| {
-                session.has(directory, file) || session.store.lacks(&repository.revision, file)
+                exchange.has(directory, file) || exchange.store.lacks(&repository.revision, file)
             };
             let all = |directory: &PathBuf| COMPANIONS.iter().all(|file| known(directory, file));
             if let Some(directory) = cached.clone().filter(|_| repository.is_commit()).filter(all)
-                && session.missing(&directory).is_empty()
+                && exchange.missing(&directory).is_empty()
             {
                 return Ok(directory);
             }
-            match session.look()? {
-                Ok(listing) => session.model(&listing),
-                Err(reason) => match cached.clone().filter(|directory| session.missing(directory).is_empty()) {
+            match exchange.look()? {
+                Ok(listing) => exchange.model(&listing),
+                Err(reason) => match cached.clone().filter(|directory| exchange.missing(directory).is_empty()) {
                     Some(directory) => Ok(directory),
-                    None => Err(session.not_cached(cached.as_deref(), &reason)),
+                    None => Err(exchange.not_cached(cached.as_deref(), &reason)),
                 },
             }
         })
@@ -78,14 +78,14 @@ impl Hub {
     /// As [`Hub::model`].
     pub fn file(&self, repository: &Repository, file: &str, downloads: &Downloads) -> Result<PathBuf, BenchError> {
         self.without_token(|| {
-            let session = Session::new(self, repository, downloads)?;
-            let cached = session.cached().filter(|directory| is_inside(file) && session.has(directory, file));
+            let exchange = Exchange::new(self, repository, downloads)?;
+            let cached = exchange.cached().filter(|directory| is_inside(file) && exchange.has(directory, file));
             let cached = cached.map(|directory| directory.join(file));
             match cached {
                 Some(path) if repository.is_commit() => Ok(path),
-                cached => match session.look()? {
-                    Ok(listing) => session.get(&listing, file),
-                    Err(reason) => cached.ok_or_else(|| session.not_cached(None, &reason)),
+                cached => match exchange.look()? {
+                    Ok(listing) => exchange.get(&listing, file),
+                    Err(reason) => cached.ok_or_else(|| exchange.not_cached(None, &reason)),
                 },
             }
         })
@@ -103,7 +103,7 @@ impl Hub {
 }
 
 /// One repository, asked for once.
-struct Session<'s> {
+struct Exchange<'s> {
     hub: &'s Hub,
     repository: &'s Repository,
     downloads: &'s Downloads,
@@ -112,7 +112,7 @@ struct Session<'s> {
     client: Client,
 }
 
-impl<'s> Session<'s> {
+impl<'s> Exchange<'s> {
     fn new(hub: &'s Hub, repository: &'s Repository, downloads: &'s Downloads) -> Result<Self, BenchError> {
         let endpoint = Endpoint::new(&hub.endpoint, hub.token.as_deref())?;
         let store = Store::new(&hub.cache, repository);

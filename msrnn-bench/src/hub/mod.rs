@@ -94,9 +94,10 @@ impl Downloads {
 /// # Errors
 ///
 /// When it is neither, or cannot be fetched; the message says what to do.
-pub fn locate(name: &str, downloads: &Downloads) -> Result<PathBuf, BenchError> {
-    let path = Path::new(name);
-    match Repository::parse(name, Kind::Model) {
+pub fn locate(name: impl AsRef<Path>, downloads: &Downloads) -> Result<PathBuf, BenchError> {
+    let path = name.as_ref();
+    // What is no Unicode is a path of this machine.
+    match path.to_str().and_then(|name| Repository::parse(name, Kind::Model)) {
         Some(repository) if !path.exists() => of_hub(&repository, None, downloads),
         _ if path.is_dir() => Ok(path.into()),
         _ => Err(ModelError::NoDirectory(path.into()).into()),
@@ -108,8 +109,9 @@ pub fn locate(name: &str, downloads: &Downloads) -> Result<PathBuf, BenchError> 
 /// # Errors
 ///
 /// When it is on the hub and cannot be fetched. A path is not looked at.
-pub fn locate_data(name: &str, downloads: &Downloads) -> Result<PathBuf, BenchError> {
-    let Some(remote) = name.strip_prefix("hf:") else { return Ok(name.into()) };
+pub fn locate_data(name: impl AsRef<Path>, downloads: &Downloads) -> Result<PathBuf, BenchError> {
+    let name = name.as_ref();
+    let Some(remote) = name.to_str().and_then(|name| name.strip_prefix("hf:")) else { return Ok(name.into()) };
     let parts = remote.splitn(3, '/').collect::<Vec<_>>();
     let found = match parts[..] {
         [owner, dataset, file] if is_inside(file) => {

@@ -126,7 +126,7 @@ pub fn read(wanted: &Wanted<'_>) -> Result<Found, BenchError> {
         if rows.more() == More::Enough {
             break;
         }
-        let path = locate_data(&given.to_string_lossy(), &wanted.downloads)?;
+        let path = locate_data(given, &wanted.downloads)?;
         match path.is_dir() {
             true if pg19::is_layout(&path) => pg19::read(&path, wanted.field, &mut rows)?,
             true => directory(&path, &str::to_owned, wanted.field, &mut rows)?,
