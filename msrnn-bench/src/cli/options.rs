@@ -46,7 +46,7 @@ pub(super) struct TextArgs {
     /// always: BOS where that is nothing; never: nothing
     #[arg(long, value_name = "auto|always|never", default_value_t)]
     bos: Bos,
-    /// What special tokens spelled in a text, such as </s>, become. parse: the tokens; literal: their letters; auto:
+    /// What special tokens spelled in a text, such as `</s>`, become. parse: the tokens; literal: their letters; auto:
     /// as the tokenizer's files say, which is the tokens as a rule
     #[arg(long, value_name = "auto|parse|literal", default_value_t)]
     special_tokens: SpecialTokens,

@@ -20,7 +20,7 @@
 //!
 //! A hub, and whom it sends to, may say anything. Whatever it says is looked at before it becomes a path, a length or
 //! an address: names (`names`), lists and headers (`listing`), bytes (`checksum`), time and redirects
-//! ([`crate::http`]), and nothing is written outside the cache or through a link in it (`cache`). The page
+//! (`http`), and nothing is written outside the cache or through a link in it (`cache`). The page
 //! `docs/trust.md` says what is promised and tested.
 //!
 //! That is why there is a client here. The crate hf-hub 0.5 joins the server's `ETag` and commit to paths as they are,

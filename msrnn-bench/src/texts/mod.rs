@@ -2,11 +2,11 @@
 //!
 //! What a path is, is told by what lies there and by its ending, within `.gz` or `.zst` where it is packed:
 //!
-//! - a directory with `metadata.csv` and `test/`: PG-19, the books of its test split ([`pg19`])
+//! - a directory with `metadata.csv` and `test/`: PG-19, the books of its test split (`pg19`)
 //! - any other directory: all files below it of the kinds named here, by name; hidden ones are passed over
-//! - `.jsonl`, `.ndjson`: one text per line; `.json`: one value with texts in it ([`json`])
-//! - `.csv`, `.parquet`: one text per row ([`csv`](mod@csv), [`parquet`])
-//! - everything else: one text in UTF-8, unless it is known, or seen, to be none ([`kind`])
+//! - `.jsonl`, `.ndjson`: one text per line; `.json`: one value with texts in it (`json`)
+//! - `.csv`, `.parquet`: one text per row (`csv`, `parquet`)
+//! - everything else: one text in UTF-8, unless it is known, or seen, to be none (`kind`)
 //!
 //! A text is used as it is: nothing is stripped or normalised but a byte order mark at its beginning. Rows without a
 //! character are passed over with a count, or put together with the others ([`Wanted::join`]).
