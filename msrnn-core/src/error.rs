@@ -61,6 +61,15 @@ pub enum Error {
         /// Batch row.
         row: usize,
     },
+    /// A score that refers to what it does not remember.
+    #[error("the score uses {0:?}, which is neither known of a row nor remembered; write an update of it first, as in \"m = m + weight; keep m\"")]
+    NotRemembered(String),
+    /// A score that remembers two things under one name.
+    #[error("the score remembers two things as {0:?}; give each a name of its own")]
+    RememberedTwice(String),
+    /// A policy that would cut at no token.
+    #[error("policy {0} cuts every 0 tokens; give 1, for every token, or more")]
+    EveryNoTokens(String),
     /// A prefill into a state that has already seen tokens.
     #[error("a prefill starts from an empty state, but {0} tokens were seen; use a fresh state or the strict protocol")]
     PrefillNotFirst(usize),

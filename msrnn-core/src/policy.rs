@@ -1,309 +1,202 @@
-//! The contract of a compression policy.
+//! The contract of a compression policy: a plan, which is data.
 //!
-//! A policy decides which row a full state omits. Most policies only [`score`](Policy::score) the
-//! rows, with tensor operations, and the one with the lowest score goes; such a policy is a few
-//! lines, names no device and no batch, and serves steps, blocks, prefill and every backend as it
-//! is. The general level, [`rewrite`](Policy::rewrite), may change the state before the row goes:
-//! merge it into others, quantise, anything.
+//! A policy is asked once for every layer what it does there: its [`Plan`]. The plan says *when* a state is cut
+//! back to k rows, who decides, what is protected, and by which [`Rule`] the rows that go are chosen. Most rules
+//! are a [`Score`], an expression over what is known of a row, which is fast on every road; what has no such form
+//! is tensor code ([`Tensors`]). Policies that change other policies, such as "every n tokens", change their plans.
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use burn::tensor::{Bool, Int, Tensor};
+use serde::{Deserialize, Serialize};
 
-use crate::device_score::DeviceScore;
 use crate::error::Error;
+use crate::score::{Program, Score};
+pub use crate::tensors::{Memory, Rows, Sees, Tensors, View};
 
-/// A rule that bounds a multi-state: which row goes when there is one too many.
+/// A rule that bounds a multi-state.
 ///
-/// A policy has no mutable state of its own. What it must remember about a row it keeps in its
-/// [`memory`](Policy::memory), which the multi-state carries along with the row.
+/// ```
+/// use msrnn_core::policy::{Layer, Plan, Policy};
+/// use msrnn_core::score::value_norm;
+///
+/// /// Omits the row with the shortest value, head by head.
+/// #[derive(Debug)]
+/// struct ShortestValue;
+///
+/// impl Policy for ShortestValue {
+///     fn name(&self) -> String {
+///         "shortest-value".into()
+///     }
+///
+///     fn plan(&self, layer: &Layer) -> Plan {
+///         Plan::by_score(layer, value_norm()).per_head()
+///     }
+/// }
+/// ```
 pub trait Policy: Debug + Send + Sync {
     /// Name and parameters as they are written before the `@` of a spec, such as `window+4`.
     fn name(&self) -> String;
 
-    /// What [`Policy::score`] must be shown. Asking for less makes a step cheaper.
-    fn sees(&self) -> Sees {
-        Sees::NOTHING
-    }
-
-    /// Whether all KV heads of a layer omit the same position, or each its own.
-    fn granularity(&self) -> Granularity;
-
-    /// Values remembered per row: channels of [`Memory`], each zero when a row is new.
-    fn memory(&self) -> usize {
-        0
-    }
-
-    /// Fewest states with which the rule makes sense.
-    fn min_states(&self) -> usize {
-        1
-    }
-
-    /// Scores the rows that took part in the current step, the new one included: the row with the
-    /// lowest score is omitted, on equal scores the oldest. +∞ protects a row; NaN is not allowed: where a row
-    /// has to go, it makes what the step attends to NaN.
-    /// Before any of them goes a row that no later query sees: one that the model's own sliding window
-    /// has passed. A policy does not see to that.
-    ///
-    /// Called once a token, after attention, whenever a row has to go; a policy with memory is
-    /// called on every token from the first. Slots where `view.positions()` is negative are empty
-    /// and their scores do not matter.
-    ///
-    /// Returns `[batch, groups, rows]`.
-    fn score(&self, view: &View, memory: &mut Memory) -> Tensor<3>;
-
-    /// The same scores on the host, if the policy can give them: scans are then several times
-    /// faster. Must agree with [`Policy::score`], which the laws check.
-    fn on_host(&self) -> Option<&dyn ScoreOnHost> {
-        None
-    }
-
-    /// The same scores as data, if they have such a form: GPUs then decide without asking the host.
-    /// `states`: k; `layer`: which of the stack, counted from 0. Must agree with [`Policy::score`],
-    /// which the laws check.
-    fn on_device(&self, _states: usize, _layer: usize) -> Option<DeviceScore> {
-        None
-    }
-
-    /// Whether [`Policy::rewrite`] does anything.
-    fn rewrites(&self) -> bool {
-        false
-    }
-
-    /// The general level: changes keys and values before the row in slot `omitted` goes.
-    ///
-    /// `omitted`: `[batch, groups, 1]`. Called on full states only.
-    fn rewrite(&self, _view: &View, _omitted: &Tensor<3, Int>, _rows: &mut Rows) {}
+    /// What a layer does under this policy. Asked once, when the layer's state is made; it must depend on
+    /// `layer` alone.
+    fn plan(&self, layer: &Layer) -> Plan;
 }
 
-/// Keys and values of a state, for a policy that rewrites them.
-#[derive(Debug)]
-pub struct Rows {
-    /// `[batch, kv_heads, rows, head_dim]`, rotated as the model stores them.
-    pub keys: Tensor<4>,
-    /// `[batch, kv_heads, rows, head_dim]`
-    pub values: Tensor<4>,
+/// The layer that a plan is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Which of the stack, counted from 0.
+    pub index: usize,
+    /// How many there are.
+    pub layers: usize,
+    /// KV heads of the layer.
+    pub kv_heads: usize,
+    /// k as it was asked for: the mean over the layers.
+    pub states: usize,
 }
 
-/// What a policy must be shown beside the positions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sees {
-    /// The current query's attention weights.
-    pub weights: bool,
-    /// The keys held.
-    pub keys: bool,
-    /// The values held.
-    pub values: bool,
+impl Layer {
+    /// The only layer of a stack of one.
+    pub fn only(states: usize) -> Self {
+        Self { index: 0, layers: 1, kv_heads: 1, states }
+    }
 }
 
-impl Sees {
-    /// Positions only.
-    pub const NOTHING: Self = Self { weights: false, keys: false, values: false };
-    /// The current query's attention weights.
-    pub const WEIGHTS: Self = Self { weights: true, ..Self::NOTHING };
-    /// The keys held.
-    pub const KEYS: Self = Self { keys: true, ..Self::NOTHING };
-    /// The values held.
-    pub const VALUES: Self = Self { values: true, ..Self::NOTHING };
+/// What a layer does.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// k of this layer: how many rows are left by a cut. None where nothing ever goes.
+    pub states: Option<usize>,
+    /// Which rows go.
+    pub rule: Rule,
+    /// Who decides.
+    pub decides: Decides,
+    /// When rows go.
+    pub cut: Cut,
+    /// Rows of the first that many tokens of the text never go. They count inside k.
+    pub first: usize,
+    /// The newest that many rows never go. They count inside k.
+    pub newest: usize,
+}
 
-    /// This and also `other`.
-    pub const fn and(self, other: Self) -> Self {
-        Self {
-            weights: self.weights || other.weights,
-            keys: self.keys || other.keys,
-            values: self.values || other.values,
-        }
+/// How the rows that go are chosen.
+#[derive(Clone, Debug)]
+pub enum Rule {
+    /// The lowest score goes, of equal ones the oldest.
+    Score(Score),
+    /// The same, by scores of tensor code, which may change other rows before one goes.
+    Tensors(Arc<dyn Tensors>),
+}
+
+impl From<Score> for Rule {
+    fn from(score: Score) -> Self {
+        Self::Score(score)
     }
 }
 
 /// How many independent decisions a layer makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Granularity {
+pub enum Decides {
     /// One for the whole layer: the same position leaves every KV head.
     Layer,
     /// One for each KV head.
     KvHead,
 }
 
-impl Granularity {
+impl Decides {
     /// Decisions of a layer with that many KV heads.
     pub fn groups(self, kv_heads: usize) -> usize {
         match self {
-            Granularity::Layer => 1,
-            Granularity::KvHead => kv_heads,
+            Self::Layer => 1,
+            Self::KvHead => kv_heads,
         }
     }
 }
 
-/// What a policy is shown of one step: the rows that took part, and nothing that comes later.
-#[derive(Debug)]
-pub struct View {
-    pub(crate) granularity: Granularity,
-    pub(crate) states: usize,
-    pub(crate) layer: usize,
-    /// The model's sliding window, where it may have passed rows for good.
-    pub(crate) window: Option<i64>,
-    /// `[batch, kv_heads, group, rows]`
-    pub(crate) weights: Option<Tensor<4>>,
-    pub(crate) keys: Option<Tensor<4>>,
-    pub(crate) values: Option<Tensor<4>>,
-    /// `[batch, groups, rows]`
-    pub(crate) positions: Tensor<3, Int>,
-    /// `[batch, groups, 1]`
-    pub(crate) now: Tensor<3, Int>,
+/// When a state is cut back to k rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cut {
+    /// Whenever there are k + n rows: every n tokens once k are held. With n = 1, after every token, a state
+    /// is a bounded multi-state RNN in the sense of the paper.
+    Every(usize),
+    /// Once, after the prompt, of which no row goes before. Then the state grows.
+    AfterPrompt,
 }
 
-impl View {
-    /// k, the number of states carried to the next step.
-    pub fn states(&self) -> usize {
-        self.states
+impl Cut {
+    /// After every token.
+    pub const EVERY_TOKEN: Self = Self::Every(1);
+}
+
+impl Plan {
+    /// The lowest score goes, one decision for the layer, after every token, nothing protected.
+    pub fn by_score(layer: &Layer, keep: crate::score::Expr) -> Self {
+        Self::by_rule(layer, Score::of(keep).into())
     }
 
-    /// Which layer of the stack this is, counted from 0.
-    pub fn layer(&self) -> usize {
-        self.layer
-    }
-
-    /// Original position of every row, −1 in empty slots: `[batch, groups, rows]`.
-    pub fn positions(&self) -> Tensor<3, Int> {
-        self.positions.clone()
-    }
-
-    /// Position t of the current token: `[batch, groups, 1]`.
-    pub fn now(&self) -> Tensor<3, Int> {
-        self.now.clone()
-    }
-
-    /// t − position of every row, 0 for the current token's: `[batch, groups, rows]`.
-    pub fn age(&self) -> Tensor<3, Int> {
-        self.now.clone().expand(self.positions.dims()) - self.positions.clone()
-    }
-
-    /// The newest `n` rows: `[batch, groups, rows]`.
-    pub fn newest(&self, n: usize) -> Tensor<3, Bool> {
-        self.age().lower_elem(n as i64)
-    }
-
-    /// The first `n` tokens of the text: `[batch, groups, rows]`.
-    pub fn first(&self, n: usize) -> Tensor<3, Bool> {
-        self.positions.clone().lower_elem(n as i64)
-    }
-
-    /// Rows that no later query sees, `[batch, groups, rows]`; none where there can be none. They go first,
-    /// whatever they score.
-    pub(crate) fn dead(&self) -> Option<Tensor<3, Bool>> {
-        self.window.map(|window| self.age().greater_equal_elem(window - 1))
-    }
-
-    /// The current query's softmax weights on the rows, averaged over the query heads that share a
-    /// decision: all of the layer, or the group of each KV head. `[batch, groups, rows]`, in at
-    /// least f32; each sums to one.
-    ///
-    /// # Panics
-    ///
-    /// When the policy does not declare [`Sees::WEIGHTS`].
-    pub fn weights(&self) -> Tensor<3> {
-        let weights = self.head_weights();
-        let [batch, kv_heads, group, rows] = weights.dims();
-        match self.granularity {
-            Granularity::Layer => {
-                weights.reshape([batch, 1, kv_heads * group, rows]).mean_dim(2).reshape([batch, 1, rows])
-            }
-            Granularity::KvHead if group == 1 => weights.reshape([batch, kv_heads, rows]),
-            Granularity::KvHead => weights.mean_dim(2).reshape([batch, kv_heads, rows]),
+    /// The same by any rule.
+    pub fn by_rule(layer: &Layer, rule: Rule) -> Self {
+        Self {
+            states: Some(layer.states),
+            rule,
+            decides: Decides::Layer,
+            cut: Cut::EVERY_TOKEN,
+            first: 0,
+            newest: 0,
         }
     }
 
-    /// The current query's softmax weights per query head: `[batch, kv_heads, group, rows]`.
-    ///
-    /// # Panics
-    ///
-    /// When the policy does not declare [`Sees::WEIGHTS`].
-    pub fn head_weights(&self) -> Tensor<4> {
-        self.weights.clone().expect("a policy that looks at weights declares Sees::WEIGHTS")
+    /// The same by tensor code.
+    pub fn by_tensors(layer: &Layer, rule: impl Tensors + 'static) -> Self {
+        Self::by_rule(layer, Rule::Tensors(Arc::new(rule)))
     }
 
-    /// The keys, rotated as the model stores them: `[batch, kv_heads, rows, head_dim]`.
-    ///
-    /// # Panics
-    ///
-    /// When the policy does not declare [`Sees::KEYS`].
-    pub fn keys(&self) -> Tensor<4> {
-        self.keys.clone().expect("a policy that looks at keys declares Sees::KEYS")
+    /// Every KV head decides for itself.
+    #[must_use]
+    pub fn per_head(self) -> Self {
+        Self { decides: Decides::KvHead, ..self }
     }
 
-    /// The values: `[batch, kv_heads, rows, head_dim]`.
-    ///
-    /// # Panics
-    ///
-    /// When the policy does not declare [`Sees::VALUES`].
-    pub fn values(&self) -> Tensor<4> {
-        self.values.clone().expect("a policy that looks at values declares Sees::VALUES")
-    }
-}
-
-/// What a policy remembers of every row: channels of `[batch, groups, rows]`, in at least f32.
-///
-/// A channel's value is zero when its row is new, stays with the row, and goes with it.
-#[derive(Debug)]
-pub struct Memory {
-    pub(crate) channels: Vec<Tensor<3>>,
-}
-
-impl Memory {
-    /// Replaces a channel by `f` of it, and returns the new value.
-    ///
-    /// # Panics
-    ///
-    /// When the policy declares no such channel.
-    pub fn update(&mut self, channel: usize, f: impl FnOnce(Tensor<3>) -> Tensor<3>) -> Tensor<3> {
-        let slot = self.channels.get_mut(channel).expect("a policy declares its memory channels");
-        slot.inplace(f);
-        slot.clone()
+    /// Protects the rows of the first tokens and the newest rows, beside those that are protected already.
+    #[must_use]
+    pub fn protecting(self, first: usize, newest: usize) -> Self {
+        Self { first: self.first.max(first), newest: self.newest.max(newest), ..self }
     }
 
-    /// A channel.
-    ///
-    /// # Panics
-    ///
-    /// When the policy declares no such channel.
-    pub fn get(&self, channel: usize) -> Tensor<3> {
-        self.channels.get(channel).expect("a policy declares its memory channels").clone()
+    /// When rows go.
+    #[must_use]
+    pub fn cut(self, cut: Cut) -> Self {
+        Self { cut, ..self }
+    }
+
+    /// Fewest states with which some row may go at every cut.
+    pub fn fewest_states(&self) -> usize {
+        let first = if self.first > 0 { self.first.saturating_add(1) } else { 1 };
+        first.max(self.first.saturating_add(self.newest))
+    }
+
+    /// What tensor code must be shown; of a score, what its expression uses.
+    pub(crate) fn tensors(&self) -> Option<&Arc<dyn Tensors>> {
+        match &self.rule {
+            Rule::Score(_) => None,
+            Rule::Tensors(tensors) => Some(tensors),
+        }
     }
 }
 
-/// [`Policy::score`] in plain numbers, for policies that need positions and mean weights only.
-pub trait ScoreOnHost: Send + Sync {
-    /// Scores the rows of one batch row and group. `scores[i]` is that of the row with
-    /// `view.positions[i]` and `view.weights[i]`, whose memory is `memory.channels[..][i]`.
-    ///
-    /// Rows that are no longer held may stand among them, with weight zero; their scores do not
-    /// matter.
-    fn score(&self, view: &HostView<'_>, memory: &mut HostMemory, scores: &mut [f64]);
-}
-
-/// What [`ScoreOnHost`] is shown of one step, one batch row and one group.
-#[derive(Clone, Copy, Debug)]
-pub struct HostView<'a> {
-    /// Position t of the current token.
-    pub now: i64,
-    /// k
-    pub states: usize,
-    /// Which layer of the stack this is, counted from 0.
-    pub layer: usize,
-    /// Original positions, the current token's last.
-    pub positions: &'a [i64],
-    /// As [`View::weights`]; empty unless the policy declares [`Sees::WEIGHTS`].
-    pub weights: &'a [f64],
-}
-
-/// As [`Memory`], of one batch row and group.
-#[derive(Clone, Debug)]
-pub struct HostMemory {
-    /// By channel, by row; at least as long as the view's positions.
-    pub channels: Vec<Vec<f64>>,
+/// Fewest states that a policy can be given: those with which its plan protects fewer rows than are held.
+pub fn fewest_states(policy: &dyn Policy) -> usize {
+    let mut states = 1;
+    loop {
+        let needed = policy.plan(&Layer::only(states)).fewest_states();
+        if needed <= states {
+            return states;
+        }
+        states = needed;
+    }
 }
 
 /// How a multi-state is bounded.
@@ -315,7 +208,7 @@ pub enum Compression {
     Bounded {
         /// Which row goes.
         policy: Arc<dyn Policy>,
-        /// k.
+        /// k, the mean over the layers.
         states: usize,
     },
 }
@@ -325,11 +218,19 @@ impl Compression {
     ///
     /// # Errors
     ///
-    /// When the policy needs more states than that.
+    /// When the policy needs more states than that, or its score cannot be computed.
     pub fn bounded(policy: Arc<dyn Policy>, states: usize) -> Result<Self, Error> {
-        let needed = policy.min_states().max(1);
+        let needed = fewest_states(policy.as_ref());
         if states < needed {
             return Err(Error::TooFewStates { policy: policy.name(), states, needed });
+        }
+        let layer = Layer::only(states);
+        let plan = policy.plan(&layer);
+        if let Cut::Every(0) = plan.cut {
+            return Err(Error::EveryNoTokens(policy.name()));
+        }
+        if let Rule::Score(score) = &plan.rule {
+            Program::new(score, &layer)?;
         }
         Ok(Self::Bounded { policy, states })
     }
@@ -348,13 +249,5 @@ impl Compression {
             Self::Unbounded => None,
             Self::Bounded { policy, .. } => Some(policy),
         }
-    }
-
-    pub(crate) fn granularity(&self) -> Granularity {
-        self.policy().map_or(Granularity::Layer, |policy| policy.granularity())
-    }
-
-    pub(crate) fn memory(&self) -> usize {
-        self.policy().map_or(0, |policy| policy.memory())
     }
 }
