@@ -52,7 +52,8 @@ pub(crate) fn step(
     #[cfg(feature = "flex")]
     if super::allowed() && suits && super::flex::steps(attention, &query, state) {
         let decides = asked == Asked::Program;
-        let (output, weights) = super::flex::step(attention, query, key, value, state, asked != Asked::Tensors, decides);
+        let (output, weights) =
+            super::flex::step(attention, query, key, value, state, asked != Asked::Tensors, decides);
         return match weights {
             Some(weights) => attention.decide(Attended { output, weights, logits: None }, state, rows),
             None => output,
@@ -80,7 +81,7 @@ pub(crate) fn step(
 }
 
 /// The plain twin.
-fn step_plain(
+pub(super) fn step_plain(
     attention: &Attention,
     query: Tensor<3>,
     key: Tensor<3>,
