@@ -1,27 +1,34 @@
 //! Attention over a multi-state: append, attend, omit.
 //!
 //! Oren et al. 2024 (arXiv 2401.06104), equations 6, 7 and 9. The query of a step attends over all
-//! rows, its own included, with the softmax over exactly those; then, if there are more than k,
-//! the policy omits one. The two protocols of the paper:
+//! rows, its own included, with the softmax over exactly those; then, if there are as many rows as the
+//! policy's plan allows, it is cut back to k. The two protocols of the paper:
 //!
 //! - *strict*, [`Attention::step`] and [`Attention::scan`]: every token is such a step, the
 //!   prompt's too;
 //! - *prefill*, [`Attention::prefill`]: the prompt is one causal block with full attention, then
 //!   the state is cut to k rows at once.
+//!
+//! All of them are one loop. Tokens that make no row go are attended as whole blocks, whatever the policy is
+//! written in. A token at which rows go is a step that ends with a cut. Only where a row goes at *every* token
+//! and the score is data are the decisions made inside blocks (`blocked.rs`, and a kernel on GPUs): see
+//! [`Road`].
 
 use std::sync::Arc;
 
 use burn::tensor::{Bool, DType, Device, Int, Tensor};
 
-use crate::blocked::Rule;
+use crate::blocked::Decision;
+use crate::bound::Bound;
 use crate::error::Error;
 use crate::kernels::{self, product};
-use crate::omission::{omitted, survivors};
+use crate::omission::{omitted, protected, survivors};
 use crate::placement::Placement;
-use crate::policy::{Compression, Policy, Rows, View};
-use crate::precision::{is_finite, narrow, read, softmax};
+use crate::policy::Compression;
+use crate::precision::{accumulation, is_finite, narrow, read, softmax};
+use crate::road::Road;
 use crate::state::{MultiState, StateShape};
-use crate::vanilla;
+use crate::tensors::{Rows, Tensors, View};
 
 /// Tokens that are attended at once. Every token is matched against the whole block, so that a longer one
 /// computes more logits for nothing, and a shorter one multiplies smaller matrices.
@@ -50,23 +57,28 @@ fn part(tokens: [&Tensor<4>; 3], first: usize, n: usize) -> [Tensor<4>; 3] {
     tokens.map(|x| x.clone().narrow(2, first, n))
 }
 
-/// How many of the next `n` tokens find an empty slot in every batch row.
-fn room(state: &MultiState, n: usize) -> usize {
-    let empty = |states: usize| state.seen.iter().map(|&seen| states.saturating_sub(seen)).min().unwrap_or(0);
-    state.states().map_or(n, |states| empty(states).min(n))
+/// What one token attends to.
+pub(crate) struct Attended {
+    /// `[batch, heads, head_dim]`
+    pub(crate) output: Tensor<3>,
+    /// `[batch, kv_heads, group, rows]`
+    pub(crate) weights: Tensor<4>,
+    /// The same before the softmax, where the rule looks at it.
+    pub(crate) logits: Option<Tensor<4>>,
 }
 
 impl Attention {
-    /// An empty state for a batch.
+    /// An empty state for a batch, of a layer of a stack of `layers`.
     pub fn initial_state(
         &self,
         batch: usize,
         layer: usize,
+        layers: usize,
         compression: &Compression,
         dtype: DType,
         device: &Device,
     ) -> MultiState {
-        let shape = StateShape { batch, kv_heads: self.kv_heads, head_dim: self.head_dim, layer, dtype };
+        let shape = StateShape { batch, kv_heads: self.kv_heads, head_dim: self.head_dim, layer, layers, dtype };
         MultiState::new(shape, compression, device)
     }
 
@@ -76,97 +88,41 @@ impl Attention {
     ///
     /// - query, output: `[batch, heads, head_dim]`
     /// - key, value: `[batch, kv_heads, head_dim]`
-    pub fn step(
-        &self,
-        query: Tensor<3>,
-        key: Tensor<3>,
-        value: Tensor<3>,
-        state: &mut MultiState,
-        compression: &Compression,
-    ) -> Tensor<3> {
-        kernels::step(self, query, key, value, state, compression)
+    pub fn step(&self, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>, state: &mut MultiState) -> Tensor<3> {
+        let [batch, heads, head_dim] = query.dims();
+        state.note_queries(&query.clone().reshape([batch, heads, 1, head_dim]));
+        kernels::step(self, query, key, value, state)
     }
 
     /// `n` tokens of every batch row: equal to `n` steps.
-    ///
-    /// Where the policy can decide on the host, and where there is none, blocks of tokens are matrix
-    /// products with a pass over scalars between (`blocked.rs`). Other policies are asked
-    /// token by token, as soon as something has to be omitted.
     ///
     /// # Shapes
     ///
     /// - query, output: `[batch, heads, n, head_dim]`
     /// - key, value: `[batch, kv_heads, n, head_dim]`
-    pub fn scan(
-        &self,
-        query: Tensor<4>,
-        key: Tensor<4>,
-        value: Tensor<4>,
-        state: &mut MultiState,
-        compression: &Compression,
-    ) -> Tensor<4> {
-        #[cfg(any(feature = "wgpu", feature = "cuda"))]
-        if let Some(attended) = kernels::scan(self, [&query, &key, &value], state, compression, BLOCK) {
-            return attended;
-        }
-        let n = query.dims()[2];
-        if n == 1 {
-            return self.scan_token([query, key, value], state, compression);
-        }
-        let tokens = [&query, &key, &value];
-        // As many as surely stay, together.
-        let room = room(state, n);
-        if room > 1
-            && let Some(attended) = kernels::block(self, part(tokens, 0, room).each_ref(), state)
-        {
-            if room == n {
-                return attended;
-            }
-            let [query, key, value] = part(tokens, room, n - room);
-            let rest = self.scan(query, key, value, state, compression);
-            return Tensor::cat(vec![attended, rest], 2);
-        }
-        let last = state.seen.iter().max().map_or(0, |seen| seen + n - 1);
-        match self.rule(compression, last) {
-            Some(rule) if self.placement.is_none() => self.scan_in_blocks(tokens, state, rule),
-            _ => self.scan_by_token(tokens, state, compression),
-        }
-    }
-
-    /// For policies that decide on the host, and for none.
-    fn scan_in_blocks(&self, tokens: [&Tensor<4>; 3], state: &mut MultiState, rule: Option<Rule<'_>>) -> Tensor<4> {
-        let n = tokens[0].dims()[2];
-        let blocks = (0..n).step_by(BLOCK).map(|first| {
-            let [query, key, value] = part(tokens, first, BLOCK.min(n - first));
-            self.scan_blocked(query, key, value, state, rule)
-        });
-        Tensor::cat(blocks.collect(), 2)
-    }
-
-    /// For all other policies, and for positions that are numbered anew at every step: blocks as long as
-    /// nothing has to be omitted, then single tokens.
-    fn scan_by_token(&self, tokens: [&Tensor<4>; 3], state: &mut MultiState, compression: &Compression) -> Tensor<4> {
-        let n = tokens[0].dims()[2];
-        let room = if state.is_level() { room(state, n) } else { 0 };
-        let policy = compression.policy().filter(|policy| policy.memory() > 0);
+    pub fn scan(&self, query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, state: &mut MultiState) -> Tensor<4> {
+        let (n, tokens) = (query.dims()[2], [&query, &key, &value]);
+        let inside = matches!(self.road(state), Road::InBlocks | Road::InKernels);
         let mut attended = Vec::new();
-        for first in (0..room).step_by(BLOCK) {
-            let [query, key, value] = part(tokens, first, BLOCK.min(room - first));
-            attended.push(self.block(query, key, value, state, policy, false).0);
+        let mut done = 0;
+        while done < n {
+            let room = state.room(n - done);
+            let (part, next) = match room {
+                // What remembers is shown every token on the way anyway.
+                _ if n > 1 && inside && (state.remembers() || room <= 1) => {
+                    (self.decide_inside(part(tokens, done, n - done), state, true), n)
+                }
+                0 => (self.scan_token(part(tokens, done, 1), state), done + 1),
+                _ if n == 1 => (self.scan_token(part(tokens, done, 1), state), done + 1),
+                room => (self.hold(part(tokens, done, room), state), done + room),
+            };
+            attended.push(part);
+            done = next;
         }
-        attended.extend((room..n).map(|t| self.scan_token(part(tokens, t, 1), state, compression)));
-        Tensor::cat(attended, 2)
-    }
-
-    /// A block of one token as a step.
-    fn scan_token(&self, token: [Tensor<4>; 3], state: &mut MultiState, compression: &Compression) -> Tensor<4> {
-        let [query, key, value] = token.map(|x| {
-            let [batch, heads, _, head_dim] = x.dims();
-            x.reshape([batch, heads, head_dim])
-        });
-        let attended = self.step(query, key, value, state, compression);
-        let [batch, heads, head_dim] = attended.dims();
-        attended.reshape([batch, heads, 1, head_dim])
+        match attended.len() {
+            1 => attended.remove(0),
+            _ => Tensor::cat(attended, 2),
+        }
     }
 
     /// The prefill protocol: `n` tokens with full causal attention, then a cut to k rows at once by
@@ -183,123 +139,130 @@ impl Attention {
         key: Tensor<4>,
         value: Tensor<4>,
         state: &mut MultiState,
-        compression: &Compression,
     ) -> Result<Tensor<4>, Error> {
         if let Some(&seen) = state.seen.iter().find(|&&seen| seen > 0) {
             return Err(Error::PrefillNotFirst(seen));
         }
-        let n = query.dims()[2];
-        let (policy, states) = match compression {
-            Compression::Bounded { policy, states } if n > *states => (policy, *states),
-            _ => return Ok(self.scan(query, key, value, state, compression)),
-        };
+        let (n, tokens) = (query.dims()[2], [&query, &key, &value]);
+        if state.states().is_none_or(|states| n <= states) {
+            return Ok(self.scan(query, key, value, state));
+        }
         state.grow(n + 1);
         let mut attended = Vec::new();
-        let mut scores = None;
-        for first in (0..n).step_by(BLOCK) {
-            let m = BLOCK.min(n - first);
-            let [query, key, value] = part([&query, &key, &value], first, m);
-            let (out, last_scores) = self.block(query, key, value, state, Some(policy), first + m == n);
-            attended.push(out);
-            scores = last_scores;
+        if n > 1 {
+            attended.push(self.hold(part(tokens, 0, n - 1), state));
         }
-        let scores = scores.expect("the last block scores its last token");
-        let [batch, groups, rows] = scores.dims();
-        let data = scores.into_data().convert::<f64>();
-        let data: &[f64] = data.as_slice().expect("scores have a float dtype");
-        let broken = data.iter().position(|score| score.is_nan());
+        let [query, key, value] = part(tokens, n - 1, 1);
+        state.note_queries(&query);
+        let [query, key, value] = [query, key, value].map(|x| x.squeeze_dim::<3>(2));
+        let rows = state.rows_in_step();
+        state.append(key, value);
+        let last = self.attend(query, state, rows, 0);
+        let (scores, view) = self.score(&last, state, rows, n - 1);
+        let unscored = self.cut(scores, &view, state, &vec![true; state.shape.batch]);
         // What the model itself made no number of is seen in what it makes of it.
-        if let Some(index) = broken.filter(|_| attended.last().is_some_and(|last| is_finite(last.clone()))) {
+        if let Some((group, position)) = unscored.into_iter().enumerate().find_map(|(i, row)| Some((i, row?)))
+            && is_finite(last.output.clone())
+        {
+            let bound = state.bound.as_ref().expect("only a bounded state is cut");
             return Err(Error::NoScore {
-                policy: policy.name(),
+                policy: bound.policy.clone(),
                 layer: state.shape.layer,
-                position: index % rows,
+                position,
                 token: n - 1,
-                row: index / (groups * rows),
+                row: group / state.groups(),
             });
         }
-        let keep: Vec<Vec<Vec<usize>>> = (0..batch)
-            .map(|row| {
-                let group = |group: usize| &data[(row * groups + group) * rows..][..rows];
-                (0..groups).map(|i| survivors(group(i), states, self.window_after(n - 1))).collect()
-            })
-            .collect();
-        state.cut(&keep, states);
+        let [batch, heads, head_dim] = last.output.dims();
+        attended.push(last.output.reshape([batch, heads, 1, head_dim]));
         Ok(Tensor::cat(attended, 2))
     }
 
-    /// Appends a block that fits into the empty slots, and attends causally. The policy, if any, is
-    /// shown every token in order, as it would have been step by step, or the last one only if it
-    /// remembers nothing and `score_last` asks for that.
-    fn block(
-        &self,
-        query: Tensor<4>,
-        key: Tensor<4>,
-        value: Tensor<4>,
-        state: &mut MultiState,
-        policy: Option<&Arc<dyn Policy>>,
-        score_last: bool,
-    ) -> (Tensor<4>, Option<Tensor<3>>) {
-        let [batch, heads, n, head_dim] = query.dims();
-        let (group, before) = (heads / self.kv_heads, state.seen[0]);
-        let rows = before + n;
-        state.grow(rows);
-        state.append_block(key, value);
-
-        // [batch, kv_heads, group, n, rows]
-        let (attended, weights) = if self.placement.is_some() {
-            let tokens = (0..n).map(|t| {
-                let query = query.clone().narrow(2, t, 1).reshape([batch, heads, head_dim]);
-                let (attended, weights) = self.attend(query, state, before + t + 1, t);
-                let later =
-                    Tensor::zeros([batch, self.kv_heads, group, n - t - 1], (&weights.device(), weights.dtype()));
-                let weights = Tensor::cat(vec![weights, later], 3);
-                (attended.reshape([batch, heads, 1, head_dim]), weights.reshape([batch, self.kv_heads, group, 1, rows]))
-            });
-            let (attended, weights): (Vec<_>, Vec<_>) = tokens.unzip();
-            (Tensor::cat(attended, 2), Tensor::cat(weights, 3))
-        } else {
-            let (dtype, device) = (query.dtype(), query.device());
-            let keys = read(state.keys().narrow(2, 0, rows), dtype);
-            let query = query.mul_scalar(self.scale).reshape([batch, self.kv_heads, group * n, head_dim]);
-            let logits = product(query, keys.swap_dims(2, 3)).reshape([batch, self.kv_heads, group, n, rows]);
-            let positions = Tensor::<1, Int>::arange(0..rows as i64, &device);
-            let hidden = vanilla::hidden(positions.clone().narrow(0, before, n), positions, self.window)
-                .reshape([1, 1, 1, n, rows])
-                .expand([batch, self.kv_heads, group, n, rows]);
-            let weights = softmax(logits.mask_fill(hidden, f32::NEG_INFINITY));
-            let of_rows = narrow(weights.clone(), dtype).reshape([batch, self.kv_heads, group * n, rows]);
-            let attended = product(of_rows, read(state.values().narrow(2, 0, rows), dtype));
-            (attended.reshape([batch, heads, n, head_dim]), weights)
-        };
-
-        let mut scores = None;
-        if let Some(policy) = policy {
-            let first = match (policy.memory() > 0, score_last) {
-                (true, _) => 0,
-                (false, true) => n - 1,
-                (false, false) => n,
-            };
-            for t in first..n {
-                let rows = before + t + 1;
-                let weights = weights.clone().narrow(3, t, 1).narrow(4, 0, rows);
-                let weights = weights.reshape([batch, self.kv_heads, group, rows]);
-                scores = Some(self.score(policy.as_ref(), weights, state, rows, before + t).0);
-            }
-        }
-        state.advance_block(n);
-        (attended, scores)
+    /// How tokens at which rows go are seen to.
+    pub fn road(&self, state: &MultiState) -> Road {
+        Road::of(self, state)
     }
 
-    /// Attends over the first `rows` slots: output `[batch, heads, head_dim]` and weights
-    /// `[batch, kv_heads, group, rows]`. The query comes `ahead` tokens after those counted as seen.
-    pub(crate) fn attend(
+    /// A block of one token as a step.
+    fn scan_token(&self, token: [Tensor<4>; 3], state: &mut MultiState) -> Tensor<4> {
+        let [query, key, value] = token.map(|x| x.squeeze_dim::<3>(2));
+        let attended = self.step(query, key, value, state);
+        let [batch, heads, head_dim] = attended.dims();
+        attended.reshape([batch, heads, 1, head_dim])
+    }
+
+    /// Tokens of which none makes a row go.
+    fn hold(&self, tokens: [Tensor<4>; 3], state: &mut MultiState) -> Tensor<4> {
+        let n = tokens[0].dims()[2];
+        let tensors = state.bound.as_ref().is_some_and(|bound| bound.tensors().is_some());
+        if self.placement.is_some() || (tensors && state.remembers()) {
+            let each: Vec<_> = (0..n).map(|t| self.show(part(tokens.each_ref(), t, 1), state)).collect();
+            return Tensor::cat(each, 2);
+        }
+        if state.remembers() {
+            return self.decide_inside(tokens, state, false);
+        }
+        state.note_queries(&tokens[0]);
+        state.grow(state.held.iter().max().map_or(n, |held| held + n));
+        if let Some(attended) = kernels::block(self, tokens.each_ref(), state) {
+            return attended;
+        }
+        self.in_blocks(tokens, state, |attention, [query, key, value], state| {
+            attention.scan_blocked(query, key, value, state, None)
+        })
+    }
+
+    /// Tokens that a program decides about, or is only shown where no row `goes`.
+    fn decide_inside(&self, tokens: [Tensor<4>; 3], state: &mut MultiState, goes: bool) -> Tensor<4> {
+        let n = tokens[0].dims()[2];
+        state.note_queries(&tokens[0]);
+        if !goes {
+            state.grow(state.held.iter().max().map_or(n, |held| held + n));
+        }
+        let bound = state.bound.clone().expect("what decides has a bound");
+        let last = state.newest(n - 1);
+        let decision = self.decision(&bound, last, goes).expect("what decides inside blocks is a program");
+        self.in_blocks(tokens, state, |attention, tokens, state| {
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            if let Some(attended) = kernels::decide(attention, tokens.each_ref(), state, Some(decision)) {
+                return attended;
+            }
+            let [query, key, value] = tokens;
+            attention.scan_blocked(query, key, value, state, Some(decision))
+        })
+    }
+
+    fn in_blocks(
         &self,
-        query: Tensor<3>,
-        state: &MultiState,
-        rows: usize,
-        ahead: usize,
-    ) -> (Tensor<3>, Tensor<4>) {
+        tokens: [Tensor<4>; 3],
+        state: &mut MultiState,
+        block: impl Fn(&Self, [Tensor<4>; 3], &mut MultiState) -> Tensor<4>,
+    ) -> Tensor<4> {
+        let n = tokens[0].dims()[2];
+        let blocks = (0..n)
+            .step_by(BLOCK)
+            .map(|first| block(self, part(tokens.each_ref(), first, BLOCK.min(n - first)), state));
+        Tensor::cat(blocks.collect(), 2)
+    }
+
+    /// One token that makes no row go, in burn's operations; a rule that remembers is shown it.
+    fn show(&self, token: [Tensor<4>; 3], state: &mut MultiState) -> Tensor<4> {
+        state.note_queries(&token[0]);
+        let [query, key, value] = token.map(|x| x.squeeze_dim::<3>(2));
+        state.grow(state.held.iter().max().map_or(1, |held| held + 1));
+        let rows = state.rows_in_step();
+        state.append(key, value);
+        let attended = self.attend(query, state, rows, 0);
+        if state.remembers() {
+            self.score(&attended, state, rows, state.seen[0]);
+        }
+        state.advance_holding();
+        let [batch, heads, head_dim] = attended.output.dims();
+        attended.output.reshape([batch, heads, 1, head_dim])
+    }
+
+    /// Attends over the first `rows` slots. The query comes `ahead` tokens after those counted as seen.
+    pub(crate) fn attend(&self, query: Tensor<3>, state: &MultiState, rows: usize, ahead: usize) -> Attended {
         let [batch, heads, head_dim] = query.dims();
         let (group, dtype) = (heads / self.kv_heads, query.dtype());
         let mut keys = read(state.keys().narrow(2, 0, rows), dtype);
@@ -311,6 +274,8 @@ impl Attention {
         }
         let query = query.mul_scalar(self.scale).reshape([batch, self.kv_heads, group, head_dim]);
         let mut logits = product(query, keys.swap_dims(2, 3));
+        let shown = state.bound.as_ref().is_some_and(|bound| bound.sees().logits);
+        let before = shown.then(|| logits.clone().cast(accumulation(dtype)));
         if let Some(hidden) = self.hidden(state, rows, ahead, numbers) {
             let groups = hidden.dims()[1];
             let hidden = hidden.reshape([batch, groups, 1, rows]).expand([batch, self.kv_heads, group, rows]);
@@ -318,7 +283,7 @@ impl Attention {
         }
         let weights = softmax(logits);
         let attended = product(narrow(weights.clone(), dtype), read(state.values().narrow(2, 0, rows), dtype));
-        (attended.reshape([batch, heads, head_dim]), weights)
+        Attended { output: attended.reshape([batch, heads, head_dim]), weights, logits: before }
     }
 
     /// Slots that the current query does not see: empty ones, and those outside the sliding window, by
@@ -331,8 +296,8 @@ impl Attention {
         ahead: usize,
         numbers: Option<Tensor<3, Int>>,
     ) -> Option<Tensor<3, Bool>> {
-        let newest = state.seen.iter().max().map_or(0, |seen| seen + ahead);
-        let empty = state.seen.iter().any(|&seen| seen + ahead + 1 < rows).then(|| state.empty(rows));
+        let newest = state.newest(ahead);
+        let empty = state.held.iter().any(|&held| held + ahead + 1 < rows).then(|| state.empty(rows));
         // A row cannot be older than the number of tokens seen.
         let outside = self.window.filter(|&window| numbers.is_some() || newest >= window).map(|window| {
             let (rows, now) = match numbers {
@@ -349,91 +314,128 @@ impl Attention {
     }
 }
 
-/// Which row goes, `[batch, groups, 1]` each.
-pub(crate) struct Omission {
-    /// Its slot.
-    pub(crate) slot: Tensor<3, Int>,
-    /// Whether it had to go by its score and some score was not a number, so that there is no lowest.
-    pub(crate) unscored: Tensor<3, Bool>,
-}
-
 /// Who goes.
 impl Attention {
     /// The sliding window, if it may hide rows of a state from all queries after that of position `now`.
     ///
     /// None where rows are numbered anew: which of them a later query sees then depends on which go.
-    fn window_after(&self, now: usize) -> Option<i64> {
+    pub(crate) fn window_after(&self, now: usize) -> Option<i64> {
         let window = self.window.filter(|&window| self.placement.is_none() && now + 1 >= window);
         window.map(|window| window as i64)
     }
 
-    /// How rows are omitted on the host up to the token of position `last`; none when the policy cannot
-    /// decide there.
-    pub(crate) fn rule<'c>(&self, compression: &'c Compression, last: usize) -> Option<Option<Rule<'c>>> {
-        let Compression::Bounded { policy, states } = compression else { return Some(None) };
-        let sees = policy.sees();
-        let possible = !(sees.keys || sees.values || policy.rewrites());
-        let policy = policy.on_host().filter(|_| possible)?;
-        Some(Some(Rule { policy, sees_weights: sees.weights, states: *states, window: self.window_after(last) }))
+    /// How a program decides up to the token of position `last`; none where the rule is tensor code.
+    pub(crate) fn decision<'b>(&self, bound: &'b Bound, last: usize, goes: bool) -> Option<Decision<'b>> {
+        let protected = [bound.plan.first, bound.plan.newest];
+        let states = goes.then_some(bound.states);
+        bound.program().map(|program| Decision { program, states, protected, window: self.window_after(last) })
     }
 
-    /// Lets the policy look at the step, and returns what to omit if some batch row is full.
-    pub(crate) fn omit(
-        &self,
-        weights: Tensor<4>,
-        state: &mut MultiState,
-        compression: &Compression,
-        rows: usize,
-    ) -> Option<Omission> {
-        let policy = compression.policy()?;
-        let must_omit = state.any_full();
-        if !must_omit && policy.memory() == 0 {
-            return None;
+    /// Lets the rule decide on tensors, and counts the token: what was attended, NaN where rows had to
+    /// go by scores that are not numbers. So that is seen in the logits, and nothing has to be read back for it.
+    pub(crate) fn decide(&self, attended: Attended, state: &mut MultiState, rows: usize) -> Tensor<3> {
+        let goes = state.any_full();
+        if !goes && !state.remembers() {
+            state.advance_holding();
+            return attended.output;
         }
-        let (scores, view) = self.score(policy.as_ref(), weights, state, rows, state.seen[0]);
-        if !must_omit {
-            return None;
+        let (scores, view) = self.score(&attended, state, rows, state.seen[0]);
+        if !goes {
+            state.advance_holding();
+            return attended.output;
         }
+        let [batch, heads, head_dim] = attended.output.dims();
+        let groups = state.groups();
+        let unscored = match state.is_strict() {
+            true => self.omit(scores, &view, state),
+            false => {
+                let full: Vec<bool> = (0..batch).map(|row| state.is_full(row)).collect();
+                let unscored = self.cut(scores, &view, state, &full);
+                if unscored.iter().all(Option::is_none) {
+                    return attended.output;
+                }
+                let unscored: Vec<bool> = unscored.iter().map(Option::is_some).collect();
+                Tensor::<1, Bool>::from_data(unscored.as_slice(), &state.device()).reshape([batch, groups, 1])
+            }
+        };
+        state.note_unscored(unscored.clone());
+        let unscored = unscored.reshape([batch, groups, 1, 1]).expand([batch, groups, heads / groups, head_dim]);
+        attended.output.mask_fill(unscored.reshape([batch, heads, head_dim]), f32::NAN)
+    }
+
+    /// One row goes in every batch row that is full. Whether its scores were no numbers, `[batch, groups, 1]`.
+    fn omit(&self, scores: Tensor<3>, view: &View, state: &mut MultiState) -> Tensor<3, Bool> {
         let nan = scores.clone().is_nan();
         let mut unscored = nan.clone().any_dim(2);
-        let slot = omitted(scores.mask_fill(nan, f32::INFINITY), &view);
+        let slot = omitted(scores.mask_fill(nan, f32::INFINITY), view);
         if let Some(dead) = view.dead() {
             // It goes whatever the scores.
             unscored = unscored.bool_and(dead.any_dim(2).bool_not());
         }
-        if policy.rewrites() {
-            rewrite(policy.as_ref(), &view, &slot, state);
+        let bound = state.bound.clone().expect("only a bounded state omits");
+        if let Some(tensors) = bound.tensors().filter(|tensors| tensors.rewrites()) {
+            rewrite(tensors, view, &slot, state);
         }
         if !state.all_full() {
             // Elsewhere empty slots may score anything, and nothing goes.
-            let full: Vec<bool> = (0..state.shape().batch).map(|row| state.is_full(row)).collect();
+            let full: Vec<bool> = (0..state.shape.batch).map(|row| state.is_full(row)).collect();
             let full = Tensor::<1, Bool>::from_data(full.as_slice(), &state.device()).reshape([full.len(), 1, 1]);
             unscored = unscored.clone().bool_and(full.expand(unscored.dims()));
         }
-        Some(Omission { slot, unscored })
+        state.advance_omitting(slot);
+        unscored
     }
 
-    /// The policy's scores of the first `rows` slots, its memory updated. `now` is the current token's
-    /// position where all batch rows have seen equally many.
-    pub(crate) fn score(
-        &self,
-        policy: &dyn Policy,
-        weights: Tensor<4>,
-        state: &mut MultiState,
-        rows: usize,
-        now: usize,
-    ) -> (Tensor<3>, View) {
-        let (batch, groups) = (state.shape().batch, state.groups());
-        let (sees, is_level) = (policy.sees(), state.is_level());
-        let last = if is_level { now } else { state.seen.iter().max().copied().unwrap_or(now) };
+    /// Counts the token that was appended, and cuts the batch rows that are `full` back to k. For every batch row
+    /// and group, the position of a row of those whose score is not a number. Reads the scores back.
+    fn cut(&self, scores: Tensor<3>, view: &View, state: &mut MultiState, full: &[bool]) -> Vec<Option<usize>> {
+        let bound = state.bound.clone().expect("only a bounded state is cut");
+        let [batch, groups, rows] = scores.dims();
+        let host = |x: Tensor<3>| x.into_data().convert::<f64>().try_into_vec::<f64>().expect("scores are numbers");
+        let scores = host(scores);
+        let positions = view.positions.to_data().convert::<i64>();
+        let positions: &[i64] = positions.as_slice().expect("positions are integers");
+        let mut keep = Vec::with_capacity(batch);
+        let mut unscored = vec![None; batch * groups];
+        for row in 0..batch {
+            let (held, now) = (state.held[row] + 1, state.seen[row]);
+            let of_group = |group: usize| {
+                let of = (row * groups + group) * rows;
+                let (scores, positions) = (&scores[of..of + held], &positions[of..of + held]);
+                if !full[row] {
+                    return ((0..held).collect(), None);
+                }
+                let nan = scores.iter().position(|score| score.is_nan()).map(|slot| positions[slot] as usize);
+                let window = self.window_after(now);
+                (survivors(scores, positions, now as i64, bound.states, window), nan)
+            };
+            let (kept, nan): (Vec<Vec<usize>>, Vec<Option<usize>>) = (0..groups).map(of_group).unzip();
+            keep.push(kept);
+            unscored[row * groups..(row + 1) * groups].copy_from_slice(&nan);
+        }
+        state.advance_holding();
+        state.cut(&keep);
+        unscored
+    }
+
+    /// The rule's scores of the first `rows` slots, what is protected at +∞, its memory updated. `now` is the
+    /// current token's position where all batch rows have seen equally many.
+    fn score(&self, attended: &Attended, state: &mut MultiState, rows: usize, now: usize) -> (Tensor<3>, View) {
+        let bound = state.bound.clone().expect("only a bounded state scores");
+        let (batch, groups) = (state.shape.batch, state.groups());
+        let (sees, is_level) = (bound.sees(), state.seen.iter().all(|&seen| seen == state.seen[0]));
+        let last = if is_level { now } else { state.newest(0) };
         let view = View {
-            granularity: policy.granularity(),
-            states: state.states().unwrap_or(usize::MAX),
-            layer: state.shape().layer,
+            decides: bound.decides(),
+            states: bound.states,
+            layer: state.shape.layer,
             window: self.window_after(last),
-            weights: sees.weights.then_some(weights),
+            wide: accumulation(attended.weights.dtype()),
+            weights: sees.weights.then(|| attended.weights.clone()),
+            logits: attended.logits.clone(),
             keys: sees.keys.then(|| state.keys().narrow(2, 0, rows)),
             values: sees.values.then(|| state.values().narrow(2, 0, rows)),
+            latest: (sees.queries > 0).then(|| self.latest_weights(state, rows)),
             positions: state.positions().narrow(2, 0, rows),
             now: match is_level {
                 true => Tensor::full([batch, groups, 1], now as i64, &state.device()),
@@ -441,18 +443,50 @@ impl Attention {
             },
         };
         let mut memory = state.lend_memory(rows);
-        let scores = policy.score(&view, &mut memory);
+        let scores = match (bound.program(), bound.tensors()) {
+            (Some(program), _) => program.in_tensors(&view, &mut memory),
+            (None, Some(tensors)) => tensors.score(&view, &mut memory),
+            (None, None) => unreachable!("a rule is a program or tensor code"),
+        };
         state.return_memory(memory, rows);
-        (scores, view)
+        (protected(scores, &view, [bound.plan.first, bound.plan.newest]), view)
+    }
+
+    /// What the latest queries make of the first `rows` slots: `[batch, kv_heads, group, queries, rows]`.
+    fn latest_weights(&self, state: &MultiState, rows: usize) -> Tensor<5> {
+        let query = state.latest.clone().expect("queries are noted for a rule that looks at them");
+        let [batch, heads, n, head_dim] = query.dims();
+        let (group, dtype, kv_heads) = (heads / self.kv_heads, query.dtype(), self.kv_heads);
+        let keys = read(state.keys().narrow(2, 0, rows), dtype);
+        let query = query.mul_scalar(self.scale).reshape([batch, kv_heads, group * n, head_dim]);
+        let logits = product(query, keys.swap_dims(2, 3)).reshape([batch, kv_heads, group, n, rows]);
+        let groups = state.groups();
+        let dims = [batch, groups, n, rows];
+        let of_rows = state.positions().narrow(2, 0, rows).reshape([batch, groups, 1, rows]).expand(dims);
+        let back = Tensor::<1, Int>::arange(1 - n as i64..1, &state.device()).reshape([1, 1, n, 1]).expand(dims);
+        let of_queries = state.now().reshape([batch, groups, 1, 1]).expand(dims) + back;
+        let age = of_queries.clone() - of_rows.clone();
+        let mut hidden = age.clone().lower_elem(0).bool_or(of_rows.lower_elem(0)).bool_or(of_queries.lower_elem(0));
+        if let Some(window) = self.window {
+            hidden = hidden.bool_or(age.greater_equal_elem(window.min(i32::MAX as usize) as i64));
+        }
+        let nothing = hidden.clone().all_dim(3).expand(dims);
+        let of_heads = |x: Tensor<4, Bool>| {
+            x.reshape([batch, groups, 1, n, rows])
+                .expand([batch, groups, heads / groups, n, rows])
+                .reshape([batch, kv_heads, group, n, rows])
+        };
+        let weights = softmax(logits.mask_fill(of_heads(hidden), f32::NEG_INFINITY));
+        weights.mask_fill(of_heads(nothing), 0.0)
     }
 }
 
-/// Lets the policy change keys and values, in the batch rows that are full.
-fn rewrite(policy: &dyn Policy, view: &View, omitted: &Tensor<3, Int>, state: &mut MultiState) {
+/// Lets a rule change keys and values, in the batch rows that are full.
+fn rewrite(tensors: &dyn Tensors, view: &View, omitted: &Tensor<3, Int>, state: &mut MultiState) {
     let all_full = state.all_full();
     let before = (!all_full).then(|| (state.keys(), state.values()));
     let mut rows = Rows { keys: state.keys(), values: state.values() };
-    policy.rewrite(view, omitted, &mut rows);
+    tensors.rewrite(view, omitted, &mut rows);
     if let Some((keys, values)) = before {
         let dims = keys.dims();
         let full: Vec<bool> = (0..dims[0]).map(|row| state.is_full(row)).collect();

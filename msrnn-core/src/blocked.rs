@@ -11,25 +11,27 @@
 //! 4. the new rows that are left go into the slots of the old ones that are not.
 //!
 //! The result is that of n steps: the same omissions, and outputs that differ by rounding. It takes
-//! one read-back per block. Policies that score on the host ([`ScoreOnHost`]) come this way, and the
-//! unbounded state; the laws hold both ways against each other.
+//! one read-back per block. Policies whose rule is a score that is data come this way, and blocks in which
+//! nothing has to go; the laws hold all ways against each other.
 
-use burn::tensor::{DType, Element, IndexingUpdateOp, Int, Tensor, TensorData};
+use burn::tensor::{DType, Element, Tensor, TensorData};
 use rayon::prelude::*;
 
 use crate::attention::Attention;
-use crate::omission::oldest_dead;
-use crate::policy::{Granularity, HostMemory, HostView, ScoreOnHost};
+use crate::omission::{oldest_dead, protect};
 use crate::precision::{narrow, read, widen};
+use crate::score::{Columns, Op, Program, Registers};
 use crate::simd::Real;
-use crate::state::{MultiState, StateShape};
+use crate::state::{Left, MultiState};
 
 /// Who decides, if anyone.
 #[derive(Clone, Copy)]
-pub(crate) struct Rule<'p> {
-    pub(crate) policy: &'p dyn ScoreOnHost,
-    pub(crate) sees_weights: bool,
-    pub(crate) states: usize,
+pub(crate) struct Decision<'p> {
+    pub(crate) program: &'p Program,
+    /// k; none where no row goes and the program is only shown the tokens.
+    pub(crate) states: Option<usize>,
+    /// Rows of the first tokens, and the newest, that never go.
+    pub(crate) protected: [usize; 2],
     /// The model's sliding window, where it may pass rows for good.
     pub(crate) window: Option<i64>,
 }
@@ -42,11 +44,11 @@ impl Attention {
         key: Tensor<4>,
         value: Tensor<4>,
         state: &mut MultiState,
-        rule: Option<Rule<'_>>,
+        decision: Option<Decision<'_>>,
     ) -> Tensor<4> {
         match query.dtype() {
-            DType::F64 => self.scan_as::<f64>(query, key, value, state, rule),
-            _ => self.scan_as::<f32>(query, key, value, state, rule),
+            DType::F64 => self.scan_as::<f64>(query, key, value, state, decision),
+            _ => self.scan_as::<f32>(query, key, value, state, decision),
         }
     }
 
@@ -56,7 +58,7 @@ impl Attention {
         key: Tensor<4>,
         value: Tensor<4>,
         state: &mut MultiState,
-        rule: Option<Rule<'_>>,
+        decision: Option<Decision<'_>>,
     ) -> Tensor<4> {
         let [batch, heads, n, head_dim] = query.dims();
         let (kv_heads, dtype) = (self.kv_heads, query.dtype());
@@ -64,24 +66,23 @@ impl Attention {
         // The block's own rows as the state will give them back.
         let stored = |x: Tensor<4>| read(narrow(x, state.shape.dtype), dtype);
         let (key, value) = (stored(key), stored(value));
-        if state.states.is_none() {
-            state.grow(state.seen.iter().max().map_or(n, |seen| seen + n));
-        }
-        let used = (0..batch).map(|row| if state.is_full(row) { state.slots } else { state.seen[row] });
-        let used = used.max().unwrap_or(0);
-
+        let used = state.used();
         let query = query.mul_scalar(self.scale).reshape([batch, kv_heads, group * n, head_dim]);
-        let mut deciders = Decider::of(state, used, n);
-        let rule = rule.filter(|rule| !state.memory.is_empty() || state.seen.iter().any(|seen| seen + n > rule.states));
-        let attended = match rule {
-            Some(rule) => self.decided::<T>(query, [&key, &value], state, (rule, &mut deciders), used),
+        let mut deciders = Decider::of(state, &key, &value, used);
+        let decision = decision.filter(|decision| {
+            let goes = |states: usize| state.held.iter().any(|held| held + n > states);
+            state.remembers() || decision.states.is_some_and(goes)
+        });
+        let attended = match decision {
+            Some(decision) => self.decided::<T>(query, [&key, &value], state, (decision, &mut deciders), used),
             None => {
                 let attended = self.undecided::<T>(query, [&key, &value], state, &deciders, used);
                 deciders.iter_mut().for_each(|decider| decider.hold_all(used));
                 attended
             }
         };
-        state.take_in(key, value, &deciders, used);
+        let left: Vec<Left<'_>> = deciders.iter().map(Decider::left).collect();
+        state.take_in(key, value, &left, used);
         attended.reshape([batch, heads, n, head_dim])
     }
 
@@ -93,7 +94,7 @@ impl Attention {
         query: Tensor<4>,
         [key, value]: [&Tensor<4>; 2],
         state: &MultiState,
-        (rule, deciders): (Rule<'_>, &mut [Decider]),
+        (decision, deciders): (Decision<'_>, &mut [Decider]),
         used: usize,
     ) -> Tensor<4> {
         let [batch, kv_heads, n, _] = key.dims();
@@ -109,7 +110,7 @@ impl Attention {
             .into_par_iter()
             .zip(split(&mut on_new, heads * n * n, parts))
             .map(|(old, new)| Block { old, new, used, n, heads, window: self.window });
-        deciders.par_iter_mut().zip(blocks).for_each(|(decider, block)| decider.run(block, rule, state.shape.layer));
+        deciders.par_iter_mut().zip(blocks).for_each(|(decider, block)| decider.run(block, decision));
 
         let weights = |values: Vec<T>, on: usize| {
             let data = TensorData::new(values, [batch, kv_heads, rows, on]);
@@ -184,7 +185,8 @@ struct Decider {
     positions: Vec<i64>,
     alive: Vec<bool>,
     held: usize,
-    memory: HostMemory,
+    /// What is carried with every candidate, by channel.
+    channels: Vec<Vec<f64>>,
     /// By token of the block: position omitted.
     omitted: Vec<Option<i64>>,
     /// Whether some decision had to be made on scores that are not numbers.
@@ -201,9 +203,52 @@ struct Block<'a, T> {
     window: Option<usize>,
 }
 
+/// What a program is shown of the heads that share a decision; empty where it does not look.
+struct Shown<T> {
+    weights: Vec<T>,
+    highest: Vec<T>,
+    logits: Vec<T>,
+}
+
+impl<T: Real> Shown<T> {
+    fn of(program: &Program, candidates: usize) -> Self {
+        let room = |op| if program.uses(op) { vec![T::ZERO; candidates] } else { Vec::new() };
+        Self { weights: room(Op::Weight), highest: room(Op::MaxWeight), logits: room(Op::Logit) }
+    }
+
+    fn clear(&mut self) {
+        [&mut self.weights, &mut self.highest, &mut self.logits].into_iter().for_each(|x| x.fill(T::ZERO));
+    }
+
+    fn add_logits(&mut self, old: &[T], new: &[T]) {
+        if !self.logits.is_empty() {
+            let (sum_old, sum_new) = self.logits.split_at_mut(old.len());
+            T::accumulate(sum_old, old);
+            T::accumulate(sum_new, new);
+        }
+    }
+
+    fn add_weights(&mut self, old: &[T], new: &[T]) {
+        if !self.weights.is_empty() {
+            let (sum_old, sum_new) = self.weights.split_at_mut(old.len());
+            T::accumulate(sum_old, old);
+            T::accumulate(sum_new, new);
+        }
+        if !self.highest.is_empty() {
+            // A weight that is not a number stays seen.
+            let higher = |(highest, &weight): (&mut T, &T)| {
+                if !(weight <= *highest) {
+                    *highest = weight;
+                }
+            };
+            self.highest.iter_mut().zip(old.iter().chain(new)).for_each(higher);
+        }
+    }
+}
+
 impl<T: Real> Block<'_, T> {
-    /// Makes the logits of token i weights, in all heads, and adds them up in `sum`.
-    fn attend(&mut self, i: usize, now: i64, positions: &[i64], bias: &mut [T], mut sum: Option<&mut [T]>) {
+    /// Makes the logits of token i weights, in all heads, and collects what is `shown` of them.
+    fn attend(&mut self, i: usize, now: i64, positions: &[i64], bias: &mut [T], mut shown: Option<&mut Shown<T>>) {
         let &mut Self { used, n, heads, window, .. } = self;
         let end = used + i + 1;
         bias[used + i] = T::ZERO;
@@ -215,18 +260,19 @@ impl<T: Real> Block<'_, T> {
                 }
             }
         }
-        if let Some(sum) = &mut sum {
-            sum.fill(T::ZERO);
+        if let Some(shown) = &mut shown {
+            shown.clear();
         }
         for head in 0..heads {
             let old = &mut self.old[(head * n + i) * used..][..used];
             let (new, later) = self.new[(head * n + i) * n..][..n].split_at_mut(i + 1);
+            if let Some(shown) = &mut shown {
+                shown.add_logits(old, new);
+            }
             T::softmax(old, new, &bias[..end]);
             later.fill(T::ZERO);
-            if let Some(sum) = &mut sum {
-                let (sum_old, sum_new) = sum.split_at_mut(used);
-                T::accumulate(sum_old, old);
-                T::accumulate(sum_new, new);
+            if let Some(shown) = &mut shown {
+                shown.add_weights(old, new);
             }
         }
     }
@@ -242,11 +288,14 @@ impl<T: Real> Block<'_, T> {
 
 impl Decider {
     /// One for every batch row and group, in that order.
-    fn of(state: &MultiState, used: usize, n: usize) -> Vec<Self> {
+    fn of(state: &MultiState, key: &Tensor<4>, value: &Tensor<4>, used: usize) -> Vec<Self> {
+        let n = key.dims()[2];
         let positions = state.positions.to_data().convert::<i64>();
         let positions: &[i64] = positions.as_slice().expect("positions are integers");
-        let memory: Vec<Vec<f64>> = state.memory.iter().map(values).collect();
-        let groups = state.groups();
+        let numbers = |memory: &Option<Tensor<3>>| memory.as_ref().map_or_else(Vec::new, values);
+        let (memory, initial) = (numbers(&state.memory), numbers(&state.initial(key, value)));
+        let (groups, channels) = (state.groups(), state.channels().len());
+        let deciders = state.shape.batch * groups;
         positions
             .chunks(state.slots)
             .enumerate()
@@ -254,13 +303,14 @@ impl Decider {
                 let seen = state.seen[index / groups] as i64;
                 let positions: Vec<i64> = slots[..used].iter().copied().chain(seen..seen + n as i64).collect();
                 let alive: Vec<bool> = slots[..used].iter().map(|&p| p >= 0).chain((0..n).map(|_| false)).collect();
-                let channel = |channel: &Vec<f64>| {
-                    let old = &channel[index * state.slots..][..used];
-                    old.iter().copied().chain((0..n).map(|_| 0.0)).collect()
+                let channel = |channel: usize| {
+                    let of = channel * deciders + index;
+                    let (old, new) = (&memory[of * state.slots..][..used], &initial[of * n..][..n]);
+                    old.iter().chain(new).copied().collect()
                 };
                 Self {
                     held: alive.iter().filter(|&&alive| alive).count(),
-                    memory: HostMemory { channels: memory.iter().map(channel).collect() },
+                    channels: (0..channels).map(channel).collect(),
                     omitted: Vec::with_capacity(n),
                     unscored: false,
                     positions,
@@ -270,48 +320,65 @@ impl Decider {
             .collect()
     }
 
+    /// What it leaves.
+    fn left(&self) -> Left<'_> {
+        let Self { positions, alive, channels, omitted, unscored, .. } = self;
+        Left { positions, alive, channels, omitted, unscored: *unscored }
+    }
+
     /// Makes the decisions of a block, and its logits weights.
-    fn run<T: Real>(&mut self, mut block: Block<'_, T>, rule: Rule<'_>, layer: usize) {
-        let (used, n) = (block.used, block.n);
+    fn run<T: Real>(&mut self, mut block: Block<'_, T>, decision: Decision<'_>) {
+        let (used, n, program) = (block.used, block.n, decision.program);
         let mut bias = self.bias::<T>();
-        let mut sum = vec![T::ZERO; used + n];
-        let mut mean = vec![0.0; used + n];
+        let mut shown = Shown::<T>::of(program, used + n);
+        let (mut mean, mut highest, mut logits) = (Vec::new(), Vec::new(), Vec::new());
         let mut scores = vec![0.0; used + n];
+        let mut registers = Registers::default();
         let share = T::from_f64(1.0 / block.heads as f64);
+        let looks = program.remembers();
         for i in 0..n {
             let (now, end) = (self.positions[used + i], used + i + 1);
             self.alive[used + i] = true;
             self.held += 1;
-            let scored = self.held > rule.states || !self.memory.channels.is_empty();
-            let shown = (scored && rule.sees_weights).then_some(&mut sum[..end]);
-            block.attend(i, now, &self.positions, &mut bias, shown);
-            if !scored {
+            let goes = decision.states.is_some_and(|states| self.held > states);
+            let asked = goes || looks;
+            block.attend(i, now, &self.positions, &mut bias, asked.then_some(&mut shown));
+            if !asked {
                 self.omitted.push(None);
                 continue;
             }
-            if rule.sees_weights {
-                mean[..end].iter_mut().zip(&sum).for_each(|(mean, &sum)| *mean = (sum * share).to_f64());
-            }
-            let view = HostView {
-                now,
-                states: rule.states,
-                layer,
-                positions: &self.positions[..end],
-                weights: if rule.sees_weights { &mean[..end] } else { &[] },
+            let widen = |to: &mut Vec<f64>, from: &[T], share: T| {
+                to.clear();
+                to.extend(from.iter().take(end).map(|&x| (x * share).to_f64()));
             };
-            rule.policy.score(&view, &mut self.memory, &mut scores[..end]);
-            let dead = || oldest_dead(self.rows(end), now, rule.window).map(|dead| (dead, true));
-            let gone = (self.held > rule.states).then(|| dead().unwrap_or_else(|| self.lowest(&scores[..end])));
-            if let Some((gone, are_numbers)) = gone {
-                if !are_numbers {
-                    self.unscored = true;
-                    block.spoil(i);
-                }
-                self.alive[gone] = false;
-                self.held -= 1;
-                bias[gone] = T::bias(false);
+            widen(&mut mean, &shown.weights, share);
+            widen(&mut highest, &shown.highest, T::from_f64(1.0));
+            widen(&mut logits, &shown.logits, share);
+            let columns = Columns {
+                now,
+                positions: &self.positions[..end],
+                weights: &mean,
+                max_weights: &highest,
+                logits: &logits,
+            };
+            program.run(&columns, &mut self.channels, &mut scores[..end], &mut registers);
+            if !goes {
+                self.omitted.push(None);
+                continue;
             }
-            self.omitted.push(gone.map(|(gone, _)| self.positions[gone]));
+            let dead = oldest_dead(self.rows(end), now, decision.window).map(|dead| (dead, true));
+            let (gone, are_numbers) = dead.unwrap_or_else(|| {
+                protect(&mut scores[..end], &self.positions, now, decision.protected);
+                self.lowest(&scores[..end])
+            });
+            if !are_numbers {
+                self.unscored = true;
+                block.spoil(i);
+            }
+            self.alive[gone] = false;
+            self.held -= 1;
+            bias[gone] = T::bias(false);
+            self.omitted.push(Some(self.positions[gone]));
         }
     }
 
@@ -357,90 +424,7 @@ impl Decider {
     }
 }
 
-/// All values of a memory channel.
-fn values(channel: &Tensor<2>) -> Vec<f64> {
-    channel.to_data().convert::<f64>().try_into_vec().expect("a policy remembers numbers")
-}
-
-impl MultiState {
-    /// Writes the new rows that are left into slots that hold none, and takes over what the deciders
-    /// know. `[batch, kv_heads, n, head_dim]`
-    fn take_in(&mut self, key: Tensor<4>, value: Tensor<4>, deciders: &[Decider], used: usize) {
-        let StateShape { batch, kv_heads, head_dim, .. } = self.shape;
-        let (groups, slots, n, device) = (self.groups(), self.slots, key.dims()[2], self.device());
-        let mut positions = vec![-1i64; batch * groups * slots];
-        let mut memory = vec![vec![0.0; batch * groups * slots]; self.memory.len()];
-        let mut free = Vec::with_capacity(batch * groups);
-        // Which new row goes where, per decider: (index in the block, slot).
-        let mut moves: Vec<Vec<(usize, usize)>> = Vec::with_capacity(deciders.len());
-        for (index, decider) in deciders.iter().enumerate() {
-            let of = index * slots;
-            let mut empty = (0..slots).filter(|&slot| slot >= used || !decider.alive[slot]);
-            let mut place = |slot: usize, candidate: usize| {
-                positions[of + slot] = decider.positions[candidate];
-                for (memory, channel) in memory.iter_mut().zip(&decider.memory.channels) {
-                    memory[of + slot] = channel[candidate];
-                }
-            };
-            (0..used).filter(|&slot| decider.alive[slot]).for_each(|slot| place(slot, slot));
-            let survivors = (0..n).filter(|&i| decider.alive[used + i]);
-            let moved: Vec<(usize, usize)> = survivors.zip(empty.by_ref()).collect();
-            moved.iter().for_each(|&(i, slot)| place(slot, used + i));
-            moves.push(moved);
-            free.push(empty.next().map_or(slots as i64, |slot| slot as i64));
-        }
-
-        let (mut from, mut to) = (Vec::new(), Vec::new());
-        for row in 0..batch {
-            for head in 0..kv_heads {
-                let group = if self.granularity == Granularity::Layer { 0 } else { head };
-                let of = row * kv_heads + head;
-                for &(i, slot) in &moves[row * groups + group] {
-                    from.push((of * n + i) as i64);
-                    to.push((of * slots + slot) as i64);
-                }
-            }
-        }
-        if !from.is_empty() {
-            let index = |rows: Vec<i64>| {
-                let n = rows.len();
-                Tensor::<1, Int>::from_data(TensorData::new(rows, [n]), &device)
-            };
-            let (from, to) = (index(from), index(to));
-            let assign = IndexingUpdateOp::Assign;
-            let rows = |x: Tensor<4>| {
-                narrow(x.reshape([batch * kv_heads * n, head_dim]).select(0, from.clone()), self.shape.dtype)
-            };
-            let (key, value) = (rows(key), rows(value));
-            self.keys.inplace(|keys| keys.select_assign(0, to.clone(), key, assign));
-            self.values.inplace(|values| values.select_assign(0, to, value, assign));
-        }
-        let integers =
-            |values: Vec<i64>, dims: [usize; 2]| Tensor::<2, Int>::from_data(TensorData::new(values, dims), &device);
-        self.positions = integers(positions, [batch * groups, slots]);
-        self.free = integers(free, [batch * groups, 1]);
-        for (channel, values) in self.memory.iter_mut().zip(memory) {
-            let dtype = channel.dtype();
-            let data = TensorData::new(values, [batch * groups, slots]).convert_dtype(dtype);
-            *channel = Tensor::from_data(data, (&device, dtype));
-        }
-        self.next.inplace(|next| next.add_scalar(n as i64));
-        for (index, decider) in deciders.iter().enumerate() {
-            let row = index / groups;
-            if let Some(first) = decider.omitted.iter().position(Option::is_some) {
-                self.omits(row, self.seen[row] + first);
-            }
-        }
-        if deciders.iter().any(|decider| decider.unscored) {
-            self.note_unscored_by(&deciders.iter().map(|decider| decider.unscored).collect::<Vec<_>>());
-        }
-        if let Some(log) = &mut self.omitted {
-            log.extend((0..n).map(|i| {
-                let gone: Vec<i64> = deciders.iter().map(|decider| decider.omitted[i].unwrap_or(-1)).collect();
-                let any = gone.iter().any(|&position| position >= 0);
-                any.then(|| Tensor::<3, Int>::from_data(TensorData::new(gone, [batch, groups, 1]), &device))
-            }));
-        }
-        self.count(n);
-    }
+/// All values of a tensor of numbers.
+fn values(x: &Tensor<3>) -> Vec<f64> {
+    x.to_data().convert::<f64>().try_into_vec().expect("a policy carries numbers")
 }

@@ -6,9 +6,9 @@
 //!
 //! - [`rnn`]: the step itself, for transformers and plain RNNs alike
 //! - [`state`]: the multi-state of an attention layer, written in place
-//! - [`policy`]: what a compression policy is asked and shown
-//! - [`device_score`]: a policy's scores as data, for GPUs
-//! - [`attention`]: append, attend, omit; token by token, in blocks, or after a prefill
+//! - [`policy`]: what a compression policy is asked: its plan for a layer
+//! - [`score`]: a policy's score as data, from which every road is derived; [`tensors`]: rules in tensor code
+//! - [`attention`]: append, attend, omit; token by token, in blocks, or after a prefill. [`road`]: which way
 //! - [`omission`]: which row goes; [`placement`]: rows numbered anew at every step
 //! - [`kernels`]: what steps are made of, with kernels of their own where the device has them
 //! - [`budget`]: how many states, as a number, a share or bytes
@@ -21,8 +21,8 @@
 
 pub mod attention;
 mod blocked;
+mod bound;
 pub mod budget;
-pub mod device_score;
 mod error;
 pub mod kernels;
 #[cfg(feature = "laws")]
@@ -32,9 +32,11 @@ pub mod placement;
 pub mod policy;
 pub mod precision;
 pub mod rnn;
+pub mod road;
+pub mod score;
 mod simd;
-pub mod snapshot;
 pub mod state;
+pub mod tensors;
 pub mod trouble;
 pub mod vanilla;
 

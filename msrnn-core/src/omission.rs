@@ -6,9 +6,21 @@
 //! that the model's own attention sees. Where rows are numbered anew they come nearer as others go, and
 //! the policy decides alone.
 
-use burn::tensor::{Int, IntDType, Tensor};
+use burn::tensor::{Bool, Int, IntDType, Tensor};
 
-use crate::policy::View;
+use crate::tensors::View;
+
+/// Gives rows that never go a score of +∞: those of the first tokens and the newest ones.
+#[inline]
+pub(crate) fn protect(scores: &mut [f64], positions: &[i64], now: i64, [first, newest]: [usize; 2]) {
+    if first + newest == 0 {
+        return;
+    }
+    let (first, oldest) = (first as i64, now - newest as i64);
+    for (score, &position) in scores.iter_mut().zip(positions) {
+        *score = if position < first || position > oldest { f64::INFINITY } else { *score };
+    }
+}
 
 /// Whether no query after that of `now` sees a row: the next one does not, since its position is at least
 /// `window` further on.
@@ -25,6 +37,16 @@ pub(crate) fn oldest_dead(
     let window = window?;
     let (index, position) = rows.into_iter().min_by_key(|&(_, position)| position)?;
     is_dead(position, now, window).then_some(index)
+}
+
+/// The same of tensors.
+pub(crate) fn protected(scores: Tensor<3>, view: &View, [first, newest]: [usize; 2]) -> Tensor<3> {
+    let protect = |scores: Tensor<3>, n: usize, of: &dyn Fn() -> Tensor<3, Bool>| match n {
+        0 => scores,
+        _ => scores.mask_fill(of(), f32::INFINITY),
+    };
+    let scores = protect(scores, first, &|| view.first(first));
+    protect(scores, newest, &|| view.newest(newest))
 }
 
 /// Slot of the row to omit, `[batch, groups, 1]`, by the scores that the policy gave the rows of a view.
@@ -49,11 +71,10 @@ pub fn lowest(scores: Tensor<3>, positions: Tensor<3, Int>) -> Tensor<3, Int> {
 }
 
 /// Slots of the `keep` rows that are left after rows were omitted again and again: dead ones, then the one
-/// with the lowest score, on equal scores the oldest. Ascending. Slot and position are the same.
-pub(crate) fn survivors(scores: &[f64], keep: usize, window: Option<i64>) -> Vec<usize> {
-    let now = scores.len() as i64 - 1;
+/// with the lowest score, on equal scores the oldest. Ascending. Of slots in chronological order.
+pub(crate) fn survivors(scores: &[f64], positions: &[i64], now: i64, keep: usize, window: Option<i64>) -> Vec<usize> {
     let score = |slot: usize| match window {
-        Some(window) if is_dead(slot as i64, now, window) => f64::NEG_INFINITY,
+        Some(window) if is_dead(positions[slot], now, window) => f64::NEG_INFINITY,
         // A zero may have a sign, and is equal to the other zero all the same.
         _ => scores[slot] + 0.0,
     };
@@ -88,22 +109,36 @@ mod tests {
         assert_eq!(slot([0.0; 4], [9, 2, 5, 6]), 1);
     }
 
+    /// Survivors among rows whose slot is their position.
+    fn survive(scores: &[f64], keep: usize, window: Option<i64>) -> Vec<usize> {
+        let positions: Vec<i64> = (0..scores.len() as i64).collect();
+        survivors(scores, &positions, scores.len() as i64 - 1, keep, window)
+    }
+
     #[test]
     fn survivors_are_what_repeated_omission_leaves() {
-        assert_eq!(survivors(&[1.0, 0.5, 1.0, 0.5, 9.0], 3, None), [0, 2, 4]);
-        assert_eq!(survivors(&[1.0, 1.0, 1.0], 2, None), [1, 2]);
-        assert_eq!(survivors(&[f64::INFINITY, -1.0], 5, None), [0, 1]);
+        assert_eq!(survive(&[1.0, 0.5, 1.0, 0.5, 9.0], 3, None), [0, 2, 4]);
+        assert_eq!(survive(&[1.0, 1.0, 1.0], 2, None), [1, 2]);
+        assert_eq!(survive(&[f64::INFINITY, -1.0], 5, None), [0, 1]);
     }
 
     #[test]
     fn of_the_survivors_those_that_the_next_query_sees_come_first() {
         // The next query is that of position 5, and sees positions 3 and 4 beside its own.
         let scores = [f64::INFINITY, 9.0, 8.0, 0.5, 0.25];
-        assert_eq!(survivors(&scores, 1, Some(3)), [3]);
-        assert_eq!(survivors(&scores, 2, Some(3)), [3, 4]);
-        assert_eq!(survivors(&scores, 3, Some(3)), [2, 3, 4]);
-        assert_eq!(survivors(&scores, 2, Some(6)), [0, 1]);
-        assert_eq!(survivors(&scores, 2, Some(5)), [1, 2]);
+        assert_eq!(survive(&scores, 1, Some(3)), [3]);
+        assert_eq!(survive(&scores, 2, Some(3)), [3, 4]);
+        assert_eq!(survive(&scores, 3, Some(3)), [2, 3, 4]);
+        assert_eq!(survive(&scores, 2, Some(6)), [0, 1]);
+        assert_eq!(survive(&scores, 2, Some(5)), [1, 2]);
+    }
+
+    #[test]
+    fn the_first_and_the_newest_are_protected() {
+        let mut scores = [1.0; 6];
+        protect(&mut scores, &[0, 3, 4, 7, 8, 9], 9, [2, 2]);
+        let infinite: Vec<usize> = (0..6).filter(|&row| scores[row] == f64::INFINITY).collect();
+        assert_eq!(infinite, [0, 4, 5]);
     }
 
     #[test]

@@ -177,14 +177,6 @@ impl Plan {
         let first = if self.first > 0 { self.first.saturating_add(1) } else { 1 };
         first.max(self.first.saturating_add(self.newest))
     }
-
-    /// What tensor code must be shown; of a score, what its expression uses.
-    pub(crate) fn tensors(&self) -> Option<&Arc<dyn Tensors>> {
-        match &self.rule {
-            Rule::Score(_) => None,
-            Rule::Tensors(tensors) => Some(tensors),
-        }
-    }
 }
 
 /// Fewest states that a policy can be given: those with which its plan protects fewer rows than are held.

@@ -38,12 +38,13 @@ use burn::tensor::{Int, Tensor};
 
 pub use int8::Int8;
 
-use crate::policy::Compression;
+use crate::attention::Attention;
+use crate::road::Road;
 use crate::state::MultiState;
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
-pub(crate) use step::scan;
-pub(crate) use step::{block, step};
+pub(crate) use step::decide;
+pub(crate) use step::{block, decides, step};
 
 static ONLY_PLAIN: AtomicBool = AtomicBool::new(false);
 
@@ -189,16 +190,10 @@ pub fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 }
 
 /// Whether steps of a bounded state that is full can be captured and replayed
-/// ([`burn::tensor::capture`]): on a device with kernels whose policy's score is data, since such a
-/// step always works in the same buffers and asks the host for nothing.
-pub fn captures(state: &MultiState, compression: &Compression) -> bool {
-    #[cfg(any(feature = "wgpu", feature = "cuda"))]
-    if allowed() && cube::is_here(&state.keys) && state.positions.dtype() == burn::tensor::DType::I32 {
-        let decision = cube::decision(compression, state.shape.layer);
-        return state.is_steady() && state.omitted.is_none() && matches!(decision, cube::Decision::Score(_));
-    }
-    let _ = (state, compression);
-    false
+/// ([`burn::tensor::capture`]): on a device with kernels, of a policy whose score is data and that makes a row go
+/// at every token, since such a step always works in the same buffers and asks the host for nothing.
+pub fn captures(attention: &Attention, state: &MultiState) -> bool {
+    attention.road(state) == Road::InKernels && state.is_steady() && state.omitted.is_none()
 }
 
 /// Writes the values of `from` over those of `to` in the buffer that `to` has, whoever else holds it;
@@ -222,11 +217,13 @@ impl MultiState {
             cube::overwrite_int(&self.positions, &other.positions);
             cube::overwrite_int(&self.free, &other.free);
             cube::overwrite_int(&self.next, &other.next);
-            for (channel, other) in self.memory.iter().zip(&other.memory) {
-                cube::overwrite(channel, other);
+            if let (Some(memory), Some(other)) = (&self.memory, &other.memory) {
+                cube::overwrite(memory, other);
             }
             self.seen.clone_from(&other.seen);
+            self.held.clone_from(&other.held);
             self.max_rows = other.max_rows;
+            self.latest.clone_from(&other.latest);
             self.omitted.clone_from(&other.omitted);
             self.first_omission.clone_from(&other.first_omission);
             self.unscored.clone_from(&other.unscored);
@@ -238,6 +235,6 @@ impl MultiState {
     /// Counts a token that a replayed step has seen to on the device.
     pub fn count_replayed(&mut self) {
         self.omit_where_full(1);
-        self.count(1);
+        self.count_omitting(1);
     }
 }

@@ -1,112 +1,125 @@
-//! Tokens through an attention layer: one that is appended, attended and may make a row go; or a
+//! Tokens through an attention layer: one that is appended, attended and may make rows go; or a
 //! block of which every row stays.
 
 use burn::tensor::Tensor;
 
-use crate::attention::{Attention, Omission};
-use crate::policy::Compression;
+use crate::attention::{Attended, Attention};
 use crate::state::MultiState;
+
+/// Who is asked about a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// Nobody: nothing goes, and nothing is remembered.
+    Nobody,
+    /// The program, of which row goes or only to be shown the token.
+    Program,
+    /// The rule, on tensors.
+    Tensors,
+}
+
+impl Asked {
+    fn about(state: &MultiState) -> Self {
+        let Some(bound) = &state.bound else { return Self::Nobody };
+        let goes = state.any_full();
+        match bound.program() {
+            _ if !goes && !state.remembers() => Self::Nobody,
+            Some(_) if state.is_strict() || !goes => Self::Program,
+            _ => Self::Tensors,
+        }
+    }
+
+    /// Whether a kernel can see to it: it hands out no logits.
+    fn suits_kernels(self, state: &MultiState) -> bool {
+        self != Self::Tensors || state.bound.as_ref().is_none_or(|bound| !bound.sees().logits)
+    }
+}
 
 /// [`Attention::step`], by the device's kernel where there is one.
 ///
-/// A kernel appends and attends. It also decides and omits where the policy can score in plain
-/// numbers; else it hands out the weights, and the policy decides on tensors.
+/// A kernel appends and attends. It also decides and omits where the rule is a program and at most one row goes;
+/// else it hands out the weights, and the rule decides on tensors.
 pub(crate) fn step(
     attention: &Attention,
     query: Tensor<3>,
     key: Tensor<3>,
     value: Tensor<3>,
     state: &mut MultiState,
-    compression: &Compression,
 ) -> Tensor<3> {
+    state.grow(state.rows_in_step());
+    let asked = Asked::about(state);
+    let suits = asked.suits_kernels(state);
+    let rows = state.rows_in_step();
     #[cfg(feature = "flex")]
-    if super::allowed() && super::flex::steps(attention, &query, state) {
-        let rows = state.rows_in_step();
-        let (attended, weights) = super::flex::step(attention, query, key, value, state, compression);
+    if super::allowed() && suits && super::flex::steps(attention, &query, state) {
+        let decides = asked == Asked::Program;
+        let (output, weights) = super::flex::step(attention, query, key, value, state, asked != Asked::Tensors, decides);
         return match weights {
-            Some(weights) => decide(attention, attended, weights, state, compression, rows),
-            None => attended,
+            Some(weights) => attention.decide(Attended { output, weights, logits: None }, state, rows),
+            None => output,
         };
     }
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
-    if super::allowed() && super::cube::takes(attention, &query, state) {
-        let rows = state.rows_in_step();
-        let decision = super::cube::decision(compression, state.shape.layer);
-        let (attended, weights) = super::cube::step(attention, [query, key, value], state, decision);
+    if super::allowed() && suits && super::cube::takes(attention, &query, state) {
+        let bound = state.bound.clone();
+        let decision = match asked {
+            Asked::Nobody => Some(None),
+            Asked::Program => bound.as_ref().map(|bound| {
+                let goes = state.is_strict();
+                attention.decision(bound, state.newest(0), goes)
+            }),
+            Asked::Tensors => None,
+        };
+        let (output, weights) = super::cube::step(attention, [query, key, value], state, decision);
         return match weights {
-            Some(weights) => decide(attention, attended, weights, state, compression, rows),
-            None => attended,
+            Some(weights) => attention.decide(Attended { output, weights, logits: None }, state, rows),
+            None => output,
         };
     }
-    step_plain(attention, query, key, value, state, compression)
-}
-
-/// `n` tokens at once, by the device's kernels: shapes as in [`Attention::scan`]. None where there are
-/// none, or where the policy decides on tensors.
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-pub(crate) fn scan(
-    attention: &Attention,
-    [query, key, value]: [&Tensor<4>; 3],
-    state: &mut MultiState,
-    compression: &Compression,
-    size: usize,
-) -> Option<Tensor<4>> {
-    use super::cube::{self, Decision};
-
-    let n = query.dims()[2];
-    if !super::allowed() || n == 1 || !cube::takes(attention, query, state) {
-        return None;
-    }
-    let decision = cube::decision(compression, state.shape.layer);
-    if matches!(decision, Decision::Elsewhere) {
-        return None;
-    }
-    let blocks = (0..n).step_by(size).map(|first| {
-        let part = |x: &Tensor<4>| x.clone().narrow(2, first, size.min(n - first));
-        cube::block(attention, [part(query), part(key), part(value)], state, decision)
-    });
-    Some(Tensor::cat(blocks.collect(), 2))
+    let _ = suits;
+    step_plain(attention, query, key, value, state, rows)
 }
 
 /// The plain twin.
-pub(super) fn step_plain(
+fn step_plain(
     attention: &Attention,
     query: Tensor<3>,
     key: Tensor<3>,
     value: Tensor<3>,
     state: &mut MultiState,
-    compression: &Compression,
-) -> Tensor<3> {
-    let rows = state.rows_in_step();
-    state.append(key, value);
-    let (attended, weights) = attention.attend(query, state, rows, 0);
-    decide(attention, attended, weights, state, compression, rows)
-}
-
-/// Lets the policy decide on tensors, and counts the token. What was attended becomes NaN where a row had to
-/// go by scores that are not numbers: so it is seen in the logits, and nothing has to be read back for it.
-fn decide(
-    attention: &Attention,
-    attended: Tensor<3>,
-    weights: Tensor<4>,
-    state: &mut MultiState,
-    compression: &Compression,
     rows: usize,
 ) -> Tensor<3> {
-    let Some(Omission { slot, unscored }) = attention.omit(weights, state, compression, rows) else {
-        state.advance(None);
-        return attended;
-    };
-    state.advance(Some(slot));
-    state.note_unscored(unscored.clone());
-    let [batch, heads, head_dim] = attended.dims();
-    let groups = state.groups();
-    let unscored = unscored.reshape([batch, groups, 1, 1]).expand([batch, groups, heads / groups, head_dim]);
-    attended.mask_fill(unscored.reshape([batch, heads, head_dim]), f32::NAN)
+    state.append(key, value);
+    let attended = attention.attend(query, state, rows, 0);
+    attention.decide(attended, state, rows)
 }
 
-/// `n` tokens none of which makes a row go, by the device's kernel; none where it has no such kernel
-/// or some row may have to go. Shapes as in [`Attention::scan`].
+/// Whether blocks in which a program decides have kernels on the device of this state.
+pub(crate) fn decides(attention: &Attention, state: &MultiState) -> bool {
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    if super::allowed() {
+        return super::cube::takes(attention, &state.keys, state);
+    }
+    let _ = (attention, state);
+    false
+}
+
+/// A block of tokens about which a program decides, or none, by the device's kernels: shapes as in
+/// [`Attention::scan`]. None where there are none. The plain twin is `blocked.rs`.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub(crate) fn decide(
+    attention: &Attention,
+    [query, key, value]: [&Tensor<4>; 3],
+    state: &mut MultiState,
+    decision: Option<crate::blocked::Decision<'_>>,
+) -> Option<Tensor<4>> {
+    if !super::allowed() || !super::cube::takes(attention, query, state) {
+        return None;
+    }
+    Some(super::cube::block(attention, [query.clone(), key.clone(), value.clone()], state, decision))
+}
+
+/// `n` tokens none of which makes a row go, by the device's kernel; none where it has no such kernel.
+/// Shapes as in [`Attention::scan`].
 ///
 /// The plain twin is what [`Attention::scan`] does otherwise.
 pub(crate) fn block(
@@ -115,8 +128,21 @@ pub(crate) fn block(
     state: &mut MultiState,
 ) -> Option<Tensor<4>> {
     #[cfg(feature = "flex")]
-    if super::allowed() && super::flex::takes_block(attention, query, state, query.dims()[2]) {
+    if super::allowed() && query.dims()[2] > 1 && super::flex::takes_block(attention, query, state) {
         return Some(super::flex::block(attention, query.clone(), key.clone(), value.clone(), state));
+    }
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    {
+        /// Queries that are attended at once: bounds the memory of their weights.
+        const BLOCK: usize = 32;
+        let n = query.dims()[2];
+        if super::allowed() && super::cube::takes(attention, query, state) {
+            let blocks = (0..n).step_by(BLOCK).map(|first| {
+                let part = |x: &Tensor<4>| x.clone().narrow(2, first, BLOCK.min(n - first));
+                super::cube::block(attention, [part(query), part(key), part(value)], state, None)
+            });
+            return Some(Tensor::cat(blocks.collect(), 2));
+        }
     }
     let _ = (attention, query, key, value, state);
     None

@@ -29,31 +29,37 @@ pub fn chunks_equal_single_tokens(policy: &Arc<dyn Policy>, device: &Device) {
     });
 }
 
-/// A policy that scores on the host decides as it does on the device: scans in blocks, in any
-/// chunks, single tokens among them, and with batch rows that start anew in between, omit the same
-/// rows and give the same outputs as steps. Holds trivially for a policy that does not.
+/// Every road decides alike: the one that production takes, by steps and in chunks of any size, single tokens
+/// among them, and with batch rows that start anew in between, omits the same rows and gives the same outputs as
+/// the rule in tensor operations, token by token.
 ///
 /// # Panics
 ///
 /// When it does not hold, with the smallest shape.
-pub fn decisions_on_the_host_equal_decisions_on_the_device(policy: &Arc<dyn Policy>, device: &Device) {
+pub fn every_road_decides_as_tensor_operations_do(policy: &Arc<dyn Policy>, device: &Device) {
     for dtype in dtypes(device) {
-        check("decisions_on_the_host_equal_decisions_on_the_device", policy, |case| {
+        check("every_road_decides_as_tensor_operations_do", policy, |case| {
             let text = Text::new(case, device, dtype);
-            let mut device_decides = Machine::bounded(case, case.batch, policy, device, dtype);
-            let mut host_decides = Machine::unobserved(case, case.batch, policy, device, dtype);
             let row = case.seed as usize % case.batch;
-            for tokens in [0..case.cut, case.cut..case.tokens] {
-                device_decides.steps(&text, tokens.clone());
-                host_decides.scans(&text, tokens, case);
-                let traces = (device_decides.trace(), host_decides.trace());
-                all_agree(&traces.0, &traces.1, dtype)?;
-                if traces.0.iter().any(|trace| trace.certain < trace.outputs.len()) {
-                    // From here on the states may differ.
-                    break;
+            for in_chunks in [false, true] {
+                let mut tensors = Machine::observed(case, case.batch, policy, None, device, dtype);
+                let mut road = Machine::unobserved(case, case.batch, policy, device, dtype);
+                for tokens in [0..case.cut, case.cut..case.tokens] {
+                    tensors.steps(&text, tokens.clone());
+                    match in_chunks {
+                        true => road.scans(&text, tokens, case),
+                        false => road.steps(&text, tokens),
+                    }
+                    let traces = (tensors.trace(), road.trace());
+                    all_agree(&traces.0, &traces.1, dtype)
+                        .map_err(|how| format!("{}: {how}", if in_chunks { "in chunks" } else { "by steps" }))?;
+                    if traces.0.iter().any(|trace| trace.certain < trace.outputs.len()) {
+                        // From here on the states may differ.
+                        break;
+                    }
+                    tensors.reset(row);
+                    road.reset(row);
                 }
-                device_decides.reset(row);
-                host_decides.reset(row);
             }
             Ok(())
         });

@@ -23,7 +23,7 @@ pub fn two_devices_agree(policy: &Arc<dyn Policy>, reference: &Device, device: &
             let run = |device: &Device, in_chunks: bool, observed: bool| {
                 let text = Text::new(case, device, dtype);
                 let mut machine = match observed {
-                    true => Machine::bounded(case, case.batch, policy, device, dtype),
+                    true => Machine::observed(case, case.batch, policy, None, device, dtype),
                     false => Machine::unobserved(case, case.batch, policy, device, dtype),
                 };
                 match in_chunks {

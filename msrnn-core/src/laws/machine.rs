@@ -6,10 +6,11 @@ use std::sync::Arc;
 use burn::tensor::{DType, Device, Tensor};
 
 use super::case::{Case, Verdict};
-use super::spy::{Look, Spy};
+use super::scorer::{Scorer, bound};
+use super::spy::{Calls, Change, Look, Spy, take};
 use super::text::Text;
 use crate::attention::Attention;
-use crate::policy::{Compression, Policy, Sees};
+use crate::policy::{Compression, Policy};
 use crate::precision::computes_in;
 use crate::state::MultiState;
 
@@ -36,25 +37,52 @@ pub(super) fn attention(case: &Case) -> Attention {
 }
 
 /// A layer, its state, and what came of the tokens so far.
+///
+/// It takes the road that production takes. Beside it an observed twin goes token by token and tells which
+/// decisions are so close that rounding may have made them.
 pub(super) struct Machine {
     pub(super) state: MultiState,
     attention: Attention,
-    compression: Compression,
-    spy: Option<Arc<Spy>>,
+    pub(super) compression: Compression,
+    observed: Option<Observed>,
     outputs: Vec<Tensor<4>>,
     /// Tokens that each batch row had seen when the trace began.
     before: Vec<usize>,
 }
 
+/// Who looks on.
+enum Observed {
+    /// The machine itself is watched.
+    Itself(Calls, Scorer),
+    /// A twin of it is.
+    Twin(Box<Machine>),
+}
+
 impl Machine {
     /// Bounded to `case.states` rows by a policy.
     pub(super) fn bounded(case: &Case, batch: usize, policy: &Arc<dyn Policy>, device: &Device, dtype: DType) -> Self {
-        let spy = Spy::new(policy);
-        let compression = Compression::bounded(spy.clone(), case.states).expect("a trial has enough states");
-        Self::new(case, batch, compression, Some(spy), device, dtype)
+        let twin = Box::new(Self::observed(case, batch, policy, None, device, dtype));
+        Self { observed: Some(Observed::Twin(twin)), ..Self::unobserved(case, batch, policy, device, dtype) }
     }
 
-    /// As [`Machine::bounded`], but nobody looks on, so that the policy may decide on the host.
+    /// The same token by token in tensor operations, with every call of the rule written down and its scores
+    /// changed, if they are to be.
+    pub(super) fn observed(
+        case: &Case,
+        batch: usize,
+        policy: &Arc<dyn Policy>,
+        change: Option<Change>,
+        device: &Device,
+        dtype: DType,
+    ) -> Self {
+        let (spy, calls) = Spy::new(policy, change);
+        let compression = Compression::bounded(spy, case.states).expect("a trial has enough states");
+        let scorer = Scorer(bound(policy, case));
+        let observed = Some(Observed::Itself(calls, scorer));
+        Self { observed, ..Self::new(case, batch, compression, device, dtype) }
+    }
+
+    /// As [`Machine::bounded`], but nobody looks on.
     pub(super) fn unobserved(
         case: &Case,
         batch: usize,
@@ -63,38 +91,41 @@ impl Machine {
         dtype: DType,
     ) -> Self {
         let compression = Compression::bounded(policy.clone(), case.states).expect("a trial has enough states");
-        Self::new(case, batch, compression, None, device, dtype)
+        Self::new(case, batch, compression, device, dtype)
     }
 
     /// Not bounded.
     pub(super) fn unbounded(case: &Case, batch: usize, device: &Device, dtype: DType) -> Self {
-        Self::new(case, batch, Compression::Unbounded, None, device, dtype)
+        Self::new(case, batch, Compression::Unbounded, device, dtype)
     }
 
-    fn new(
-        case: &Case,
-        batch: usize,
-        compression: Compression,
-        spy: Option<Arc<Spy>>,
-        device: &Device,
-        dtype: DType,
-    ) -> Self {
+    fn new(case: &Case, batch: usize, compression: Compression, device: &Device, dtype: DType) -> Self {
         let attention = attention(case);
-        let mut state = attention.initial_state(batch, 0, &compression, dtype, device);
+        let mut state = attention.initial_state(batch, 0, 1, &compression, dtype, device);
         state.record_omissions();
-        Self { state, attention, compression, spy, outputs: Vec::new(), before: vec![0; batch] }
+        Self { state, attention, compression, observed: None, outputs: Vec::new(), before: vec![0; batch] }
     }
 
-    /// The same layer with another state, nothing traced yet.
+    /// The same layer with another state, nothing traced yet, and nobody looking on.
     pub(super) fn with_state(&self, mut state: MultiState) -> Self {
         state.record_omissions();
         let before = state.seen().to_vec();
         let (attention, compression) = (self.attention.clone(), self.compression.clone());
-        Self { state, attention, compression, spy: self.spy.clone(), outputs: Vec::new(), before }
+        Self { state, attention, compression, observed: None, outputs: Vec::new(), before }
+    }
+
+    fn twin(&mut self) -> Option<&mut Machine> {
+        match &mut self.observed {
+            Some(Observed::Twin(twin)) => Some(twin),
+            _ => None,
+        }
     }
 
     /// Some tokens of a text, one by one.
     pub(super) fn steps(&mut self, text: &Text, tokens: Range<usize>) {
+        if let Some(twin) = self.twin() {
+            twin.steps(text, tokens.clone());
+        }
         for t in tokens {
             let Text { query, key, value } = text.part(t, 1);
             let output = self.attention.step(
@@ -102,7 +133,6 @@ impl Machine {
                 key.squeeze_dim(2),
                 value.squeeze_dim(2),
                 &mut self.state,
-                &self.compression,
             );
             self.outputs.push(output.reshape(query.dims()));
         }
@@ -110,30 +140,70 @@ impl Machine {
 
     /// Some tokens of a text, in the chunks of a trial.
     pub(super) fn scans(&mut self, text: &Text, tokens: Range<usize>, case: &Case) {
+        if let Some(twin) = self.twin() {
+            twin.steps(text, tokens.clone());
+        }
         let mut first = tokens.start;
         for n in case.chunks(tokens.len()) {
             let Text { query, key, value } = text.part(first, n);
-            self.outputs.push(self.attention.scan(query, key, value, &mut self.state, &self.compression));
+            self.outputs.push(self.attention.scan(query, key, value, &mut self.state));
             first += n;
         }
     }
 
     /// The first `n` tokens with the prefill protocol.
     pub(super) fn prefill(&mut self, text: &Text, n: usize) {
+        if let Some(twin) = self.twin() {
+            twin.prefill(text, n);
+        }
         let Text { query, key, value } = text.part(0, n);
-        let output = self.attention.prefill(query, key, value, &mut self.state, &self.compression);
+        let output = self.attention.prefill(query, key, value, &mut self.state);
         self.outputs.push(output.expect("the state is empty"));
     }
 
     /// Lets a batch row start anew.
     pub(super) fn reset(&mut self, row: usize) {
+        if let Some(twin) = self.twin() {
+            twin.reset(row);
+        }
         self.state.reset(row);
         self.before[row] = 0;
     }
 
-    /// What the policy was shown since the last look, a call after the other.
+    /// What the rule of an observed machine was shown since the last look, a call after the other.
     pub(super) fn looks(&self) -> Vec<Vec<Vec<Look>>> {
-        self.spy.as_ref().map(|spy| spy.take()).unwrap_or_default()
+        match &self.observed {
+            Some(Observed::Itself(calls, _)) => take(calls),
+            _ => Vec::new(),
+        }
+    }
+
+    /// By batch row: tokens since the last trace whose decisions rounding cannot have made.
+    fn certain(&mut self, tokens: usize) -> Vec<usize> {
+        if let Some(twin) = self.twin() {
+            return twin.certain(tokens);
+        }
+        let mut certain = vec![tokens; self.state.shape().batch];
+        if let Some(Observed::Itself(_, scorer)) = &self.observed
+            && scorer.rounds()
+        {
+            let (dtype, bound) = (self.state.shape().dtype, &scorer.0);
+            // After a prompt more rows may go at once than else.
+            let limit = bound.limit().unwrap_or(bound.states + 1);
+            for call in self.looks() {
+                for (row, look) in call.iter().enumerate().flat_map(|(row, looks)| looks.iter().map(move |look| (row, look)))
+                {
+                    let goes = if look.rows.len() >= limit { look.rows.len() - bound.states } else { 0 };
+                    let prompt = look.rows.len().saturating_sub(bound.states);
+                    if look.is_close(goes, dtype) || look.is_close(prompt, dtype) {
+                        let token = (look.now as usize).saturating_sub(self.before[row]);
+                        certain[row] = certain[row].min(token);
+                    }
+                }
+            }
+        }
+        self.before = self.state.seen().to_vec();
+        certain
     }
 
     /// What came of every batch row since the last trace.
@@ -159,18 +229,9 @@ impl Machine {
                     .push((0..groups).map(|group| of(group).filter(|&position| position >= 0).collect()).collect());
             }
         }
-        let (dtype, states) = (self.state.shape().dtype, self.compression.states().unwrap_or(usize::MAX));
-        // Scores made of positions alone are exact.
-        let rounded = self.compression.policy().is_some_and(|policy| policy.sees() != Sees::NOTHING);
-        for call in self.looks() {
-            for (row, look) in
-                call.iter().enumerate().flat_map(|(row, looks)| looks.iter().map(move |look| (row, look)))
-            {
-                if rounded && look.now as usize >= states && look.is_close(dtype) {
-                    let token = (look.now as usize).saturating_sub(self.before[row]);
-                    traces[row].certain = traces[row].certain.min(token);
-                }
-            }
+        let tokens = traces.iter().map(|trace| trace.outputs.len()).max().unwrap_or(0);
+        for (trace, certain) in traces.iter_mut().zip(self.certain(tokens)) {
+            trace.certain = trace.certain.min(certain);
         }
         self.before = self.state.seen().to_vec();
         traces

@@ -1,8 +1,8 @@
 //! What every policy must satisfy, as properties: one line puts a policy through all of them.
 //!
 //! ```no_run
-//! use burn::tensor::Tensor;
-//! use msrnn_core::policy::{Granularity, Memory, Policy, View};
+//! use msrnn_core::policy::{Layer, Plan, Policy};
+//! use msrnn_core::score::age;
 //!
 //! /// Omits the oldest row.
 //! #[derive(Debug)]
@@ -13,12 +13,8 @@
 //!         "fifo".into()
 //!     }
 //!
-//!     fn granularity(&self) -> Granularity {
-//!         Granularity::Layer
-//!     }
-//!
-//!     fn score(&self, view: &View, _memory: &mut Memory) -> Tensor<3> {
-//!         view.age().neg().float()
+//!     fn plan(&self, layer: &Layer) -> Plan {
+//!         Plan::by_score(layer, -age())
 //!     }
 //! }
 //!
@@ -50,7 +46,7 @@ mod masks;
 mod memory;
 mod prefill;
 mod saved;
-mod scores;
+mod scorer;
 mod simulation;
 mod spy;
 mod states;
@@ -64,8 +60,7 @@ pub use burn::tensor::Device;
 
 pub use batches::a_batch_equals_its_rows_alone;
 pub use chunks::{
-    chunks_equal_single_tokens, decisions_on_the_host_equal_decisions_on_the_device,
-    what_comes_later_changes_nothing_before,
+    chunks_equal_single_tokens, every_road_decides_as_tensor_operations_do, what_comes_later_changes_nothing_before,
 };
 pub use decisions::{protected_rows_survive, the_lowest_score_goes_and_on_ties_the_oldest};
 pub use devices::two_devices_agree;
@@ -75,9 +70,8 @@ pub use prefill::{
     after_a_prefill_chunks_equal_single_tokens, prefill_cut_keeps_k_highest, prefill_equals_strict_when_nothing_must_go,
 };
 pub use saved::a_saved_and_reloaded_state_continues_identically;
-pub use scores::scores_as_data_equal_scores_in_tensors;
 pub use states::{
-    at_most_k_states_after_a_step_and_k_plus_one_inside, mean_steps_kept_does_not_depend_on_the_policy,
+    at_most_k_states_after_a_cut_and_the_plans_slack_before_it, mean_steps_kept_does_not_depend_on_the_policy,
     positions_count_tokens_seen,
 };
 pub use unbounded::{a_budget_of_at_least_the_length_equals_unbounded, unbounded_state_equals_vanilla_attention};
@@ -145,7 +139,7 @@ macro_rules! __with_every_law {
         $($call)* {
             $($before)*
             a_budget_of_at_least_the_length_equals_unbounded
-            at_most_k_states_after_a_step_and_k_plus_one_inside
+            at_most_k_states_after_a_cut_and_the_plans_slack_before_it
             positions_count_tokens_seen
             mean_steps_kept_does_not_depend_on_the_policy
             memory_starts_at_zero_and_stays_with_its_row
@@ -154,8 +148,7 @@ macro_rules! __with_every_law {
             a_row_that_no_later_query_can_see_goes_before_any_that_one_can
             a_budget_of_all_that_the_window_shows_equals_unbounded
             chunks_equal_single_tokens
-            decisions_on_the_host_equal_decisions_on_the_device
-            scores_as_data_equal_scores_in_tensors
+            every_road_decides_as_tensor_operations_do
             what_comes_later_changes_nothing_before
             a_batch_equals_its_rows_alone
             a_saved_and_reloaded_state_continues_identically

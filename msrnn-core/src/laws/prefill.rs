@@ -43,10 +43,13 @@ pub fn prefill_cut_keeps_k_highest(policy: &Arc<dyn Policy>, device: &Device) {
                 return Ok(());
             }
             let text = Text::new(case, device, dtype);
-            let mut machine = Machine::bounded(case, case.batch, policy, device, dtype);
+            let mut machine = Machine::observed(case, case.batch, policy, None, device, dtype);
             machine.prefill(&text, case.tokens);
             let last = machine.looks().pop().ok_or("the policy was not asked")?;
             let (traces, held) = (machine.trace(), machine.state.held());
+            let mut road = Machine::bounded(case, case.batch, policy, device, dtype);
+            road.prefill(&text, case.tokens);
+            all_agree(&traces, &road.trace(), dtype).map_err(|how| format!("on the road of production: {how}"))?;
             for (row, looks) in last.iter().enumerate() {
                 for (group, look) in looks.iter().enumerate() {
                     let order: Vec<i64> = look.ascending().iter().map(|row| row.0).collect();
@@ -59,13 +62,14 @@ pub fn prefill_cut_keeps_k_highest(policy: &Arc<dyn Policy>, device: &Device) {
                             "batch row {row}: {held:?} held and {omitted:?} gone, not {kept:?} and {gone:?}"
                         ));
                     }
-                    let mut slots = slots(&machine, row, group);
-                    if slots.pop() != Some(-1) || slots != kept {
-                        return Err(format!("batch row {row}: slots {slots:?} and a free one are not in order"));
+                    let slots = slots(&machine, row, group);
+                    let (first, free) = slots.split_at(kept.len());
+                    if first != kept || free.is_empty() || free.iter().any(|&position| position != -1) {
+                        return Err(format!("batch row {row}: slots {slots:?} are not in order"));
                     }
                 }
             }
-            rows_are_their_tokens(&machine.state, &text, policy.as_ref())?;
+            rows_are_their_tokens(&machine.state, &text)?;
             let Text { query, key, value } = text;
             let full = by_row_and_token(causal_attention(query, key, value, attention(case).scale, case.window));
             traces.iter().zip(&full).try_for_each(|(trace, full)| {

@@ -8,8 +8,8 @@ use super::case::check;
 use super::machine::{Machine, dtypes};
 use super::text::Text;
 use crate::policy::Policy;
-use crate::snapshot::Snapshot;
 use crate::state::MultiState;
+use crate::state::snapshot::Snapshot;
 
 /// A state that was written out, read back and put on the device again goes on as the one that was
 /// not, to the last bit, and so does a fork.
@@ -27,7 +27,7 @@ pub fn a_saved_and_reloaded_state_continues_identically(policy: &Arc<dyn Policy>
 
             let written = serde_json::to_string(&kept.state.snapshot()).map_err(|error| error.to_string())?;
             let read: Snapshot = serde_json::from_str(&written).map_err(|error| error.to_string())?;
-            let state = MultiState::restore(read, device).map_err(|error| error.to_string())?;
+            let state = MultiState::restore(read, &kept.compression, device).map_err(|error| error.to_string())?;
             let mut reloaded = kept.with_state(state);
             let mut forked = kept.with_state(kept.state.clone());
 

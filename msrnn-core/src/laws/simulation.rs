@@ -7,15 +7,18 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use super::case::Case;
 use super::machine::{Trace, attention};
+use super::scorer::{Scorer, bound};
 use super::spy::looks;
 use super::text::Text;
-use crate::policy::{Memory, Policy, View};
+use crate::bound::Bound;
+use crate::policy::Policy;
 use crate::precision::accumulation;
+use crate::tensors::{Memory, Tensors, View};
 
 /// A layer with one batch row.
 pub(super) struct Simulation<'a> {
     case: &'a Case,
-    policy: &'a Arc<dyn Policy>,
+    scorer: Scorer,
     device: &'a Device,
     dtype: DType,
     query: Vec<f64>,
@@ -39,11 +42,12 @@ impl<'a> Simulation<'a> {
             let data = x.to_data().convert::<f64>();
             data.as_slice().expect("texts are numbers").to_vec()
         };
-        let groups = policy.granularity().groups(case.kv_heads);
+        let scorer = Scorer(bound(policy, case));
+        let groups = scorer.0.decides().groups(case.kv_heads);
         let memory = Memory { channels: Vec::new() };
         let (query, key, value) = (host(&row.query), host(&row.key), host(&row.value));
         let hidden = vec![Vec::new(); groups];
-        let mut simulation = Self { case, policy, device, dtype, query, key, value, hidden, memory };
+        let mut simulation = Self { case, scorer, device, dtype, query, key, value, hidden, memory };
         let mut trace = Trace { certain: case.tokens, ..Trace::default() };
         for t in 0..case.tokens {
             let (output, omitted, close) = simulation.token(t);
@@ -60,33 +64,41 @@ impl<'a> Simulation<'a> {
     /// within rounding.
     fn token(&mut self, t: usize) -> (Vec<f64>, Vec<Vec<i64>>, bool) {
         self.hidden.iter_mut().for_each(|hidden| hidden.push(false));
-        let (mut output, mut weights) = (Vec::new(), Vec::new());
+        let (mut output, mut weights, mut logits) = (Vec::new(), Vec::new(), Vec::new());
         for head in 0..self.case.kv_heads * self.case.group {
-            let (attended, of_head) = self.attend(head, t);
+            let (attended, of_head, before) = self.attend(head, t);
             output.extend(attended);
             weights.extend(of_head);
+            logits.extend(before);
         }
-        let must_omit = t >= self.case.states;
-        if !must_omit && self.policy.memory() == 0 {
+        let bound: &Bound = &self.scorer.0;
+        let held = self.hidden[0].iter().filter(|hidden| !**hidden).count();
+        let goes = bound.limit().filter(|limit| held >= *limit).map_or(0, |_| held - bound.states);
+        if goes == 0 && self.scorer.memory() == 0 {
             return (output, vec![Vec::new(); self.hidden.len()], false);
         }
         self.remember(t);
-        let view = self.view(t, weights);
-        let scores = self.policy.score(&view, &mut self.memory);
-        if !must_omit {
+        let view = self.view(t, weights, logits);
+        let scores = self.scorer.protected_score(&view, &mut self.memory);
+        if goes == 0 {
             return (output, vec![Vec::new(); self.hidden.len()], false);
         }
         let looks = looks(&view, &scores).remove(0);
-        let close = looks.iter().any(|look| look.is_close(self.dtype));
-        let omitted: Vec<i64> = looks.iter().map(|look| look.lowest()).collect();
-        for (hidden, &position) in self.hidden.iter_mut().zip(&omitted) {
-            hidden[position as usize] = true;
+        let close = looks.iter().any(|look| look.is_close(goes, self.dtype));
+        let gone = |look: &super::spy::Look| {
+            let mut gone: Vec<i64> = look.ascending().iter().take(goes).map(|row| row.0).collect();
+            gone.sort_unstable();
+            gone
+        };
+        let omitted: Vec<Vec<i64>> = looks.iter().map(gone).collect();
+        for (hidden, omitted) in self.hidden.iter_mut().zip(&omitted) {
+            omitted.iter().for_each(|&position| hidden[position as usize] = true);
         }
-        (output, omitted.into_iter().map(|position| vec![position]).collect(), close)
+        (output, omitted, close)
     }
 
-    /// Softmax attention of one query head over what is not hidden: output, and weights by token.
-    fn attend(&self, head: usize, t: usize) -> (Vec<f64>, Vec<f64>) {
+    /// Softmax attention of one query head over what is not hidden: output, weights and logits by token.
+    fn attend(&self, head: usize, t: usize) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
         let &Case { tokens, head_dim, group, window, .. } = self.case;
         let kv_head = head / group;
         let vector = |of: &'_ [f64], head: usize, token: usize| -> Vec<f64> {
@@ -113,7 +125,9 @@ impl<'a> Simulation<'a> {
             let value = vector(&self.value, kv_head, j);
             output.iter_mut().zip(value).for_each(|(sum, v)| *sum += weight * v);
         }
-        (output, weights)
+        // What a hidden row has does not matter, but it is a number.
+        let logits = logits.into_iter().map(|x| if x.is_finite() { x } else { 0.0 }).collect();
+        (output, weights, logits)
     }
 
     fn is_hidden(&self, kv_head: usize, token: usize) -> bool {
@@ -126,7 +140,7 @@ impl<'a> Simulation<'a> {
         let wide: DType = accumulation(self.dtype).into();
         let zeros = |rows: usize| Tensor::<3>::zeros([1, groups, rows], (self.device, wide));
         if self.memory.channels.is_empty() {
-            self.memory.channels = (0..self.policy.memory()).map(|_| zeros(t + 1)).collect();
+            self.memory.channels = (0..self.scorer.memory()).map(|_| zeros(t + 1)).collect();
         } else {
             let channels = std::mem::take(&mut self.memory.channels);
             self.memory.channels =
@@ -135,9 +149,9 @@ impl<'a> Simulation<'a> {
     }
 
     /// What the policy is shown: hidden rows as empty slots.
-    fn view(&self, t: usize, weights: Vec<f64>) -> View {
+    fn view(&self, t: usize, weights: Vec<f64>, logits: Vec<f64>) -> View {
         let &Case { kv_heads, group, head_dim, states, tokens, .. } = self.case;
-        let (groups, sees) = (self.hidden.len(), self.policy.sees());
+        let (groups, sees) = (self.hidden.len(), self.scorer.sees());
         let float = |values: Vec<f64>, dims: [usize; 4], dtype: DType| {
             Tensor::<4>::from_data(TensorData::new(values, dims), (self.device, dtype))
         };
@@ -154,10 +168,13 @@ impl<'a> Simulation<'a> {
         let position = |hidden: &[bool]| (0..).zip(hidden).map(|(j, &hidden)| if hidden { -1 } else { j }).collect();
         let positions: Vec<Vec<i64>> = self.hidden.iter().map(|hidden| position(hidden)).collect();
         View {
-            granularity: self.policy.granularity(),
+            decides: self.scorer.0.decides(),
             states,
             layer: 0,
             window: self.case.window.map(|window| window as i64),
+            wide: accumulation(self.dtype),
+            logits: sees.logits.then(|| float(logits, [1, kv_heads, group, t + 1], accumulation(self.dtype).into())),
+            latest: None,
             weights: sees.weights.then(|| float(weights, [1, kv_heads, group, t + 1], accumulation(self.dtype).into())),
             keys: sees.keys.then(|| rows(&self.key)),
             values: sees.values.then(|| rows(&self.value)),

@@ -5,7 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use burn::tensor::{DType, Int, Tensor};
 
-use crate::policy::{Granularity, Memory, Policy, Rows, Sees, View};
+use super::scorer::Scorer;
+use crate::bound::Bound;
+use crate::omission::protected;
+use crate::policy::{Layer, Plan, Policy, Rule};
+use crate::state::StateShape;
+use crate::tensors::{Memory, Rows, Sees, Tensors, View};
 
 /// What a policy was shown of one decision, and its scores.
 #[derive(Clone, Debug)]
@@ -24,11 +29,6 @@ pub(super) struct Look {
 pub(super) type Remembered = BTreeMap<i64, Vec<f64>>;
 
 impl Look {
-    /// The row to omit: the lowest score, on equal scores the oldest.
-    pub(super) fn lowest(&self) -> i64 {
-        self.ascending()[0].0
-    }
-
     /// Rows in the order in which they would go.
     pub(super) fn ascending(&self) -> Vec<(i64, f64)> {
         let mut rows = self.rows.clone();
@@ -37,8 +37,8 @@ impl Look {
         rows
     }
 
-    /// Whether rounding may decide: the two lowest scores differ, but by less than two ways to
-    /// compute them may.
+    /// Whether rounding may decide which `goes` rows go: the highest score of those that go and the lowest of
+    /// those that stay differ, but by less than two ways to compute them may.
     ///
     /// A softmax weight is off by about as much, relatively, as its logit is absolutely: some
     /// head_dim + 4 roundings of terms of size 10 here, 1e-5 in f32 and 1e-14 in f64, and where the
@@ -46,7 +46,10 @@ impl Look {
     /// 3e-2 in bf16, twice when two ways differ. The bounds
     /// leave a factor for what a policy makes of the weights. Equal scores are no matter of
     /// rounding, nor is a row that no later query sees: it goes whatever the scores are.
-    pub(super) fn is_close(&self, dtype: DType) -> bool {
+    pub(super) fn is_close(&self, goes: usize, dtype: DType) -> bool {
+        if goes == 0 || goes >= self.rows.len() {
+            return false;
+        }
         let bound = match dtype {
             DType::F64 => 1e-9,
             DType::F16 => 0.05,
@@ -54,29 +57,37 @@ impl Look {
             _ => 1e-4,
         };
         let rows = self.ascending();
-        let [(_, lowest), (_, second), ..] = rows[..] else { return false };
+        let (lowest, second) = (rows[goes - 1].1, rows[goes].1);
         // A protected row is infinitely far from one that is not.
         let gap = second - lowest;
         gap > 0.0 && gap.is_finite() && gap <= bound * lowest.abs().max(second.abs())
     }
 }
 
-/// Writes down every call of another policy.
+/// What the calls of a rule left, each by batch row and group.
+pub(super) type Calls = Arc<Mutex<Vec<Vec<Vec<Look>>>>>;
+
+/// Changes scores.
+pub(super) type Change = fn(Tensor<3>, &View) -> Tensor<3>;
+
+/// Decides as another policy does, or by its scores changed, in tensor operations, and writes down every call.
 #[derive(Debug)]
 pub(super) struct Spy {
     inner: Arc<dyn Policy>,
-    calls: Mutex<Vec<Vec<Vec<Look>>>>,
+    change: Option<Change>,
+    calls: Calls,
 }
 
 impl Spy {
-    pub(super) fn new(inner: &Arc<dyn Policy>) -> Arc<Self> {
-        Arc::new(Self { inner: inner.clone(), calls: Mutex::default() })
+    pub(super) fn new(inner: &Arc<dyn Policy>, change: Option<Change>) -> (Arc<Self>, Calls) {
+        let calls = Calls::default();
+        (Arc::new(Self { inner: inner.clone(), change, calls: calls.clone() }), calls)
     }
+}
 
-    /// The calls since the last time, each by batch row and group.
-    pub(super) fn take(&self) -> Vec<Vec<Vec<Look>>> {
-        std::mem::take(&mut self.calls.lock().expect("no other test has this spy"))
-    }
+/// The calls since the last time.
+pub(super) fn take(calls: &Calls) -> Vec<Vec<Vec<Look>>> {
+    std::mem::take(&mut calls.lock().expect("no other test has this spy"))
 }
 
 impl Policy for Spy {
@@ -84,27 +95,45 @@ impl Policy for Spy {
         self.inner.name()
     }
 
-    fn sees(&self) -> Sees {
-        self.inner.sees()
+    fn plan(&self, layer: &Layer) -> Plan {
+        let compression = crate::policy::Compression::Bounded { policy: self.inner.clone(), states: layer.states };
+        let Layer { index, layers, kv_heads, .. } = *layer;
+        let dtype = DType::F32;
+        let shape = StateShape { batch: 1, kv_heads, head_dim: 1, layer: index, layers, dtype };
+        let plan = self.inner.plan(layer);
+        let Some(bound) = Bound::of(&compression, &shape) else { return plan };
+        let watch = Watch { scorer: Scorer(bound), change: self.change, calls: self.calls.clone() };
+        Plan { rule: Rule::Tensors(Arc::new(watch)), ..plan }
     }
+}
 
-    fn granularity(&self) -> Granularity {
-        self.inner.granularity()
+/// The rule of a [`Spy`].
+#[derive(Debug)]
+struct Watch {
+    scorer: Scorer,
+    change: Option<Change>,
+    calls: Calls,
+}
+
+impl Tensors for Watch {
+    fn sees(&self) -> Sees {
+        self.scorer.sees()
     }
 
     fn memory(&self) -> usize {
-        self.inner.memory()
-    }
-
-    fn min_states(&self) -> usize {
-        self.inner.min_states()
+        self.scorer.memory()
     }
 
     fn score(&self, view: &View, memory: &mut Memory) -> Tensor<3> {
         let before = remembered(view, memory);
-        let scores = self.inner.score(view, memory);
-        let mut call = looks(view, &scores);
-        if self.inner.memory() > 0 {
+        let scores = self.scorer.score(view, memory);
+        let scores = match self.change {
+            Some(change) => change(scores, view),
+            None => scores,
+        };
+        let shown = protected(scores.clone(), view, [self.scorer.plan().first, self.scorer.plan().newest]);
+        let mut call = looks(view, &shown);
+        if self.memory() > 0 {
             let looks = call.iter_mut().flatten().zip(before.into_iter().zip(remembered(view, memory)));
             looks.for_each(|(look, (before, after))| (look.before, look.after) = (before, after));
         }
@@ -113,11 +142,11 @@ impl Policy for Spy {
     }
 
     fn rewrites(&self) -> bool {
-        self.inner.rewrites()
+        self.scorer.rewrites()
     }
 
     fn rewrite(&self, view: &View, omitted: &Tensor<3, Int>, rows: &mut Rows) {
-        self.inner.rewrite(view, omitted, rows);
+        self.scorer.rewrite(view, omitted, rows);
     }
 }
 

@@ -20,11 +20,12 @@ use crate::state::MultiState;
 /// Queries of a tile: at 4,096 rows, logits of a megabyte in f32.
 const TILE: usize = 64;
 
-/// Whether [`block`] can be taken by a block of `n` tokens.
-pub(in crate::kernels) fn takes_block(attention: &Attention, query: &Tensor<4>, state: &MultiState, n: usize) -> bool {
-    let fits = state.states.is_none_or(|states| state.seen.iter().all(|seen| seen + n <= states));
-    let here = is_here(query) && is_here(&state.keys) && has_known_integers(state);
-    attention.placement.is_none() && state.memory.is_empty() && fits && here
+/// Whether [`block`] can be taken by a block of tokens none of which makes a row go.
+pub(in crate::kernels) fn takes_block(attention: &Attention, query: &Tensor<4>, state: &MultiState) -> bool {
+    // What a sliding window hides is told by slots, which are positions while every row is held.
+    let suits = attention.placement.is_none() && (attention.window.is_none() || state.is_whole());
+    let carries = state.memory.is_none() || (state.is_level() && !state.remembers());
+    suits && carries && is_here(query) && is_here(&state.keys) && has_known_integers(state)
 }
 
 /// `n` tokens of every batch row, none of which makes a row go. Shapes as in [`Attention::scan`].
@@ -36,7 +37,11 @@ pub(in crate::kernels) fn block(
     state: &mut MultiState,
 ) -> Tensor<4> {
     let dtype = query.dtype();
-    state.grow(state.seen.iter().max().map_or(0, |seen| seen + query.dims()[2]));
+    if let Some(initial) = state.initial(&key, &value) {
+        let ([channels, groups, n], first) = (initial.dims(), state.held[0]);
+        let memory = state.memory.as_mut().expect("channels have memory");
+        memory.inplace(|memory| memory.slice_assign([0..channels, 0..groups, first..first + n], initial));
+    }
     let block = match (state.shape.dtype, state.positions.dtype()) {
         (DType::F64, DType::I64) => block_as::<f64, f64, i64>,
         (DType::F16, DType::I64) => block_as::<f32, f16, i64>,
@@ -62,24 +67,25 @@ fn block_as<T: Product + Stored<T>, S: Stored<T>, I: Index>(
     let [query, key, value]: [&[T]; 3] = block.each_ref().map(|x| x.values());
     let mut opened = Opened::take(state);
 
-    // Nothing has been omitted so far, so that slot j holds the row of position j.
+    // Slots fill up in order.
     let (keys, values) = (S::of_mut(&mut opened.keys), S::of_mut(&mut opened.values));
     for (index, (key, value)) in key.chunks_exact(n * d).zip(value.chunks_exact(n * d)).enumerate() {
-        let first = (index * slots + state.seen[index / kv_heads]) * d;
+        let first = (index * slots + state.held[index / kv_heads]) * d;
         let write = |rows: &mut [S], new: &[T]| rows.iter_mut().zip(new).for_each(|(row, &x)| *row = S::store(x));
         write(&mut keys[first..first + n * d], key);
         write(&mut values[first..first + n * d], value);
     }
     let positions = I::of_mut(&mut opened.positions);
     for (index, slots) in positions.chunks_exact_mut(slots).enumerate() {
-        let seen = state.seen[index / groups];
-        slots[seen..seen + n].iter_mut().zip(seen..).for_each(|(slot, position)| *slot = I::new(position as i64));
+        let (seen, held) = (state.seen[index / groups], state.held[index / groups]);
+        slots[held..held + n].iter_mut().zip(seen..).for_each(|(slot, position)| *slot = I::new(position as i64));
     }
-    for counter in [I::of_mut(&mut opened.next), I::of_mut(&mut opened.free)] {
-        counter.iter_mut().enumerate().for_each(|(index, x)| *x = I::new((state.seen[index / groups] + n) as i64));
+    for (counter, counts) in [(&mut opened.next, &state.seen), (&mut opened.free, &state.held)] {
+        let counter = I::of_mut(counter).iter_mut().enumerate();
+        counter.for_each(|(index, x)| *x = I::new((counts[index / groups] + n) as i64));
     }
 
-    let most = state.seen.iter().max().map_or(n, |seen| seen + n);
+    let most = state.held.iter().max().map_or(n, |held| held + n);
     let widened = (S::dtype() != T::dtype()).then(|| {
         let wide = |rows: &FlexTensor| widened::<T, S>(S::of(rows), slots * d, most * d);
         (wide(&opened.keys), wide(&opened.values))
@@ -98,7 +104,7 @@ fn block_as<T: Product + Stored<T>, S: Stored<T>, I: Index>(
         tiles.extend(parts.map(|(tile, (query, attended))| Tile {
             query,
             attended,
-            first: state.seen[row] + tile * TILE,
+            first: state.held[row] + tile * TILE,
             keys: &keys[rows..],
             values: &values[rows..],
         }));
@@ -110,7 +116,7 @@ fn block_as<T: Product + Stored<T>, S: Stored<T>, I: Index>(
     if let Some(log) = &mut state.omitted {
         log.extend(std::iter::repeat_n(None, n));
     }
-    state.count(n);
+    state.count_held(n);
     attended
 }
 
@@ -127,9 +133,9 @@ struct Tile<'a, T> {
     /// `[queries, head_dim]`
     query: &'a [T],
     attended: &'a mut [T],
-    /// Position of the first query.
+    /// Slot of the first query's own row.
     first: usize,
-    /// The head's rows by position.
+    /// The head's rows by slot.
     keys: &'a [T],
     values: &'a [T],
 }

@@ -1,4 +1,4 @@
-//! A policy's decision in plain numbers, for every batch row and group.
+//! A program's decision in plain numbers, for every batch row and group.
 
 use std::cell::Cell;
 
@@ -6,20 +6,20 @@ use rayon::prelude::*;
 
 use super::number::Index;
 use super::{is_worth_cores, wide};
-use crate::blocked::Rule;
-use crate::omission::oldest_dead;
-use crate::policy::{HostMemory, HostView};
+use crate::blocked::Decision;
+use crate::omission::{oldest_dead, protect};
+use crate::score::{Columns, Op, Registers};
 use crate::simd::{Buffer, Real};
 
 /// One decision to make.
 pub(super) struct Decider<'a, T, I> {
     /// `[heads, rows]`: of all heads that share the decision.
     pub(super) weights: &'a [T],
+    /// The same before the softmax; empty where the program does not look.
+    pub(super) logits: &'a [T],
     /// By slot.
     pub(super) positions: &'a [I],
     pub(super) now: i64,
-    /// Slot of the current token.
-    pub(super) newest: usize,
     /// By channel, by slot.
     pub(super) memory: Vec<&'a mut [T]>,
     /// Whether a row has to go. Then no slot is empty.
@@ -31,11 +31,11 @@ pub(super) struct Decider<'a, T, I> {
 }
 
 /// Makes all decisions of a step.
-pub(super) fn decide<T: Real, I: Index>(deciders: Vec<Decider<'_, T, I>>, rule: Rule<'_>, layer: usize) {
+pub(super) fn decide<T: Real, I: Index>(deciders: Vec<Decider<'_, T, I>>, decision: Decision<'_>) {
     let values: usize = deciders.iter().map(|decider| size_of_val(decider.weights)).sum();
     match deciders.len() > 1 && is_worth_cores(values) {
-        true => deciders.into_par_iter().for_each(|decider| decider.decide(rule, layer)),
-        false => deciders.into_iter().for_each(|decider| decider.decide(rule, layer)),
+        true => deciders.into_par_iter().for_each(|decider| decider.decide(decision)),
+        false => deciders.into_iter().for_each(|decider| decider.decide(decision)),
     }
 }
 
@@ -44,8 +44,11 @@ pub(super) fn decide<T: Real, I: Index>(deciders: Vec<Decider<'_, T, I>>, rule: 
 struct Buffers {
     positions: Vec<i64>,
     mean: Vec<f64>,
+    highest: Vec<f64>,
+    logits: Vec<f64>,
     scores: Vec<f64>,
-    memory: Option<HostMemory>,
+    channels: Vec<Vec<f64>>,
+    registers: Registers,
 }
 
 thread_local! {
@@ -53,53 +56,54 @@ thread_local! {
 }
 
 impl<T: Real, I: Index> Decider<'_, T, I> {
-    fn decide(mut self, rule: Rule<'_>, layer: usize) {
-        let rows = self.positions.len();
-        // The policy is shown the current token's row last: it changes places with the last one.
-        let (newest, last) = (self.newest, rows - 1);
+    fn decide(mut self, decision: Decision<'_>) {
+        let (rows, program) = (self.positions.len(), decision.program);
+        if !self.is_full && !program.remembers() {
+            return;
+        }
         let mut buffers = BUFFERS.take();
-        let Buffers { positions, mean, scores, memory } = &mut buffers;
+        let Buffers { positions, mean, highest, logits, scores, channels, registers } = &mut buffers;
         positions.clear();
         positions.extend(self.positions.iter().map(|position| position.get()));
-        positions.swap(newest, last);
-        mean.clear();
-        if rule.sees_weights {
-            self.mean(mean);
-            mean.swap(newest, last);
+        [&mut *mean, &mut *highest, &mut *logits].into_iter().for_each(Vec::clear);
+        if program.uses(Op::Weight) {
+            self.mean(self.weights, mean);
         }
-        let memory = memory.get_or_insert_with(|| HostMemory { channels: Vec::new() });
-        memory.channels.resize(self.memory.len(), Vec::new());
-        for (host, channel) in memory.channels.iter_mut().zip(&self.memory) {
+        if program.uses(Op::Logit) {
+            self.mean(self.logits, logits);
+        }
+        if program.uses(Op::MaxWeight) {
+            self.highest(highest);
+        }
+        channels.resize(self.memory.len(), Vec::new());
+        for (host, channel) in channels.iter_mut().zip(&self.memory) {
             host.clear();
             host.extend(channel.iter().map(|&value| value.to_f64()));
-            host.swap(newest, last);
         }
         scores.resize(rows, 0.0);
-        let view = HostView { now: self.now, states: rule.states, layer, positions, weights: mean };
-        rule.policy.score(&view, memory, scores);
-        for (host, channel) in memory.channels.iter_mut().zip(&mut self.memory) {
-            host.swap(newest, last);
+        let columns = Columns { now: self.now, positions, weights: mean, max_weights: highest, logits };
+        program.run(&columns, channels, scores, registers);
+        for (host, channel) in channels.iter_mut().zip(&mut self.memory) {
             channel.iter_mut().zip(host).for_each(|(value, &mut host)| *value = T::from_f64(host));
         }
         if self.is_full {
             let rows = positions.iter().copied().enumerate();
-            let dead = oldest_dead(rows, self.now, rule.window).map(|dead| (dead, true));
-            let (gone, are_numbers) = dead.unwrap_or_else(|| lowest(scores, positions));
-            *self.unscored = !are_numbers;
-            *self.omitted = Some(match gone {
-                _ if gone == last => newest,
-                _ if gone == newest => last,
-                _ => gone,
+            let dead = oldest_dead(rows, self.now, decision.window).map(|dead| (dead, true));
+            let (gone, are_numbers) = dead.unwrap_or_else(|| {
+                protect(scores, positions, self.now, decision.protected);
+                lowest(scores, positions)
             });
+            *self.unscored = !are_numbers;
+            *self.omitted = Some(gone);
         }
         BUFFERS.set(buffers);
     }
 
-    /// The mean over the heads.
-    fn mean(&self, mean: &mut Vec<f64>) {
+    /// The mean over the heads of `[heads, rows]`.
+    fn mean(&self, of_heads: &[T], mean: &mut Vec<f64>) {
         let rows = self.positions.len();
-        let mut heads = self.weights.chunks_exact(rows);
-        let share = T::from_f64(rows as f64 / self.weights.len() as f64);
+        let mut heads = of_heads.chunks_exact(rows);
+        let share = T::from_f64(rows as f64 / of_heads.len() as f64);
         let first = heads.next().expect("a decision is about some heads");
         if heads.len() == 0 {
             mean.extend(first.iter().map(|&weight| weight.to_f64()));
@@ -111,6 +115,18 @@ impl<T: Real, I: Index> Decider<'_, T, I> {
         heads.for_each(|weights| T::accumulate(&mut sum, weights));
         mean.extend(sum.iter().map(|&sum| (sum * share).to_f64()));
         T::buffer(Buffer::Sum).set(sum);
+    }
+
+    /// The highest weight over the heads.
+    fn highest(&self, highest: &mut Vec<f64>) {
+        highest.resize(self.positions.len(), 0.0);
+        for weights in self.weights.chunks_exact(highest.len()) {
+            for (highest, weight) in highest.iter_mut().zip(weights) {
+                let weight = weight.to_f64();
+                // A weight that is not a number stays seen.
+                *highest = if weight <= *highest { *highest } else { weight };
+            }
+        }
     }
 }
 

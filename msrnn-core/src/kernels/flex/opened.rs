@@ -19,7 +19,8 @@ pub(super) struct Opened {
     pub(super) positions: FlexTensor,
     pub(super) free: FlexTensor,
     pub(super) next: FlexTensor,
-    pub(super) memory: Vec<FlexTensor>,
+    /// `[channels, batch · groups, slots]`
+    pub(super) memory: Option<FlexTensor>,
 }
 
 impl Opened {
@@ -36,7 +37,7 @@ impl Opened {
             positions: whole(open_int(state.positions.extract())),
             free: whole(open_int(state.free.extract())),
             next: whole(open_int(state.next.extract())),
-            memory: state.memory.iter_mut().map(|channel| whole(open(channel.extract()))).collect(),
+            memory: state.memory.as_mut().map(|memory| whole(open(memory.extract()))),
         }
     }
 
@@ -46,8 +47,8 @@ impl Opened {
         state.positions = close_int(self.positions);
         state.free = close_int(self.free);
         state.next = close_int(self.next);
-        for (channel, memory) in state.memory.iter_mut().zip(self.memory) {
-            *channel = close(memory);
+        if let (Some(memory), Some(opened)) = (&mut state.memory, self.memory) {
+            *memory = close(opened);
         }
     }
 }

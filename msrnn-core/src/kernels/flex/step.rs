@@ -14,25 +14,26 @@ use super::number::{Index, Stored};
 use super::opened::{Opened, has_known_integers};
 use super::{is_worth_cores, wide};
 use crate::attention::Attention;
-use crate::policy::Compression;
 use crate::precision::{accumulation, narrow};
+use crate::score::{Initial, Op};
 use crate::simd::{Buffer, Real};
-use crate::state::{EMPTY, MultiState};
+use crate::state::{EMPTY, MultiState, StateShape};
 
 /// Whether [`step`] can be taken.
 pub(in crate::kernels) fn steps(attention: &Attention, query: &Tensor<3>, state: &MultiState) -> bool {
     attention.placement.is_none() && is_here(query) && is_here(&state.keys) && has_known_integers(state)
 }
 
-/// Appends and attends. Where the policy decides in plain numbers, or there is none, also omits and
-/// counts the token; else returns the weights, `[batch, kv_heads, group, rows]`, for who decides.
+/// Appends and attends. If it is to `count` the token it also lets the program decide, if it is to, and omits;
+/// else it returns the weights, `[batch, kv_heads, group, rows]`, for who decides.
 pub(in crate::kernels) fn step(
     attention: &Attention,
     query: Tensor<3>,
     key: Tensor<3>,
     value: Tensor<3>,
     state: &mut MultiState,
-    compression: &Compression,
+    counts: bool,
+    decides: bool,
 ) -> (Tensor<3>, Option<Tensor<4>>) {
     let dtype = query.dtype();
     let step = match (state.shape.dtype, state.positions.dtype()) {
@@ -45,7 +46,7 @@ pub(in crate::kernels) fn step(
         (DType::BF16, _) => step_as::<f32, bf16, i32>,
         _ => step_as::<f32, f32, i32>,
     };
-    let (attended, weights) = step(attention, [query, key, value], state, compression);
+    let (attended, weights) = step(attention, [query, key, value], state, counts, decides);
     (narrow(attended, dtype), weights)
 }
 
@@ -56,6 +57,8 @@ struct Head<'a, T, S> {
     values: &'a mut [S],
     /// `[group, rows]`
     weights: &'a mut [T],
+    /// The same before the softmax; empty where nobody looks.
+    logits: &'a mut [T],
     /// `[group, head_dim]`
     attended: &'a mut [T],
 }
@@ -64,7 +67,8 @@ fn step_as<T: Real + Stored<T>, S: Dot<T>, I: Index>(
     attention: &Attention,
     token: [Tensor<3>; 3],
     state: &mut MultiState,
-    compression: &Compression,
+    counts: bool,
+    decides: bool,
 ) -> (Tensor<3>, Option<Tensor<4>>) {
     let [batch, heads, d] = token[0].dims();
     let (kv_heads, groups, slots, rows) = (attention.kv_heads, state.groups(), state.slots, state.rows_in_step());
@@ -75,22 +79,30 @@ fn step_as<T: Real + Stored<T>, S: Dot<T>, I: Index>(
     let scale = T::from_f64(attention.scale);
     let query: Vec<T> = query.iter().map(|&x| x * scale).collect();
     let query: Vec<T> = query.chunks_exact(d).flat_map(S::arranged).collect();
+    let bound = state.bound.clone().filter(|_| decides);
+    let program = bound.as_ref().and_then(|bound| bound.program());
+    let shows_logits = program.is_some_and(|program| program.uses(Op::Logit));
+    let initial = initial::<T, S>(state, key, value);
     let mut opened = Opened::take(state);
 
     // Append: positions and memory here, keys and values by the heads.
     let (free, next) = (I::of_mut(&mut opened.free), I::of_mut(&mut opened.next));
     let positions = I::of_mut(&mut opened.positions);
-    let mut memory: Vec<&mut [T]> = opened.memory.iter_mut().map(T::of_mut).collect();
+    let memory: &mut [T] = opened.memory.as_mut().map_or(&mut [], T::of_mut);
+    let mut memory: Vec<&mut [T]> = memory.chunks_exact_mut(batch * groups * slots).collect();
     for (i, (free, next)) in free.iter().zip(next.iter()).enumerate() {
         let slot = i * slots + free.get() as usize;
         positions[slot] = *next;
-        memory.iter_mut().for_each(|channel| channel[slot] = T::ZERO);
+        for (channel, initial) in memory.iter_mut().zip(initial.chunks_exact(batch * groups)) {
+            channel[slot] = initial[i];
+        }
     }
 
     // Attend.
     let bias = bias::<T, I>(attention, state, positions, next);
     let mut weights = T::buffer(Buffer::Weights).take();
     weights.resize(batch * heads * rows, T::ZERO);
+    let mut logits = vec![T::ZERO; if shows_logits { batch * heads * rows } else { 0 }];
     let mut attended = vec![T::ZERO; batch * heads * d];
     let decider_of = |head: usize| head / kv_heads * groups + if groups == 1 { 0 } else { head % kv_heads };
     let attend = |(index, head): (usize, Head<'_, T, S>)| {
@@ -105,49 +117,49 @@ fn step_as<T: Real + Stored<T>, S: Dot<T>, I: Index>(
     let keys = S::of_mut(&mut opened.keys).chunks_exact_mut(slots * d);
     let values = S::of_mut(&mut opened.values).chunks_exact_mut(slots * d);
     let results = weights.chunks_exact_mut(group * rows).zip(attended.chunks_exact_mut(group * d));
-    let tasks = keys
-        .zip(values)
-        .zip(results)
-        .enumerate()
-        .map(|(index, ((keys, values), (weights, attended)))| (index, Head { keys, values, weights, attended }));
+    let mut logits_of = logits.chunks_exact_mut(group * rows);
+    let tasks = keys.zip(values).zip(results).enumerate().map(|(index, ((keys, values), (weights, attended)))| {
+        let logits = logits_of.next().unwrap_or_default();
+        (index, Head { keys, values, weights, logits, attended })
+    });
     if batch * kv_heads > 1 && is_worth_cores(2 * batch * kv_heads * rows * d * size_of::<S>()) {
         tasks.collect::<Vec<_>>().into_par_iter().for_each(attend);
     } else {
         tasks.for_each(attend);
     }
-    let last = state.seen.iter().max().copied().unwrap_or(0);
-    let Some(rule) = attention.rule(compression, last) else {
+    if !counts {
         opened.put_back(state);
         let attended = tensor(attended, [batch, heads, d]);
         return (attended, Some(tensor(weights, [batch, kv_heads, group, rows])));
-    };
+    }
 
     // Omit.
     let mut omitted = vec![None; batch * groups];
     let mut unscored = vec![false; batch * groups];
-    let rule = rule.filter(|_| !memory.is_empty() || state.any_full());
-    if let Some(rule) = rule {
+    let goes = state.is_strict();
+    let decision = bound.as_ref().and_then(|bound| attention.decision(bound, state.newest(0), goes));
+    if let Some(decision) = decision {
         let mut channels: Vec<_> = memory.into_iter().map(|channel| channel.chunks_exact_mut(slots)).collect();
         let deciders =
             weights.chunks_exact(heads / groups * rows).zip(omitted.iter_mut().zip(&mut unscored)).enumerate();
         let deciders = deciders.map(|(i, (weights, (omitted, unscored)))| Decider {
             weights,
+            logits: if shows_logits { &logits[i * weights.len()..][..weights.len()] } else { &[] },
             positions: &positions[i * slots..][..rows],
             now: next[i].get(),
-            newest: free[i].get() as usize,
             memory: channels.iter_mut().map(|chunks| &mut chunks.next().expect("one per decider")[..rows]).collect(),
-            is_full: state.is_full(i / groups),
+            is_full: goes && state.is_full(i / groups),
             omitted,
             unscored,
         });
-        decide(deciders.collect(), rule, state.shape.layer);
+        decide(deciders.collect(), decision);
     }
     T::buffer(Buffer::Weights).set(weights);
     let mut gone = vec![EMPTY; batch * groups];
     for i in 0..batch * groups {
         next[i] = I::new(next[i].get() + 1);
-        // Slots fill up in order: until a state is full the next free one is the number of tokens.
-        free[i] = next[i];
+        // Slots fill up in order.
+        free[i] = I::new(free[i].get() + 1);
         if let Some(slot) = omitted[i] {
             gone[i] = std::mem::replace(&mut positions[i * slots + slot], I::new(EMPTY)).get();
             free[i] = I::new(slot as i64);
@@ -167,8 +179,29 @@ fn step_as<T: Real + Stored<T>, S: Dot<T>, I: Index>(
         let data = TensorData::new(gone, [batch, groups, 1]);
         log.push(any.then(|| Tensor::<3, Int>::from_data(data, &state.keys.device())));
     }
-    state.count(1);
+    match omitted.iter().any(Option::is_some) {
+        true => state.count_omitting(1),
+        false => state.count_held(1),
+    }
     (attended, None)
+}
+
+/// What the channels hold of the new rows, `[channels, batch · groups]`. key, value: `[batch · kv_heads, head_dim]`
+fn initial<T: Real, S: Stored<T>>(state: &MultiState, key: &[T], value: &[T]) -> Vec<T> {
+    let StateShape { batch, kv_heads, head_dim, .. } = state.shape;
+    let groups = state.groups();
+    let shared = kv_heads / groups;
+    let norm = |row: &[T]| row.iter().map(|&x| S::store(x).load().to_f64().powi(2)).sum::<f64>().sqrt();
+    let norms = |rows: &[T]| -> Vec<T> {
+        let of_decider = |rows: &[T]| T::from_f64(rows.chunks_exact(head_dim).map(norm).sum::<f64>() / shared as f64);
+        rows.chunks_exact(shared * head_dim).map(of_decider).collect()
+    };
+    let channel = |initial: Initial| match initial {
+        Initial::Zero => vec![T::ZERO; batch * groups],
+        Initial::KeyNorm => norms(key),
+        Initial::ValueNorm => norms(value),
+    };
+    state.channels().into_iter().flat_map(channel).collect()
 }
 
 /// What is added to the logits of rows: nothing, or −∞ where a slot is empty or outside the sliding
@@ -177,7 +210,7 @@ fn bias<T: Real, I: Index>(attention: &Attention, state: &MultiState, positions:
     let rows = state.rows_in_step();
     let newest = state.seen.iter().max().copied().unwrap_or(0);
     let window = attention.window.filter(|&window| newest >= window).map_or(i64::MAX, |window| window as i64);
-    if window == i64::MAX && state.seen.iter().all(|&seen| seen + 1 >= rows) {
+    if window == i64::MAX && state.held.iter().all(|&held| held + 1 >= rows) {
         return vec![T::ZERO; rows];
     }
     let deciders = positions.chunks_exact(state.slots).zip(next);
@@ -193,10 +226,13 @@ impl<T: Real, S: Dot<T>> Head<'_, T, S> {
     /// Softmax over all rows, and their values' mean by it. query: `[group, head_dim]`, scaled and
     /// arranged for S.
     fn attend(self, query: &[T], bias: &[T]) {
-        let Self { keys, values, weights, attended } = self;
+        let Self { keys, values, weights, logits, attended } = self;
         let rows = bias.len();
         let d = query.len() * rows / weights.len();
         Arch::new().dispatch(Logits { query, keys: &keys[..rows * d], weights, d });
+        if !logits.is_empty() {
+            logits.copy_from_slice(weights);
+        }
         weights.chunks_exact_mut(rows).for_each(|weights| T::softmax(weights, &mut [], bias));
         wide(
             #[inline(always)]

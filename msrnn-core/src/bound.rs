@@ -1,0 +1,115 @@
+//! A plan as a layer's state carries it out: asked of the policy once, its score compiled.
+
+use std::sync::Arc;
+
+use crate::policy::{Compression, Cut, Decides, Layer, Plan, Rule};
+use crate::score::{Initial, Op, Program};
+use crate::state::StateShape;
+use crate::tensors::{Sees, Tensors};
+
+/// What bounds one layer's state.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    /// The policy's name.
+    pub(crate) policy: String,
+    pub(crate) plan: Plan,
+    /// k of this layer.
+    pub(crate) states: usize,
+    rule: Compiled,
+}
+
+#[derive(Debug)]
+enum Compiled {
+    Program(Program),
+    Tensors(Arc<dyn Tensors>),
+}
+
+impl Bound {
+    /// The bound of a layer; none where nothing ever goes.
+    ///
+    /// # Panics
+    ///
+    /// When the policy's score refers to what it does not remember in this layer and not in a stack of one, where
+    /// [`Compression::bounded`] looked.
+    pub(crate) fn of(compression: &Compression, shape: &StateShape) -> Option<Arc<Self>> {
+        let Compression::Bounded { policy, states } = compression else { return None };
+        let layer =
+            Layer { index: shape.layer, layers: shape.layers, kv_heads: shape.kv_heads, states: *states };
+        let plan = policy.plan(&layer);
+        let states = plan.states?;
+        let rule = match &plan.rule {
+            Rule::Score(score) => {
+                let layer = Layer { states, ..layer };
+                Compiled::Program(Program::new(score, &layer).unwrap_or_else(|error| panic!("{error}")))
+            }
+            Rule::Tensors(tensors) => Compiled::Tensors(tensors.clone()),
+        };
+        Some(Arc::new(Self { policy: policy.name(), plan, states, rule }))
+    }
+
+    /// The score as a program, if it is data.
+    pub(crate) fn program(&self) -> Option<&Program> {
+        match &self.rule {
+            Compiled::Program(program) => Some(program),
+            Compiled::Tensors(_) => None,
+        }
+    }
+
+    /// The rule in tensor code, if it is that.
+    pub(crate) fn tensors(&self) -> Option<&dyn Tensors> {
+        match &self.rule {
+            Compiled::Program(_) => None,
+            Compiled::Tensors(tensors) => Some(tensors.as_ref()),
+        }
+    }
+
+    /// Rows above k with which a state is cut; none where tokens alone never cut it.
+    pub(crate) fn slack(&self) -> Option<usize> {
+        match self.plan.cut {
+            Cut::Every(n) => Some(n),
+            Cut::AfterPrompt => None,
+        }
+    }
+
+    /// Whether a row goes at every token once the state is full.
+    pub(crate) fn is_strict(&self) -> bool {
+        self.plan.cut == Cut::EVERY_TOKEN
+    }
+
+    /// Rows at which a state is cut.
+    pub(crate) fn limit(&self) -> Option<usize> {
+        self.slack().map(|slack| self.states + slack)
+    }
+
+    pub(crate) fn decides(&self) -> Decides {
+        self.plan.decides
+    }
+
+    /// Channels of numbers carried with every row, and what they hold of a new one.
+    pub(crate) fn channels(&self) -> Vec<Initial> {
+        match &self.rule {
+            Compiled::Program(program) => program.channels.clone(),
+            Compiled::Tensors(tensors) => vec![Initial::Zero; tensors.memory()],
+        }
+    }
+
+    /// Whether the rule has to be shown every token.
+    pub(crate) fn remembers(&self) -> bool {
+        match &self.rule {
+            Compiled::Program(program) => program.remembers(),
+            Compiled::Tensors(tensors) => tensors.memory() > 0,
+        }
+    }
+
+    /// What the rule is shown as tensors.
+    pub(crate) fn sees(&self) -> Sees {
+        match &self.rule {
+            Compiled::Program(program) => Sees {
+                weights: program.uses(Op::Weight) || program.uses(Op::MaxWeight),
+                logits: program.uses(Op::Logit),
+                ..Sees::NOTHING
+            },
+            Compiled::Tensors(tensors) => tensors.sees(),
+        }
+    }
+}

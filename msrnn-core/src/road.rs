@@ -1,0 +1,57 @@
+//! Which way the tokens take at which rows go, chosen in one place.
+
+use crate::attention::Attention;
+use crate::kernels;
+use crate::state::MultiState;
+
+/// How tokens at which rows go are seen to. Tokens between them run as whole blocks on every road.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Road {
+    /// Nothing ever goes.
+    Free,
+    /// Decisions are made inside blocks of tokens, in one pass over scalars on the host.
+    InBlocks,
+    /// The same in kernels of the device; nothing is read back.
+    InKernels,
+    /// Every n tokens, or once after the prompt, one step ends with a cut.
+    AtCuts,
+    /// Token by token, since the rule is tensor code and a row goes at every token.
+    ByToken,
+    /// Token by token, since rows are numbered anew at every step.
+    ByTokenRenumbered,
+}
+
+impl Road {
+    /// That of a layer.
+    pub(crate) fn of(attention: &Attention, state: &MultiState) -> Self {
+        let Some(bound) = &state.bound else { return Self::Free };
+        match (bound.program(), bound.is_strict()) {
+            _ if attention.placement.is_some() => Self::ByTokenRenumbered,
+            (_, false) => Self::AtCuts,
+            (None, true) => Self::ByToken,
+            (Some(_), true) if kernels::decides(attention, state) => Self::InKernels,
+            (Some(_), true) => Self::InBlocks,
+        }
+    }
+
+    /// Whether it takes a text token by token.
+    pub fn is_slow(self) -> bool {
+        matches!(self, Self::ByToken | Self::ByTokenRenumbered)
+    }
+}
+
+impl std::fmt::Display for Road {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Free => "whole blocks; nothing ever goes",
+            Self::InBlocks => "decided inside blocks of tokens, on the host",
+            Self::InKernels => "decided inside blocks of tokens, in kernels on the device",
+            Self::AtCuts => "whole blocks between cuts",
+            Self::ByToken => {
+                "token by token, since the rule is tensor code and a row goes at every token; write it as a score, or cut \
+                 less often with every(n, ..)"
+            }
+            Self::ByTokenRenumbered => "token by token, since rows are numbered anew at every step",
+        })
+    }
+}

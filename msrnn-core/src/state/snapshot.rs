@@ -1,0 +1,117 @@
+//! A saved multi-state: plain data that serialises with serde.
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use super::{MultiState, StateShape};
+use crate::error::Error;
+use crate::policy::Compression;
+
+/// Everything that a [`MultiState`] holds, and under which bound. Recorded omissions are not part of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    batch: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    layer: usize,
+    layers: usize,
+    /// Policy and k; none of an unbounded state.
+    bound: Option<(String, usize)>,
+    slots: usize,
+    seen: Vec<usize>,
+    held: Vec<usize>,
+    max_rows: usize,
+    first_omission: Vec<Option<usize>>,
+    keys: TensorData,
+    values: TensorData,
+    positions: TensorData,
+    memory: Option<TensorData>,
+    latest: Option<TensorData>,
+    free: TensorData,
+}
+
+impl MultiState {
+    /// Reads the state from its device.
+    pub fn snapshot(&self) -> Snapshot {
+        let StateShape { batch, kv_heads, head_dim, layer, layers, .. } = self.shape;
+        Snapshot {
+            batch,
+            kv_heads,
+            head_dim,
+            layer,
+            layers,
+            bound: self.bound.as_ref().map(|bound| (bound.policy.clone(), bound.states)),
+            slots: self.slots,
+            seen: self.seen.clone(),
+            held: self.held.clone(),
+            max_rows: self.max_rows,
+            first_omission: self.first_omission.clone(),
+            keys: self.keys.to_data(),
+            values: self.values.to_data(),
+            positions: self.positions.to_data().convert::<i64>(),
+            memory: self.memory.as_ref().map(Tensor::to_data),
+            latest: self.latest.as_ref().map(Tensor::to_data),
+            free: self.free.to_data().convert::<i64>(),
+        }
+    }
+
+    /// Puts a saved state on a device, under the compression that it was saved under.
+    ///
+    /// # Errors
+    ///
+    /// When it was saved under another one, or its parts do not fit each other, as in a damaged file.
+    pub fn restore(snapshot: Snapshot, compression: &Compression, device: &Device) -> Result<Self, Error> {
+        let Snapshot { batch, kv_heads, head_dim, layer, layers, slots, .. } = snapshot;
+        let dtype = snapshot.keys.dtype();
+        let shape = StateShape { batch, kv_heads, head_dim, layer, layers, dtype };
+        let mut state = MultiState::new(shape, compression, device);
+        let bound = state.bound.as_ref().map(|bound| (bound.policy.clone(), bound.states));
+        if bound != snapshot.bound {
+            let name = |bound: &Option<(String, usize)>| {
+                bound.as_ref().map_or_else(|| "full".into(), |(policy, states)| format!("{policy}@{states}"))
+            };
+            let (saved, given) = (name(&snapshot.bound), name(&bound));
+            return Err(Error::Snapshot(format!("it was saved under {saved}, not under {given}")));
+        }
+        let groups = batch * state.groups();
+        let fits = |what: &str, data: &TensorData, dims: &[usize]| match data.shape().as_slice() == dims {
+            true => Ok(()),
+            false => Err(Error::Snapshot(format!("{what} have shape {:?} instead of {dims:?}", data.shape()))),
+        };
+        fits("keys", &snapshot.keys, &[batch * kv_heads * slots, head_dim])?;
+        fits("values", &snapshot.values, &[batch * kv_heads * slots, head_dim])?;
+        fits("positions", &snapshot.positions, &[groups, slots])?;
+        fits("free slots", &snapshot.free, &[groups, 1])?;
+        let channels = state.channels().len();
+        match &snapshot.memory {
+            Some(memory) => fits("remembered values", memory, &[channels, groups, slots])?,
+            None if channels == 0 => {}
+            None => return Err(Error::Snapshot("what the policy remembers is missing".into())),
+        }
+        let counted = [snapshot.seen.len(), snapshot.held.len(), snapshot.first_omission.len()];
+        let limit = state.bound.as_ref().and_then(|bound| bound.limit());
+        let holds = snapshot.held.iter().zip(&snapshot.seen).all(|(held, seen)| held <= seen && *held <= slots);
+        if counted != [batch; 3] || !holds || limit.is_some_and(|limit| slots != limit) {
+            return Err(Error::Snapshot("its counters contradict its shape".into()));
+        }
+        let per_row = groups / batch.max(1);
+        let next: Vec<i64> = snapshot.seen.iter().flat_map(|&seen| std::iter::repeat_n(seen as i64, per_row)).collect();
+        fn float<const D: usize>(data: TensorData, device: &Device) -> Tensor<D> {
+            let dtype: DType = data.dtype();
+            Tensor::from_data(data, (device, dtype))
+        }
+        state.slots = slots;
+        state.keys = float(snapshot.keys, device);
+        state.values = float(snapshot.values, device);
+        state.positions = Tensor::<2, Int>::from_data(snapshot.positions, device);
+        state.memory = snapshot.memory.map(|memory| float(memory, device));
+        state.latest = snapshot.latest.map(|latest| float(latest, device));
+        state.free = Tensor::<2, Int>::from_data(snapshot.free, device);
+        state.next = Tensor::<2, Int>::from_data(TensorData::new(next, [groups, 1]), device);
+        state.seen = snapshot.seen;
+        state.held = snapshot.held;
+        state.max_rows = snapshot.max_rows;
+        state.first_omission = snapshot.first_omission;
+        Ok(state)
+    }
+}
