@@ -1,4 +1,4 @@
-//! The compression policies, one file each, and their registry.
+//! The compression policies, one file each, policies made of others, and policies as text.
 //!
 //! | policy | file | omits |
 //! |---|---|---|
@@ -6,23 +6,37 @@
 //! | `h2o`, `h2o-layer` | [`H2o`] | the lowest accumulated attention outside the recent half |
 //! | `tova`, `tova-head`, `tova+i` | [`Tova`] | the lowest attention of the current query |
 //! | `random` | [`Random`] | any row |
+//! | `score(...)` | [`Scored`] | the lowest value of an expression |
+//! | `protect(p, first=i, newest=n)` | [`Protect`] | as p, but never these |
+//! | `layers(0-1: full, *: p)` | [`PerLayer`] | in each layer as its policy |
+//! | `pyramid(p, beta=b)` | [`Pyramid`] | as p, with more states in the lower layers |
+//! | `every(n, p)` | [`Every`] | as p, every n tokens |
+//! | `after-prompt(p)` | [`AfterPrompt`] | as p, once after the prompt |
 //!
-//! To add one: write a file like [`tova.rs`](Tova), put its entries into
-//! [`registry::entries`], add a hand-worked case to `testdata/policies/`, and put it through
+//! To add one: write a file like [`tova.rs`](Tova) with its entries, put them into
+//! [`Registry::default`](registry::Registry), add a hand-worked case to `testdata/policies/`, and put it through
 //! `msrnn_core::laws` as the tests of this crate do. A policy outside this crate needs none of
-//! that: any [`Policy`](msrnn_core::policy::Policy) can be run.
+//! that: any [`Policy`](msrnn_core::policy::Policy) can be run, and a [`Registry`](registry::Registry) that holds it
+//! gives it a name in the whole command. `docs/policy-guide.md` shows both.
 
+mod combine;
 mod error;
 mod h2o;
+mod needs;
 mod random;
 pub mod registry;
+mod scored;
 mod spec;
+mod text;
 mod tova;
 mod window;
 
+pub use combine::{AfterPrompt, Every, PerLayer, Protect, Pyramid};
 pub use error::SpecError;
 pub use h2o::H2o;
 pub use random::Random;
+pub use scored::Scored;
 pub use spec::PolicySpec;
+pub use text::{Arguments, Place, split};
 pub use tova::Tova;
 pub use window::Window;

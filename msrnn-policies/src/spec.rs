@@ -1,19 +1,28 @@
-//! A policy and its bound as one word: `tova@512`.
+//! A policy as users write it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use msrnn_core::Error;
 use msrnn_core::budget::Budget;
 use msrnn_core::policy::{Compression, Policy};
 use serde::{Deserialize, Serialize};
 
 use crate::error::SpecError;
-use crate::registry;
+use crate::needs;
+use crate::registry::Registry;
+use crate::text::{self, Parsed};
 
 /// `full`, or `NAME@BUDGET` such as `window+4@512`, `tova@25%` or `h2o@64MiB`.
 ///
-/// A name alone (`tova`) is a spec whose budget is still to be given.
+/// In the place of a name may stand a policy made of others, such as `every(128, tova)`, and a rule of its own,
+/// `score(weight * value_norm)`; `docs/policy-guide.md` has them all. A policy alone (`tova`) is a spec whose budget
+/// is still to be given.
+///
+/// A spec is displayed as it was written, [`name`](Self::name) is the same in one form, and specs that mean the same
+/// are equal.
 ///
 /// ```
 /// use msrnn_policies::PolicySpec;
@@ -22,6 +31,9 @@ use crate::registry;
 /// assert_eq!(spec.to_string(), "window+4@512");
 /// assert_eq!(spec.compression(4096, |_| 1)?.states(), Some(512));
 /// assert!("window+4@4".parse::<PolicySpec>()?.compression(4096, |_| 1).is_err());
+///
+/// let spec: PolicySpec = "score(m=.98*m+weight; keep m*value_norm; newest ceil(k/2); per head)@25%".parse()?;
+/// assert_eq!(spec.name(), "score(m = 0.98 * m + weight; keep m * value_norm; newest ceil(k / 2); per head)");
 /// # Ok::<(), msrnn_policies::SpecError>(())
 /// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,12 +41,20 @@ use crate::registry;
 pub struct PolicySpec {
     policy: Option<Arc<dyn Policy>>,
     budget: Option<Budget>,
+    written: Cow<'static, str>,
+    /// What of it stands before the budget; none where the budget stands inside.
+    bare: Option<Cow<'static, str>>,
 }
 
 impl PolicySpec {
     /// The unbounded state.
     pub const fn full() -> Self {
-        Self { policy: None, budget: None }
+        Self { policy: None, budget: None, written: Cow::Borrowed("full"), bare: None }
+    }
+
+    pub(crate) fn read(registry: &Registry, text: &str) -> Result<Self, SpecError> {
+        let Parsed { policy, budget, bare } = text::parse(registry, text, None)?;
+        Ok(Self { policy, budget, written: text.trim().to_owned().into(), bare: bare.map(Cow::Owned) })
     }
 
     /// Whether nothing is ever omitted.
@@ -42,7 +62,7 @@ impl PolicySpec {
         self.policy.is_none()
     }
 
-    /// Name and parameters, without the budget.
+    /// Name and parameters in the one form that all spellings share, without the budget.
     pub fn name(&self) -> String {
         self.policy.as_ref().map_or_else(|| "full".into(), |policy| policy.name())
     }
@@ -60,18 +80,27 @@ impl PolicySpec {
     /// The same policy under another budget; `full` stays as it is.
     #[must_use]
     pub fn with_budget(&self, budget: Budget) -> Self {
-        match self.policy {
-            Some(_) => Self { policy: self.policy.clone(), budget: Some(budget) },
-            None => self.clone(),
+        if self.is_full() || self.budget == Some(budget) {
+            return self.clone();
         }
+        let bare = self.bare.clone().unwrap_or_else(|| self.name().into());
+        let written = format!("{bare}@{budget}").into();
+        Self { policy: self.policy.clone(), budget: Some(budget), written, bare: Some(bare) }
     }
 
     /// The same spec with a seed for what draws at random and names none of its own. Seed 0 is the one that is
     /// drawn with where none is named, and leaves the name as it is.
     #[must_use]
     pub fn seeded(self, seed: u64) -> Self {
-        match (self.name().as_str(), seed) {
-            ("random", 1..) => Self { policy: Some(Arc::new(crate::Random { seed: Some(seed) })), ..self },
+        if seed == 0 || self.is_full() {
+            return self;
+        }
+        match text::parse(Registry::current(), &self.written, Some(seed)) {
+            Ok(Parsed { policy: Some(policy), .. }) if policy.name() != self.name() => {
+                let bare = policy.name();
+                let written = self.budget.map_or_else(|| bare.clone(), |budget| format!("{bare}@{budget}"));
+                Self { policy: Some(policy), budget: self.budget, written: written.into(), bare: Some(bare.into()) }
+            }
             _ => self,
         }
     }
@@ -82,7 +111,8 @@ impl PolicySpec {
     ///
     /// # Errors
     ///
-    /// When a budget is needed and absent, comes to nothing, or is below what the policy needs.
+    /// When a budget is needed and absent, comes to nothing, or is below what the policy needs; and when it is in
+    /// bytes, and the policy lets states grow.
     pub fn compression(
         &self,
         context: usize,
@@ -90,43 +120,59 @@ impl PolicySpec {
     ) -> Result<Compression, SpecError> {
         let Some(policy) = &self.policy else { return Ok(Compression::Unbounded) };
         let budget = self.budget.ok_or_else(|| SpecError::NoBudget(policy.name()))?;
-        let states = budget.resolve(context, bytes_per_state(policy.as_ref()))?;
-        Ok(Compression::bounded(policy.clone(), states)?)
+        let bytes = bytes_per_state(policy.as_ref());
+        let states = match budget {
+            Budget::Bytes(_) => {
+                let Some(above) = needs::above(policy.as_ref()) else {
+                    return Err(SpecError::GrowsBeyondBytes { policy: policy.name(), budget: budget.to_string() });
+                };
+                // One row above k is counted there already.
+                match budget.resolve(usize::MAX, bytes)?.saturating_sub(above - 1) {
+                    0 => {
+                        let budget = budget.to_string();
+                        return Err(Error::EmptyBudget { budget, states: 0, bytes_per_state: bytes, context }.into());
+                    }
+                    _ if above == 1 => budget.resolve(context, bytes)?,
+                    states => Budget::States(states).resolve(context, bytes)?,
+                }
+            }
+            _ => budget.resolve(context, bytes)?,
+        };
+        bounded(policy.clone(), states)
     }
+}
+
+/// A policy with its number of states.
+///
+/// # Errors
+///
+/// When some layer needs more.
+pub(crate) fn bounded(policy: Arc<dyn Policy>, states: usize) -> Result<Compression, SpecError> {
+    if needs::lacking(policy.as_ref(), states) > 0 {
+        let needed = needs::fewest(policy.as_ref()).ok_or_else(|| SpecError::NeverEnough(policy.name()))?;
+        return Err(Error::TooFewStates { policy: policy.name(), states, needed }.into());
+    }
+    Ok(Compression::bounded(policy, states)?)
 }
 
 impl fmt::Display for PolicySpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name())?;
-        match self.budget {
-            Some(budget) => write!(f, "@{budget}"),
-            None => Ok(()),
-        }
+        f.write_str(&self.written)
     }
 }
 
 impl PartialEq for PolicySpec {
     fn eq(&self, other: &Self) -> bool {
-        self.name() == other.name() && self.budget == other.budget
+        self.budget == other.budget && self.name() == other.name()
     }
 }
 
 impl FromStr for PolicySpec {
     type Err = SpecError;
 
+    /// Reads a spec with the registry of the process.
     fn from_str(text: &str) -> Result<Self, SpecError> {
-        let (name, budget) = match text.split_once('@') {
-            Some((name, budget)) => (name, Some(budget)),
-            None => (text, None),
-        };
-        match (name, budget) {
-            ("full", None) => Ok(Self::full()),
-            ("full", Some(budget)) => Err(SpecError::FullBounded(budget.into())),
-            _ => {
-                let policy = registry::policy(name)?;
-                Ok(Self { policy: Some(policy), budget: budget.map(str::parse).transpose()? })
-            }
-        }
+        Registry::current().spec(text)
     }
 }
 
@@ -141,57 +187,5 @@ impl TryFrom<String> for PolicySpec {
 
     fn try_from(text: String) -> Result<Self, SpecError> {
         text.parse()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_registered_policy_round_trips_through_text_json_and_toml() {
-        for entry in registry::entries() {
-            for budget in ["", "@512", "@25%", "@64MiB"] {
-                let text = format!("{}{budget}", entry.example);
-                let spec: PolicySpec = text.parse().unwrap();
-                assert_eq!(spec.to_string(), text);
-                let json = serde_json::to_string(&spec).unwrap();
-                assert_eq!(serde_json::from_str::<PolicySpec>(&json).unwrap(), spec);
-                #[derive(Serialize, Deserialize)]
-                struct Table {
-                    policy: PolicySpec,
-                }
-                let table = toml::to_string(&Table { policy: spec.clone() }).unwrap();
-                assert_eq!(toml::from_str::<Table>(&table).unwrap().policy, spec);
-            }
-        }
-    }
-
-    #[test]
-    fn a_seed_that_is_named_stays_whatever_is_given_beside_it() {
-        let seeded = |text: &str, seed| text.parse::<PolicySpec>().unwrap().seeded(seed).to_string();
-        for (text, seed, expected) in [
-            ("random:0@8", 7, "random:0@8"),
-            ("random:3@8", 7, "random:3@8"),
-            ("random@8", 7, "random:7@8"),
-            ("random@8", 0, "random@8"),
-            ("tova@8", 7, "tova@8"),
-        ] {
-            assert_eq!(seeded(text, seed), expected, "{text} --seed {seed}");
-        }
-    }
-
-    #[test]
-    fn bad_specs_say_what_would_be_good() {
-        let message = |text: &str| text.parse::<PolicySpec>().unwrap_err().to_string();
-        assert!(message("tovaa@5").contains("tova-head"));
-        assert!(message("window+x@5").contains("window+4"));
-        assert!(message("full@5").contains("full"));
-        assert!(message("tova@").contains("64MiB"));
-        let states = |text: &str| text.parse::<PolicySpec>().unwrap().compression(100, |_| 1).unwrap_err().to_string();
-        assert!(states("tova").contains("tova@512"));
-        assert!(states("tova@0").contains("at least one"));
-        assert!(states("window+4@4").contains("window+4@5"));
-        assert!(states("tova+2@1").contains("tova+2@3"));
     }
 }

@@ -1,0 +1,11 @@
+//! Policies made of other policies: each maps the plan of the one inside it, and knows nothing of its rule.
+
+mod cuts;
+mod per_layer;
+mod protect;
+mod pyramid;
+
+pub use cuts::{AfterPrompt, Every};
+pub use per_layer::PerLayer;
+pub use protect::Protect;
+pub use pyramid::Pyramid;

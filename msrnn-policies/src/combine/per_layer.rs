@@ -1,0 +1,86 @@
+//! Another policy in other layers.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use msrnn_core::policy::{Layer, Plan, Policy};
+use msrnn_core::score::number;
+
+use crate::error::SpecError;
+use crate::needs;
+
+/// A policy for each range of layers, counted from 0, and one for the rest. None is `full`: there nothing goes.
+///
+/// ```
+/// use msrnn_core::policy::{Layer, Policy};
+/// use msrnn_policies::{PerLayer, Tova};
+///
+/// let layers = PerLayer::all(Some(std::sync::Arc::new(Tova::layer_wise()))).but(0..=1, None)?;
+/// assert_eq!(layers.name(), "layers(0-1: full, *: tova)");
+/// let layer = |index| Layer { index, layers: 12, kv_heads: 2, states: 512 };
+/// assert_eq!(layers.plan(&layer(1)).states, None);
+/// assert_eq!(layers.plan(&layer(2)).states, Some(512));
+/// assert!(layers.but(1..=3, None).is_err(), "layer 1 would have two");
+/// # Ok::<(), msrnn_policies::SpecError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct PerLayer {
+    /// Disjoint, ascending.
+    ranges: Vec<(RangeInclusive<usize>, Option<Arc<dyn Policy>>)>,
+    rest: Option<Arc<dyn Policy>>,
+}
+
+impl PerLayer {
+    /// The same in all layers.
+    pub fn all(policy: Option<Arc<dyn Policy>>) -> Self {
+        Self { ranges: Vec::new(), rest: policy }
+    }
+
+    /// Another policy in some layers.
+    ///
+    /// # Errors
+    ///
+    /// When a layer has one already, there is no layer in the range, or it ends beyond the 256th.
+    pub fn but(mut self, range: RangeInclusive<usize>, policy: Option<Arc<dyn Policy>>) -> Result<Self, SpecError> {
+        if range.is_empty() || *range.end() >= needs::LAYERS {
+            return Err(SpecError::NoLayers { first: *range.start(), last: *range.end(), most: needs::LAYERS - 1 });
+        }
+        let twice = |(other, _): &(RangeInclusive<usize>, _)| {
+            let first = *range.start().max(other.start());
+            (first <= *range.end().min(other.end())).then_some(first)
+        };
+        if let Some(layer) = self.ranges.iter().find_map(twice) {
+            return Err(SpecError::LayerTwice { layer });
+        }
+        let at = self.ranges.partition_point(|(other, _)| other.start() < range.start());
+        self.ranges.insert(at, (range, policy));
+        Ok(self)
+    }
+
+    /// Whether nothing goes in any layer.
+    pub(crate) fn is_full(&self) -> bool {
+        self.rest.is_none() && self.ranges.iter().all(|(_, policy)| policy.is_none())
+    }
+}
+
+impl Policy for PerLayer {
+    fn name(&self) -> String {
+        let mut name = String::from("layers(");
+        let of = |policy: &Option<Arc<dyn Policy>>| policy.as_ref().map_or_else(|| "full".into(), |policy| policy.name());
+        for (range, policy) in &self.ranges {
+            let (first, last) = (range.start(), range.end());
+            name += &if first == last { format!("{first}: ") } else { format!("{first}-{last}: ") };
+            name += &of(policy);
+            name += ", ";
+        }
+        name + "*: " + &of(&self.rest) + ")"
+    }
+
+    fn plan(&self, layer: &Layer) -> Plan {
+        let of = self.ranges.iter().find(|(range, _)| range.contains(&layer.index)).map(|(_, policy)| policy);
+        match of.unwrap_or(&self.rest) {
+            Some(policy) => policy.plan(layer),
+            None => Plan { states: None, ..Plan::by_score(layer, number(0.0)) },
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Policies made of others.
+
+use std::ops::{Range, RangeInclusive};
+use std::sync::Arc;
+
+use msrnn_core::policy::Policy;
+
+use super::arguments::Arguments;
+use super::cursor::Word;
+use super::policy::{Parser, RESERVED};
+use crate::combine::{AfterPrompt, Every, PerLayer, Protect, Pyramid};
+use crate::error::SpecError;
+
+/// An entry of `layers(...)`.
+struct Part {
+    /// None for `*`.
+    range: Option<RangeInclusive<usize>>,
+    policy: Option<Arc<dyn Policy>>,
+    at: Range<usize>,
+}
+
+impl<'t> Parser<'_, 't> {
+    fn open(&mut self, name: &Word<'t>) -> Result<(), SpecError> {
+        let example = RESERVED.iter().find(|(known, _)| *known == name.text).map_or("", |(_, example)| example);
+        self.cursor.expect("(", &format!("( as in {example}"))
+    }
+
+    /// The policy inside another, which has no budget of its own.
+    fn inside(&mut self, name: &Word<'t>) -> Result<Arc<dyn Policy>, SpecError> {
+        let policy = self.policy()?;
+        let at = self.cursor.next();
+        match self.cursor.sees("@") {
+            false => Ok(policy),
+            true => Err(self.cursor.wrong(at..at + 1, format!("the budget stands behind the whole, as in {}(…)@512", name.text))),
+        }
+    }
+
+    /// `name=value` behind the policy inside, up to the parenthesis.
+    fn options(&mut self, name: &Word<'t>) -> Result<Arguments<'t>, SpecError> {
+        let named = match self.cursor.eat(",") {
+            true => self.named()?,
+            false => self.cursor.expect(")", ", or )").map(|()| Vec::new())?,
+        };
+        Ok(Arguments::new(self.text, name.text, name.at.clone(), named))
+    }
+
+    pub(super) fn protect(&mut self, name: &Word<'t>) -> Result<Arc<dyn Policy>, SpecError> {
+        self.open(name)?;
+        let policy = self.inside(name)?;
+        let options = self.options(name)?;
+        let rows = |what| Ok::<usize, SpecError>(options.get(what)?.unwrap_or(0));
+        let protect = Protect { policy, first: rows("first")?, newest: rows("newest")? };
+        options.check()?;
+        Ok(Arc::new(protect))
+    }
+
+    pub(super) fn pyramid(&mut self, name: &Word<'t>) -> Result<Arc<dyn Policy>, SpecError> {
+        self.open(name)?;
+        let policy = self.inside(name)?;
+        let options = self.options(name)?;
+        let beta = options.get("beta")?.unwrap_or(Pyramid::BETA);
+        options.check()?;
+        match Pyramid::new(policy, beta) {
+            Ok(pyramid) => Ok(Arc::new(pyramid)),
+            Err(error) => Err(options.refuse("beta", error.to_string())),
+        }
+    }
+
+    pub(super) fn every(&mut self, name: &Word<'t>) -> Result<Arc<dyn Policy>, SpecError> {
+        self.open(name)?;
+        let expected = "a number of tokens as in every(128, tova)";
+        let (tokens, at) = self.cursor.integer::<usize>().ok_or_else(|| self.cursor.expected(expected))?;
+        if tokens == 0 {
+            return Err(self.cursor.wrong(at, "a cut every 0 tokens is none; give 1, for every token, or more"));
+        }
+        self.cursor.expect(",", ", and the policy")?;
+        let policy = self.inside(name)?;
+        self.cursor.expect(")", ")")?;
+        Ok(Arc::new(Every { tokens, policy }))
+    }
+
+    pub(super) fn after_prompt(&mut self, name: &Word<'t>) -> Result<Arc<dyn Policy>, SpecError> {
+        self.open(name)?;
+        let policy = self.inside(name)?;
+        self.cursor.expect(")", ")")?;
+        Ok(Arc::new(AfterPrompt { policy }))
+    }
+
+    /// In any order; `*` is what the other entries leave.
+    pub(super) fn layers(&mut self, name: &Word<'t>) -> Result<Arc<dyn Policy>, SpecError> {
+        self.open(name)?;
+        let mut parts: Vec<Part> = Vec::new();
+        let mut rest: Option<Option<Arc<dyn Policy>>> = None;
+        loop {
+            let part = self.part()?;
+            match part.range {
+                None if rest.is_some() => return Err(self.cursor.wrong(part.at, "* stands there twice; leave one out")),
+                None => rest = Some(part.policy),
+                Some(_) => parts.push(part),
+            }
+            if !self.cursor.eat(",") {
+                break;
+            }
+        }
+        let Some(rest) = rest else {
+            return Err(self.cursor.expected(", and a policy for the layers that are left, as in *: tova"));
+        };
+        self.cursor.expect(")", ", or )")?;
+        let mut layers = PerLayer::all(rest);
+        for Part { range, policy, at } in parts {
+            if let Some(range) = range {
+                layers = layers.but(range, policy).map_err(|error| self.cursor.at(at, error))?;
+            }
+        }
+        if layers.is_full() {
+            return Err(self.cursor.wrong(name.at.clone(), "every layer is full; write full, or bound some of them"));
+        }
+        Ok(Arc::new(layers))
+    }
+
+    /// `0-1: full`, `2: tova@512` or `*: tova`.
+    fn part(&mut self) -> Result<Part, SpecError> {
+        let start = self.cursor.next();
+        let range = match self.cursor.eat("*") {
+            true => None,
+            false => {
+                let expected = "layers as in 0-1, a layer as in 3, or * for the rest";
+                let (first, _) = self.cursor.integer().ok_or_else(|| self.cursor.expected(expected))?;
+                let last = match self.cursor.eat("-") {
+                    true => self.cursor.integer().ok_or_else(|| self.cursor.expected("the last layer of the range"))?.0,
+                    false => first,
+                };
+                Some(first..=last)
+            }
+        };
+        let at = start..self.cursor.now();
+        self.cursor.expect(":", ": and the policy of these layers")?;
+        if self.full() {
+            let at_sign = self.cursor.next();
+            return match self.cursor.sees("@") {
+                false => Ok(Part { range, policy: None, at }),
+                true => Err(self.cursor.wrong(at_sign..at_sign + 1, "full keeps every state and takes no budget; leave it out")),
+            };
+        }
+        let policy = Some(self.policy()?);
+        if self.cursor.eat("@") {
+            self.inner_budget()?;
+        }
+        Ok(Part { range, policy, at })
+    }
+
+    /// A budget inside is one of the whole: k is the same for all layers that are bounded.
+    fn inner_budget(&mut self) -> Result<(), SpecError> {
+        let next = self.cursor.next();
+        let word = self.cursor.value().unwrap_or(Word { text: "", at: next..next });
+        let (budget, at) = self.read_budget(word)?;
+        match &self.inner {
+            Some((other, _)) if *other != budget => {
+                let problem = format!("another entry has @{other}, but there is one k for all layers; write one budget behind the parenthesis, as in layers(…)@{other}");
+                Err(self.cursor.wrong(at, problem))
+            }
+            _ => {
+                self.inner = Some((budget, at));
+                Ok(())
+            }
+        }
+    }
+}

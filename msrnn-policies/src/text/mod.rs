@@ -1,0 +1,17 @@
+//! Policies as text: what is read, and where it cannot be.
+//!
+//! A parser by recursive descent over characters. What nests is counted, so that no text can exhaust the stack.
+
+mod arguments;
+mod compose;
+mod cursor;
+mod expression;
+mod list;
+mod place;
+mod policy;
+mod score;
+
+pub use arguments::Arguments;
+pub use list::split;
+pub use place::Place;
+pub(crate) use policy::{Parsed, RESERVED, entry_of, is_name, parse};
