@@ -13,8 +13,8 @@ Run from this directory (under a minute on one core):
 
 kvpress' own presses run on checkpoints of ``checkpoints/`` in float64, with the float32 islands of transformers and of
 kvpress (RoPE tables, norms, softmax, key re-rotation) widened too. Each case is repeated before it is written by
-``reference.py``'s decoder with the rules of ``reference_field.py``: same rows, and the same logits to 1e-10. The same
-is done for three presses inside ``DecodingPress``, of which nothing is written. ``README.md`` says what is in the file.
+``reference.py``'s decoder with the rules of ``reference_field.py``: same rows, and the same logits to 1e-10.
+``README.md`` says what is in the file.
 """
 
 from __future__ import annotations
@@ -379,52 +379,71 @@ def documents() -> list[dict[str, Any]]:
 # ------------------------------------------------------------------------- while decoding
 
 
-def check_decoding() -> None:
-    """kvpress' ``DecodingPress`` and the rules for every n tokens choose the same rows.
+SCORES: dict[str, Callable[[Array, Array], Array]] = {
+    "knorm": lambda keys, values: rules.knorm_scores(keys),
+    "keydiff": lambda keys, values: rules.keydiff_scores(keys),
+    "lagkv": lambda keys, values: rules.lagkv_scores(keys, values, 3, 5),
+}
+# LagKV only up to its first cut, and nothing of it is written: kvpress leaves the rows in the order of their scores,
+# so that its next partitions are not of neighbours, and its sinks no longer first.
+DECODING = [
+    ("llama-gqa", "knorm", 14, 4),  # no equal norms here and below, see NORM_RATIOS
+    ("llama-bias", "knorm", 7, 1),
+    ("llama-bias", "knorm", 9, 5),
+    ("llama-gqa", "keydiff", 15, 4),
+    ("llama-gqa", "keydiff", 12, 1),
+    ("yi-theta", "keydiff", 12, 1),
+    ("llama-gqa", "lagkv", 15, 4),
+]
 
-    LagKV at its first cut only: kvpress leaves the rows in the order of their scores, so that its next partitions are
-    not of neighbours, and its sinks no longer first.
-    """
-    model, k, every = "llama-gqa", 15, 4
-    ids = ids_of(model)
-    lag: dict[str, Any] = {"n_sink": 3, "lag_size": 5}  # no equal ranks at the edge
-    presses: dict[str, tuple[Any, Callable[[Array, Array], Array]]] = {
-        "knorm": (kvpress.KnormPress(), lambda keys, values: rules.knorm_scores(keys)),
-        "keydiff": (kvpress.KeyDiffPress(), lambda keys, values: rules.keydiff_scores(keys)),
-        "lagkv": (kvpress.LagKVPress(**lag), lambda keys, values: rules.lagkv_scores(keys, values, 3, 5)),
+
+def decoding_document(model: Any, name: str, press: str, k: int, every: int) -> dict[str, Any] | None:
+    """``DecodingPress`` over the whole text after a prompt of k tokens, against the rules for every n tokens."""
+    ids = ids_of(name)
+    base = kvpress.LagKVPress(n_sink=3, lag_size=5) if press == "lagkv" else Case(name, press, 0.0).make()
+    decoder, choice, cache, logits, cuts = Decoder(name), rules.Choice(), DynamicCache(), [], 0
+    with torch.no_grad(), kvpress.DecodingPress(base, compression_interval=every, target_size=k)(model):
+        model(torch.tensor([ids[:k]]), past_key_values=cache)
+        for token in ids[:k]:
+            decoder.step(token)
+        for t, token in enumerate(ids[k:], start=k):
+            out = model(torch.tensor([[token]]), past_key_values=cache, position_ids=torch.tensor([[t]])).logits
+            logits.append(out[0, -1].numpy())
+            assert relative_error(decoder.step(token), logits[-1]) < 1e-10, (name, press, t)
+            if len(decoder.state[0][0]) < k + every:
+                continue
+            cuts += 1
+            for layer, heads in enumerate(decoder.state):
+                for head, rows in enumerate(heads):
+                    scores = SCORES[press](np.array([r.key for r in rows]), np.array([r.value for r in rows]))
+                    gone = choice.lowest(scores, [row.position for row in rows], every)
+                    rows[:] = [row for row in rows if row.position not in gone]
+                    theirs = sorted(cache.layers[layer].keys[0, head].tolist())
+                    ours = sorted(row.key.tolist() for row in rows)
+                    assert np.allclose(theirs, ours, rtol=1e-9, atol=1e-12), (name, press, t, layer, head)
+            if press == "lagkv":
+                return None
+    assert cuts == (len(ids) - k) // every and choice.ties == 0, (name, press, choice)
+    nll = [float(np.log(np.exp(row - row[token]).sum())) for row, token in zip(logits, ids[k + 1 :])]
+    return {
+        "model": name,
+        "press": press,
+        "parameters": {},
+        "k": k,
+        "every": every,
+        "min_margin": digits(choice.min_margin),
+        "kept": [[[row.position for row in rows] for rows in heads] for heads in decoder.state],
+        "nll": digits(nll),
+        "logits_last": digits(logits[-1]),
     }
+
+
+def decoding_documents() -> list[dict[str, Any]]:
     with float64_islands():
-        loaded = load(model)
-        for name, (press, scores) in presses.items():
-            cache = DynamicCache()
-            decoder = Decoder(model)
-            decoding = kvpress.DecodingPress(press, compression_interval=every, target_size=k)
-            cuts = 0
-            with torch.no_grad(), decoding(loaded):
-                loaded(torch.tensor([ids[:k]]), past_key_values=cache)
-                for token in ids[:k]:
-                    decoder.step(token)
-                for t, token in enumerate(ids[k:], start=k):
-                    out = loaded(torch.tensor([[token]]), past_key_values=cache, position_ids=torch.tensor([[t]]))
-                    same = decoder.step(token)
-                    assert relative_error(same, out.logits[0, -1].numpy()) < 1e-10, (name, t)
-                    if len(decoder.state[0][0]) < k + every:
-                        continue
-                    cuts += 1
-                    if name == "lagkv" and cuts > 1:
-                        break
-                    for layer, heads in enumerate(decoder.state):
-                        held = cache.layers[layer].values[0]
-                        for head, rows in enumerate(heads):
-                            of_rows = scores(np.array([r.key for r in rows]), np.array([r.value for r in rows]))
-                            at = [row.position for row in rows]
-                            gone = rules.Choice().lowest(of_rows, at, every)
-                            rows[:] = [row for row in rows if row.position not in gone]
-                            theirs = sorted(held[head].tolist())
-                            ours = sorted([row.value.tolist() for row in rows])
-                            assert np.allclose(theirs, ours, rtol=1e-9, atol=1e-12), (name, t, layer, head)
-            assert cuts == 2 if name == "lagkv" else cuts > 4
-            print(f"DecodingPress({name}): the same rows at {1 if name == 'lagkv' else cuts} cuts")
+        models = {name: load(name) for name in {case[0] for case in DECODING}}
+        made = [decoding_document(models[case[0]], *case) for case in DECODING]
+    print(f"DecodingPress: {len(made)} cases, same rows by the rules")
+    return [entry for entry in made if entry is not None]
 
 
 def check_budgets() -> None:
@@ -453,12 +472,11 @@ def main() -> None:
     logging.disable_progress_bar()
     assert kvpress.__file__ and torch.__version__.startswith("2.15.0")
     check_budgets()
-    check_decoding()
-    made = documents()
-    lines = ",\n".join(json.dumps(entry, separators=(",", ":")) for entry in made)
-    text = f"[\n{lines}\n]\n"
+    parts = {"after_prompt": documents(), "decoding": decoding_documents()}
+    lines = {name: ",\n".join(json.dumps(entry, separators=(",", ":")) for entry in part) for name, part in parts.items()}
+    text = "{\n" + ",\n".join(f'"{name}": [\n{of_part}\n]' for name, of_part in lines.items()) + "\n}\n"
     by_press: dict[str, list[float]] = {}
-    for entry in made:
+    for entry in parts["after_prompt"] + parts["decoding"]:
         by_press.setdefault(entry["press"], []).append(entry["min_margin"] or math.inf)
     for name, margins in by_press.items():
         print(f"{name:10} {len(margins):2} cases, smallest margin {min(margins):.1e}")
