@@ -27,6 +27,10 @@ ALONE = Problem(seed=3, heads=3, kv_heads=3)
 ONE = Problem(seed=4, heads=4, kv_heads=1)
 LONG = Problem(seed=5, tokens=90)
 EQUAL = Problem(seed=6, head_dim=4, grid=0.125, repeat=5)  # keys come again: equal scores
+TWINS = Problem(seed=9, repeat=3, repeat_values=3)  # rows come again
+SAME = Problem(seed=10, repeat=1, repeat_values=1)  # all rows are alike
+COARSE = Problem(seed=101, grid=0.5)  # some channels do not change within a partition
+NARROW = Problem(seed=123, head_dim=4)  # the denominator of the standard deviation decides
 ROTARY = Problem(seed=7, theta=100.0)
 SHARED_ROTARY = Problem(seed=8, heads=2, kv_heads=1, theta=10000.0)
 
@@ -65,12 +69,17 @@ def cases() -> list[Case]:
     add("adakv", [PLAIN, GROUPED], snap, window=4, kernel=3, pool="avg", safeguard=0.2)
     add("adakv", [ALONE], snap, window=3, kernel=5, pool="avg", safeguard=0.5)
     add("adakv", [ALONE], [(12, None, 31), (12, 1, 0)], window=3, kernel=3, pool="max", safeguard=0.0)
+    add("adakv", [ALONE, GROUPED], [(12, None, 31), (12, 1, 0)], window=3, kernel=3, pool="avg", safeguard=0.9)
+    # k below the window
+    add("adakv", [PLAIN], [(3, None, 31), (3, 1, 0)], window=4, kernel=3, pool="avg", safeguard=0.2)
     add("adakv", [EQUAL], [(12, None, 31), (12, 1, 0)], window=4, kernel=1, pool="avg", safeguard=0.2)
     add("rkv", [PLAIN, GROUPED, ALONE], [(16, 8, 0), (16, None, 31), (16, 1, 0), (12, 5, 23)], **RKV)
     add("rkv", [ONE], [(10, 3, 0)], **(RKV | {"last": 3, "kernel": 3, "lambda": 0.6}))
     lag: list[tuple[int, int | None, int]] = [(18, 5, 0), (14, None, 31), (14, 5, 31), (18, 1, 0)]
     add("lagkv", [PLAIN, ALONE], lag, sinks=2, lag=5)
-    add("lagkv", [EQUAL], [(18, 5, 0)], sinks=2, lag=5)
+    add("lagkv", [EQUAL, TWINS, SAME], [(18, 5, 0)], sinks=2, lag=5)
+    add("lagkv", [COARSE], [(14, None, 31)], sinks=2, lag=4)
+    add("lagkv", [NARROW], [(14, None, 31)], sinks=2, lag=5)
     add("lagkv", [LONG], [(36, 16, 0)], sinks=4, lag=16)
     add("lagkv", [ONE], [(8, 4, 0)], sinks=4, lag=10)
     for when, how, threshold in [("d2o", "mean", None), ("d2o", "exp", None), ("nearest", "mean", 0.5)]:
@@ -90,7 +99,7 @@ KIVI_CASES = [
     (Problem(seed=11, tokens=30), 4, 4, 8),
     (Problem(seed=12, tokens=24, heads=2, kv_heads=2), 2, 8, 8),
     (Problem(seed=13, tokens=20, heads=3, kv_heads=1, head_dim=4), 4, 2, 6),
-    (Problem(seed=14, tokens=20, heads=2, kv_heads=1, head_dim=4, grid=0.375, repeat=1), 2, 4, 4),
+    (Problem(seed=14, tokens=20, heads=2, kv_heads=1, head_dim=4, grid=0.25, repeat=1), 2, 4, 4),
 ]
 
 BUDGET_CASES = [

@@ -285,7 +285,8 @@ def run_reference(case: Case, ids: list[int]) -> tuple[Kept, Array, rules.Choice
 
 MODELS = {"llama-gqa": 31, "llama-tied": 27, "yi-theta": 31}
 RATIOS = (0.25, 0.5, 0.7)
-# A token that comes again has a key of the same norm in the first layer, to rounding: ratios at which that is not asked.
+# A token that comes again has a key of the same norm in the first layer, to rounding: ratios at which that is
+# not asked.
 NORM_RATIOS = {"llama-gqa": RATIOS, "llama-tied": (0.18, 0.42, 0.7), "yi-theta": (0.27, 0.5, 0.72)}
 # Ratios at which a whole number of ranks stays: kvpress chooses at random among equal ranks.
 LAGS: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
@@ -473,8 +474,11 @@ def main() -> None:
     assert kvpress.__file__ and torch.__version__.startswith("2.15.0")
     check_budgets()
     parts = {"after_prompt": documents(), "decoding": decoding_documents()}
-    lines = {name: ",\n".join(json.dumps(entry, separators=(",", ":")) for entry in part) for name, part in parts.items()}
-    text = "{\n" + ",\n".join(f'"{name}": [\n{of_part}\n]' for name, of_part in lines.items()) + "\n}\n"
+    texts = []
+    for name, part in parts.items():
+        lines = ",\n".join(json.dumps(entry, separators=(",", ":")) for entry in part)
+        texts.append(f'"{name}": [\n{lines}\n]')
+    text = "{\n" + ",\n".join(texts) + "\n}\n"
     by_press: dict[str, list[float]] = {}
     for entry in parts["after_prompt"] + parts["decoding"]:
         by_press.setdefault(entry["press"], []).append(entry["min_margin"] or math.inf)

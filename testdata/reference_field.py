@@ -224,6 +224,7 @@ class Problem:
     head_dim: int = 8
     grid: float | None = None  # everything is rounded down to a multiple of this: sums are exact, ties are real
     repeat: int | None = None  # the key of position t is that of t mod repeat
+    repeat_values: int | None = None  # so are values
     theta: float | None = None  # RoPE: queries and keys are before it, frequencies theta^(-2f/d), rotate-half
 
     def arrays(self) -> tuple[Array, Array, Array]:
@@ -240,6 +241,8 @@ class Problem:
             queries, keys, values = (np.floor(x / self.grid) * self.grid for x in (queries, keys, values))
         if self.repeat is not None:
             keys = keys[np.arange(t) % self.repeat]
+        if self.repeat_values is not None:
+            values = values[np.arange(t) % self.repeat_values]
         return queries, keys, values
 
     def document(self) -> dict[str, Any]:
