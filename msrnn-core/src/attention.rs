@@ -239,9 +239,8 @@ impl Attention {
         block: impl Fn(&Self, [Tensor<4>; 3], &mut MultiState) -> Tensor<4>,
     ) -> Tensor<4> {
         let n = tokens[0].dims()[2];
-        let blocks = (0..n)
-            .step_by(BLOCK)
-            .map(|first| block(self, part(tokens.each_ref(), first, BLOCK.min(n - first)), state));
+        let blocks =
+            (0..n).step_by(BLOCK).map(|first| block(self, part(tokens.each_ref(), first, BLOCK.min(n - first)), state));
         Tensor::cat(blocks.collect(), 2)
     }
 

@@ -33,8 +33,7 @@ impl Bound {
     /// [`Compression::bounded`] looked.
     pub(crate) fn of(compression: &Compression, shape: &StateShape) -> Option<Arc<Self>> {
         let Compression::Bounded { policy, states } = compression else { return None };
-        let layer =
-            Layer { index: shape.layer, layers: shape.layers, kv_heads: shape.kv_heads, states: *states };
+        let layer = Layer { index: shape.layer, layers: shape.layers, kv_heads: shape.kv_heads, states: *states };
         let plan = policy.plan(&layer);
         let states = plan.states?;
         let rule = match &plan.rule {

@@ -62,7 +62,9 @@ pub enum Error {
         row: usize,
     },
     /// A score that refers to what it does not remember.
-    #[error("the score uses {0:?}, which is neither known of a row nor remembered; write an update of it first, as in \"m = m + weight; keep m\"")]
+    #[error(
+        "the score uses {0:?}, which is neither known of a row nor remembered; write an update of it first, as in \"m = m + weight; keep m\""
+    )]
     NotRemembered(String),
     /// A score that remembers two things under one name.
     #[error("the score remembers two things as {0:?}; give each a name of its own")]

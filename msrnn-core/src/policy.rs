@@ -139,14 +139,7 @@ impl Plan {
 
     /// The same by any rule.
     pub fn by_rule(layer: &Layer, rule: Rule) -> Self {
-        Self {
-            states: Some(layer.states),
-            rule,
-            decides: Decides::Layer,
-            cut: Cut::EVERY_TOKEN,
-            first: 0,
-            newest: 0,
-        }
+        Self { states: Some(layer.states), rule, decides: Decides::Layer, cut: Cut::EVERY_TOKEN, first: 0, newest: 0 }
     }
 
     /// The same by tensor code.

@@ -172,7 +172,9 @@ impl View {
     fn shared(&self, of_heads: Tensor<4>) -> Tensor<3> {
         let [batch, kv_heads, group, rows] = of_heads.dims();
         match self.decides {
-            Decides::Layer => of_heads.reshape([batch, 1, kv_heads * group, rows]).mean_dim(2).reshape([batch, 1, rows]),
+            Decides::Layer => {
+                of_heads.reshape([batch, 1, kv_heads * group, rows]).mean_dim(2).reshape([batch, 1, rows])
+            }
             Decides::KvHead if group == 1 => of_heads.reshape([batch, kv_heads, rows]),
             Decides::KvHead => of_heads.mean_dim(2).reshape([batch, kv_heads, rows]),
         }

@@ -52,7 +52,8 @@ pub(crate) fn step(
     #[cfg(feature = "flex")]
     if super::allowed() && suits && super::flex::steps(attention, &query, state) {
         let decides = asked == Asked::Program;
-        let (output, weights) = super::flex::step(attention, query, key, value, state, asked != Asked::Tensors, decides);
+        let (output, weights) =
+            super::flex::step(attention, query, key, value, state, asked != Asked::Tensors, decides);
         return match weights {
             Some(weights) => attention.decide(Attended { output, weights, logits: None }, state, rows),
             None => output,

@@ -191,7 +191,8 @@ impl Machine {
             // After a prompt more rows may go at once than else.
             let limit = bound.limit().unwrap_or(bound.states + 1);
             for call in self.looks() {
-                for (row, look) in call.iter().enumerate().flat_map(|(row, looks)| looks.iter().map(move |look| (row, look)))
+                for (row, look) in
+                    call.iter().enumerate().flat_map(|(row, looks)| looks.iter().map(move |look| (row, look)))
                 {
                     let goes = if look.rows.len() >= limit { look.rows.len() - bound.states } else { 0 };
                     let prompt = look.rows.len().saturating_sub(bound.states);

@@ -61,7 +61,9 @@ fn stays(case: &Case, channels: usize, calls: &[Vec<Vec<Look>>]) -> Verdict {
                     let found = &found[..channels].to_vec();
                     let expected = match *position == look.now {
                         true => &vec![0.0; channels],
-                        false => &left.get(position).ok_or(format!("position {position} came back"))?[..channels].to_vec(),
+                        false => {
+                            &left.get(position).ok_or(format!("position {position} came back"))?[..channels].to_vec()
+                        }
                     };
                     if found != expected {
                         return Err(format!(

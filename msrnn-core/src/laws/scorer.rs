@@ -88,4 +88,3 @@ impl Tensors for Scorer {
         }
     }
 }
-

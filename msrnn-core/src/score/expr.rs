@@ -195,8 +195,20 @@ impl Binary {
             Self::Mul => a * b,
             Self::Div => a / b,
             Self::Pow => a.powf(b),
-            Self::Min => if a < b { a } else { b },
-            Self::Max => if a > b { a } else { b },
+            Self::Min => {
+                if a < b {
+                    a
+                } else {
+                    b
+                }
+            }
+            Self::Max => {
+                if a > b {
+                    a
+                } else {
+                    b
+                }
+            }
             Self::Less => truth(a < b),
             Self::LessEqual => truth(a <= b),
             Self::Equal => truth(a == b),

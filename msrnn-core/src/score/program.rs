@@ -59,7 +59,8 @@ impl Program {
     ///
     /// When it refers to something that it does not remember, or remembers two things under one name.
     pub fn new(score: &Score, layer: &Layer) -> Result<Self, Error> {
-        let mut compiler = Compiler { layer, ops: Vec::new(), channels: Vec::new(), names: Vec::new(), norms: [None; 2] };
+        let mut compiler =
+            Compiler { layer, ops: Vec::new(), channels: Vec::new(), names: Vec::new(), norms: [None; 2] };
         for Channel { name, .. } in &score.remembers {
             if compiler.names.iter().any(|(known, _)| known == name) {
                 return Err(Error::RememberedTwice(name.clone()));

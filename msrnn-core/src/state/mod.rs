@@ -335,7 +335,8 @@ impl MultiState {
     /// What is carried with the rows of the first `rows` slots. To be returned.
     pub(crate) fn lend_memory(&self, rows: usize) -> Memory {
         let dims = [self.shape.batch, self.groups(), rows];
-        let channel = |memory: &Tensor<3>, channel| memory.clone().narrow(0, channel, 1).narrow(2, 0, rows).reshape(dims);
+        let channel =
+            |memory: &Tensor<3>, channel| memory.clone().narrow(0, channel, 1).narrow(2, 0, rows).reshape(dims);
         let channels = self.memory.iter().flat_map(|memory| (0..memory.dims()[0]).map(|c| channel(memory, c)));
         Memory { channels: channels.collect() }
     }
@@ -365,9 +366,10 @@ impl MultiState {
             self.latest = Some(Tensor::cat(vec![query.clone().narrow(2, n - wanted, wanted)], 2));
             return;
         }
-        let before = self.latest.take().unwrap_or_else(|| {
-            Tensor::zeros([batch, heads, wanted, head_dim], (&query.device(), query.dtype()))
-        });
+        let before = self
+            .latest
+            .take()
+            .unwrap_or_else(|| Tensor::zeros([batch, heads, wanted, head_dim], (&query.device(), query.dtype())));
         self.latest = Some(Tensor::cat(vec![before.narrow(2, n, wanted - n), query.clone()], 2));
     }
 
