@@ -4,10 +4,11 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device};
 use msrnn_bench::evaluate::{Scoring, evaluate};
 use msrnn_bench::{bundled, contexts::Contexts};
-use msrnn_core::policy::{Compression, Granularity, Memory, Policy, Sees, View};
+use msrnn_core::policy::{Compression, Layer, Plan, Policy};
+use msrnn_core::score::value_norm;
 
 // The whole policy: begin.
 /// Omits the row whose *value* is shortest, head by head: what adds little to any output is
@@ -20,22 +21,8 @@ impl Policy for ShortestValue {
         "shortest-value".into()
     }
 
-    fn sees(&self) -> Sees {
-        Sees::VALUES
-    }
-
-    fn granularity(&self) -> Granularity {
-        Granularity::KvHead
-    }
-
-    fn min_states(&self) -> usize {
-        4
-    }
-
-    fn score(&self, view: &View, _memory: &mut Memory) -> Tensor<3> {
-        let length = view.values().powf_scalar(2.0).sum_dim(3).sqrt();
-        let [batch, groups, rows, _] = length.dims();
-        length.reshape([batch, groups, rows]).mask_fill(view.newest(4), f32::INFINITY)
+    fn plan(&self, layer: &Layer) -> Plan {
+        Plan::by_score(layer, value_norm()).per_head().protecting(0, 4)
     }
 }
 // The whole policy: end.

@@ -28,7 +28,7 @@ fn layer(criterion: &mut Criterion) {
                     group.bench_function(BenchmarkId::from_parameter(id), |bencher| {
                         bencher.iter_batched_ref(
                             || state.clone(),
-                            |state| layer.scan(&block, state, &compression),
+                            |state| layer.scan(&block, state),
                             BatchSize::LargeInput,
                         );
                     });

@@ -9,7 +9,8 @@ use burn::tensor::{Device, Distribution, Int, Tensor};
 use common::{DEVICE, POLICIES};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use msrnn_core::omission::lowest;
-use msrnn_core::policy::{HostMemory, HostView};
+use msrnn_core::policy::{Layer, Rule};
+use msrnn_core::score::Program;
 use msrnn_policies::registry;
 
 fn score(criterion: &mut Criterion) {
@@ -19,14 +20,15 @@ fn score(criterion: &mut Criterion) {
         let positions: Vec<i64> = (0..rows as i64).collect();
         // The weights of a softmax, all different.
         let weights: Vec<f64> = (1..=rows).map(|i| i as f64 * 2.0 / (rows * (rows + 1)) as f64).collect();
-        let view = HostView { now: states as i64, states, layer: 0, positions: &positions, weights: &weights };
+        let layer = Layer::only(states);
         for name in POLICIES {
             let policy = registry::policy(name).expect("a registered policy");
-            let on_host = policy.on_host().expect("built-in policies decide on the host");
-            let mut memory = HostMemory { channels: vec![vec![0.0; rows]; policy.memory()] };
+            let Rule::Score(score) = policy.plan(&layer).rule else { panic!("{name} is a score") };
+            let program = Program::new(&score, &layer).expect("a score that can be computed");
+            let mut memory = vec![vec![0.0; rows]; program.memory()];
             let mut scores = vec![0.0; rows];
             let id = BenchmarkId::from_parameter(format!("{name}/layer/{states}/f64/{DEVICE}"));
-            group.bench_function(id, |bencher| bencher.iter(|| on_host.score(&view, &mut memory, &mut scores)));
+            group.bench_function(id, |bencher| bencher.iter(|| program.score_on_host(&positions, &weights, &mut memory, &mut scores)));
         }
     }
     group.finish();

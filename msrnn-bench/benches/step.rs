@@ -33,14 +33,14 @@ fn step(criterion: &mut Criterion) {
                             (state, taken) = (full.clone(), 0);
                         }
                         taken += 1;
-                        layer.step(&token, &mut state, &Compression::Unbounded)
+                        layer.step(&token, &mut state)
                     });
                 });
                 for policy in POLICIES {
                     let compression = registry::compression(policy, states).expect("a registered policy");
                     let mut state = layer.state_after(states + 2, &compression);
                     group.bench_function(id(policy), |bencher| {
-                        bencher.iter(|| layer.step(&token, &mut state, &compression));
+                        bencher.iter(|| layer.step(&token, &mut state));
                     });
                 }
             }
@@ -58,10 +58,10 @@ fn depth(criterion: &mut Criterion) {
         let mut state = layer.state_after(1_000, &compression);
         let block = layer.tokens(1_000);
         while state.seen()[0] < seen {
-            layer.scan(&block, &mut state, &compression);
+            layer.scan(&block, &mut state);
         }
         let id = BenchmarkId::from_parameter(format!("tova/step/64/f32/{DEVICE}/after-{seen}"));
-        group.bench_function(id, |bencher| bencher.iter(|| layer.step(&token, &mut state, &compression)));
+        group.bench_function(id, |bencher| bencher.iter(|| layer.step(&token, &mut state)));
     }
     group.finish();
 }

@@ -54,7 +54,7 @@ fn predicted_reported_and_allocated_state_bytes_are_equal() {
             let policy = registry::policy(name).unwrap();
             let predicted = state_bytes(&shape.config(), policy.as_ref(), states, Sizes::of(dtype, &device));
             assert_eq!(predicted * batch as u64, reported as u64, "{name}, {dtype:?}");
-            let tensors = (all.len() * (5 + policy.memory())) as i64;
+            let tensors = (all.len() * 6) as i64;
             let beside = allocated - reported as i64;
             assert!((0..=tensors * BESIDE).contains(&beside), "{name}, {dtype:?}: {reported} bytes, {beside} beside");
         }

@@ -419,7 +419,13 @@ impl Attention {
 
     /// The rule's scores of the first `rows` slots, what is protected at +∞, its memory updated. `now` is the
     /// current token's position where all batch rows have seen equally many.
-    fn score(&self, attended: &Attended, state: &mut MultiState, rows: usize, now: usize) -> (Tensor<3>, View) {
+    pub(crate) fn score(
+        &self,
+        attended: &Attended,
+        state: &mut MultiState,
+        rows: usize,
+        now: usize,
+    ) -> (Tensor<3>, View) {
         let bound = state.bound.clone().expect("only a bounded state scores");
         let (batch, groups) = (state.shape.batch, state.groups());
         let (sees, is_level) = (bound.sees(), state.seen.iter().all(|&seen| seen == state.seen[0]));

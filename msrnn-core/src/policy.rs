@@ -165,6 +165,14 @@ impl Plan {
         Self { cut, ..self }
     }
 
+    /// Numbers that are carried with every row for each decision, beside key, value and position.
+    pub fn carried(&self, layer: &Layer) -> usize {
+        match &self.rule {
+            Rule::Score(score) => Program::new(score, layer).map_or(0, |program| program.memory()),
+            Rule::Tensors(tensors) => tensors.memory(),
+        }
+    }
+
     /// Fewest states with which some row may go at every cut.
     pub fn fewest_states(&self) -> usize {
         let first = if self.first > 0 { self.first.saturating_add(1) } else { 1 };

@@ -5,11 +5,19 @@
 mod merging_policy;
 #[path = "policies/norms.rs"]
 mod norms_policy;
+#[path = "policies/observing.rs"]
+mod observing_policy;
+#[path = "policies/planned.rs"]
+mod planned;
 
 use burn::tensor::Device;
 use merging_policy::Merging;
+use msrnn_core::policy::{Cut, Plan, Policy};
+use msrnn_core::score::{age, key_norm, logit, max_weight, number, weight};
 use msrnn_core::{laws, policy_laws};
-use norms_policy::Norms;
+use norms_policy::{Norms, NormsOfTensors};
+use observing_policy::Observing;
+use planned::Planned;
 
 #[test]
 fn unbounded_state_equals_vanilla_attention() {
@@ -25,5 +33,26 @@ fn under_law<P>(policy: P) -> P {
     policy
 }
 
+/// Looks at what no other policy here does, and protects rows.
+const LOGITS: Planned = Planned("logits", |layer| {
+    let score = logit() * number(0.1) + max_weight() - key_norm() / (age() + number(2.0));
+    Plan::by_score(layer, score).protecting(1, 1)
+});
+/// A weight now, cut every three tokens.
+const EVERY_THREE: Planned = Planned("every-three", |layer| Plan::by_score(layer, weight()).cut(Cut::Every(3)));
+/// What remembers, cut every four tokens, head by head.
+const EVERY_FOUR: Planned = Planned("every-four", |layer| Norms.plan(layer).cut(Cut::Every(4)));
+/// What remembers, in tensor code, cut every two tokens.
+const EVERY_TWO: Planned = Planned("every-two", |layer| NormsOfTensors.plan(layer).cut(Cut::Every(2)));
+/// Only the end of a prompt cuts.
+const AFTER_PROMPT: Planned = Planned("after-prompt", |layer| Norms.plan(layer).cut(Cut::AfterPrompt));
+
 policy_laws!(norms, under_law(Norms));
+policy_laws!(norms_of_tensors, under_law(NormsOfTensors));
+policy_laws!(logits, under_law(LOGITS));
+policy_laws!(every_three, under_law(EVERY_THREE));
+policy_laws!(every_four, under_law(EVERY_FOUR));
+policy_laws!(every_two, under_law(EVERY_TWO));
+policy_laws!(after_prompt, under_law(AFTER_PROMPT));
+policy_laws!(observing, under_law(Observing));
 policy_laws!(merging, under_law(Merging));

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::tensor::{Device, Int, Tensor};
 use msrnn_core::laws;
-use msrnn_core::policy::{Granularity, Memory, Policy, Sees, View};
+use msrnn_core::policy::{Layer, Memory, Plan, Policy, Sees, Tensors, View};
 
 /// What a rule makes of a view.
 type Rule = fn(&View) -> Tensor<3>;
 
 /// A policy that is one function.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Broken(Rule);
 
 impl Policy for Broken {
@@ -20,12 +20,14 @@ impl Policy for Broken {
         "broken".into()
     }
 
+    fn plan(&self, layer: &Layer) -> Plan {
+        Plan::by_tensors(layer, *self)
+    }
+}
+
+impl Tensors for Broken {
     fn sees(&self) -> Sees {
         Sees::WEIGHTS
-    }
-
-    fn granularity(&self) -> Granularity {
-        Granularity::Layer
     }
 
     fn score(&self, view: &View, _memory: &mut Memory) -> Tensor<3> {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use msrnn_core::attention::Attention;
-use msrnn_core::policy::{Compression, Granularity, HostMemory, HostView, Memory, Policy, ScoreOnHost, View};
+use msrnn_core::policy::{Compression, Cut, Decides, Layer, Memory, Plan, Policy, Tensors, View};
+use msrnn_core::score::{Binary, Expr, Input, number, position};
 use msrnn_core::state::MultiState;
 use msrnn_core::trouble::Trouble;
 
@@ -17,8 +18,9 @@ const TOKENS: usize = 40;
 #[derive(Clone, Copy, Debug)]
 struct Broken {
     from: i64,
-    on_host: bool,
-    granularity: Granularity,
+    is_program: bool,
+    decides: Decides,
+    cut: Cut,
 }
 
 impl Policy for Broken {
@@ -26,25 +28,22 @@ impl Policy for Broken {
         "broken".into()
     }
 
-    fn granularity(&self) -> Granularity {
-        self.granularity
-    }
-
-    fn score(&self, view: &View, _memory: &mut Memory) -> Tensor<3> {
-        let late = view.now().greater_equal_elem(self.from).expand(view.positions().dims());
-        view.positions().float().mask_fill(view.newest(1).bool_and(late), f32::NAN)
-    }
-
-    fn on_host(&self) -> Option<&dyn ScoreOnHost> {
-        self.on_host.then_some(self as &dyn ScoreOnHost)
+    fn plan(&self, layer: &Layer) -> Plan {
+        let now = || Expr::Input(Input::Now);
+        let late = number(self.from as f64).with(Binary::LessEqual, now());
+        let newest = position().with(Binary::Equal, now());
+        let plan = match self.is_program {
+            true => Plan::by_score(layer, (late * newest).choose(number(f64::NAN), position())),
+            false => Plan::by_tensors(layer, *self),
+        };
+        Plan { decides: self.decides, ..plan.cut(self.cut) }
     }
 }
 
-impl ScoreOnHost for Broken {
-    fn score(&self, view: &HostView<'_>, _memory: &mut HostMemory, scores: &mut [f64]) {
-        for (score, &position) in scores.iter_mut().zip(view.positions) {
-            *score = if position == view.now && view.now >= self.from { f64::NAN } else { position as f64 };
-        }
+impl Tensors for Broken {
+    fn score(&self, view: &View, _memory: &mut Memory) -> Tensor<3> {
+        let late = view.now().greater_equal_elem(self.from).expand(view.positions().dims());
+        view.positions().float().mask_fill(view.newest(1).bool_and(late), f32::NAN)
     }
 }
 
@@ -62,13 +61,13 @@ fn text(dtype: DType) -> [Tensor<4>; 3] {
 /// Attends to all tokens in chunks of so many, from an empty state; and which tokens' outputs are numbers.
 fn run(policy: Broken, dtype: DType, chunk: usize) -> (MultiState, Vec<bool>) {
     let (attention, compression) = (attention(), Compression::bounded(Arc::new(policy), STATES).unwrap());
-    let mut state = attention.initial_state(BATCH, 3, &compression, dtype, &Device::default());
+    let mut state = attention.initial_state(BATCH, 3, 4, &compression, dtype, &Device::default());
     let mut numbers = Vec::new();
     let [query, key, value] = text(dtype);
     for first in (0..TOKENS).step_by(chunk) {
         let n = chunk.min(TOKENS - first);
         let part = |x: &Tensor<4>| x.clone().narrow(2, first, n);
-        let out = attention.scan(part(&query), part(&key), part(&value), &mut state, &compression);
+        let out = attention.scan(part(&query), part(&key), part(&value), &mut state);
         for t in 0..n {
             let data = out.clone().narrow(2, t, 1).into_data().convert::<f64>();
             let values: &[f64] = data.as_slice().unwrap();
@@ -83,21 +82,26 @@ fn run(policy: Broken, dtype: DType, chunk: usize) -> (MultiState, Vec<bool>) {
 #[test]
 fn a_score_that_is_not_a_number_makes_the_output_of_its_step_nan_on_every_road() {
     for dtype in [DType::F32, DType::F64] {
-        for granularity in [Granularity::Layer, Granularity::KvHead] {
-            for on_host in [true, false] {
+        for decides in [Decides::Layer, Decides::KvHead] {
+            for is_program in [true, false] {
                 for chunk in [1, 3, 16, TOKENS] {
                     for from in [0, 11, 38, 100] {
                         let told =
-                            format!("{dtype:?}, {granularity:?}, on host {on_host}, chunks of {chunk}, from {from}");
-                        let (state, numbers) = run(Broken { from, on_host, granularity }, dtype, chunk);
-                        // What is scored while nothing has to go does not matter.
-                        let first = (from as usize).max(STATES);
-                        let expected: Vec<bool> = (0..TOKENS).map(|t| t < first).collect();
-                        assert_eq!(numbers, expected, "{told}");
-                        let trouble = (first < TOKENS).then_some(Trouble::Scores);
-                        assert_eq!([state.trouble(0), state.trouble(1)], [trouble; 2], "{told}");
-                        // And still no more rows are held than there is room for.
-                        assert!(state.held().iter().flatten().all(|held| held.len() == STATES), "{told}");
+                            format!("{dtype:?}, {decides:?}, a program {is_program}, chunks of {chunk}, from {from}");
+                        for every in [1, 4] {
+                            let cut = Cut::Every(every);
+                            let told = format!("{told}, every {every}");
+                            let (state, numbers) = run(Broken { from, is_program, decides, cut }, dtype, chunk);
+                            // What is scored while nothing has to go does not matter.
+                            let cuts = |t: usize| t + 1 > STATES && (t + 1 - STATES).is_multiple_of(every);
+                            let breaks = |t: usize| t >= from as usize && cuts(t);
+                            let expected: Vec<bool> = (0..TOKENS).map(|t| !breaks(t)).collect();
+                            assert_eq!(numbers, expected, "{told}");
+                            let trouble = (0..TOKENS).any(breaks).then_some(Trouble::Scores);
+                            assert_eq!([state.trouble(0), state.trouble(1)], [trouble; 2], "{told}");
+                            // And still no more rows are held than there is room for.
+                            assert!(state.held().iter().flatten().all(|held| held.len() < STATES + every), "{told}");
+                        }
                     }
                 }
             }
@@ -107,13 +111,13 @@ fn a_score_that_is_not_a_number_makes_the_output_of_its_step_nan_on_every_road()
 
 #[test]
 fn a_prefill_whose_cut_has_no_lowest_score_is_an_error_that_names_policy_layer_and_token() {
-    for on_host in [true, false] {
-        let policy = Broken { from: 20, on_host, granularity: Granularity::KvHead };
+    for is_program in [true, false] {
+        let policy = Broken { from: 20, is_program, decides: Decides::KvHead, cut: Cut::EVERY_TOKEN };
         let (attention, compression) = (attention(), Compression::bounded(Arc::new(policy), STATES).unwrap());
         for (n, fails) in [(STATES, false), (12, false), (TOKENS, true)] {
-            let mut state = attention.initial_state(BATCH, 3, &compression, DType::F32, &Device::default());
+            let mut state = attention.initial_state(BATCH, 3, 4, &compression, DType::F32, &Device::default());
             let [query, key, value] = text(DType::F32).map(|x| x.narrow(2, 0, n));
-            match (attention.prefill(query, key, value, &mut state, &compression), fails) {
+            match (attention.prefill(query, key, value, &mut state), fails) {
                 (Ok(_), false) => {}
                 (Err(error), true) => {
                     let error = error.to_string();
@@ -132,28 +136,28 @@ fn a_prefill_whose_cut_has_no_lowest_score_is_an_error_that_names_policy_layer_a
 fn rows_that_are_not_numbers_are_found_in_their_batch_row() {
     for broken in [f64::NAN, f64::INFINITY] {
         let (attention, compression) = (attention(), Compression::Unbounded);
-        let mut state = attention.initial_state(BATCH, 0, &compression, DType::F32, &Device::default());
+        let mut state = attention.initial_state(BATCH, 0, 1, &compression, DType::F32, &Device::default());
         let [query, key, value] = text(DType::F32);
         let value = value.slice_fill([1..2, 0..1, 7..8, 2..3], broken);
-        attention.scan(query, key, value, &mut state, &compression);
+        attention.scan(query, key, value, &mut state);
         assert_eq!([state.trouble(0), state.trouble(1)], [None, Some(Trouble::Rows)]);
     }
 }
 
 #[test]
 fn a_state_knows_the_token_at_whose_step_the_first_row_went() {
-    for on_host in [true, false] {
-        let policy = Broken { from: 1000, on_host, granularity: Granularity::KvHead };
+    for is_program in [true, false] {
+        let policy = Broken { from: 1000, is_program, decides: Decides::KvHead, cut: Cut::EVERY_TOKEN };
         for chunk in [1, 3, STATES, TOKENS] {
             assert_eq!(run(policy, DType::F32, chunk).0.first_omission(), [Some(STATES); BATCH], "chunks of {chunk}");
         }
         let (attention, compression) = (attention(), Compression::bounded(Arc::new(policy), STATES).unwrap());
-        let mut state = attention.initial_state(BATCH, 0, &compression, DType::F32, &Device::default());
+        let mut state = attention.initial_state(BATCH, 0, 1, &compression, DType::F32, &Device::default());
         let [query, key, value] = text(DType::F32);
         let part = |first: usize, n: usize| [&query, &key, &value].map(|x| x.clone().narrow(2, first, n));
         let scan = |state: &mut MultiState, first, n| {
             let [query, key, value] = part(first, n);
-            attention.scan(query, key, value, state, &compression);
+            attention.scan(query, key, value, state);
         };
         scan(&mut state, 0, STATES);
         assert_eq!(state.first_omission(), [None; BATCH]);
@@ -163,18 +167,18 @@ fn a_state_knows_the_token_at_whose_step_the_first_row_went() {
         assert_eq!(state.first_omission(), [Some(STATES), None]);
         scan(&mut state, 2, 4);
         assert_eq!(state.first_omission(), [Some(STATES), Some(STATES)]);
-        let restored = MultiState::restore(state.snapshot(), &Device::default()).unwrap();
+        let restored = MultiState::restore(state.snapshot(), &compression, &Device::default()).unwrap();
         assert_eq!(restored.first_omission(), state.first_omission());
 
         // After a prefill all rows go at once, at its last token.
-        let mut state = attention.initial_state(BATCH, 0, &compression, DType::F32, &Device::default());
+        let mut state = attention.initial_state(BATCH, 0, 1, &compression, DType::F32, &Device::default());
         let [query, key, value] = part(0, 12);
-        attention.prefill(query, key, value, &mut state, &compression).unwrap();
+        attention.prefill(query, key, value, &mut state).unwrap();
         assert_eq!(state.first_omission(), [Some(11); BATCH]);
     }
     let (attention, compression) = (attention(), Compression::Unbounded);
-    let mut state = attention.initial_state(BATCH, 0, &compression, DType::F32, &Device::default());
+    let mut state = attention.initial_state(BATCH, 0, 1, &compression, DType::F32, &Device::default());
     let [query, key, value] = text(DType::F32);
-    attention.scan(query, key, value, &mut state, &compression);
+    attention.scan(query, key, value, &mut state);
     assert_eq!(state.first_omission(), [None; BATCH]);
 }

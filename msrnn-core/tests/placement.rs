@@ -56,7 +56,7 @@ impl Placement for Doubled {
 }
 
 /// A way to give a layer some tokens.
-type Form = fn(&Attention, [Tensor<4>; 3], &mut MultiState, &Compression) -> Tensor<4>;
+type Form = fn(&Attention, [Tensor<4>; 3], &mut MultiState) -> Tensor<4>;
 
 /// Outputs of a text, one half and then the other, and what is held in the end.
 fn run(
@@ -65,10 +65,10 @@ fn run(
     text: &[Tensor<4>; 3],
     form: Form,
 ) -> (Tensor<4>, Vec<Vec<Vec<i64>>>) {
-    let mut state = layer.initial_state(BATCH, 0, compression, DType::F64, &text[0].device());
+    let mut state = layer.initial_state(BATCH, 0, 1, compression, DType::F64, &text[0].device());
     let outputs = [0, TOKENS / 2].map(|first| {
         let half = text.each_ref().map(|x| x.clone().narrow(2, first, TOKENS / 2));
-        form(layer, half, &mut state, compression)
+        form(layer, half, &mut state)
     });
     (Tensor::cat(outputs.into(), 2), state.held())
 }
@@ -85,18 +85,17 @@ fn attention(window: Option<usize>) -> Attention {
 }
 
 fn forms() -> [(&'static str, Form); 3] {
-    let steps: Form = |layer, text, state, compression| {
+    let steps: Form = |layer, text, state| {
         let tokens = (0..TOKENS / 2).map(|t| {
             let [query, key, value] = text.each_ref().map(|x| x.clone().narrow(2, t, 1).squeeze_dim(2));
-            layer.step(query, key, value, state, compression).unsqueeze_dim(2)
+            layer.step(query, key, value, state).unsqueeze_dim(2)
         });
         Tensor::cat(tokens.collect(), 2)
     };
-    let scans: Form =
-        |layer, [query, key, value], state, compression| layer.scan(query, key, value, state, compression);
-    let prefill: Form = |layer, [query, key, value], state, compression| match state.seen()[0] {
-        0 => layer.prefill(query, key, value, state, compression).expect("the state is empty"),
-        _ => layer.scan(query, key, value, state, compression),
+    let scans: Form = |layer, [query, key, value], state| layer.scan(query, key, value, state);
+    let prefill: Form = |layer, [query, key, value], state| match state.seen()[0] {
+        0 => layer.prefill(query, key, value, state).expect("the state is empty"),
+        _ => layer.scan(query, key, value, state),
     };
     [("steps", steps), ("scans", scans), ("a prefill", prefill)]
 }

@@ -3,9 +3,9 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use msrnn_core::attention::Attention;
-use msrnn_core::policy::{Compression, Granularity, Memory, Policy, View};
-use msrnn_core::snapshot::Snapshot;
+use msrnn_core::policy::{Compression, Layer, Memory, Plan, Policy, Tensors, View};
 use msrnn_core::state::MultiState;
+use msrnn_core::state::snapshot::Snapshot;
 use msrnn_core::vanilla::causal_attention;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -47,10 +47,12 @@ impl Policy for Nobody {
         "nobody".into()
     }
 
-    fn granularity(&self) -> Granularity {
-        Granularity::KvHead
+    fn plan(&self, layer: &Layer) -> Plan {
+        Plan::by_tensors(layer, Nobody).per_head()
     }
+}
 
+impl Tensors for Nobody {
     fn score(&self, _view: &View, _memory: &mut Memory) -> Tensor<3> {
         panic!("nothing had to be omitted")
     }
@@ -85,7 +87,7 @@ fn host(x: Tensor<4>) -> Vec<f64> {
 
 /// Gives a fork `n` new tokens, and compares its outputs with vanilla attention over everything
 /// that each row remembers.
-fn append(fork: &mut Fork, n: usize, by_step: bool, next: &mut u64, layer: &Attention, bound: &Compression) {
+fn append(fork: &mut Fork, n: usize, by_step: bool, next: &mut u64, layer: &Attention) {
     for remembered in &mut fork.remembered {
         remembered.extend(*next..*next + n as u64);
         *next += n as u64;
@@ -93,10 +95,10 @@ fn append(fork: &mut Fork, n: usize, by_step: bool, next: &mut u64, layer: &Atte
     let new: Vec<&[u64]> = fork.remembered.iter().map(|row| &row[row.len() - n..]).collect();
     let (query, key, value) = (vectors(0, HEADS, &new), vectors(1, KV_HEADS, &new), vectors(2, KV_HEADS, &new));
     let output = if by_step {
-        let output = layer.step(query.squeeze_dim(2), key.squeeze_dim(2), value.squeeze_dim(2), &mut fork.state, bound);
+        let output = layer.step(query.squeeze_dim(2), key.squeeze_dim(2), value.squeeze_dim(2), &mut fork.state);
         output.reshape([BATCH, HEADS, 1, HEAD_DIM])
     } else {
-        layer.scan(query, key, value, &mut fork.state, bound)
+        layer.scan(query, key, value, &mut fork.state)
     };
     for (row, remembered) in fork.remembered.iter().enumerate() {
         let all = [&remembered[..]];
@@ -112,14 +114,14 @@ fn append(fork: &mut Fork, n: usize, by_step: bool, next: &mut u64, layer: &Atte
 fn run(transitions: &[(usize, Transition)], window: Option<usize>, bound: &Compression) {
     let device = Device::default();
     let layer = Attention { heads: HEADS, kv_heads: KV_HEADS, head_dim: HEAD_DIM, scale: 0.5, window, placement: None };
-    let state = layer.initial_state(BATCH, 0, bound, DType::F64, &device);
+    let state = layer.initial_state(BATCH, 0, 1, bound, DType::F64, &device);
     let mut forks = vec![Fork { state, remembered: vec![Vec::new(); BATCH] }];
     let mut next = 0;
     for (at, transition) in transitions {
         let at = at % forks.len();
         match *transition {
-            Transition::Token => append(&mut forks[at], 1, true, &mut next, &layer, bound),
-            Transition::Chunk(n) => append(&mut forks[at], n, false, &mut next, &layer, bound),
+            Transition::Token => append(&mut forks[at], 1, true, &mut next, &layer),
+            Transition::Chunk(n) => append(&mut forks[at], n, false, &mut next, &layer),
             Transition::Fork if forks.len() < MOST_FORKS => forks.push(forks[at].clone()),
             Transition::Fork => {}
             Transition::Reset(row) => {
@@ -129,7 +131,7 @@ fn run(transitions: &[(usize, Transition)], window: Option<usize>, bound: &Compr
             Transition::SaveAndLoad => {
                 let saved = serde_json::to_string(&forks[at].state.snapshot()).expect("a state can be written");
                 let saved: Snapshot = serde_json::from_str(&saved).expect("and read");
-                forks[at].state = MultiState::restore(saved, &device).expect("and restored");
+                forks[at].state = MultiState::restore(saved, bound, &device).expect("and restored");
             }
         }
         let fork = &forks[at];

@@ -94,6 +94,11 @@ impl<'m> Recurrent<'m> {
         &self.compression
     }
 
+    /// The attention of its layers.
+    pub fn attention(&self) -> &Attention {
+        &self.attention
+    }
+
     /// Whether there are positions for `tokens` tokens, the first `block` of which enter as one block.
     ///
     /// # Errors
@@ -113,8 +118,9 @@ impl<'m> Recurrent<'m> {
     /// Empty states of all layers for a batch.
     pub fn initial_states(&self, batch: usize) -> Vec<MultiState> {
         let (dtype, device) = (self.decoder.storage.states, self.decoder.device());
-        (0..self.decoder.layers.len())
-            .map(|layer| self.attention.initial_state(batch, layer, &self.compression, dtype, &device))
+        let layers = self.decoder.layers.len();
+        (0..layers)
+            .map(|layer| self.attention.initial_state(batch, layer, layers, &self.compression, dtype, &device))
             .collect()
     }
 
@@ -198,9 +204,9 @@ pub fn bytes_per_state(decoder: &Decoder, policy: &dyn Policy) -> usize {
 
 impl RecurrentLayer<'_, '_> {
     fn scan(&self, x: Tensor<3>, rotation: Option<&Rotation>, state: &mut MultiState) -> Tensor<3> {
-        let Recurrent { attention, compression, .. } = self.recurrent;
+        let attention = &self.recurrent.attention;
         let (query, key, value) = self.project(&x, rotation);
-        self.layer.finish(x, attention.scan(query, key, value, state, compression))
+        self.layer.finish(x, attention.scan(query, key, value, state))
     }
 
     fn prefill(
@@ -209,9 +215,9 @@ impl RecurrentLayer<'_, '_> {
         rotation: Option<&Rotation>,
         state: &mut MultiState,
     ) -> Result<Tensor<3>, ModelError> {
-        let Recurrent { attention, compression, .. } = self.recurrent;
+        let attention = &self.recurrent.attention;
         let (query, key, value) = self.project(&x, rotation);
-        Ok(self.layer.finish(x, attention.prefill(query, key, value, state, compression)?))
+        Ok(self.layer.finish(x, attention.prefill(query, key, value, state)?))
     }
 
     /// Query, key and value; rotated here unless a placement rotates them at every step.
@@ -229,7 +235,8 @@ impl MultiStateRnn for RecurrentLayer<'_, '_> {
 
     fn initial_state(&self, batch: usize, device: &Device) -> MultiState {
         let Recurrent { attention, compression, decoder, .. } = self.recurrent;
-        attention.initial_state(batch, self.index, compression, decoder.storage.states, device)
+        let layers = decoder.layers.len();
+        attention.initial_state(batch, self.index, layers, compression, decoder.storage.states, device)
     }
 
     fn step(&self, x: Tensor<2>, state: &mut MultiState) -> Tensor<2> {

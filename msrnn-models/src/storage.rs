@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, FloatDType};
 use msrnn_core::kernels::Int8;
-use msrnn_core::policy::Policy;
+use msrnn_core::policy::{Cut, Layer, Plan, Policy};
 use msrnn_core::precision::accumulation;
 
 use crate::config::ModelConfig;
@@ -55,14 +55,40 @@ impl Storage {
         tensors(config).iter().map(bytes).sum()
     }
 
-    /// Bytes that one state takes in all layers: key, value, position and the policy's memory; of an unbounded
+    /// Bytes that one state takes in all layers: key, value, position and what the policy carries; of an unbounded
     /// state where there is no policy. `int`: bytes of an integer on the device.
     pub fn bytes_per_state(&self, config: &ModelConfig, policy: Option<&dyn Policy>, int: usize) -> usize {
-        let (groups, memory) =
-            policy.map_or((1, 0), |policy| (policy.granularity().groups(config.kv_heads), policy.memory()));
+        let layer = |index| {
+            let layer = Layer { index, layers: config.layers, kv_heads: config.kv_heads, states: 1 };
+            self.row_bytes(config, policy.map(|policy| policy.plan(&layer)).as_ref(), &layer, int)
+        };
+        (0..config.layers).map(layer).sum()
+    }
+
+    /// Bytes of one sequence's states in all layers, bounded to k: as many slots of key, value, position and what
+    /// the policy carries as its plan holds before a cut, and two counters per decision. Of a layer that grows,
+    /// k + 1 slots.
+    pub fn state_bytes(&self, config: &ModelConfig, policy: &dyn Policy, states: usize, int: usize) -> usize {
+        let layer = |index| {
+            let layer = Layer { index, layers: config.layers, kv_heads: config.kv_heads, states };
+            let plan = policy.plan(&layer);
+            let slack = match plan.cut {
+                Cut::Every(n) => n,
+                Cut::AfterPrompt => 1,
+            };
+            let slots = plan.states.unwrap_or(states) + slack;
+            let counters = 2 * plan.decides.groups(config.kv_heads) * int;
+            slots * self.row_bytes(config, Some(&plan), &layer, int) + counters
+        };
+        (0..config.layers).map(layer).sum()
+    }
+
+    /// Bytes of one row of a layer.
+    fn row_bytes(&self, config: &ModelConfig, plan: Option<&Plan>, layer: &Layer, int: usize) -> usize {
         let wide: DType = accumulation(self.states).into();
-        let row = 2 * config.kv_heads * config.head_dim * self.states.size();
-        config.layers * (row + groups * (int + memory * wide.size()))
+        let (groups, carried) =
+            plan.map_or((1, 0), |plan| (plan.decides.groups(config.kv_heads), plan.carried(layer)));
+        2 * config.kv_heads * config.head_dim * self.states.size() + groups * (int + carried * wide.size())
     }
 
     /// Whether a model of this configuration can be held so.

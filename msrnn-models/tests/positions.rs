@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device, Int, Tensor};
 use msrnn_core::policy::Compression;
-use msrnn_core::snapshot::Snapshot;
 use msrnn_core::state::MultiState;
+use msrnn_core::state::snapshot::Snapshot;
 use msrnn_models::Model;
 use msrnn_models::recurrent::{Positions, Recurrent};
 use msrnn_models::rotary::Rotary;
@@ -142,7 +142,7 @@ fn under_compressed_gaps_a_sliding_window_looks_at_the_compressed_distance() {
 
 /// A state as if `offset` more tokens had been seen between those of the first `first` positions and the
 /// others.
-fn later(state: &MultiState, offset: usize, first: i64) -> MultiState {
+fn later(state: &MultiState, compression: &Compression, offset: usize, first: i64) -> MultiState {
     let mut snapshot = serde_json::to_value(state.snapshot()).unwrap();
     for seen in snapshot["seen"].as_array_mut().unwrap() {
         *seen = (seen.as_u64().unwrap() + offset as u64).into();
@@ -159,7 +159,7 @@ fn later(state: &MultiState, offset: usize, first: i64) -> MultiState {
     snapshot["positions"] = serde_json::to_value(burn::tensor::TensorData::new(moved, [n])).unwrap();
     snapshot["positions"]["shape"] = shape;
     let snapshot: Snapshot = serde_json::from_value(snapshot).unwrap();
-    MultiState::restore(snapshot, &Device::default()).unwrap()
+    MultiState::restore(snapshot, compression, &Device::default()).unwrap()
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn rows_numbered_anew_go_on_however_many_tokens_have_been_seen() {
             recurrent.scan(ids(&model, 0..10), &mut states);
             for offset in [1 << 20, Rotary::LIMIT - 20, Rotary::LIMIT, MultiState::MOST_TOKENS - TOKENS] {
                 let mut near = states.clone();
-                let mut far: Vec<MultiState> = states.iter().map(|state| later(state, offset, first)).collect();
+                let mut far: Vec<MultiState> = states.iter().map(|state| later(state, recurrent.compression(), offset, first)).collect();
                 for tokens in [10..11, 11..25, 25..26, 26..TOKENS] {
                     let of_near = values(recurrent.scan(ids(&model, tokens.clone()), &mut near));
                     let of_far = values(recurrent.scan(ids(&model, tokens), &mut far));

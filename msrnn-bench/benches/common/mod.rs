@@ -46,24 +46,24 @@ impl Layer {
         [random(heads), random(kv_heads), random(kv_heads)]
     }
 
-    pub(crate) fn scan(&self, tokens: &[Tensor<4>; 3], state: &mut MultiState, by: &Compression) -> Tensor<4> {
+    pub(crate) fn scan(&self, tokens: &[Tensor<4>; 3], state: &mut MultiState) -> Tensor<4> {
         let [query, key, value] = tokens.clone();
-        self.attention.scan(query, key, value, state, by)
+        self.attention.scan(query, key, value, state)
     }
 
     /// One token of [`Layer::tokens`]`(1)`.
-    pub(crate) fn step(&self, token: &[Tensor<4>; 3], state: &mut MultiState, by: &Compression) -> Tensor<3> {
+    pub(crate) fn step(&self, token: &[Tensor<4>; 3], state: &mut MultiState) -> Tensor<3> {
         let [query, key, value] = token.clone().map(|x| {
             let [batch, heads, _, head_dim] = x.dims();
             x.reshape([batch, heads, head_dim])
         });
-        self.attention.step(query, key, value, state, by)
+        self.attention.step(query, key, value, state)
     }
 
     /// A state that has seen `n` tokens.
     pub(crate) fn state_after(&self, n: usize, compression: &Compression) -> MultiState {
-        let mut state = self.attention.initial_state(1, 0, compression, self.dtype, &self.device);
-        self.scan(&self.tokens(n), &mut state, compression);
+        let mut state = self.attention.initial_state(1, 0, 1, compression, self.dtype, &self.device);
+        self.scan(&self.tokens(n), &mut state);
         state
     }
 }

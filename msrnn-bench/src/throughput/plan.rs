@@ -40,12 +40,9 @@ impl Sizes {
     }
 }
 
-/// Bytes of one sequence's states in all layers, bounded to k: k + 1 slots of key, value, position and
-/// memory, and two counters per decision.
+/// Bytes of one sequence's states in all layers, bounded to k; see [`Storage::state_bytes`].
 pub fn state_bytes(config: &ModelConfig, policy: &dyn Policy, states: usize, sizes: Sizes) -> u64 {
-    let groups = policy.granularity().groups(config.kv_heads);
-    let slots = (states + 1) * sizes.storage.bytes_per_state(config, Some(policy), sizes.int);
-    (slots + config.layers * 2 * groups * sizes.int) as u64
+    sizes.storage.state_bytes(config, policy, states, sizes.int) as u64
 }
 
 /// Bytes that a step of one sequence works in, beside weights and states: logits and their copy for

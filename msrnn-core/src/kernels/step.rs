@@ -81,7 +81,7 @@ pub(crate) fn step(
 }
 
 /// The plain twin.
-fn step_plain(
+pub(super) fn step_plain(
     attention: &Attention,
     query: Tensor<3>,
     key: Tensor<3>,

@@ -1,5 +1,7 @@
 //! A program on the host: operation by operation over columns of plain numbers.
 
+use std::cell::RefCell;
+
 use super::program::{Op, Program};
 use super::random;
 
@@ -21,7 +23,19 @@ pub(crate) struct Columns<'a> {
 #[derive(Default)]
 pub(crate) struct Registers(Vec<f64>);
 
+thread_local! {
+    static REGISTERS: RefCell<Registers> = RefCell::default();
+}
+
 impl Program {
+    /// Scores rows by their weights alone, a row after the other, as the host does: for benchmarks.
+    #[doc(hidden)]
+    pub fn score_on_host(&self, positions: &[i64], weights: &[f64], memory: &mut [Vec<f64>], scores: &mut [f64]) {
+        let now = positions.iter().copied().max().unwrap_or(0);
+        let columns = Columns { now, positions, weights, max_weights: weights, logits: weights };
+        REGISTERS.with_borrow_mut(|registers| self.run(&columns, memory, scores, registers));
+    }
+
     /// Scores the rows of one decision and brings its memory up to date: `memory[channel][row]`.
     pub(crate) fn run<M: AsMut<[f64]>>(
         &self,

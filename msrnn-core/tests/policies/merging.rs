@@ -1,11 +1,11 @@
 //! A policy of the general level.
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
-use msrnn_core::policy::{Granularity, Memory, Policy, Rows, Sees, View};
+use msrnn_core::policy::{Layer, Memory, Plan, Policy, Rows, Sees, Tensors, View};
 
 /// The general level: omits as TOVA does, head by head, but moves the value of the newest of
 /// the other rows halfway to the omitted one first.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Merging;
 
 impl Policy for Merging {
@@ -13,12 +13,14 @@ impl Policy for Merging {
         "merging".into()
     }
 
+    fn plan(&self, layer: &Layer) -> Plan {
+        Plan::by_tensors(layer, *self).per_head()
+    }
+}
+
+impl Tensors for Merging {
     fn sees(&self) -> Sees {
         Sees::WEIGHTS
-    }
-
-    fn granularity(&self) -> Granularity {
-        Granularity::KvHead
     }
 
     fn score(&self, view: &View, _memory: &mut Memory) -> Tensor<3> {

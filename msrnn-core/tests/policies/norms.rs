@@ -1,7 +1,8 @@
-//! A policy that looks at everything.
+//! A policy that looks at everything, once as a score and once in tensor code.
 
 use burn::tensor::Tensor;
-use msrnn_core::policy::{Granularity, Memory, Policy, Sees, View};
+use msrnn_core::policy::{Layer, Memory, Plan, Policy, Sees, Tensors, View};
+use msrnn_core::score::{Score, key_norm, number, remembered, value_norm, weight};
 
 /// Looks at everything and remembers two things, so that all that a policy can be shown is tried:
 /// omits the row with the shortest value and key, weighted by recent attention and by age.
@@ -13,12 +14,32 @@ impl Policy for Norms {
         "norms".into()
     }
 
-    fn sees(&self) -> Sees {
-        Sees::WEIGHTS.and(Sees::KEYS).and(Sees::VALUES)
+    fn plan(&self, layer: &Layer) -> Plan {
+        let lengths = key_norm() * key_norm() + value_norm() * value_norm();
+        let score = Score::of(remembered("recent") * lengths / remembered("steps"))
+            .remember("recent", number(0.5) * remembered("recent") + weight())
+            .remember("steps", remembered("steps") + number(1.0));
+        Plan::by_rule(layer, score.into()).per_head()
+    }
+}
+
+/// The same in tensor code.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NormsOfTensors;
+
+impl Policy for NormsOfTensors {
+    fn name(&self) -> String {
+        "norms-of-tensors".into()
     }
 
-    fn granularity(&self) -> Granularity {
-        Granularity::KvHead
+    fn plan(&self, layer: &Layer) -> Plan {
+        Plan::by_tensors(layer, *self).per_head()
+    }
+}
+
+impl Tensors for NormsOfTensors {
+    fn sees(&self) -> Sees {
+        Sees::WEIGHTS.and(Sees::KEYS).and(Sees::VALUES)
     }
 
     fn memory(&self) -> usize {

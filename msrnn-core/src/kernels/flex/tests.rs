@@ -12,9 +12,11 @@ use proptest::test_runner::RngSeed;
 
 use crate::attention::Attention;
 use crate::kernels::step::step_plain;
-use crate::kernels::{Int8, Map, Weight, flex, plain};
-use crate::policy::{Compression, Granularity, HostMemory, HostView, Memory, Policy, ScoreOnHost, Sees, View};
+use crate::kernels::{self, Int8, Map, Weight, flex, plain};
+use crate::policy::{Compression, Decides, Layer, Plan, Policy};
+use crate::score::{Score, key_norm, logit, max_weight, number, remembered, value_norm, weight};
 use crate::state::MultiState;
+use crate::tensors::{Memory, Sees, Tensors, View};
 
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, rng_seed: RngSeed::Fixed(2024), failure_persistence: None, ..ProptestConfig::default() }
@@ -176,13 +178,12 @@ fn linear_on_all_cores_equals_its_plain_twin() {
     }
 }
 
-/// Sums of attention as H2O keeps them or the current weights, by layer or by head; on the host or
-/// on tensors.
+/// The lowest weight goes, now or over all steps; as a program that also looks at all else, or in tensor code.
 #[derive(Clone, Copy, Debug)]
 struct Lowest {
-    granularity: Granularity,
+    decides: Decides,
     remembers: bool,
-    on_host: bool,
+    is_program: bool,
 }
 
 impl Policy for Lowest {
@@ -190,12 +191,23 @@ impl Policy for Lowest {
         "lowest".into()
     }
 
+    fn plan(&self, layer: &Layer) -> Plan {
+        let plan = match (self.is_program, self.remembers) {
+            (true, true) => {
+                let others = max_weight() + key_norm() * value_norm() + logit() * number(0.01);
+                let sum = Score::of(remembered("m") + others * number(0.001)).remember("m", remembered("m") + weight());
+                Plan::by_rule(layer, sum.into())
+            }
+            (true, false) => Plan::by_score(layer, weight()),
+            (false, _) => Plan::by_tensors(layer, *self),
+        };
+        Plan { decides: self.decides, ..plan }
+    }
+}
+
+impl Tensors for Lowest {
     fn sees(&self) -> Sees {
         Sees::WEIGHTS
-    }
-
-    fn granularity(&self) -> Granularity {
-        self.granularity
     }
 
     fn memory(&self) -> usize {
@@ -206,24 +218,6 @@ impl Policy for Lowest {
         match self.remembers {
             true => memory.update(0, |sum| sum + view.weights()),
             false => view.weights(),
-        }
-    }
-
-    fn on_host(&self) -> Option<&dyn ScoreOnHost> {
-        self.on_host.then_some(self)
-    }
-}
-
-impl ScoreOnHost for Lowest {
-    fn score(&self, view: &HostView<'_>, memory: &mut HostMemory, scores: &mut [f64]) {
-        // What the contract promises.
-        assert_eq!(view.positions.last(), Some(&view.now));
-        scores.copy_from_slice(view.weights);
-        if self.remembers {
-            for (score, sum) in scores.iter_mut().zip(&mut memory.channels[0]) {
-                *sum += *score;
-                *score = *sum;
-            }
         }
     }
 }
@@ -246,18 +240,14 @@ fn shapes() -> impl Strategy<Value = Shape> {
     let bounds = (proptest::option::of(1..=12usize), proptest::option::weighted(0.8, 1..=9usize));
     let policy = (any::<bool>(), any::<bool>(), any::<bool>());
     (heads, bounds, policy, dtypes(), 0..=24usize).prop_map(
-        |((batch, kv_heads, group, head_dim), (window, states), (layer, remembers, on_host), dtypes, reset)| Shape {
+        |((batch, kv_heads, group, head_dim), (window, states), (layer, remembers, is_program), dtypes, reset)| Shape {
             batch,
             kv_heads,
             group,
             head_dim,
             window,
             states,
-            policy: Lowest {
-                granularity: if layer { Granularity::Layer } else { Granularity::KvHead },
-                remembers,
-                on_host,
-            },
+            policy: Lowest { decides: if layer { Decides::Layer } else { Decides::KvHead }, remembers, is_program },
             dtypes,
             reset,
         },
@@ -281,7 +271,7 @@ fn steps_agree(shape: &Shape, tokens: usize) -> Result<(), TestCaseError> {
         None => Compression::Unbounded,
     };
     let initial = || {
-        let mut state = attention.initial_state(batch, 0, &compression, stored, &Device::default());
+        let mut state = attention.initial_state(batch, 0, 1, &compression, stored, &Device::default());
         state.record_omissions();
         state
     };
@@ -298,13 +288,9 @@ fn steps_agree(shape: &Shape, tokens: usize) -> Result<(), TestCaseError> {
         let fork = (t % 7 == 3).then(|| (found.clone(), found.snapshot()));
         let mut before = expected.clone();
         let rows = before.rows_in_step();
-        let (y, weights) = flex::step(&attention, query.clone(), key.clone(), value.clone(), &mut found, &compression);
-        if let Some(weights) = weights {
-            let omitted = attention.omit(weights, &mut found, &compression, rows);
-            found.advance(omitted.map(|omission| omission.slot));
-        }
+        let y = kernels::step(&attention, query.clone(), key.clone(), value.clone(), &mut found);
         let (again, own) = (query.clone(), (key.clone(), value.clone()));
-        let expected_y = step_plain(&attention, query, key, value, &mut expected, &compression);
+        let expected_y = step_plain(&attention, query, key, value, &mut expected, rows);
         if let Some((fork, before)) = fork {
             prop_assert!(fork.snapshot() == before, "a fork changed");
         }
@@ -315,9 +301,9 @@ fn steps_agree(shape: &Shape, tokens: usize) -> Result<(), TestCaseError> {
         if found.held() != expected.held() {
             // Within rounding either may go; from here on the two are different texts.
             before.append(own.0, own.1);
-            let weights = attention.attend(again, &before, rows, 0).1;
+            let attended = attention.attend(again, &before, rows, 0);
             let now = before.seen[0];
-            let (scores, _) = attention.score(&policy, weights, &mut before, rows, now);
+            let (scores, _) = attention.score(&attended, &mut before, rows, now);
             let [Some(a), Some(b)] = omitted else { return Err(TestCaseError::fail("only one of the two omits")) };
             let bound = 1e3 * head_dim as f64 * epsilon(dtype);
             prop_assert!(close_call(&mut before, scores, [a, b], bound), "token {}: not a close call", t);
@@ -366,10 +352,9 @@ fn close_call(before: &mut MultiState, scores: Tensor<3>, chosen: [Tensor<3, Int
 /// A state that is large enough for its heads to be attended on several cores.
 #[test]
 fn steps_on_all_cores_equal_their_plain_twin() {
-    for (dtypes, granularity) in
-        [((DType::F64, DType::F64), Granularity::KvHead), ((DType::F32, DType::BF16), Granularity::Layer)]
+    for (dtypes, decides) in [((DType::F64, DType::F64), Decides::KvHead), ((DType::F32, DType::BF16), Decides::Layer)]
     {
-        let policy = Lowest { granularity, remembers: true, on_host: true };
+        let policy = Lowest { decides, remembers: true, is_program: true };
         let (batch, kv_heads, group, head_dim) = (2, 4, 2, 66);
         let (window, states, reset) = (None, Some(150), 100);
         let shape = Shape { batch, kv_heads, group, head_dim, window, states, policy, dtypes, reset };
@@ -406,7 +391,7 @@ proptest! {
         let query = random([batch, kv_heads * group, tokens, head_dim], dtype);
         let key = random([batch, kv_heads, tokens, head_dim], dtype);
         let value = random([batch, kv_heads, tokens, head_dim], dtype);
-        let initial = || attention.initial_state(batch, 0, &compression, stored, &Device::default());
+        let initial = || attention.initial_state(batch, 0, 1, &compression, stored, &Device::default());
         let (mut scanned, mut stepped) = (initial(), initial());
         scanned.record_omissions();
         stepped.record_omissions();
@@ -418,7 +403,7 @@ proptest! {
                 scanned.reset(batch - 1);
             }
             let part = |x: &Tensor<4>| x.clone().narrow(2, range.start, range.len());
-            found.push(attention.scan(part(&query), part(&key), part(&value), &mut scanned, &compression));
+            found.push(attention.scan(part(&query), part(&key), part(&value), &mut scanned));
         }
         let steps = (0..tokens).map(|t| {
             if t == first && reset < tokens {
@@ -426,7 +411,10 @@ proptest! {
             }
             let token = |x: &Tensor<4>, heads| x.clone().narrow(2, t, 1).reshape([batch, heads, head_dim]);
             let (query, key, value) = (token(&query, kv_heads * group), token(&key, kv_heads), token(&value, kv_heads));
-            step_plain(&attention, query, key, value, &mut stepped, &compression)
+            {
+                let rows = stepped.rows_in_step();
+                step_plain(&attention, query, key, value, &mut stepped, rows)
+            }
         });
         let expected = Tensor::stack::<4>(steps.collect(), 2);
         let bound = vec![1e3 * head_dim as f64 * epsilon(dtype); expected.shape().num_elements()];
@@ -441,7 +429,7 @@ proptest! {
     }
 }
 
-/// Omits the oldest row.
+/// Omits the oldest row, which rounding cannot change.
 #[derive(Debug)]
 struct Oldest;
 
@@ -450,59 +438,7 @@ impl Policy for Oldest {
         "oldest".into()
     }
 
-    fn granularity(&self) -> Granularity {
-        Granularity::Layer
-    }
-
-    fn score(&self, view: &View, _memory: &mut Memory) -> Tensor<3> {
-        view.age().neg().float()
-    }
-
-    fn on_host(&self) -> Option<&dyn ScoreOnHost> {
-        Some(self)
-    }
-}
-
-impl ScoreOnHost for Oldest {
-    fn score(&self, view: &HostView<'_>, _memory: &mut HostMemory, scores: &mut [f64]) {
-        scores.iter_mut().zip(view.positions).for_each(|(score, &position)| *score = position as f64);
-    }
-}
-
-/// A row of logits that is no distribution has no likelihood: a NaN that counts as nothing would be a result.
-#[test]
-fn what_is_no_distribution_has_no_likelihood_in_any_dtype_and_twin() {
-    let infinite = f64::INFINITY;
-    for dtype in [DType::F64, DType::F32, DType::F16, DType::BF16] {
-        for vocab in [1, 3, 16, 40] {
-            let find = |changes: &[(usize, f64)], token: usize| {
-                let mut logits: Vec<f64> = (0..vocab).map(|id| (id as f64 * 0.7).sin()).collect();
-                changes.iter().for_each(|&(id, value)| logits[id] = value);
-                let device = Device::default();
-                let logits = Tensor::<2>::from_data(TensorData::new(logits, [1, vocab]), (&device, dtype));
-                let token = Tensor::<1, Int>::from_data([token as i64], &device);
-                let plain = values(plain::log_likelihood(logits.clone(), token.clone()))[0];
-                let ours = values(crate::kernels::log_likelihood(logits, token))[0];
-                let same = (plain - ours).abs() < 1e-5 || plain == ours || (plain.is_nan() && ours.is_nan());
-                assert!(same, "{dtype:?}, {vocab} ids, {changes:?}: {plain} and {ours}");
-                ours
-            };
-            for token in [0, vocab - 1] {
-                for at in 0..vocab {
-                    for broken in [f64::NAN, infinite] {
-                        let found = find(&[(at, broken)], token);
-                        assert!(found.is_nan(), "{dtype:?}: {broken} at {at} of {vocab} gives {found}");
-                    }
-                    let found = find(&[(at, -infinite)], token);
-                    match (vocab, at == token) {
-                        (1, _) => assert!(found.is_nan()),
-                        (_, true) => assert_eq!(found, -infinite),
-                        (_, false) => assert!(found.is_finite()),
-                    }
-                }
-                let all: Vec<(usize, f64)> = (0..vocab).map(|id| (id, -infinite)).collect();
-                assert!(find(&all, token).is_nan());
-            }
-        }
+    fn plan(&self, layer: &Layer) -> Plan {
+        Plan::by_score(layer, number(0.0))
     }
 }
