@@ -54,7 +54,9 @@ pub enum SpecError {
         place: Place,
     },
     /// A text that is too long.
-    #[error("a policy of {length} characters is too long; write at most {most}, or register it in a binary of your own")]
+    #[error(
+        "a policy of {length} characters is too long; write at most {most}, or register it in a binary of your own"
+    )]
     TooLong {
         /// Bytes that it has.
         length: usize,
@@ -62,7 +64,9 @@ pub enum SpecError {
         most: usize,
     },
     /// Parentheses in parentheses, or terms behind terms, without end.
-    #[error("this is nested more than {most} deep; remember a part of it under a name, or register the policy in a binary of your own{place}")]
+    #[error(
+        "this is nested more than {most} deep; remember a part of it under a name, or register the policy in a binary of your own{place}"
+    )]
     TooDeep {
         /// How deep it may be.
         most: usize,
@@ -98,7 +102,9 @@ pub enum SpecError {
     #[error("full keeps every state and takes none of \"@{0}\"; leave it out, or choose another policy")]
     FullBounded(String),
     /// A bound in bytes for a state that grows.
-    #[error("policy {policy} lets states grow, which @{budget} cannot bound; give a number of states or a share, such as 25%")]
+    #[error(
+        "policy {policy} lets states grow, which @{budget} cannot bound; give a number of states or a share, such as 25%"
+    )]
     GrowsBeyondBytes {
         /// The policy.
         policy: String,

@@ -78,6 +78,12 @@ pub(crate) fn value(expr: &Expr, states: usize) -> f64 {
         Expr::Input(_) | Expr::Remembered(_) | Expr::Random(_) => f64::NAN,
         Expr::Unary(function, x) => function.of(of(x)),
         Expr::Binary(function, a, b) => function.of(of(a), of(b)),
-        Expr::If(condition, yes, no) => if of(condition) != 0.0 { of(yes) } else { of(no) },
+        Expr::If(condition, yes, no) => {
+            if of(condition) != 0.0 {
+                of(yes)
+            } else {
+                of(no)
+            }
+        }
     }
 }

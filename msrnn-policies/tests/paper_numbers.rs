@@ -17,10 +17,10 @@ fn steps_kept(policy: &str, states: usize) -> usize {
     let device = Device::default();
     let compression = registry::compression(policy, states).expect("enough states");
     let layer = Attention { heads: 1, kv_heads: 1, head_dim: 2, scale: 1.0, window: None, placement: None };
-    let mut state = layer.initial_state(1, 0, &compression, DType::F32, &device);
+    let mut state = layer.initial_state(1, 0, 1, &compression, DType::F32, &device);
     state.record_omissions();
     let random = || Tensor::<4>::random([1, 1, TOKENS, 2], Distribution::Default, &device);
-    layer.scan(random(), random(), random(), &mut state, &compression);
+    layer.scan(random(), random(), random(), &mut state);
     let mut last = vec![TOKENS - 1; TOKENS];
     for (step, omitted) in state.take_omitted().into_iter().enumerate() {
         let Some(position) = omitted else { continue };

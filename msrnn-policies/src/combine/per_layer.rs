@@ -66,7 +66,8 @@ impl PerLayer {
 impl Policy for PerLayer {
     fn name(&self) -> String {
         let mut name = String::from("layers(");
-        let of = |policy: &Option<Arc<dyn Policy>>| policy.as_ref().map_or_else(|| "full".into(), |policy| policy.name());
+        let of =
+            |policy: &Option<Arc<dyn Policy>>| policy.as_ref().map_or_else(|| "full".into(), |policy| policy.name());
         for (range, policy) in &self.ranges {
             let (first, last) = (range.start(), range.end());
             name += &if first == last { format!("{first}: ") } else { format!("{first}-{last}: ") };

@@ -102,9 +102,15 @@ impl Registry {
                 return wrong("the name means something already; choose another".into());
             }
             match self.policy(entry.example) {
-                Err(error) => return wrong(format!("its example {:?} is not read: {}", entry.example, error.one_line())),
+                Err(error) => {
+                    return wrong(format!("its example {:?} is not read: {}", entry.example, error.one_line()));
+                }
                 Ok(policy) if policy.name() != entry.example => {
-                    let problem = format!("its example {:?} makes a policy named {:?}; let them be the same", entry.example, policy.name());
+                    let problem = format!(
+                        "its example {:?} makes a policy named {:?}; let them be the same",
+                        entry.example,
+                        policy.name()
+                    );
                     return wrong(problem);
                 }
                 Ok(_) => {}

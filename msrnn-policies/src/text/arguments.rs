@@ -102,7 +102,10 @@ impl<'t> Arguments<'t> {
                     [] => "none; leave it out".into(),
                     names => names.join(", "),
                 };
-                return wrong(format!("{} has no argument {:?}; it takes {takes}", self.name, argument.name), &argument.at[0]);
+                return wrong(
+                    format!("{} has no argument {:?}; it takes {takes}", self.name, argument.name),
+                    &argument.at[0],
+                );
             }
             if self.named[..index].iter().any(|other| other.name == argument.name) {
                 return wrong(format!("{} is given twice; leave one out", argument.name), &argument.at[0]);

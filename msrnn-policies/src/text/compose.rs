@@ -31,7 +31,9 @@ impl<'t> Parser<'_, 't> {
         let at = self.cursor.next();
         match self.cursor.sees("@") {
             false => Ok(policy),
-            true => Err(self.cursor.wrong(at..at + 1, format!("the budget stands behind the whole, as in {}(…)@512", name.text))),
+            true => Err(self
+                .cursor
+                .wrong(at..at + 1, format!("the budget stands behind the whole, as in {}(…)@512", name.text))),
         }
     }
 
@@ -94,7 +96,9 @@ impl<'t> Parser<'_, 't> {
         loop {
             let part = self.part()?;
             match part.range {
-                None if rest.is_some() => return Err(self.cursor.wrong(part.at, "* stands there twice; leave one out")),
+                None if rest.is_some() => {
+                    return Err(self.cursor.wrong(part.at, "* stands there twice; leave one out"));
+                }
                 None => rest = Some(part.policy),
                 Some(_) => parts.push(part),
             }
@@ -139,7 +143,9 @@ impl<'t> Parser<'_, 't> {
             let at_sign = self.cursor.next();
             return match self.cursor.sees("@") {
                 false => Ok(Part { range, policy: None, at }),
-                true => Err(self.cursor.wrong(at_sign..at_sign + 1, "full keeps every state and takes no budget; leave it out")),
+                true => Err(self
+                    .cursor
+                    .wrong(at_sign..at_sign + 1, "full keeps every state and takes no budget; leave it out")),
             };
         }
         let policy = Some(self.policy()?);
@@ -156,7 +162,9 @@ impl<'t> Parser<'_, 't> {
         let (budget, at) = self.read_budget(word)?;
         match &self.inner {
             Some((other, _)) if *other != budget => {
-                let problem = format!("another entry has @{other}, but there is one k for all layers; write one budget behind the parenthesis, as in layers(…)@{other}");
+                let problem = format!(
+                    "another entry has @{other}, but there is one k for all layers; write one budget behind the parenthesis, as in layers(…)@{other}"
+                );
                 Err(self.cursor.wrong(at, problem))
             }
             _ => {

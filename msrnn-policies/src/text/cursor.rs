@@ -86,7 +86,8 @@ impl<'t> Cursor<'t> {
         if !first(sign) {
             return None;
         }
-        let end = signs.find(|&(at, sign)| !other(sign, &rest[at + sign.len_utf8()..])).map_or(rest.len(), |(at, _)| at);
+        let end =
+            signs.find(|&(at, sign)| !other(sign, &rest[at + sign.len_utf8()..])).map_or(rest.len(), |(at, _)| at);
         Some(Word { text: &rest[..end], at: self.at..self.at + end })
     }
 
@@ -139,7 +140,9 @@ impl<'t> Cursor<'t> {
         match text.parse::<f64>() {
             Ok(value) if value.is_finite() => Ok(Some(value)),
             Ok(_) => Err(self.wrong(start..self.at, format!("{text} is beyond every number; write inf, or less"))),
-            Err(_) => Err(self.wrong(start..self.at, format!("{text:?} is not a number; write for example 0.98, 4 or 1e-3"))),
+            Err(_) => {
+                Err(self.wrong(start..self.at, format!("{text:?} is not a number; write for example 0.98, 4 or 1e-3")))
+            }
         }
     }
 

@@ -165,13 +165,17 @@ impl<'t> Expressions<'_, 't, '_> {
     fn named(&mut self, word: Word<'t>) -> Result<Tree, SpecError> {
         let input = Input::ALL.into_iter().find(|input| input.name() == word.text);
         match (&mut self.known, input) {
-            (Known::OfRow(_), Some(input)) | (Known::OfStates, Some(input @ Input::States)) => Ok(Expr::Input(input).into()),
+            (Known::OfRow(_), Some(input)) | (Known::OfStates, Some(input @ Input::States)) => {
+                Ok(Expr::Input(input).into())
+            }
             (Known::OfStates, _) => {
-                let problem = format!("how many rows are protected follows from numbers and k, not from {:?}", word.text);
+                let problem =
+                    format!("how many rows are protected follows from numbers and k, not from {:?}", word.text);
                 Err(self.cursor.wrong(word.at, problem))
             }
             (Known::OfRow(_), None) if is_reserved(word.text) => {
-                let problem = format!("{:?} stands for no number here; it takes arguments, or begins a clause", word.text);
+                let problem =
+                    format!("{:?} stands for no number here; it takes arguments, or begins a clause", word.text);
                 Err(self.cursor.wrong(word.at, problem))
             }
             (Known::OfRow(names), None) => {
@@ -203,7 +207,8 @@ impl<'t> Expressions<'_, 't, '_> {
             return self.pair(function, a, b);
         }
         let functions: Vec<&str> = unary().map(Unary::name).chain(binary().map(Binary::name)).collect();
-        let problem = format!("no function is called {:?}; there are {}, if and random", word.text, functions.join(", "));
+        let problem =
+            format!("no function is called {:?}; there are {}, if and random", word.text, functions.join(", "));
         Err(self.cursor.wrong(word.at, problem))
     }
 

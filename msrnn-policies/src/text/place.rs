@@ -66,7 +66,9 @@ mod tests {
         assert_eq!(Place::new("tova@", 5..5).to_string(), "\n  tova@\n       ^");
         let long = "a".repeat(200);
         let shown = Place::new(&long, 100..101).to_string();
-        let [text, carets] = shown.trim_start_matches('\n').split('\n').collect::<Vec<_>>()[..] else { panic!("{shown}") };
+        let [text, carets] = shown.trim_start_matches('\n').split('\n').collect::<Vec<_>>()[..] else {
+            panic!("{shown}")
+        };
         assert_eq!(text.chars().count(), 2 + 1 + 48 + 1 + 48 + 1);
         assert_eq!(carets.find('^'), Some(2 + 1 + 48));
     }

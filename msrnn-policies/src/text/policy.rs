@@ -71,7 +71,9 @@ pub(crate) fn entry_of<'r>(registry: &'r Registry, text: &str) -> Option<&'r Ent
     }
     match cursor.eat("+") {
         false => registry.named(name.text).filter(|_| cursor.is_at_end()),
-        true => registry.named(&format!("{}+i", name.text)).filter(|_| cursor.integer::<usize>().is_some() && cursor.is_at_end()),
+        true => registry
+            .named(&format!("{}+i", name.text))
+            .filter(|_| cursor.integer::<usize>().is_some() && cursor.is_at_end()),
     }
 }
 

@@ -83,7 +83,9 @@ impl Parser<'_, '_> {
                     return Err(self.cursor.wrong(word.at, problem));
                 }
                 if clauses.keep.is_some() {
-                    return Err(self.cursor.wrong(word.at, "what is remembered stands before the score; move it there"));
+                    return Err(self
+                        .cursor
+                        .wrong(word.at, "what is remembered stands before the score; move it there"));
                 }
                 let becomes = expression::parse(&mut self.cursor, Known::OfRow(&mut clauses.names))?;
                 clauses.remembers.push(Channel { name: name.into(), becomes });

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use msrnn_core::attention::Attention;
-use msrnn_core::policy::Compression;
 use msrnn_core::state::MultiState;
 use msrnn_policies::PolicySpec;
 use serde::Deserialize;
@@ -123,7 +122,7 @@ impl Case {
             window: None,
             placement: None,
         };
-        let mut state = layer.initial_state(batch, 0, &compression, dtype, device);
+        let mut state = layer.initial_state(batch, 0, 1, &compression, dtype, device);
         state.record_omissions();
         let vectors = self.vectors(batch, dtype, device);
 
@@ -132,15 +131,15 @@ impl Case {
             let (n, output) = match (done, form) {
                 (0, _) if self.prompt() > 0 => {
                     let [query, key, value] = part(&vectors, 0, self.prompt());
-                    let output = layer.prefill(query, key, value, &mut state, &compression);
+                    let output = layer.prefill(query, key, value, &mut state);
                     (self.prompt(), output.expect("the state is empty"))
                 }
-                (_, Form::Steps) => (1, step(&layer, part(&vectors, done, 1), &mut state, &compression)),
+                (_, Form::Steps) => (1, step(&layer, part(&vectors, done, 1), &mut state)),
                 (_, Form::Scan | Form::ScanInTwos) => {
                     let most = if matches!(form, Form::Scan) { TOKENS } else { 2 };
                     let n = most.min(TOKENS - done);
                     let [query, key, value] = part(&vectors, done, n);
-                    (n, layer.scan(query, key, value, &mut state, &compression))
+                    (n, layer.scan(query, key, value, &mut state))
                 }
             };
             for (i, omitted) in state.take_omitted().into_iter().enumerate() {
@@ -176,10 +175,10 @@ fn part(vectors: &[Tensor<4>; 3], first: usize, n: usize) -> [Tensor<4>; 3] {
     vectors.each_ref().map(|x| x.clone().narrow(2, first, n))
 }
 
-fn step(layer: &Attention, token: [Tensor<4>; 3], state: &mut MultiState, compression: &Compression) -> Tensor<4> {
+fn step(layer: &Attention, token: [Tensor<4>; 3], state: &mut MultiState) -> Tensor<4> {
     let dims = token[0].dims();
     let [query, key, value] = token.map(|x| x.squeeze_dim(2));
-    layer.step(query, key, value, state, compression).reshape(dims)
+    layer.step(query, key, value, state).reshape(dims)
 }
 
 /// All cases, by name.

@@ -1,0 +1,587 @@
+//! Policies as text: what is read, what it means, how it is written again, and what is said about what cannot be read.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use msrnn_core::budget::Budget;
+use msrnn_core::policy::{Cut, Decides, Layer, Plan, Policy, Rule};
+use msrnn_core::score::{
+    Binary, Expr, Input, Score, Unary, max_weight, number, random, remembered, value_norm, weight,
+};
+use msrnn_policies::registry::{self, Registry};
+use msrnn_policies::{
+    AfterPrompt, Every, H2o, PerLayer, PolicySpec, Protect, Pyramid, Random, Scored, SpecError, Tova, Window,
+};
+use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
+
+fn spec(text: &str) -> PolicySpec {
+    text.parse().unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn error(text: &str) -> SpecError {
+    match text.parse::<PolicySpec>() {
+        Ok(spec) => panic!("{text:?} is read as {}", spec.name()),
+        Err(error) => error,
+    }
+}
+
+/// Plans of a small stack, as text.
+fn plans(policy: &dyn Policy) -> Vec<String> {
+    let plan = |index| policy.plan(&Layer { index, layers: 5, kv_heads: 2, states: 101 });
+    (0..5).map(|index| format!("{:?}", plan(index))).collect()
+}
+
+fn plan(text: &str, states: usize) -> Plan {
+    spec(text).policy().expect("a policy").plan(&Layer::only(states))
+}
+
+fn score(text: &str) -> Score {
+    match plan(text, 8).rule {
+        Rule::Score(score) => score,
+        Rule::Tensors(_) => panic!("{text} has no score"),
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Table {
+    policy: PolicySpec,
+}
+
+/// A text is the same after it was a spec, JSON and TOML, and so is its one form.
+fn round_trips(text: &str) -> PolicySpec {
+    let read = spec(text);
+    assert_eq!(read.to_string(), text.trim());
+    let json = serde_json::to_string(&read).unwrap();
+    assert_eq!(json, serde_json::to_string(text.trim()).unwrap());
+    let again: PolicySpec = serde_json::from_str(&json).unwrap();
+    let table = toml::to_string(&Table { policy: read.clone() }).unwrap();
+    let tabled = toml::from_str::<Table>(&table).unwrap().policy;
+    for other in [&again, &tabled] {
+        assert!(*other == read && other.to_string() == read.to_string(), "{other} is not {read}");
+    }
+    let name = read.name();
+    let one_form = read.budget().map_or_else(|| name.clone(), |budget| format!("{name}@{budget}"));
+    let canonical = spec(&one_form);
+    assert_eq!(canonical, read, "{one_form} is not {text}");
+    assert_eq!(canonical.name(), name);
+    read
+}
+
+#[test]
+fn every_registered_policy_round_trips_through_text_json_and_toml() {
+    for entry in registry::entries() {
+        for budget in ["", "@512", "@25%", "@64MiB"] {
+            let text = format!("{}{budget}", entry.example);
+            assert_eq!(round_trips(&text).name(), entry.example);
+        }
+    }
+    round_trips("full");
+}
+
+#[test]
+fn what_was_read_before_there_was_a_grammar_keeps_its_meaning() {
+    let policies: [(&str, Arc<dyn Policy>); 9] = [
+        ("window", Arc::new(Window { first: 0 })),
+        ("window+4", Arc::new(Window { first: 4 })),
+        ("h2o", Arc::new(H2o::head_wise())),
+        ("h2o-layer", Arc::new(H2o::layer_wise())),
+        ("tova", Arc::new(Tova::layer_wise())),
+        ("tova-head", Arc::new(Tova::head_wise())),
+        ("tova+4", Arc::new(Tova { first: 4, ..Tova::layer_wise() })),
+        ("random", Arc::new(Random { seed: None })),
+        ("random:7", Arc::new(Random { seed: Some(7) })),
+    ];
+    for (text, policy) in policies {
+        let read = spec(&format!("{text}@512"));
+        assert_eq!((read.name(), read.budget()), (text.to_owned(), Some(Budget::States(512))));
+        assert_eq!(plans(read.policy().unwrap().as_ref()), plans(policy.as_ref()), "{text}");
+    }
+    assert!(spec("full").is_full());
+    assert_eq!(spec("h2o@25%").budget(), Some(Budget::Percent(25.0)));
+    assert_eq!(spec("tova@64MiB").budget(), Some(Budget::Bytes(64 << 20)));
+    // And with a number of its own behind any name.
+    assert_eq!(spec("h2o+4").name(), "protect(h2o, first=4)");
+    assert_eq!(spec("window+0").name(), "window");
+    assert_eq!(spec("h2o+0").name(), "h2o");
+}
+
+#[test]
+fn specs_are_shown_as_written_and_equal_by_meaning() {
+    for (one, other) in [
+        (" tova @ 512 ", "tova@512"),
+        ("window + 4@8", "window+4@8"),
+        ("pyramid(tova)@9", "pyramid( tova , beta = 20 )@9"),
+        ("protect(h2o, newest=0, first=2)", "h2o+2"),
+        ("layers(*: tova, 0-1: full, 2-2: window)@8", "layers(0-1: full, 2: window, *: tova)@8"),
+        ("layers(0: full, *: tova@25%)", "layers(0: full, *: tova)@25%"),
+        ("score(weight>0.5)", "score(0.5 < weight)"),
+        ("score(keep (weight))", "score(weight; per layer; first 0)"),
+        (
+            "score(m=m+weight;keep m;per head;newest k/2,first 4)",
+            "score(m = m + weight; keep m; first 4, newest k / 2; per head)",
+        ),
+    ] {
+        let (a, b) = (spec(one), spec(other));
+        assert_eq!(a, b, "{one} and {other}: {} and {}", a.name(), b.name());
+        assert_eq!((a.to_string().as_str(), b.to_string().as_str()), (one.trim(), other.trim()));
+    }
+    assert_ne!(spec("tova@8"), spec("tova@9"));
+    assert_ne!(spec("tova@8"), spec("tova"));
+    assert_ne!(spec("score(weight - 1 - 2)"), spec("score(weight - (1 - 2))"));
+}
+
+#[test]
+fn another_budget_stands_behind_what_was_written() {
+    let with = |text: &str| spec(text).with_budget(Budget::States(7)).to_string();
+    assert_eq!(with("window + 4"), "window + 4@7");
+    assert_eq!(with("window + 4 @ 8"), "window + 4@7");
+    assert_eq!(with("window + 4 @ 7"), "window + 4 @ 7");
+    assert_eq!(with("layers(0: full, *:tova@8)"), "layers(0: full, *: tova)@7");
+    assert_eq!(with("full"), "full");
+}
+
+#[test]
+fn an_expression_is_read_as_it_is_calculated() {
+    let k = || Expr::Input(Input::States);
+    let of = |text: &str| score(&format!("score({text})")).keep;
+    for (text, expected) in [
+        ("weight * value_norm / 2", weight() * value_norm() / number(2.0)),
+        ("1 - weight - 2 * k", number(1.0) - weight() - number(2.0) * k()),
+        ("1 - (weight - 2) * k", number(1.0) - (weight() - number(2.0)) * k()),
+        ("-weight * -2", -weight() * number(-2.0)),
+        ("-(-2)", -number(-2.0)),
+        ("- - weight", -(-weight())),
+        ("weight + 1 <= 2 * k", (weight() + number(1.0)).with(Binary::LessEqual, number(2.0) * k())),
+        ("weight >= k", k().with(Binary::LessEqual, weight())),
+        ("weight > k", k().with(Binary::Less, weight())),
+        ("weight != k", number(1.0) - weight().with(Binary::Equal, k())),
+        (
+            "max(weight, if(weight == 0, inf, -inf))",
+            weight().with(
+                Binary::Max,
+                weight().with(Binary::Equal, number(0.0)).choose(number(f64::INFINITY), number(f64::NEG_INFINITY)),
+            ),
+        ),
+        (
+            "pow(max_weight, .5) + 1e-3 + 2.5E+2",
+            max_weight().with(Binary::Pow, number(0.5)) + number(1e-3) + number(250.0),
+        ),
+        (
+            "floor(sqrt(abs(log(exp(ceil(random(18446744073709551615)))))))",
+            [Unary::Ceil, Unary::Exp, Unary::Log, Unary::Abs, Unary::Sqrt, Unary::Floor]
+                .into_iter()
+                .fold(random(u64::MAX), Expr::then),
+        ),
+    ] {
+        assert_eq!(of(text), expected, "{text}");
+    }
+    let remembered = Score::of(remembered("b"))
+        .remember("a", number(0.5) * remembered("a") + remembered("b"))
+        .remember("b", remembered("a") + weight());
+    assert_eq!(score("score(a = .5*a + b; b = a + weight; keep b)"), remembered);
+}
+
+#[test]
+fn what_a_typed_score_protects_follows_from_k() {
+    let protected = |text: &str, k| {
+        let plan = plan(text, k);
+        (plan.first, plan.newest)
+    };
+    let text = "score(weight; first 4, newest ceil(k / 2))";
+    assert_eq!([protected(text, 9), protected(text, 10)], [(4, 5), (4, 5)]);
+    assert_eq!(protected("score(weight; newest 2.9)", 8), (0, 2));
+    // Fewer than none is none.
+    let text = "score(weight; newest k - 32)";
+    assert_eq!([protected(text, 8), protected(text, 40)], [(0, 0), (0, 8)]);
+    assert_eq!(plan("score(weight; per head)", 8).decides, Decides::KvHead);
+    assert_eq!(plan("score(weight; per layer)", 8).decides, Decides::Layer);
+    // h2o, written out.
+    let typed = spec("score(m = m + weight; keep m; newest k - floor(k / 2); per head)");
+    assert_eq!(plans(typed.policy().unwrap().as_ref()), plans(&H2o::head_wise()));
+}
+
+#[test]
+fn combinations_that_change_nothing_are_the_policy_itself() {
+    for entry in registry::entries() {
+        let p = entry.example;
+        let of = |text: &str| plans(spec(text).policy().unwrap().as_ref());
+        for text in [
+            format!("every(1, {p})"),
+            format!("protect({p}, first=0, newest=0)"),
+            format!("layers(*: {p})"),
+            format!("pyramid({p}, beta=1)"),
+        ] {
+            assert_eq!(of(&text), of(p), "{text}");
+        }
+    }
+}
+
+#[test]
+fn combinations_change_what_they_say() {
+    assert_eq!(plan("every(128, tova)", 9).cut, Cut::Every(128));
+    assert_eq!(plan("after-prompt(tova)", 9).cut, Cut::AfterPrompt);
+    let plan = plan("protect(window+4, first=2, newest=3)", 9);
+    assert_eq!((plan.first, plan.newest), (4, 3), "the more is protected of both");
+    let layers = spec("layers(0-1: full, 3: window+1, *: tova)").policy().unwrap();
+    let at = |index| layers.plan(&Layer { index, layers: 6, kv_heads: 1, states: 9 });
+    let states: Vec<Option<usize>> = (0..6).map(|index| at(index).states).collect();
+    assert_eq!(states, [None, None, Some(9), Some(9), Some(9), Some(9)]);
+    assert_eq!((at(2).first, at(3).first), (0, 1));
+}
+
+#[test]
+fn errors_point_at_the_character() {
+    for (text, marked, says) in [
+        ("tovaa@5", "tovaa", "there are full, window, window+i"),
+        ("protect(tovaa, first=4)@512", "tovaa", "no policy is called \"tovaa\""),
+        ("window+x@5", "x", "window+4"),
+        ("window+99999999999999999999@5", "99999999999999999999", "whole number"),
+        ("random:x", "x", "random:7"),
+        ("tova:7", "7", "draws nothing at random"),
+        ("tova(window=3)", "window", "takes none; leave it out"),
+        ("tova(window)", ")", "expected = and"),
+        ("tova@", "", "64MiB"),
+        ("tova@12q", "12q", "64MiB"),
+        ("", "", "expected a policy such as tova"),
+        ("@5", "@", "expected a policy such as tova"),
+        ("tova-", "-", "expected @ and a budget"),
+        ("tova h2o", "h2o", "expected @ and a budget"),
+        ("tova)", ")", "expected @ and a budget"),
+        ("protect(tova", "", "expected , or )"),
+        ("protect(tova, last=4)", "last", "it takes first, newest"),
+        ("protect(tova, first=4, first=5)", "first", "twice"),
+        ("protect(tova, first=-4)", "-4", "no value of first"),
+        ("protect(tova@5, first=4)", "@", "protect(…)@512"),
+        ("protect(full)", "full", "layers(0-1: full"),
+        ("pyramid(tova, beta=0)", "0", "has no top"),
+        ("every(0, tova)", "0", "give 1"),
+        ("every(tova)", "tova", "every(128, tova)"),
+        ("every(3 tova)", "tova", "expected , and the policy"),
+        ("layers(0: full)", ")", "*: tova"),
+        ("layers(0: full, *: full)@5", "layers", "write full"),
+        ("layers(0-3: full, 2-5: tova, *: tova)", "2-5", "layer 2 has a policy already"),
+        ("layers(3-1: full, *: tova)", "3-1", "count up"),
+        ("layers(0-999: full, *: tova)", "0-999", "255"),
+        ("layers(*: tova, *: window)", "*", "twice"),
+        ("layers(0: full@5, *: tova)", "@", "takes no budget"),
+        ("layers(0: window@5, *: tova@6)", "6", "@5, but there is one k"),
+        ("layers(0: full, *: tova@5)@6", "6", "inside already"),
+        ("layers(x: full, *: tova)", "x", "* for the rest"),
+        ("score(weigth)", "weigth", "there are weight, max_weight"),
+        ("score(m = 0.9 * m + weight)", ")", "keep m"),
+        ("score(m = n + weight; keep m)", "n", "nor remembered"),
+        ("score(m = weight; m = weight; keep m)", "m", "remembered already"),
+        ("score(age = age + 1; keep age)", "age", "another name"),
+        ("score(keep m; m = weight)", "m", "stands before the score"),
+        ("score(weight; age)", "age", "two scores"),
+        ("score(weight; first 4; first 5)", "first", "twice"),
+        ("score(weight; first -4)", "-4", "give 0 or more"),
+        ("score(weight; newest 0 / 0)", "0 / 0", "give 0 or more"),
+        ("score(weight; newest age)", "age", "numbers and k"),
+        ("score(weight; newest k + 1)@5", "score(weight; newest k + 1)", "no number of states is enough"),
+        ("protect(score(weight; newest k - 2), first=3)", "protect(score(weight; newest k - 2), first=3)", "no number"),
+        ("score(weight; per token)", "token", "expected head or layer"),
+        ("score(weight; per head; per layer)", "per layer", "twice"),
+        ("score(weight *)", ")", "expected a number, a name"),
+        ("score(weight age)", "age", "expected an operator"),
+        ("score(1 < age < 8)", "<", "multiply two comparisons"),
+        ("score(sin(weight))", "sin", "there are abs, exp"),
+        ("score(pow(weight))", ")", "argument 2 of 2"),
+        ("score(exp(weight, 2))", ",", "expected an operator or )"),
+        ("score(random)", "random", "takes arguments"),
+        ("score(random(x))", "x", "random(7)"),
+        ("score(weight + 1.2.3)", "1.2.3", "is not a number"),
+        ("score(weight + 2k)", "2k", "is not a number"),
+        ("score(1e999)", "1e999", "write inf"),
+        ("score(weight = 3; keep weight)", "weight", "means something already"),
+        ("score()", ")", "expected the score"),
+        ("score", "", "score(weight)"),
+        ("score(weight # 2)", "#", "expected an operator"),
+        ("score(ä)", "ä", "expected a number, a name"),
+    ] {
+        let error = error(text);
+        let place = error.place().unwrap_or_else(|| panic!("{text:?}: {error} has no place"));
+        let shown: String = text.chars().skip(place.characters().start).take(place.characters().len()).collect();
+        assert_eq!(shown, marked, "{text:?}: {error}");
+        let message = error.to_string();
+        assert!(message.contains(says), "{text:?}: {message}");
+        let lines: Vec<&str> = message.lines().collect();
+        let caret = lines[2].chars().take_while(|&sign| sign == ' ').count();
+        assert_eq!(caret, 2 + place.characters().start, "{message}");
+        assert_eq!((lines.len(), lines[1]), (3, format!("  {text}").as_str()), "{message}");
+        let line = error.one_line();
+        assert!(!line.contains('\n') && line.contains(says) && line.contains("character"), "{line}");
+    }
+    // What marks its last, where there are several.
+    assert_eq!(error("protect(tova, first=4, first=5)").place().unwrap().characters(), 23..28);
+    assert_eq!(error("score(1 < age < 8)").place().unwrap().characters(), 14..15);
+    // These are about the whole.
+    assert!(error("full@5").to_string().contains("takes none of \"@5\""));
+}
+
+#[test]
+fn budgets_that_cannot_be_met_say_which_could() {
+    let states = |text: &str| spec(text).compression(100, |_| 10).unwrap_err().to_string();
+    assert!(states("tova").contains("tova@512"));
+    assert!(states("tova@0").contains("at least one"));
+    assert!(states("window+4@4").contains("window+4@5"));
+    assert!(states("tova+2@1").contains("tova+2@3"));
+    assert!(states("protect(tova, first=4, newest=16)@19").contains("newest=16)@20"));
+    // In some layer, not in the first.
+    assert!(states("layers(0-1: full, 5: window+7, *: tova)@7").contains("*: tova)@8"));
+    assert!(states("score(weight; first 4, newest ceil(0.75 * k))@5").contains("@16"));
+    assert!(states("layers(0: full, *: tova)@1KiB").contains("lets states grow"));
+    assert!(states("after-prompt(tova)@1KiB").contains("lets states grow"));
+    assert!(states("every(32, tova)@320B").contains("at least one"));
+    let of = |text: &str| spec(text).compression(100, |_| 10).unwrap().states();
+    assert_eq!([of("tova@1000B"), of("every(1, tova)@1000B"), of("every(20, tova)@1000B")], [99, 99, 80].map(Some));
+}
+
+#[test]
+fn a_seed_that_is_named_stays_whatever_is_given_beside_it() {
+    let seeded = |text: &str, seed| spec(text).seeded(seed).to_string();
+    for (text, seed, expected) in [
+        ("random:0@8", 7, "random:0@8"),
+        ("random:3@8", 7, "random:3@8"),
+        ("random@8", 7, "random:7@8"),
+        ("random@8", 0, "random@8"),
+        ("tova @ 8", 7, "tova @ 8"),
+        ("every( 3, random )@8", 7, "every(3, random:7)@8"),
+        ("layers(0: random:1, *: random@8)", 7, "layers(0: random:1, *: random:7)@8"),
+        ("score(random(3))", 7, "score(random(3))"),
+        ("full", 7, "full"),
+    ] {
+        assert_eq!(seeded(text, seed), expected, "{text} --seed {seed}");
+    }
+}
+
+#[test]
+fn hostile_texts_are_refused_in_bounded_depth() {
+    let many = |piece: &str, n: usize| piece.repeat(n);
+    for text in [
+        format!("score({})", many("(", 4000)),
+        format!("score({})", many("-", 4000)),
+        format!("score({})", many("exp(", 1000)),
+        format!("score({}1)", many("1+", 2000)),
+        format!("score({}1)", many("1*-", 1300)),
+        many("every(1,", 500),
+        many("layers(*:", 400),
+    ] {
+        assert!(matches!(error(&text), SpecError::TooDeep { .. }), "{}", error(&text));
+    }
+    assert!(matches!(error(&many("tova", 1 << 20)), SpecError::TooLong { .. }));
+    // As deep as may be.
+    round_trips(&format!("score({}weight{})", many("exp(", 60), many(")", 60)));
+    round_trips(&format!("score({}1)", many("1+", 250)));
+}
+
+#[test]
+fn a_registry_holds_policies_of_ones_own() {
+    #[derive(Debug)]
+    struct Own {
+        pool: String,
+        window: usize,
+        first: usize,
+    }
+    impl Policy for Own {
+        fn name(&self) -> String {
+            let first = if self.first > 0 { format!("+{}", self.first) } else { String::new() };
+            format!("own(window={}, pool={}){first}", self.window, self.pool)
+        }
+        fn plan(&self, layer: &Layer) -> Plan {
+            Plan::by_score(layer, weight()).protecting(self.first, self.window)
+        }
+    }
+    let make = |arguments: &msrnn_policies::Arguments<'_>| -> Result<Arc<dyn Policy>, SpecError> {
+        let window = arguments.get("window")?.unwrap_or(32);
+        if window == 13 {
+            return Err(arguments.refuse("window", "13 brings bad luck; give 12"));
+        }
+        let pool = arguments.get::<String>("pool")?.unwrap_or_else(|| "max7".into());
+        Ok(Arc::new(Own { pool, window, first: arguments.first() }))
+    };
+    let entry = |name| registry::Entry::with_arguments(name, "own(window=32, pool=max7)", make);
+    let registry = Registry::default().with(entry("own"));
+    registry.check().unwrap();
+    let read = |text: &str| registry.spec(text);
+    assert_eq!(read("every(3, own(pool=avg5))@25%").unwrap().name(), "every(3, own(window=32, pool=avg5))");
+    assert_eq!(read("own+4").unwrap().name(), "protect(own(window=32, pool=max7), first=4)");
+    let sinks = registry.clone().with(registry::Entry { example: "own(window=32, pool=max7)+4", ..entry("own+i") });
+    sinks.check().unwrap();
+    assert_eq!(sinks.spec("own+4").unwrap().name(), "own(window=32, pool=max7)+4");
+    for (text, marked, says) in [
+        ("own(window=x)", 11..12, "invalid digit"),
+        ("own(window=13)", 11..13, "give 12"),
+        ("own(size=3)", 4..8, "it takes window, pool"),
+    ] {
+        let error = read(text).unwrap_err();
+        assert_eq!(error.place().unwrap().characters(), marked, "{error}");
+        assert!(error.to_string().contains(says), "{error}");
+    }
+    assert!(registry.explain("own").unwrap().contains("Not said."));
+    assert!(registry.table().lines().any(|line| line.starts_with("own ")));
+    assert!(read("own@8").unwrap().compression(100, |_| 1).unwrap_err().to_string().contains("@32"));
+    assert!("own".parse::<PolicySpec>().is_err(), "the registry of the process has none of that name");
+    for (name, example, says) in [
+        ("layers", "layers", "means something already"),
+        ("my own", "my own", "begins with a letter"),
+        ("mine", "own", "is not read"),
+        ("mine", "mine", "let them be the same"),
+    ] {
+        let own = registry::Entry { example, ..entry(name) };
+        let error = Registry::default().with(own).check().unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}
+
+#[test]
+fn explain_tells_of_what_is_composed_and_typed() {
+    let told = |text: &str, parts: &[&str]| {
+        let said = registry::explain(text).unwrap();
+        for part in parts {
+            assert!(said.contains(part), "{part:?} is not in what is said of {text}:\n{said}");
+        }
+    };
+    told("every(128, tova)@64", &["every(128, tova)", "k + 128", "current query's weights", "once per layer"]);
+    told(
+        "score(m=m+weight; keep m*value_norm; newest k/2; per head)",
+        &[
+            "m = m + weight; keep m * value_norm",
+            "norms of values",
+            "once per KV head",
+            "the newest 256 rows",
+            "8 bytes per state",
+        ],
+    );
+    told(
+        "layers(0-1: full, 4: window+4, *: after-prompt(tova))",
+        &[
+            "layers        0 to 1",
+            "nothing goes",
+            "layers        2 to 3",
+            "the first 4 tokens",
+            "layers        from 5 on",
+            "then the state grows",
+            "k ≥ 5",
+        ],
+    );
+    told("pyramid(tova, beta=20)@101", &["of 8 with k = 101: 196, 169, 142, 115, 87, 60, 33, 6"]);
+    assert!(registry::explain("full").unwrap().contains("vanilla"));
+    assert!(registry::explain("tovaa").is_err());
+}
+
+/// A policy as text with its own spacing, and the same by hand.
+fn policies() -> impl Strategy<Value = (String, Arc<dyn Policy>)> {
+    fn shared(policy: impl Policy + 'static) -> Arc<dyn Policy> {
+        Arc::new(policy)
+    }
+    let leaf = prop_oneof![
+        (0..9_usize).prop_map(|i| (format!("window+{i}"), shared(Window { first: i }))),
+        Just(("h2o".to_owned(), shared(H2o::head_wise()))),
+        Just(("tova-head".to_owned(), shared(Tova::head_wise()))),
+        any::<u64>().prop_map(|n| (format!("random:{n}"), shared(Random { seed: Some(n) }))),
+        (scores(), 0..9_u32, any::<bool>()).prop_map(|(score, newest, per_head)| {
+            let decides = if per_head { Decides::KvHead } else { Decides::Layer };
+            let per = if per_head { ";per head" } else { "" };
+            let text = format!("score( {score};newest {newest} {per})");
+            (text, shared(Scored { newest: number(newest.into()), decides, ..Scored::by(score) }))
+        }),
+    ];
+    leaf.prop_recursive(4, 16, 3, |inner| {
+        let range = (0..200_usize, 0..50_usize);
+        prop_oneof![
+            (inner.clone(), 0..9_usize, 0..9_usize).prop_map(|((text, policy), first, newest)| {
+                (format!("protect({text},newest={newest} , first={first})"), shared(Protect { policy, first, newest }))
+            }),
+            (inner.clone(), 1..500_usize).prop_map(|((text, policy), tokens)| {
+                (format!("every( {tokens},{text})"), shared(Every { tokens, policy }))
+            }),
+            inner.clone().prop_map(|(text, policy)| (format!("after-prompt({text} )"), shared(AfterPrompt { policy }))),
+            (inner.clone(), 1..40_usize).prop_map(|((text, policy), beta)| {
+                (format!("pyramid({text}, beta={beta})"), shared(Pyramid::new(policy, beta).unwrap()))
+            }),
+            (inner.clone(), inner, range, any::<bool>()).prop_map(|((a, one), (b, other), (first, more), full)| {
+                let last = first + more;
+                let (a, one) = if full { ("full".to_owned(), None) } else { (a, Some(one)) };
+                (
+                    format!("layers(*:{b} , {first} - {last}:{a})"),
+                    shared(PerLayer::all(Some(other)).but(first..=last, one).unwrap()),
+                )
+            }),
+        ]
+    })
+}
+
+/// Expressions over what is known of a row and what is remembered, as they are when they were read.
+fn expressions() -> impl Strategy<Value = Expr> {
+    let numbers = prop_oneof![
+        (-9..9_i32).prop_map(f64::from),
+        -1e3..1e3_f64,
+        prop_oneof![Just(f64::INFINITY), Just(f64::NEG_INFINITY), Just(1e-7), Just(-0.0), Just(1e21)],
+    ];
+    let leaf = prop_oneof![
+        numbers.prop_map(Expr::Number),
+        proptest::sample::select(Input::ALL.to_vec()).prop_map(Expr::Input),
+        proptest::sample::select(vec!["m", "n_2"]).prop_map(|name| Expr::Remembered(name.into())),
+        any::<u64>().prop_map(Expr::Random),
+    ];
+    leaf.prop_recursive(6, 40, 3, |inner| {
+        prop_oneof![
+            (proptest::sample::select(Unary::ALL.to_vec()), inner.clone()).prop_map(|(function, x)| {
+                match (function, x) {
+                    // A number with a sign is a number.
+                    (Unary::Neg, Expr::Number(x)) if x.is_sign_positive() => Expr::Number(-x),
+                    (function, x) => x.then(function),
+                }
+            }),
+            (proptest::sample::select(Binary::ALL.to_vec()), inner.clone(), inner.clone())
+                .prop_map(|(function, a, b)| a.with(function, b)),
+            (inner.clone(), inner.clone(), inner).prop_map(|(condition, yes, no)| condition.choose(yes, no)),
+        ]
+    })
+}
+
+fn scores() -> impl Strategy<Value = Score> {
+    (expressions(), expressions(), expressions())
+        .prop_map(|(keep, m, n)| Score::of(keep).remember("m", m).remember("n_2", n))
+        .prop_filter("a text has a limit", |score| score.to_string().len() < 900)
+}
+
+/// What a failure is shown by.
+fn same<T: PartialEq + Debug>(a: T, b: T) -> Result<(), TestCaseError> {
+    prop_assert_eq!(a, b);
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn text_to_policy_to_text_is_the_identity_over_random_compositions(
+        (text, policy) in policies().prop_filter("a text has a limit", |(text, _)| text.len() < 4000)
+    ) {
+        let read = round_trips(&format!(" {text}@77 "));
+        let parsed = read.policy().unwrap();
+        same(read.name(), policy.name())?;
+        same(plans(parsed.as_ref()), plans(policy.as_ref()))?;
+    }
+
+    #[test]
+    fn text_to_expression_to_text_is_the_identity_over_random_expressions(score in scores()) {
+        let text = format!("score({score})");
+        let read = self::score(&text);
+        same(read.to_string(), score.to_string())?;
+        same(format!("{read:?}"), format!("{score:?}"))?;
+        round_trips(&text);
+    }
+
+    #[test]
+    fn no_text_panics_and_every_error_is_shown((text, _) in policies(), at in any::<proptest::sample::Index>(), with in "[ -~ä]{0,3}") {
+        let mut signs: Vec<char> = text.chars().take(3000).collect();
+        let at = at.index(signs.len() + 1);
+        signs.splice(at..(at + 1).min(signs.len()), with.chars());
+        let text: String = signs.into_iter().collect();
+        if let Err(error) = text.parse::<PolicySpec>() {
+            prop_assert!(!error.to_string().is_empty() && !error.one_line().contains('\n'));
+        }
+    }
+}
