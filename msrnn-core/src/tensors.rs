@@ -152,6 +152,12 @@ impl Chronological {
         sorted.gather(2, back)
     }
 
+    /// Of one batch row alone.
+    #[must_use]
+    pub fn row(&self, row: usize) -> Self {
+        Self { order: self.order.clone().narrow(0, row, 1), back: self.back.clone().narrow(0, row, 1) }
+    }
+
     fn of_heads(order: &Tensor<3, Int>, [batch, heads, rows]: [usize; 3]) -> Tensor<3, Int> {
         let groups = order.dims()[1];
         let order = order.clone().reshape([batch, groups, 1, rows]);
