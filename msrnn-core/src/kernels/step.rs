@@ -60,7 +60,7 @@ pub(crate) fn step(
         };
     }
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
-    if super::allowed() && suits && super::cube::takes(attention, &query, state) {
+    if super::allowed() && suits && super::cube::takes(attention, &query, state) && super::cube::runs(state) {
         let bound = state.bound.clone();
         let decision = match asked {
             Asked::Nobody => Some(None),
@@ -98,7 +98,7 @@ pub(super) fn step_plain(
 pub(crate) fn decides(attention: &Attention, state: &MultiState) -> bool {
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
     if super::allowed() {
-        return super::cube::takes(attention, &state.keys, state);
+        return super::cube::takes(attention, &state.keys, state) && super::cube::runs(state);
     }
     let _ = (attention, state);
     false
@@ -113,7 +113,7 @@ pub(crate) fn decide(
     state: &mut MultiState,
     decision: Option<crate::blocked::Decision<'_>>,
 ) -> Option<Tensor<4>> {
-    if !super::allowed() || !super::cube::takes(attention, query, state) {
+    if !super::allowed() || !super::cube::takes(attention, query, state) || !super::cube::runs(state) {
         return None;
     }
     Some(super::cube::block(attention, [query.clone(), key.clone(), value.clone()], state, decision))

@@ -19,3 +19,5 @@ pub use expr::{
 pub(crate) use host::{Columns, Registers};
 pub use program::Program;
 pub(crate) use program::{Initial, Op};
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub(crate) use random::RANDOM;

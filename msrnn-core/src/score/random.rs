@@ -4,10 +4,14 @@ use burn::tensor::{Int, Tensor};
 
 /// A prime p with p mod 3 = 2, so that cubing permutes the residues, and p² < 2³¹, so that nothing
 /// overflows where a device's integers have 32 bits.
-pub(crate) const P: i64 = 32_717;
+pub(super) const P: i64 = 32_717;
 
 /// Odd, and far from any simple fraction of p.
-pub(crate) const STEP: i64 = 20_219;
+pub(super) const STEP: i64 = 20_219;
+
+/// Modulus and step, for kernels.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub(crate) const RANDOM: [i64; 2] = [P, STEP];
 
 /// Two residues of a seed that differ from layer to layer.
 pub(super) fn keys(seed: u64, layer: usize) -> [i64; 2] {

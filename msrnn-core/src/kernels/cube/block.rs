@@ -10,18 +10,17 @@ use cubecl::prelude::*;
 use super::access::{argument, close, close_int, empty, own, own_int, read_int, units};
 use super::product::product;
 use super::reduce::{HIDDEN, lowest, team_max, team_sum};
-use super::score::{Numbers, Rule, numbers, score};
-use super::step::Decision;
+use super::score::{Numbers, Steps, numbers, score};
 use super::take_in::take_in;
 use crate::attention::Attention;
-use crate::device_score::{DeviceScore, ScoreRule};
+use crate::blocked::Decision;
 use crate::precision::{narrow, widen};
 use crate::state::MultiState;
 
 /// One cube per decision, or per query head where nothing is decided; `lanes` units share a head.
 ///
 /// old: `[cubes, heads, n, used]`, new: `[cubes, heads, n, n]`, logits in, weights out;
-/// candidates, memory: `[deciders, used + n]`; next: `[deciders]`; omitted: `[deciders, n]`.
+/// candidates: `[deciders, used + n]`; memory: `[channels, deciders, used + n]`; next: `[deciders]`; omitted: `[deciders, n]`.
 #[cube(launch)]
 fn weigh_kernel(
     old: &mut [f32],
@@ -37,7 +36,8 @@ fn weigh_kernel(
     n: u32,
     heads: u32,
     cubes_per_decider: u32,
-    #[comptime] rule: Rule,
+    deciders: u32,
+    #[comptime] program: Steps,
     #[comptime] decides: bool,
     #[comptime] lanes: u32,
     #[comptime] units: u32,
@@ -143,23 +143,35 @@ fn weigh_kernel(
                 }
                 if position >= 0 {
                     let mut weight = 0.0f32;
-                    if comptime!(rule == Rule::Weight || rule == Rule::AccumulatedWeight) {
+                    let mut highest = 0.0f32;
+                    if comptime!(program.sees_weight || program.sees_highest) {
                         for head in 0..heads {
                             let row = (CUBE_POS_X * heads + head) * n + i;
+                            let mut of_head = 0.0f32;
                             if c < used {
-                                weight += old[(row * used + c) as usize];
+                                of_head = old[(row * used + c) as usize];
                             } else {
-                                weight += new[(row * n + c - used) as usize];
+                                of_head = new[(row * n + c - used) as usize];
+                            }
+                            weight += of_head;
+                            if of_head > highest {
+                                highest = of_head;
                             }
                         }
                         weight *= share;
                     }
-                    let mut sum = weight;
-                    if comptime!(rule == Rule::AccumulatedWeight) {
-                        sum += memory[(of_candidates + c) as usize];
-                        memory[(of_candidates + c) as usize] = sum;
-                    }
-                    let scored = score(position, now, weight, sum, numbers, rule);
+                    let scored = score(
+                        position,
+                        now,
+                        weight,
+                        highest,
+                        memory,
+                        of_candidates + c,
+                        deciders * (used + n),
+                        false,
+                        numbers,
+                        comptime![program.clone()],
+                    );
                     if scored < best_score || (scored == best_score && position < best_position) {
                         best_score = scored;
                         best_position = position;
@@ -204,22 +216,17 @@ pub(in crate::kernels) fn block(
     attention: &Attention,
     [query, key, value]: [Tensor<4>; 3],
     state: &mut MultiState,
-    decision: Decision,
+    decision: Option<Decision<'_>>,
 ) -> Tensor<4> {
     let [batch, heads, n, head_dim] = query.dims();
     let (kv_heads, dtype, device) = (attention.kv_heads, query.dtype(), query.device());
     let group = heads / kv_heads;
-    if state.states.is_none() {
-        state.grow(state.seen.iter().max().map_or(n, |seen| seen + n));
-    }
-    let used = (0..batch).map(|row| if state.is_full(row) { state.slots } else { state.seen[row] }).max().unwrap_or(0);
+    let used = state.used();
     let deciders = batch * state.groups();
-    let score = match decision {
-        Decision::Score(score) => score,
-        Decision::None | Decision::Elsewhere => DeviceScore { rule: ScoreRule::Age, first: 0, newest: 0 },
-    };
-    let overflows = state.states.is_some_and(|states| state.seen.iter().any(|seen| seen + n > states));
-    let decides = overflows || !state.memory.is_empty();
+    let goes = decision.and_then(|decision| decision.states);
+    let overflows = goes.is_some_and(|states| state.held.iter().any(|held| held + n > states));
+    let program = decision.and_then(|decision| Steps::of(decision.program)).unwrap_or_else(Steps::nothing);
+    let decides = overflows || (decision.is_some() && state.remembers());
 
     // What decides is computed in f32, whatever the state is in.
     let query = widen(query).mul_scalar(attention.scale).reshape([batch, kv_heads, group * n, head_dim]);
@@ -235,15 +242,13 @@ pub(in crate::kernels) fn block(
         _ => Tensor::cat(vec![positions.narrow(1, 0, used), Tensor::full([deciders, n], -1, &device)], 1),
     };
     let candidates = own_int(candidates);
-    let memory = match state.memory.first() {
-        Some(channel) => {
-            let new = Tensor::zeros([deciders, n], (&device, channel.dtype()));
-            own(match used {
-                0 => new,
-                _ => Tensor::cat(vec![channel.clone().narrow(1, 0, used), new], 1),
-            })
-        }
-        None => empty(&new, [1], DType::F32),
+    let initial = state.initial(&key, &value);
+    let memory = match (&state.memory, initial) {
+        (Some(memory), Some(initial)) => own(match used {
+            0 => initial,
+            _ => Tensor::cat(vec![memory.clone().narrow(2, 0, used), initial], 2),
+        }),
+        _ => empty(&new, [1], DType::F32),
     };
     let omitted = empty(&new, [deciders, n], candidates.dtype);
 
@@ -262,14 +267,15 @@ pub(in crate::kernels) fn block(
         argument(&memory),
         argument(&next),
         argument(&omitted),
-        numbers(&score, attention.window),
-        state.states.and_then(|states| i32::try_from(states).ok()).unwrap_or(i32::MAX),
+        numbers(decision, attention.window),
+        goes.and_then(|states| i32::try_from(states).ok()).unwrap_or(i32::MAX),
         attention.window.and_then(|window| i32::try_from(window).ok()).unwrap_or(i32::MAX),
         used as u32,
         n as u32,
         heads_of_cube as u32,
         (cubes / deciders) as u32,
-        Rule::of(&score),
+        deciders as u32,
+        program,
         decides,
         lanes,
         units,
@@ -280,9 +286,16 @@ pub(in crate::kernels) fn block(
     if used > 0 {
         attended = attended + product(weights(old, used), widen(state.values().narrow(2, 0, used)));
     }
-    log(state, &omitted, n, decides);
+    log(state, &omitted, n, goes.filter(|_| decides));
     if decides {
         take_in(state, [key, value], candidates, memory, used);
+        match goes {
+            Some(_) => {
+                state.omit_where_full(n);
+                state.count_omitting(n);
+            }
+            None => state.count_held(n),
+        }
     } else {
         hold_all(state, [key, value], n);
     }
@@ -290,13 +303,13 @@ pub(in crate::kernels) fn block(
 }
 
 /// Writes down what every token omitted, if that is recorded.
-fn log(state: &mut MultiState, omitted: &CubeTensor, n: usize, decides: bool) {
+fn log(state: &mut MultiState, omitted: &CubeTensor, n: usize, goes: Option<usize>) {
     let (batch, groups) = (state.shape.batch, state.groups());
     let Some(log) = &mut state.omitted else { return };
     let omitted: Tensor<3, Int> = close_int::<2>(omitted.clone()).reshape([batch, groups, n]);
     log.extend((0..n).map(|i| {
-        let any = state.states.is_some_and(|states| state.seen.iter().any(|seen| seen + i >= states));
-        (decides && any).then(|| omitted.clone().narrow(2, i, 1))
+        let any = goes.is_some_and(|states| state.held.iter().any(|held| held + i >= states));
+        any.then(|| omitted.clone().narrow(2, i, 1))
     }));
 }
 
@@ -305,8 +318,16 @@ fn hold_all(state: &mut MultiState, [key, value]: [Tensor<4>; 2], n: usize) {
     let [batch, kv_heads, _, head_dim] = key.dims();
     let (groups, slots, device) = (state.groups(), state.slots, state.device());
     let ahead = Tensor::<1, Int>::arange(0..n as i64, &device).reshape([1, n]);
-    // Slots fill up in order: the next free one is the number of tokens.
-    let slot = state.next.clone().expand([batch * groups, n]) + ahead.expand([batch * groups, n]);
+    let initial = state.initial(&key, &value);
+    // Slots fill up in order.
+    let ahead = ahead.expand([batch * groups, n]);
+    let slot = state.free.clone().expand([batch * groups, n]) + ahead.clone();
+    let position = state.next.clone().expand([batch * groups, n]) + ahead;
+    if let (Some(memory), Some(initial)) = (&mut state.memory, initial) {
+        let [channels, deciders, _] = initial.dims();
+        let slot = slot.clone().reshape([1, deciders, n]).expand([channels, deciders, n]);
+        memory.inplace(|memory| memory.scatter(2, slot, initial, IndexingUpdateOp::Assign));
+    }
     let rows = batch * kv_heads;
     let of_head = slot.clone().reshape([batch, groups, n]).expand([batch, kv_heads, n]).reshape([rows, n]);
     let first = Tensor::<1, Int>::arange(0..rows as i64, &device).mul_scalar(slots as i64).reshape([rows, 1]);
@@ -316,8 +337,8 @@ fn hold_all(state: &mut MultiState, [key, value]: [Tensor<4>; 2], n: usize) {
     let (key, value) = (flat(key), flat(value));
     state.keys.inplace(|keys| keys.select_assign(0, to.clone(), key, assign));
     state.values.inplace(|values| values.select_assign(0, to, value, assign));
-    state.positions.inplace(|positions| positions.scatter(1, slot.clone(), slot, assign));
+    state.positions.inplace(|positions| positions.scatter(1, slot, position, assign));
     state.next.inplace(|next| next.add_scalar(n as i64));
-    state.free = state.next.clone();
-    state.count(n);
+    state.free.inplace(|free| free.add_scalar(n as i64));
+    state.count_held(n);
 }

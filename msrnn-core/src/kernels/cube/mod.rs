@@ -2,8 +2,8 @@
 //!
 //! With them a step of an attention layer is three launches, a block of tokens two products with the
 //! states, one pass over scalars, and two products, and nothing is read back in either. Which row goes
-//! is decided on the device where the policy's score is data
-//! ([`DeviceScore`](crate::device_score::DeviceScore)); other policies are shown tensors.
+//! is decided on the device where the policy's score is a program ([`score`](crate::score)); tensor code is shown
+//! tensors.
 
 mod access;
 mod block;
@@ -21,7 +21,6 @@ use crate::kernels::Map;
 use crate::precision::narrow;
 
 use crate::attention::Attention;
-use crate::policy::Compression;
 use crate::state::MultiState;
 
 pub(super) use access::is_here;
@@ -29,7 +28,7 @@ use access::is_read;
 pub(super) use block::block;
 pub(super) use elementwise::{rms_norm, rotate, swiglu};
 pub(super) use product::product;
-pub(super) use step::{Decision, step};
+pub(super) use step::step;
 
 /// Whether steps and blocks of this query and state can be taken: rows where the model put them, on
 /// a device that runs the kernels.
@@ -47,13 +46,10 @@ pub(super) fn takes_tokens<const D: usize>(x: &Tensor<D>) -> bool {
     is_here(x) && is_read(x) && x.shape().num_elements() > 0
 }
 
-/// Who decides in a layer under this compression.
-pub(super) fn decision(compression: &Compression, layer: usize) -> Decision {
-    let Compression::Bounded { policy, states } = compression else { return Decision::None };
-    match policy.on_device(*states, layer).filter(|_| !policy.rewrites() && policy.memory() <= 1) {
-        Some(score) => Decision::Score(score),
-        None => Decision::Elsewhere,
-    }
+/// Whether the program of a state, if it has one, can be run in kernels.
+pub(super) fn runs(state: &MultiState) -> bool {
+    let program = state.bound.as_ref().and_then(|bound| bound.program());
+    program.is_none_or(|program| score::Steps::of(program).is_some())
 }
 
 /// Writes the values of `from` over those of `to`, in the same buffer.

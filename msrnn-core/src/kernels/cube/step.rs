@@ -1,17 +1,18 @@
-//! One token through an attention layer: append, attend, and omit where the score is data.
+//! One token through an attention layer: append, attend, and omit where the score is a program.
 
 use burn::backend::cubecl::dtype_to_storage_type;
-use burn::tensor::{DType, IndexingUpdateOp, Tensor};
+use burn::tensor::{DType, Tensor};
 use burn_cubecl::cubecl::ir::ElemType;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::access::{argument, close, close_int, empty, own, own_int, read, units};
 use super::reduce::{HIDDEN, lowest, team_max, team_sum};
-use super::score::{Numbers, Rule, numbers, score};
+use super::score::{Numbers, Steps, numbers, score};
 use crate::attention::Attention;
-use crate::device_score::{DeviceScore, ScoreRule};
-use crate::policy::Granularity;
+use crate::blocked::Decision;
+use crate::policy::Decides;
+use crate::score::Initial;
 use crate::state::{MultiState, StateShape};
 
 /// Writes key, value and position of the new row into the free slot. One cube per batch row and KV
@@ -186,7 +187,8 @@ fn decide_kernel(
     slots: u32,
     rows: u32,
     heads: u32,
-    #[comptime] rule: Rule,
+    deciders: u32,
+    #[comptime] program: Steps,
     #[comptime] units: u32,
 ) {
     let mut scores = Shared::new_slice(units as usize);
@@ -207,21 +209,33 @@ fn decide_kernel(
         let position = positions[place];
         if position >= 0 {
             let mut weight = 0.0f32;
-            if comptime!(rule == Rule::Weight || rule == Rule::AccumulatedWeight) {
+            let mut highest = 0.0f32;
+            if comptime!(program.sees_weight) {
                 for head in 0..heads {
                     weight += weights[((decider * heads + head) * rows + row) as usize];
                 }
                 weight *= share;
             }
-            let mut sum = weight;
-            if comptime!(rule == Rule::AccumulatedWeight) {
-                // A new row remembers nothing, whatever its slot did.
-                if row != newest {
-                    sum += memory[place];
+            if comptime!(program.sees_highest) {
+                for head in 0..heads {
+                    let of_head = weights[((decider * heads + head) * rows + row) as usize];
+                    if of_head > highest {
+                        highest = of_head;
+                    }
                 }
-                memory[place] = sum;
             }
-            let scored = score(position, now, weight, sum, numbers, rule);
+            let scored = score(
+                position,
+                now,
+                weight,
+                highest,
+                memory,
+                decider * slots + row,
+                deciders * slots,
+                row == newest,
+                numbers,
+                comptime![program.clone()],
+            );
             if scored < best_score || (scored == best_score && position < best_position) {
                 best_score = scored;
                 best_position = position;
@@ -233,7 +247,8 @@ fn decide_kernel(
     let slot = lowest(best_score, best_position, best_slot, &mut scores, &mut of_scores, &mut slots_of_scores, units);
     if UNIT_POS == 0 {
         let mut gone = (-1i32).runtime();
-        let mut now_free = now + 1;
+        // Slots fill up in order.
+        let mut now_free = i32::cast_from(newest) + 1;
         if now >= states {
             let place = (decider * slots + slot) as usize;
             gone = positions[place];
@@ -275,28 +290,30 @@ impl Opened {
     }
 }
 
-/// Appends and attends; with a score that is data, or without a policy, also omits and counts the
-/// token. Else returns the weights, `[batch, kv_heads, group, rows]`, for who decides. Shapes as in
+/// Appends and attends; with a `decision`, or where nobody decides, also omits and counts the
+/// token. Else, with none at all, returns the weights, `[batch, kv_heads, group, rows]`, for who decides. Shapes as in
 /// [`Attention::step`].
 pub(in crate::kernels) fn step(
     attention: &Attention,
     token: [Tensor<3>; 3],
     state: &mut MultiState,
-    decision: Decision,
+    decision: Option<Option<Decision<'_>>>,
 ) -> (Tensor<3>, Option<Tensor<4>>) {
     let [batch, heads, head_dim] = token[0].dims();
     let StateShape { kv_heads, .. } = state.shape;
     let (slots, rows, groups) = (state.slots as u32, state.rows_in_step(), state.groups());
-    let layer_wise = state.granularity == Granularity::Layer;
-    let [query, key, value] = token.map(read);
-    if matches!(decision, Decision::Elsewhere) {
-        // Where the policy decides in the kernel, that knows which row is new.
-        let (free, device) = (state.free.clone(), state.device());
-        for channel in &mut state.memory {
-            let zero = Tensor::zeros(free.dims(), (&device, channel.dtype()));
-            channel.inplace(|channel| channel.scatter(1, free.clone(), zero, IndexingUpdateOp::Assign));
-        }
+    let layer_wise = state.decides() == Decides::Layer;
+    let keeps_norms = state.channels().iter().any(|channel| *channel != Initial::Zero);
+    if decision.flatten().is_none() || keeps_norms {
+        // Where the program is run in the kernel, that knows which row is new and begins at zero.
+        let one = |x: &Tensor<3>| {
+            let [batch, heads, head_dim] = x.dims();
+            x.clone().reshape([batch, heads, 1, head_dim])
+        };
+        let initial = state.initial(&one(&token[1]), &one(&token[2]));
+        state.begin_memory(initial);
     }
+    let [query, key, value] = token.map(read);
     let opened = Opened::take(state);
     let dtypes = [dtype_to_storage_type(query.dtype), dtype_to_storage_type(opened.keys.dtype)];
     let client = query.client.clone();
@@ -344,15 +361,13 @@ pub(in crate::kernels) fn step(
         units,
         dtypes,
     );
-    let score = match decision {
-        Decision::Elsewhere => {
-            opened.put_back(state);
-            return (close(attended), Some(close(weights)));
-        }
-        Decision::None => DeviceScore { rule: ScoreRule::Age, first: 0, newest: 0 },
-        Decision::Score(score) => score,
+    let Some(decision) = decision else {
+        opened.put_back(state);
+        return (close(attended), Some(close(weights)));
     };
-    let memory = match state.memory.first_mut() {
+    let program = decision.and_then(|decision| Steps::of(decision.program)).unwrap_or_else(Steps::nothing);
+    let goes = decision.and_then(|decision| decision.states);
+    let memory = match state.memory.as_mut().filter(|_| program.remembers) {
         Some(memory) => own(memory.extract()),
         None => empty(&query, [1], DType::F32),
     };
@@ -367,34 +382,29 @@ pub(in crate::kernels) fn step(
         argument(&opened.free),
         argument(&opened.next),
         argument(&omitted),
-        numbers(&score, attention.window),
-        state.states.and_then(|states| i32::try_from(states).ok()).unwrap_or(i32::MAX),
+        numbers(decision, attention.window),
+        goes.and_then(|states| i32::try_from(states).ok()).unwrap_or(i32::MAX),
         slots,
         rows as u32,
         (heads / groups) as u32,
-        Rule::of(&score),
+        (batch * groups) as u32,
+        program.clone(),
         units,
     );
-    if let Some(channel) = state.memory.first_mut() {
-        *channel = close(memory);
+    if let Some(own) = state.memory.as_mut().filter(|_| program.remembers) {
+        *own = close(memory);
     }
     opened.put_back(state);
-    let any = state.any_full();
+    let any = goes.is_some() && state.any_full();
     if let Some(log) = &mut state.omitted {
         log.push(any.then(|| close_int(omitted)));
     }
-    state.omit_where_full(1);
-    state.count(1);
+    match goes {
+        Some(_) => {
+            state.omit_where_full(1);
+            state.count_omitting(1);
+        }
+        None => state.count_held(1),
+    }
     (close(attended), None)
-}
-
-/// Who decides what a full state omits.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::kernels) enum Decision {
-    /// Nobody: the state is not bounded.
-    None,
-    /// A score that is data.
-    Score(DeviceScore),
-    /// The policy, on tensors.
-    Elsewhere,
 }

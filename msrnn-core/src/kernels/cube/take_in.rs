@@ -7,14 +7,15 @@ use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
 use super::access::{argument, close, close_int, empty, own, own_int, read, units};
-use crate::policy::Granularity;
+use crate::policy::Decides;
 use crate::state::MultiState;
 
 /// Positions, memory, free slot and counter of every slot after the block, and where each new row goes
 /// (−1 for one that is not left). One cube per decision. The j-th new row that is left goes into the
 /// j-th slot that holds nothing.
 ///
-/// candidates, remembered: `[deciders, used + n]`; positions, memory: `[deciders, slots]`; sources,
+/// candidates: `[deciders, used + n]`; remembered: `[channels, deciders, used + n]`; positions: `[deciders, slots]`;
+/// memory: `[channels, deciders, slots]`; sources,
 /// places: `[deciders, n]`.
 #[cube(launch)]
 fn place_kernel(
@@ -29,7 +30,8 @@ fn place_kernel(
     used: u32,
     n: u32,
     slots: u32,
-    #[comptime] remembers: bool,
+    deciders: u32,
+    #[comptime] channels: u32,
     #[comptime] units: u32,
 ) {
     let decider = CUBE_POS_X;
@@ -87,13 +89,14 @@ fn place_kernel(
         let place = (decider * slots + slot) as usize;
         if candidate < used + n {
             positions[place] = candidates[(of_candidates + candidate) as usize];
-            if comptime!(remembers) {
-                memory[place] = remembered[(of_candidates + candidate) as usize];
+            for channel in 0..channels {
+                let from = channel * deciders * (used + n) + of_candidates + candidate;
+                memory[(channel * deciders * slots) as usize + place] = remembered[from as usize];
             }
         } else {
             positions[place] = (-1i32).runtime();
-            if comptime!(remembers) {
-                memory[place] = 0.0f32;
+            for channel in 0..channels {
+                memory[(channel * deciders * slots) as usize + place] = 0.0f32;
             }
         }
         slot += units;
@@ -148,9 +151,9 @@ pub(super) fn take_in(
     let units = units(&client);
     let positions = own_int(state.positions.extract());
     let (free, next) = (own_int(state.free.extract()), own_int(state.next.extract()));
-    let remembers = !state.memory.is_empty();
-    let memory = match state.memory.first_mut() {
-        Some(channel) => own(channel.extract()),
+    let channels = state.channels().len() as u32;
+    let memory = match &mut state.memory {
+        Some(memory) => own(memory.extract()),
         None => empty(&candidates, [1], DType::F32),
     };
     let sources = empty(&candidates, [deciders, n], candidates.dtype);
@@ -170,7 +173,8 @@ pub(super) fn take_in(
         used as u32,
         n as u32,
         slots,
-        remembers,
+        deciders as u32,
+        channels,
         units,
     );
     let [key, value] = rows.map(read);
@@ -189,17 +193,15 @@ pub(super) fn take_in(
         slots,
         kv_heads as u32,
         head_dim as u32,
-        state.granularity == Granularity::Layer,
+        state.decides() == Decides::Layer,
         dtypes,
     );
-    if let Some(channel) = state.memory.first_mut() {
-        *channel = close(memory);
+    if let Some(own) = &mut state.memory {
+        *own = close(memory);
     }
     state.keys = close(keys);
     state.values = close(values);
     state.positions = close_int(positions);
     state.free = close_int(free);
     state.next = close_int(next);
-    state.omit_where_full(n);
-    state.count(n);
 }
