@@ -28,7 +28,9 @@ fn score(criterion: &mut Criterion) {
             let mut memory = vec![vec![0.0; rows]; program.memory()];
             let mut scores = vec![0.0; rows];
             let id = BenchmarkId::from_parameter(format!("{name}/layer/{states}/f64/{DEVICE}"));
-            group.bench_function(id, |bencher| bencher.iter(|| program.score_on_host(&positions, &weights, &mut memory, &mut scores)));
+            group.bench_function(id, |bencher| {
+                bencher.iter(|| program.score_on_host(&positions, &weights, &mut memory, &mut scores))
+            });
         }
     }
     group.finish();

@@ -86,8 +86,7 @@ impl Storage {
     /// Bytes of one row of a layer.
     fn row_bytes(&self, config: &ModelConfig, plan: Option<&Plan>, layer: &Layer, int: usize) -> usize {
         let wide: DType = accumulation(self.states).into();
-        let (groups, carried) =
-            plan.map_or((1, 0), |plan| (plan.decides.groups(config.kv_heads), plan.carried(layer)));
+        let (groups, carried) = plan.map_or((1, 0), |plan| (plan.decides.groups(config.kv_heads), plan.carried(layer)));
         2 * config.kv_heads * config.head_dim * self.states.size() + groups * (int + carried * wide.size())
     }
 

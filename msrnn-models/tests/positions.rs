@@ -177,7 +177,8 @@ fn rows_numbered_anew_go_on_however_many_tokens_have_been_seen() {
             recurrent.scan(ids(&model, 0..10), &mut states);
             for offset in [1 << 20, Rotary::LIMIT - 20, Rotary::LIMIT, MultiState::MOST_TOKENS - TOKENS] {
                 let mut near = states.clone();
-                let mut far: Vec<MultiState> = states.iter().map(|state| later(state, recurrent.compression(), offset, first)).collect();
+                let mut far: Vec<MultiState> =
+                    states.iter().map(|state| later(state, recurrent.compression(), offset, first)).collect();
                 for tokens in [10..11, 11..25, 25..26, 26..TOKENS] {
                     let of_near = values(recurrent.scan(ids(&model, tokens.clone()), &mut near));
                     let of_far = values(recurrent.scan(ids(&model, tokens), &mut far));
