@@ -12,11 +12,18 @@
 //! - [`render`]: results as report, drawings, data files and text
 //! - [`speed`]: how fast a model runs, against what the machine allows
 //! - [`throughput`]: the largest batch that fits, and how fast it is
+//! - [`main_with`]: the whole command, with policies of one's own
 //! - [`train`]: the bundled model; [`bundled`]: the model itself
 //! - [`device`]: where it runs, [`precision`]: how it is held; [`devices`]: where it could run; [`output`]: files that are whole or marked as not
 
+// The command line speaks of this crate by its name, as any other program that uses it.
+extern crate self as msrnn_bench;
+
 pub mod bundled;
 pub mod claim;
+// Comments on options are help texts, in which brackets and addresses stand for themselves.
+#[allow(rustdoc::bare_urls, rustdoc::broken_intra_doc_links)]
+mod cli;
 pub mod compare;
 pub mod contexts;
 pub mod device;
@@ -49,3 +56,5 @@ pub mod throughput;
 pub mod trace;
 pub mod trace_parquet;
 pub mod train;
+
+pub use cli::main_with;

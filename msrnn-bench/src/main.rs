@@ -1,10 +1,8 @@
-//! The `msrnn` command. Everything it does is in the library; here it is named and printed.
-
-// Comments on options are help texts, in which brackets and addresses stand for themselves.
-#[allow(rustdoc::bare_urls, rustdoc::broken_intra_doc_links)]
-mod cli;
+//! The `msrnn` command. Everything it does is in the library.
 
 use std::process::ExitCode;
+
+use msrnn_policies::registry::Registry;
 
 // Tensors of a few megabytes come and go with every operation. The system's allocator returns
 // them to the kernel each time; keeping them makes training more than twice as fast.
@@ -12,5 +10,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    cli::run()
+    msrnn_bench::main_with(Registry::default())
 }

@@ -36,11 +36,65 @@ fn explain_tells_idea_rule_cost_and_source_of_every_policy() {
 }
 
 #[test]
+fn explain_tells_of_a_policy_that_is_composed_or_typed() {
+    let text = succeeds(&["explain", "every(128, protect(tova, newest=16))@512"]).stdout;
+    for part in ["every(128, protect(tova, newest=16))", "k + 128 rows", "the newest 16 rows", "sliding window of W"] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    let text = succeeds(&["explain", "score(m = 0.9*m + weight; keep m; per head)"]).stdout;
+    assert!(text.contains("m = 0.9 * m + weight; keep m") && text.contains("once per KV head"), "{text}");
+}
+
+#[test]
+fn a_typed_score_equal_to_tova_gives_tovas_results() {
+    let directory = tempfile::tempdir().unwrap();
+    let ids = write_ids("llama-gqa", directory.path());
+    let of = |policy: &str| perplexity(&checkpoint("llama-gqa"), &ids, policy, &[]);
+    let (built_in, typed) = (of("tova@5"), of("score(weight)@5"));
+    assert_eq!((&built_in["nll"], &built_in["omitted"]), (&typed["nll"], &typed["omitted"]));
+    assert_eq!(typed["policy"], "score(weight)");
+    assert_ne!(of("score(1 - weight)@5")["nll"], typed["nll"]);
+}
+
+#[test]
+fn lists_of_policies_are_parted_by_commas_outside_parentheses() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("out");
+    let list = "tova@8,every(4, tova), layers(0: full, *: window+1)";
+    let arguments =
+        ["compare", "--policies", list, "--policies", "h2o", "--states", "6", "--stories", "1", "--context", "24"];
+    let found = succeeds(&[&arguments[..], &["--json", "--out", text_of(&out)]].concat()).json();
+    let runs = found["runs"].as_array().unwrap_or_else(|| panic!("no runs in {found}"));
+    let policies: Vec<&str> =
+        runs.iter().filter(|run| run["kind"] == "policy").filter_map(|run| run["policy"].as_str()).collect();
+    assert_eq!(policies, ["tova", "every(4, tova)", "layers(0: full, *: window+1)", "h2o"]);
+    let table = std::fs::read_to_string(out.join("compare.csv")).unwrap();
+    assert!(table.contains("\"every(4, tova)\""), "{table}");
+}
+
+#[test]
+fn a_policy_that_cannot_be_read_is_shown_with_the_place_marked() {
+    for (arguments, line, carets) in [
+        (["explain", "protect(tovaa, first=4)"], "protect(tovaa, first=4)", "        ^^^^^"),
+        (["bench", "--policies=tova,score(weight *)"], "score(weight *)", "              ^"),
+    ] {
+        let run = msrnn(&arguments);
+        assert_ne!(run.code, Some(0), "{arguments:?}");
+        assert!(run.stderr.contains(&format!("\n  {line}\n  {carets}\n")), "{}", run.stderr);
+    }
+}
+
+#[test]
 fn completions_name_the_command_and_its_subcommands() {
     let script = succeeds(&["completions", "bash"]).stdout;
     assert!(script.contains("_msrnn") && script.contains("perplexity"), "{script}");
     for shell in ["zsh", "fish", "powershell", "elvish"] {
-        assert!(succeeds(&["completions", shell]).stdout.contains("perplexity"), "{shell}");
+        let script = succeeds(&["completions", shell]).stdout;
+        assert!(script.contains("perplexity"), "{shell}");
+        assert!(
+            ["bash", "zsh", "fish"].iter().all(|&known| known != shell) || script.contains("tova-head"),
+            "{shell}: {script}"
+        );
     }
 }
 

@@ -37,6 +37,6 @@ pub use h2o::H2o;
 pub use random::Random;
 pub use scored::Scored;
 pub use spec::PolicySpec;
-pub use text::{Arguments, Place, split};
+pub use text::{Arguments, Place, split, without_budget};
 pub use tova::Tova;
 pub use window::Window;

@@ -20,6 +20,7 @@ use serde::Serialize;
 
 use super::interrupt::results_are_in_memory;
 use super::options::{ModelOptions, progress};
+use super::policies::{PolicyList, all, named};
 use super::{INTERRUPT, Outcome, command_line, print};
 
 /// Rows run in turn, so that a drift of the machine hits all alike; the limits of the machine are
@@ -35,8 +36,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     /// Policies, with or without a bound of their own
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "full,tova")]
-    policies: Vec<PolicySpec>,
+    #[arg(long, alias = "policy", value_name = "LIST", value_parser = named::<PolicyList>(), hide_possible_values = true, default_value = "full,tova")]
+    policies: Vec<PolicyList>,
     /// Numbers of states, for policies without a bound of their own
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "256")]
     states: Vec<usize>,
@@ -65,7 +66,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     warm_up: usize,
     /// Set the time per token in relation to that of this policy
-    #[arg(long, value_name = "POLICY")]
+    #[arg(long, value_name = "POLICY", value_parser = named::<PolicySpec>(), hide_possible_values = true)]
     baseline: Option<PolicySpec>,
     /// Score N tokens as one text instead, and watch memory and the cost of a step
     #[arg(long, value_name = "N", conflicts_with_all = ["depth", "prefill", "score", "decode", "form", "baseline", "batch"])]
@@ -221,7 +222,7 @@ fn rows(args: &Args, model: &Model, conditions: Conditions) -> Result<Measuremen
     ];
     let grid = Grid {
         tests: tests.into_iter().filter(|test| test.tokens() > 0).collect(),
-        policies: args.policies.iter().map(|spec| spec.clone().seeded(args.seed)).collect(),
+        policies: all(&args.policies).map(|spec| spec.seeded(args.seed)).collect(),
         states: args.states.clone(),
         depths: args.depth.clone(),
     };
@@ -241,7 +242,7 @@ fn rows(args: &Args, model: &Model, conditions: Conditions) -> Result<Measuremen
 }
 
 fn soaked(args: &Args, model: &Model, tokens: usize, conditions: Conditions) -> Result<Soaks, BenchError> {
-    let policies: Vec<PolicySpec> = args.policies.iter().map(|spec| spec.clone().seeded(args.seed)).collect();
+    let policies = all(&args.policies).map(|spec| spec.seeded(args.seed)).collect();
     let (states, depths) = (args.states.clone(), Vec::new());
     let grid = Grid { tests: vec![Test::Score { tokens, form: Form::Layer }], policies, states, depths };
     let plan = grid.rows(&model.decoder)?;

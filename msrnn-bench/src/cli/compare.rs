@@ -13,15 +13,15 @@ use msrnn_bench::report;
 use msrnn_bench::text_ids;
 use msrnn_bench::texts::{Skipped, Text};
 use msrnn_core::budget::Budget;
-use msrnn_policies::PolicySpec;
 use serde::Serialize;
 
 use super::interrupt::results_are_in_memory;
 use super::options::{ModelOptions, RunOptions, Setting, TextArgs, count, jobs, progress};
+use super::policies::{PolicyList, all, every_policy, named};
 use super::texts::TextOptions;
 use super::{INTERRUPT, Outcome, print, print_json};
 
-/// All policies.
+/// All built-in policies.
 pub(super) const POLICIES: &str = "window,window+4,h2o,h2o-layer,tova,tova-head,tova+4,random";
 
 #[derive(Debug, clap::Args)]
@@ -36,8 +36,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "N")]
     contexts: Option<usize>,
     /// Policies, with or without a bound of their own
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = POLICIES)]
-    policies: Vec<PolicySpec>,
+    #[arg(long, alias = "policy", value_name = "LIST", value_parser = named::<PolicyList>(), hide_possible_values = true, default_value = every_policy(POLICIES))]
+    policies: Vec<PolicyList>,
     /// Numbers of states, for policies without a bound of their own; a percentage is one of a context
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "16,32,64,128,256")]
     states: Vec<Budget>,
@@ -110,7 +110,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let (batch, jobs) = if args.model.is_bundled() { (16, threads) } else { (1, 1) };
     let jobs = args.jobs.unwrap_or(jobs);
     let grid = Grid {
-        policies: args.policies.iter().map(|spec| spec.clone().seeded(args.run.seed)).collect(),
+        policies: all(&args.policies).map(|spec| spec.seeded(args.run.seed)).collect(),
         states: args.states.clone(),
         context,
         positions: args.run.positions,

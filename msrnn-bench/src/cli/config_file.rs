@@ -81,7 +81,10 @@ pub(super) fn schema(command: &Command) -> Value {
         .map(|(name, arg)| {
             let switch = matches!(arg.get_action(), ArgAction::SetTrue);
             let one = match arg.get_possible_values() {
-                values if values.is_empty() => json!({ "type": ["string", "number"] }),
+                // Hidden ones are examples.
+                values if values.is_empty() || arg.is_hide_possible_values_set() => {
+                    json!({ "type": ["string", "number"] })
+                }
                 values => json!({ "enum": values.iter().map(|value| value.get_name()).collect::<Vec<_>>() }),
             };
             let mut property = match arg.get_action() {

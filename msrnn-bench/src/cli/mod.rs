@@ -18,10 +18,12 @@ mod throughput;
 mod trace;
 mod train;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use msrnn_bench::error::BenchError;
+use msrnn_policies::registry::Registry;
 
 use downloads::DOWNLOADS;
 use interrupt::INTERRUPT;
@@ -83,9 +85,29 @@ enum Outcome {
     Interrupted,
 }
 
-/// Parses the command line, runs the command, and says how it ended.
-pub(crate) fn run() -> ExitCode {
-    tracing_subscriber::fmt()
+/// The whole command, with these policies: parses the command line, runs what it asks for, and says how it ended.
+///
+/// A binary of one's own that calls it with a registry of more policies is the command with these in every
+/// subcommand: `compare`, the experiments and their reports, `bench`, `explain`, completions. `examples/own-command`
+/// is one. It installs the registry, so no policy may be read before. An allocator that keeps memory, as `main.rs` of
+/// this crate has, makes training faster.
+///
+/// ```no_run
+/// use msrnn_policies::Tova;
+/// use msrnn_policies::registry::{Entry, Registry};
+///
+/// fn main() -> std::process::ExitCode {
+///     let mine = Entry { idea: "TOVA under another name.", ..Entry::new("mine", Tova::layer_wise()) };
+///     msrnn_bench::main_with(Registry::default().with(mine))
+/// }
+/// ```
+pub fn main_with(registry: Registry) -> ExitCode {
+    if let Err(error) = registry.install() {
+        say(&format!("error: {error}"));
+        return ExitCode::FAILURE;
+    }
+    // Who embeds the command may have a log already.
+    let _ = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .without_time()
         .with_target(false)
@@ -93,7 +115,7 @@ pub(crate) fn run() -> ExitCode {
         // It would say on stderr that it cannot write to stderr.
         .log_internal_errors(false)
         .with_max_level(tracing::Level::WARN)
-        .init();
+        .try_init();
     interrupt::obey();
     let arguments = match config_file::expand(&Cli::command(), std::env::args_os().collect()) {
         Ok(arguments) => arguments,
@@ -117,7 +139,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Explain(args) => policies::explain(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "msrnn", &mut script);
+            clap_complete::generate(shell, &mut Cli::command(), program(), &mut script);
             print(&String::from_utf8_lossy(&script)).map(|()| Outcome::Done)
         }
     };
@@ -137,6 +159,13 @@ pub(crate) fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What this command is called, for completions.
+fn program() -> String {
+    let path = std::env::args_os().next().map(PathBuf::from);
+    let name = path.as_deref().and_then(|path| path.file_stem()).and_then(|name| name.to_str());
+    name.unwrap_or("msrnn").into()
 }
 
 fn default_command() -> Command {

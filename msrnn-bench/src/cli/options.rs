@@ -22,6 +22,7 @@ use msrnn_policies::PolicySpec;
 use serde::Serialize;
 
 use super::interrupt::results_are_in_memory;
+use super::policies::named;
 use super::texts::Source;
 use super::{DOWNLOADS, INTERRUPT};
 
@@ -156,7 +157,7 @@ impl RunOptions {
 #[derive(Debug, clap::Args)]
 pub(super) struct PolicyOptions {
     /// full, or a policy such as tova@512, window+4@25% or h2o@64MiB (see `msrnn policies`)
-    #[arg(long, value_name = "POLICY")]
+    #[arg(long, value_name = "POLICY", value_parser = named::<PolicySpec>(), hide_possible_values = true)]
     pub(super) policy: PolicySpec,
     /// The number of states, where the policy does not name it: 512, 25% (of a context) or 64MiB
     #[arg(long, value_name = "K")]

@@ -1,7 +1,16 @@
-//! `msrnn policies` and `msrnn explain`
+//! `msrnn policies` and `msrnn explain`, and policies as values of options.
 
+use std::error::Error;
+use std::ffi::OsStr;
+use std::marker::PhantomData;
+use std::str::FromStr;
+use std::sync::OnceLock;
+
+use clap::builder::{PossibleValue, TypedValueParser};
+use clap::{Arg, Command};
 use msrnn_bench::error::BenchError;
-use msrnn_policies::registry;
+use msrnn_policies::registry::{self, Registry};
+use msrnn_policies::{PolicySpec, SpecError, split};
 
 use super::{Outcome, print};
 
@@ -14,7 +23,8 @@ pub(super) struct ListArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ExplainArgs {
-    /// A policy, such as tova or window+4
+    /// A policy, such as tova or window+4, or one that is composed or typed, such as every(128, tova)
+    #[arg(value_parser = named::<String>(), hide_possible_values = true)]
     name: String,
 }
 
@@ -26,4 +36,61 @@ pub(super) fn list(args: &ListArgs) -> Result<Outcome, BenchError> {
 pub(super) fn explain(args: &ExplainArgs) -> Result<Outcome, BenchError> {
     print(&registry::explain(&args.name)?)?;
     Ok(Outcome::Done)
+}
+
+/// Policies separated by commas.
+#[derive(Clone, Debug)]
+pub(super) struct PolicyList(Vec<PolicySpec>);
+
+impl FromStr for PolicyList {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        split(text).map(str::parse).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// The policies of an option that may be given again and again.
+pub(super) fn all(lists: &[PolicyList]) -> impl Iterator<Item = PolicySpec> {
+    lists.iter().flat_map(|list| list.0.iter().cloned())
+}
+
+/// Those, and every policy that is registered beside the built-in ones.
+pub(super) fn every_policy(built_in: &'static str) -> &'static str {
+    static ALL: OnceLock<String> = OnceLock::new();
+    ALL.get_or_init(|| {
+        let known = Registry::default();
+        let added = registry::entries().filter(|entry| known.entries().all(|other| other.name != entry.name));
+        added.fold(built_in.to_owned(), |list, entry| list + "," + entry.example)
+    })
+}
+
+/// Reads a value about policies, and tells completions what policies there are.
+pub(super) fn named<T>() -> Named<T> {
+    Named(PhantomData)
+}
+
+#[derive(Debug)]
+pub(super) struct Named<T>(PhantomData<fn() -> T>);
+
+impl<T> Clone for Named<T> {
+    fn clone(&self) -> Self {
+        named()
+    }
+}
+
+impl<T> TypedValueParser for Named<T>
+where
+    T: FromStr<Err: Into<Box<dyn Error + Send + Sync>>> + Clone + Send + Sync + 'static,
+{
+    type Value = T;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<T, clap::Error> {
+        T::from_str.parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let examples = std::iter::once("full").chain(registry::entries().map(|entry| entry.example));
+        Some(Box::new(examples.map(PossibleValue::new)))
+    }
 }

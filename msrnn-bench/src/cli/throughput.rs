@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use super::interrupt::results_are_in_memory;
 use super::options::ModelOptions;
+use super::policies::named;
 use super::{DOWNLOADS, INTERRUPT, Outcome, print, print_json};
 
 /// The largest batch that fits is decoded for every number of states; beside it stand the figures that
@@ -32,7 +33,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "SHAPE", conflicts_with = "model")]
     shape: Option<ThroughputShape>,
     /// A policy without a bound
-    #[arg(long, value_name = "POLICY", default_value = "tova")]
+    #[arg(long, value_name = "POLICY", default_value = "tova", value_parser = named::<PolicySpec>(), hide_possible_values = true)]
     policy: PolicySpec,
     /// Numbers of states
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "256,512,1024,2048,4096")]

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use msrnn_core::budget::Budget;
 use msrnn_core::policy::{Cut, Decides, Layer, Plan, Policy, Rule};
-use msrnn_core::score::{Expr, Input, Program, Score};
+use msrnn_core::score::{Expr, Input, Score};
 
 use crate::needs;
 
@@ -120,11 +120,7 @@ fn rule(plan: &Plan) -> String {
 
 /// Bytes remembered per state and decision.
 pub(super) fn bytes_per_state(plan: &Plan, layer: &Layer) -> usize {
-    let channels = match &plan.rule {
-        Rule::Score(score) => Program::new(score, layer).map_or(0, |program| program.memory()),
-        Rule::Tensors(tensors) => tensors.memory(),
-    };
-    4 * channels
+    4 * plan.carried(layer)
 }
 
 /// The fewest states.

@@ -12,6 +12,6 @@ mod policy;
 mod score;
 
 pub use arguments::Arguments;
-pub use list::split;
+pub use list::{split, without_budget};
 pub use place::Place;
 pub(crate) use policy::{Parsed, RESERVED, entry_of, is_name, parse};

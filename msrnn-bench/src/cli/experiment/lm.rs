@@ -17,6 +17,7 @@ use msrnn_policies::PolicySpec;
 use super::{ExperimentOptions, Outcome, conduct};
 use crate::cli::compare::POLICIES;
 use crate::cli::options::{count, positions};
+use crate::cli::policies::{PolicyList, all, every_policy, named};
 use crate::cli::texts::TextOptions;
 
 /// A share of 1/64 of the context and its doubles: 16 to 256 of 1,024 tokens, 64 to 1,024 of 4,096.
@@ -41,8 +42,8 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "N", default_value_t = 16, conflicts_with = "text", value_parser = count)]
     stories: usize,
     /// Policies, with or without a bound of their own; all if absent, window+4 and tova with --extrapolate
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    policies: Vec<PolicySpec>,
+    #[arg(long, alias = "policy", value_name = "LIST", value_parser = named::<PolicyList>(), hide_possible_values = true)]
+    policies: Vec<PolicyList>,
     /// Numbers of states, for policies without a bound of their own; 1/64, 1/32, 1/16, 1/8 and 1/4 of the
     /// context if absent, 1/8 of the trained context with --extrapolate
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
@@ -107,7 +108,7 @@ fn lm(args: &Args) -> Result<Outcome, BenchError> {
         reading: options.reading.options(),
         texts: texts.iter().map(|text| text.name.clone()).collect(),
         skipped,
-        policies: policies(args, POLICIES)?,
+        policies: policies(args, every_policy(POLICIES))?,
         states: states(args, &STATES),
         contexts,
         seeds: (0..args.seeds as u64).map(|n| args.seed.wrapping_add(n)).collect(),
@@ -165,8 +166,8 @@ fn stories(args: &Args, stories: usize, words: usize) -> Found {
 
 fn policies(args: &Args, default: &str) -> Result<Vec<PolicySpec>, BenchError> {
     match args.policies.is_empty() {
-        true => Ok(default.split(',').map(str::parse).collect::<Result<_, _>>()?),
-        false => Ok(args.policies.clone()),
+        true => Ok(all(&[default.parse()?]).collect()),
+        false => Ok(all(&args.policies).collect()),
     }
 }
 

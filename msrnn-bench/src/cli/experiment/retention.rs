@@ -9,6 +9,7 @@ use msrnn_core::budget::Budget;
 use msrnn_policies::PolicySpec;
 
 use super::super::Outcome;
+use super::super::policies::{PolicyList, all, named};
 use super::super::texts::TextOptions;
 use super::{ExperimentOptions, conduct};
 
@@ -22,8 +23,8 @@ pub(in crate::cli) struct Args {
     #[command(flatten)]
     texts: TextOptions,
     /// Policies, with or without a bound of their own
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "window,window+4,h2o,tova,random")]
-    policies: Vec<PolicySpec>,
+    #[arg(long, alias = "policy", value_name = "LIST", value_parser = named::<PolicyList>(), hide_possible_values = true, default_value = "window,window+4,h2o,tova,random")]
+    policies: Vec<PolicyList>,
     /// Numbers of states, for policies without a bound of their own; a percentage is one of a context
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "64,256")]
     states: Vec<Budget>,
@@ -62,7 +63,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     if context > least {
         tracing::warn!("a context of {context} tokens is beyond the {least} positions of a model");
     }
-    let policies: Vec<PolicySpec> = args.policies.iter().map(|spec| spec.clone().seeded(args.seed)).collect();
+    let policies: Vec<PolicySpec> = all(&args.policies).map(|spec| spec.seeded(args.seed)).collect();
     let experiment = Retention {
         reading: args.options.reading.options(),
         models: models.names().to_vec(),

@@ -12,6 +12,7 @@ use msrnn_core::budget::Budget;
 use msrnn_policies::PolicySpec;
 
 use super::super::Outcome;
+use super::super::policies::{PolicyList, all, named};
 use super::super::texts::TextOptions;
 use super::{ExperimentOptions, conduct};
 
@@ -23,8 +24,8 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_enum)]
     task: Vec<Task>,
     /// Policies, with or without a bound of their own; the full state is always among them
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "window,window+4,h2o,tova,random")]
-    policies: Vec<PolicySpec>,
+    #[arg(long, alias = "policy", value_name = "LIST", value_parser = named::<PolicyList>(), hide_possible_values = true, default_value = "window,window+4,h2o,tova,random")]
+    policies: Vec<PolicyList>,
     /// Numbers of states, for policies without a bound of their own; a percentage is one of each text's --lengths
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "64,128,256")]
     states: Vec<Budget>,
@@ -59,7 +60,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         true => Haystack::stories(args.seed),
     };
     let data: Vec<_> = texts.iter().map(Text::source).collect();
-    let policies: Vec<PolicySpec> = args.policies.iter().map(|spec| spec.clone().seeded(args.seed)).collect();
+    let policies: Vec<PolicySpec> = all(&args.policies).map(|spec| spec.seeded(args.seed)).collect();
     let only_bundled = args.options.is_bundled();
     let tasks = match (args.task.is_empty(), only_bundled) {
         (false, _) => args.task.clone(),

@@ -11,9 +11,9 @@ use msrnn_bench::experiment::story::{BUNDLED_PROMPT, Inputs, Judge, JudgeSetting
 use msrnn_core::budget::Budget;
 use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::Positions;
-use msrnn_policies::PolicySpec;
 
 use super::super::options::{count, positions};
+use super::super::policies::{PolicyList, all, named};
 use super::super::{DOWNLOADS, Outcome};
 use super::{ExperimentOptions, conduct};
 
@@ -43,8 +43,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
     /// Policies, with or without a bound of their own
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "tova")]
-    policies: Vec<PolicySpec>,
+    #[arg(long, alias = "policy", value_name = "LIST", value_parser = named::<PolicyList>(), hide_possible_values = true, default_value = "tova")]
+    policies: Vec<PolicyList>,
     /// Numbers of states, for policies without a bound of their own; 32,64,128 for the bundled model, else
     /// 6.25%,12.5%,25% of the context
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
@@ -117,7 +117,7 @@ impl Args {
         Ok(Story {
             reading: self.options.reading.options(),
             prompt: self.prompt.clone().unwrap_or_else(|| prompt.into()),
-            policies: self.policies.iter().map(|spec| spec.clone().seeded(self.seed)).collect(),
+            policies: all(&self.policies).map(|spec| spec.seeded(self.seed)).collect(),
             states: if self.states.is_empty() { states } else { self.states.clone() },
             seeds: self.seeds.unwrap_or(seeds),
             seed: self.seed,

@@ -6,9 +6,9 @@ use msrnn_bench::hub::locate_data;
 use msrnn_core::budget::Budget;
 use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::Positions;
-use msrnn_policies::PolicySpec;
 
 use super::super::options::{count, positions};
+use super::super::policies::{PolicyList, all, named};
 use super::super::{DOWNLOADS, Outcome};
 use super::{ExperimentOptions, conduct};
 
@@ -30,8 +30,8 @@ pub(crate) struct Args {
     #[arg(long)]
     stem: bool,
     /// Policies, with or without a bound of their own
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "window+4,h2o,tova")]
-    policies: Vec<PolicySpec>,
+    #[arg(long, alias = "policy", value_name = "LIST", value_parser = named::<PolicyList>(), hide_possible_values = true, default_value = "window+4,h2o,tova")]
+    policies: Vec<PolicyList>,
     /// Numbers of states, for policies without a bound of their own; 32,64,128 for stories, else
     /// 6.25%,12.5%,25%,50% of the context
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
@@ -97,7 +97,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         task: args.task,
         metric: args.metric.unwrap_or(args.task.metric()),
         stem: args.stem,
-        policies: args.policies.iter().map(|spec| spec.clone().seeded(args.seed)).collect(),
+        policies: all(&args.policies).map(|spec| spec.seeded(args.seed)).collect(),
         states: if args.states.is_empty() { states } else { args.states.clone() },
         baseline: !args.no_baseline,
         context: args.context,

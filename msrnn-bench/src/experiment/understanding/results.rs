@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use msrnn_policies::without_budget;
 use serde::Serialize;
 
 use super::jackknife::jackknife;
@@ -251,7 +252,7 @@ fn lines(rows: &[&Row], value: &dyn Fn(&Row) -> Option<Mean>, full: Option<f64>)
     for row in rows {
         let (Some(states), Some(mean)) = (row.states, value(row)) else { continue };
         let point = Point { x: states as f64, y: mean.mean, error: mean.standard_error };
-        let name = row.policy.split('@').next().unwrap_or(&row.policy);
+        let name = without_budget(&row.policy);
         match lines.iter_mut().find(|line| line.name == name) {
             Some(line) => line.points.push(point),
             None => lines.push(Line { name: name.into(), reference: is_baseline(row), points: vec![point] }),
