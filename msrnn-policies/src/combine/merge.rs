@@ -111,7 +111,8 @@ impl Tensors for Merging {
         let flat = [batch, kv_heads * n, shown];
         let partner = lowest(scores.reshape(flat), places.reshape(flat)).reshape([batch, kv_heads, n]);
         let similarity = cosines.gather(3, partner.clone().reshape([batch, kv_heads, n, 1]));
-        let merges = similarity.clone().greater_equal_elem(self.threshold).bool_and(goes.reshape([batch, kv_heads, n, 1]));
+        let merges =
+            similarity.clone().greater_equal_elem(self.threshold).bool_and(goes.reshape([batch, kv_heads, n, 1]));
         let similarity = similarity.zeros_like().mask_where(merges.clone(), similarity);
 
         let wide = similarity.dtype();

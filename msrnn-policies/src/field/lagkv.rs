@@ -64,7 +64,9 @@ impl Tensors for LagKv {
             let sorted = |x: &Tensor<4>| {
                 let d = x.dims()[3];
                 let x = x.clone().narrow(0, row, 1).swap_dims(2, 3).reshape([groups, d, rows]);
-                order.row(row).sorted(x.unsqueeze::<4>().reshape([1, groups * d, rows]))
+                order
+                    .row(row)
+                    .sorted(x.unsqueeze::<4>().reshape([1, groups * d, rows]))
                     .reshape([groups, d, rows])
                     .narrow(2, empty, rows - empty)
             };
@@ -89,7 +91,8 @@ impl LagKv {
         let behind = rows - sinks;
         if behind < 2 * lag {
             // Too few to compare: the newest stay.
-            let order = Tensor::<1, Int>::arange(0..rows as i64, &device).float().cast(burn::tensor::FloatDType::from(dtype));
+            let order =
+                Tensor::<1, Int>::arange(0..rows as i64, &device).float().cast(burn::tensor::FloatDType::from(dtype));
             return order.reshape([1, 1, rows]).expand([1, groups, rows]);
         }
         let scored = behind / lag - 1;
@@ -99,7 +102,8 @@ impl LagKv {
         let of_row = weights.clone().reshape([groups, scored, lag, 1]).expand(dims);
         let other = weights.reshape([groups, scored, 1, lag]).expand(dims);
         let index = Tensor::<1, Int>::arange(0..lag as i64, &device);
-        let older = index.clone().reshape([1, 1, 1, lag]).expand(dims).lower(index.reshape([1, 1, lag, 1]).expand(dims));
+        let older =
+            index.clone().reshape([1, 1, 1, lag]).expand(dims).lower(index.reshape([1, 1, lag, 1]).expand(dims));
         let less = other.clone().lower(of_row.clone()).bool_or(other.equal(of_row).bool_and(older));
         let ranks = less.float().sum_dim(3).reshape([1, groups, scored * lag]).div_scalar(lag as f64);
         let ranks = ranks.cast(burn::tensor::FloatDType::from(dtype));

@@ -77,7 +77,8 @@ impl Rkv {
         let weights = softmax(logits, 3).mask_fill(unseen.clone().expand(dims), 0.0);
         let nothing = aside.clone().all_dim(3);
         let weights = weights.mask_fill(nothing.expand(dims), 0.0);
-        let there = unseen.bool_not().float().cast(burn::tensor::FloatDType::from(weights.dtype())).sum_dim(2).clamp_min(1.0);
+        let there =
+            unseen.bool_not().float().cast(burn::tensor::FloatDType::from(weights.dtype())).sum_dim(2).clamp_min(1.0);
         let mean = (weights.sum_dim(2) / there).reshape([batch, kv_heads, rows]);
         let pool = Pool::max(7);
         let prefix = mean.mask_fill(aside.reshape([batch, kv_heads, rows]), pool.nothing());
