@@ -409,7 +409,8 @@ impl Attention {
             // From here on the heads are states of their own.
             for row in 0..batch {
                 let (held, now) = (state.held[row] + 1, state.seen[row]);
-                let of_groups = |values: &dyn Fn(usize) -> usize| (0..groups).map(|group| values(group)).collect::<Vec<_>>();
+                let of_groups =
+                    |values: &dyn Fn(usize) -> usize| (0..groups).map(|group| values(group)).collect::<Vec<_>>();
                 let firsts = of_groups(&|group| (row * groups + group) * rows);
                 let scores: Vec<Vec<f64>> = firsts.iter().map(|&of| scores[of..of + held].to_vec()).collect();
                 let positions: Vec<Vec<i64>> = firsts.iter().map(|&of| positions[of..of + held].to_vec()).collect();
@@ -474,13 +475,15 @@ impl Attention {
             [own(&tokens[0], group), own(&tokens[1], 1), own(&tokens[2], 1)]
         };
         let outputs: Vec<Tensor<4>> = if cuts {
-            let looks: Vec<_> = state.heads.iter_mut().enumerate().map(|(i, head)| single.look(part(i), head)).collect();
+            let looks: Vec<_> =
+                state.heads.iter_mut().enumerate().map(|(i, head)| single.look(part(i), head)).collect();
             let mut outputs = Vec::with_capacity(looks.len());
             for row in 0..batch {
                 let of_row = row * kv_heads..(row + 1) * kv_heads;
                 let now = state.seen[row];
                 let scores: Vec<Vec<f64>> = looks[of_row.clone()].iter().map(|look| look.scores.clone()).collect();
-                let positions: Vec<Vec<i64>> = looks[of_row.clone()].iter().map(|look| look.positions.clone()).collect();
+                let positions: Vec<Vec<i64>> =
+                    looks[of_row.clone()].iter().map(|look| look.positions.clone()).collect();
                 let budget = (bound.states * kv_heads, bound.safe().unwrap_or(0));
                 let keep = match full[row] {
                     true => pooled_survivors(&scores, &positions, now as i64, budget, self.window_after(now)),

@@ -95,8 +95,11 @@ pub(crate) fn pooled_survivors(
     (keep, safe): (usize, usize),
     window: Option<i64>,
 ) -> Vec<Vec<usize>> {
-    let mut kept: Vec<Vec<usize>> =
-        scores.iter().zip(positions).map(|(scores, positions)| survivors(scores, positions, now, safe, window)).collect();
+    let mut kept: Vec<Vec<usize>> = scores
+        .iter()
+        .zip(positions)
+        .map(|(scores, positions)| survivors(scores, positions, now, safe, window))
+        .collect();
     let mut others: Vec<(f64, i64, usize, usize)> = Vec::new();
     for (head, (scores, positions)) in scores.iter().zip(positions).enumerate() {
         for (slot, (&score, &position)) in scores.iter().zip(positions).enumerate() {

@@ -77,7 +77,8 @@ impl MultiState {
             return Err(Error::Snapshot(format!("it was saved under {saved}, not under {given}")));
         }
         if !snapshot.heads.is_empty() {
-            if snapshot.heads.len() != batch * kv_heads || snapshot.seen.len() != batch || snapshot.held.len() != batch {
+            if snapshot.heads.len() != batch * kv_heads || snapshot.seen.len() != batch || snapshot.held.len() != batch
+            {
                 return Err(Error::Snapshot("its heads contradict its shape".into()));
             }
             state.split();
