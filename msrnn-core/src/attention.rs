@@ -16,7 +16,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Bool, DType, Device, Int, Tensor};
+use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 
 use crate::blocked::Decision;
 use crate::bound::Bound;
@@ -28,7 +28,7 @@ use crate::policy::Compression;
 use crate::precision::{accumulation, is_finite, narrow, read, softmax};
 use crate::road::Road;
 use crate::state::{MultiState, StateShape};
-use crate::tensors::{Rows, Tensors, View};
+use crate::tensors::{Latest, Rows, Tensors, View};
 
 /// Tokens that are attended at once. Every token is matched against the whole block, so that a longer one
 /// computes more logits for nothing, and a shorter one multiplies smaller matrices.
@@ -412,8 +412,10 @@ impl Attention {
             keep.push(kept);
             unscored[row * groups..(row + 1) * groups].copy_from_slice(&nan);
         }
-        state.advance_holding();
-        state.cut(&keep);
+        if let Some(tensors) = bound.tensors().filter(|tensors| tensors.rewrites()) {
+            rewrite(tensors, view, &gone(&keep, state), state);
+        }
+        state.advance_cutting(&keep);
         unscored
     }
 
@@ -440,7 +442,7 @@ impl Attention {
             logits: attended.logits.clone(),
             keys: sees.keys.then(|| state.keys().narrow(2, 0, rows)),
             values: sees.values.then(|| state.values().narrow(2, 0, rows)),
-            latest: (sees.queries > 0).then(|| self.latest_weights(state, rows)),
+            latest: (sees.queries > 0).then(|| self.latest(state, rows)),
             positions: state.positions().narrow(2, 0, rows),
             now: match is_level {
                 true => Tensor::full([batch, groups, 1], now as i64, &state.device()),
@@ -457,8 +459,8 @@ impl Attention {
         (protected(scores, &view, [bound.plan.first, bound.plan.newest]), view)
     }
 
-    /// What the latest queries make of the first `rows` slots: `[batch, kv_heads, group, queries, rows]`.
-    fn latest_weights(&self, state: &MultiState, rows: usize) -> Tensor<5> {
+    /// What the latest queries make of the first `rows` slots.
+    fn latest(&self, state: &MultiState, rows: usize) -> Latest {
         let query = state.latest.clone().expect("queries are noted for a rule that looks at them");
         let [batch, heads, n, head_dim] = query.dims();
         let (group, dtype, kv_heads) = (heads / self.kv_heads, query.dtype(), self.kv_heads);
@@ -475,15 +477,26 @@ impl Attention {
         if let Some(window) = self.window {
             hidden = hidden.bool_or(age.greater_equal_elem(window.min(i32::MAX as usize) as i64));
         }
-        let nothing = hidden.clone().all_dim(3).expand(dims);
-        let of_heads = |x: Tensor<4, Bool>| {
-            x.reshape([batch, groups, 1, n, rows])
-                .expand([batch, groups, heads / groups, n, rows])
-                .reshape([batch, kv_heads, group, n, rows])
-        };
-        let weights = softmax(logits.mask_fill(of_heads(hidden), f32::NEG_INFINITY));
-        weights.mask_fill(of_heads(nothing), 0.0)
+        let hidden = hidden
+            .reshape([batch, groups, 1, n, rows])
+            .expand([batch, groups, heads / groups, n, rows])
+            .reshape([batch, kv_heads, group, n, rows]);
+        Latest { logits, hidden }
     }
+}
+
+/// Slots of the rows that go, `[batch, groups, n]`, −1 where fewer do, given those that stay of all that are held
+/// and the new one.
+fn gone(keep: &[Vec<Vec<usize>>], state: &MultiState) -> Tensor<3, Int> {
+    let gone = keep.iter().zip(&state.held).flat_map(|(groups, &held)| {
+        let of_group = move |kept: &Vec<usize>| (0..=held).filter(|slot| kept.binary_search(slot).is_err()).collect();
+        groups.iter().map(of_group)
+    });
+    let gone: Vec<Vec<usize>> = gone.collect();
+    let most = gone.iter().map(Vec::len).max().unwrap_or(0);
+    let slots = gone.iter().flat_map(|slots| (0..most).map(|i| slots.get(i).map_or(-1, |&slot| slot as i64)));
+    let dims = [keep.len(), gone.len() / keep.len(), most];
+    Tensor::from_data(TensorData::new(slots.collect::<Vec<i64>>(), dims), &state.device())
 }
 
 /// Lets a rule change keys and values, in the batch rows that are full.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::policy::{Compression, Cut, Decides, Layer, Plan, Rule};
-use crate::score::{Initial, Op, Program};
+use crate::score::{Initial, Program};
 use crate::state::StateShape;
 use crate::tensors::{Sees, Tensors};
 
@@ -103,11 +103,7 @@ impl Bound {
     /// What the rule is shown as tensors.
     pub(crate) fn sees(&self) -> Sees {
         match &self.rule {
-            Compiled::Program(program) => Sees {
-                weights: program.uses(Op::Weight) || program.uses(Op::MaxWeight),
-                logits: program.uses(Op::Logit),
-                ..Sees::NOTHING
-            },
+            Compiled::Program(program) => program.sees(),
             Compiled::Tensors(tensors) => tensors.sees(),
         }
     }

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use burn::tensor::{Bool, FloatDType, Int, Tensor};
 
 use crate::policy::Decides;
+use crate::precision::{softmax, widen};
 
 /// A rule in tensor code, for what has no scalar form: it scores rows, and may change others before one goes.
 ///
@@ -43,7 +44,7 @@ pub trait Tensors: Debug + Send + Sync {
 
     /// Changes keys and values before the row in slot `omitted` goes: merges it into others, or anything.
     ///
-    /// `omitted`: `[batch, groups, 1]`. Called on full states only, of policies that cut at every token.
+    /// `omitted`: `[batch, groups, n]` slots, −1 where fewer go.
     fn rewrite(&self, _view: &View, _omitted: &Tensor<3, Int>, _rows: &mut Rows) {}
 }
 
@@ -113,12 +114,55 @@ pub struct View {
     pub(crate) logits: Option<Tensor<4>>,
     pub(crate) keys: Option<Tensor<4>>,
     pub(crate) values: Option<Tensor<4>>,
-    /// `[batch, kv_heads, group, queries, rows]`
-    pub(crate) latest: Option<Tensor<5>>,
+    pub(crate) latest: Option<Latest>,
     /// `[batch, groups, rows]`
     pub(crate) positions: Tensor<3, Int>,
     /// `[batch, groups, 1]`
     pub(crate) now: Tensor<3, Int>,
+}
+
+/// What the latest queries make of the rows held.
+#[derive(Debug)]
+pub(crate) struct Latest {
+    /// `[batch, kv_heads, group, queries, rows]`, scaled
+    pub(crate) logits: Tensor<5>,
+    /// Rows that a query does not see, of the same shape.
+    pub(crate) hidden: Tensor<5, Bool>,
+}
+
+/// Rows in the order of their positions, empty slots before them.
+#[derive(Clone, Debug)]
+pub struct Chronological {
+    /// `[batch, groups, rows]`
+    order: Tensor<3, Int>,
+    back: Tensor<3, Int>,
+}
+
+impl Chronological {
+    /// Values by slot, `[batch, heads, rows]`, in the order of positions. `heads`: a multiple of the groups, those of
+    /// a group side by side.
+    pub fn sorted(&self, by_slot: Tensor<3>) -> Tensor<3> {
+        let order = Self::of_heads(&self.order, by_slot.dims());
+        by_slot.gather(2, order)
+    }
+
+    /// The reverse of [`Chronological::sorted`].
+    pub fn by_slot(&self, sorted: Tensor<3>) -> Tensor<3> {
+        let back = Self::of_heads(&self.back, sorted.dims());
+        sorted.gather(2, back)
+    }
+
+    /// Of one batch row alone.
+    #[must_use]
+    pub fn row(&self, row: usize) -> Self {
+        Self { order: self.order.clone().narrow(0, row, 1), back: self.back.clone().narrow(0, row, 1) }
+    }
+
+    fn of_heads(order: &Tensor<3, Int>, [batch, heads, rows]: [usize; 3]) -> Tensor<3, Int> {
+        let groups = order.dims()[1];
+        let order = order.clone().reshape([batch, groups, 1, rows]);
+        order.expand([batch, groups, heads / groups, rows]).reshape([batch, heads, rows])
+    }
 }
 
 impl View {
@@ -231,7 +275,32 @@ impl View {
     ///
     /// When the rule does not declare [`Sees::queries`].
     pub fn latest_weights(&self) -> Tensor<5> {
-        self.latest.clone().expect("a rule that looks at the latest queries declares Sees::queries")
+        let Latest { logits, hidden } = self.latest();
+        let dims = logits.dims();
+        let nothing = hidden.clone().all_dim(4).expand(dims);
+        softmax(logits.clone().mask_fill(hidden.clone(), f32::NEG_INFINITY)).mask_fill(nothing, 0.0)
+    }
+
+    /// The same before the softmax, −∞ where a query does not see a row.
+    ///
+    /// # Panics
+    ///
+    /// When the rule does not declare [`Sees::queries`].
+    pub fn latest_logits(&self) -> Tensor<5> {
+        let Latest { logits, hidden } = self.latest();
+        widen(logits.clone()).mask_fill(hidden.clone(), f32::NEG_INFINITY)
+    }
+
+    fn latest(&self) -> &Latest {
+        self.latest.as_ref().expect("a rule that looks at the latest queries declares Sees::queries")
+    }
+
+    /// The order of positions, for rules that look at neighbours.
+    pub fn chronological(&self) -> Chronological {
+        let int = self.positions.dtype().into();
+        let order = self.positions.clone().argsort(2);
+        let back = order.clone().argsort(2).cast::<burn::tensor::IntDType>(int);
+        Chronological { order: order.cast::<burn::tensor::IntDType>(int), back }
     }
 
     /// The keys, rotated as the model stores them: `[batch, kv_heads, rows, head_dim]`.

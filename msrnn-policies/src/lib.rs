@@ -6,12 +6,18 @@
 //! | `h2o`, `h2o-layer` | [`H2o`] | the lowest accumulated attention outside the recent half |
 //! | `tova`, `tova-head`, `tova+i` | [`Tova`] | the lowest attention of the current query |
 //! | `random` | [`Random`] | any row |
+//! | `knorm` | [`Knorm`] | the longest key |
+//! | `keydiff` | [`KeyDiff`] | the key most like the mean of all |
+//! | `snapkv` | [`SnapKv`] | after the prompt, what its last queries attend to least |
+//! | `lagkv` | [`LagKv`] | every n tokens, what stands out least against what follows |
+//! | `rkv` | [`Rkv`] | every n tokens, what is unimportant or redundant |
 //! | `score(...)` | [`Scored`] | the lowest value of an expression |
 //! | `protect(p, first=i, newest=n)` | [`Protect`] | as p, but never these |
 //! | `layers(0-1: full, *: p)` | [`PerLayer`] | in each layer as its policy |
 //! | `pyramid(p, beta=b)` | [`Pyramid`] | as p, with more states in the lower layers |
 //! | `every(n, p)` | [`Every`] | as p, every n tokens |
 //! | `after-prompt(p)` | [`AfterPrompt`] | as p, once after the prompt |
+//! | `merge(p, threshold=0.5)` | [`Merge`] | as p, merged into the most similar row that stays |
 //!
 //! To add one: write a file like [`tova.rs`](Tova) with its entries, put them into
 //! [`Registry::default`](registry::Registry), add a hand-worked case to `testdata/policies/`, and put it through
@@ -21,6 +27,7 @@
 
 mod combine;
 mod error;
+mod field;
 mod h2o;
 mod needs;
 mod random;
@@ -31,8 +38,9 @@ mod text;
 mod tova;
 mod window;
 
-pub use combine::{AfterPrompt, Every, PerLayer, Protect, Pyramid};
+pub use combine::{AfterPrompt, Every, Merge, PerLayer, Protect, Pyramid};
 pub use error::SpecError;
+pub use field::{KeyDiff, Knorm, LagKv, Pool, Rkv, SnapKv};
 pub use h2o::H2o;
 pub use random::Random;
 pub use scored::Scored;

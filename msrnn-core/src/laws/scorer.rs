@@ -8,8 +8,7 @@ use super::case::Case;
 use crate::bound::Bound;
 use crate::omission::protected;
 use crate::policy::{Compression, Plan, Policy};
-use crate::precision::{accumulation, read};
-use crate::score::Initial;
+use crate::score::InTensors;
 use crate::state::StateShape;
 use crate::tensors::{Memory, Rows, Sees, Tensors, View};
 
@@ -44,47 +43,35 @@ impl Scorer {
     }
 }
 
+impl Scorer {
+    /// Asks the rule, whatever it is written in.
+    fn asked<R>(&self, f: impl FnOnce(&dyn Tensors) -> R) -> R {
+        match (self.0.program(), self.0.tensors()) {
+            (Some(program), _) => f(&InTensors(program.clone())),
+            (None, Some(tensors)) => f(tensors),
+            (None, None) => unreachable!("a rule is a program or tensor code"),
+        }
+    }
+}
+
 impl Tensors for Scorer {
     fn sees(&self) -> Sees {
-        let channels = self.0.channels();
-        Sees {
-            keys: channels.contains(&Initial::KeyNorm) || self.0.sees().keys,
-            values: channels.contains(&Initial::ValueNorm) || self.0.sees().values,
-            ..self.0.sees()
-        }
+        self.asked(|rule| rule.sees())
     }
 
     fn memory(&self) -> usize {
-        self.0.channels().len()
+        self.asked(|rule| rule.memory())
     }
 
     fn score(&self, view: &View, memory: &mut Memory) -> Tensor<3> {
-        let Some(program) = self.0.program() else {
-            return self.0.tensors().expect("a rule is a program or tensor code").score(view, memory);
-        };
-        for (channel, initial) in self.0.channels().into_iter().enumerate() {
-            let rows = match initial {
-                Initial::Zero => continue,
-                Initial::KeyNorm => view.keys(),
-                Initial::ValueNorm => view.values(),
-            };
-            let rows = read(rows.clone(), accumulation(rows.dtype()).into());
-            let norms = (rows.clone() * rows).sum_dim(3).sqrt();
-            let [batch, kv_heads, slots, _] = norms.dims();
-            let groups = view.positions.dims()[1];
-            let norms = norms.reshape([batch, groups, kv_heads / groups, slots]).mean_dim(2);
-            memory.update(channel, |_| norms.reshape([batch, groups, slots]));
-        }
-        program.in_tensors(view, memory)
+        self.asked(|rule| rule.score(view, memory))
     }
 
     fn rewrites(&self) -> bool {
-        self.0.tensors().is_some_and(|tensors| tensors.rewrites())
+        self.asked(|rule| rule.rewrites())
     }
 
     fn rewrite(&self, view: &View, omitted: &Tensor<3, Int>, rows: &mut Rows) {
-        if let Some(tensors) = self.0.tensors() {
-            tensors.rewrite(view, omitted, rows);
-        }
+        self.asked(|rule| rule.rewrite(view, omitted, rows));
     }
 }

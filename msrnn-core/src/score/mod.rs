@@ -21,3 +21,4 @@ pub use program::Program;
 pub(crate) use program::{Initial, Op};
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub(crate) use random::RANDOM;
+pub use tensors::InTensors;

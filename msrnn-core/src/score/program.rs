@@ -4,6 +4,7 @@ use super::expr::{Binary, Channel, Expr, Input, Score, Unary};
 use super::random::keys;
 use crate::error::Error;
 use crate::policy::Layer;
+use crate::tensors::Sees;
 
 /// Index of an operation, whose result is referred to by it.
 pub(crate) type Register = usize;
@@ -94,6 +95,15 @@ impl Program {
 
     pub(crate) fn uses(&self, op: Op) -> bool {
         self.ops.contains(&op)
+    }
+
+    /// What it is shown as tensors.
+    pub(crate) fn sees(&self) -> Sees {
+        Sees {
+            weights: self.uses(Op::Weight) || self.uses(Op::MaxWeight),
+            logits: self.uses(Op::Logit),
+            ..Sees::NOTHING
+        }
     }
 
     /// Whether it looks at what the current query makes of the rows.

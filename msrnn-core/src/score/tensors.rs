@@ -3,9 +3,43 @@
 use burn::tensor::{Bool, Tensor};
 
 use super::expr::{Binary, Unary};
-use super::program::{Op, Program};
+use super::program::{Initial, Op, Program};
 use super::random;
-use crate::policy::{Memory, View};
+use crate::precision::{accumulation, read};
+use crate::tensors::{Memory, Sees, Tensors, View};
+
+/// A program as a rule in tensor code: what a policy that changes rows asks, since norms of keys and values,
+/// which states else carry, are then taken from the rows as they are.
+#[derive(Clone, Debug)]
+pub struct InTensors(pub Program);
+
+impl Tensors for InTensors {
+    fn sees(&self) -> Sees {
+        let carries = |norm| self.0.channels.contains(&norm);
+        Sees { keys: carries(Initial::KeyNorm), values: carries(Initial::ValueNorm), ..self.0.sees() }
+    }
+
+    fn memory(&self) -> usize {
+        self.0.channels.len()
+    }
+
+    fn score(&self, view: &View, memory: &mut Memory) -> Tensor<3> {
+        for (channel, initial) in self.0.channels.iter().enumerate() {
+            let rows = match initial {
+                Initial::Zero => continue,
+                Initial::KeyNorm => view.keys(),
+                Initial::ValueNorm => view.values(),
+            };
+            let rows = read(rows.clone(), accumulation(rows.dtype()).into());
+            let norms = (rows.clone() * rows).sum_dim(3).sqrt();
+            let [batch, kv_heads, slots, _] = norms.dims();
+            let groups = view.positions.dims()[1];
+            let norms = norms.reshape([batch, groups, kv_heads / groups, slots]).mean_dim(2);
+            memory.update(channel, |_| norms.reshape([batch, groups, slots]));
+        }
+        self.0.in_tensors(view, memory)
+    }
+}
 
 impl Program {
     /// Scores the rows of a view and brings the memory up to date. `[batch, groups, rows]`
@@ -53,7 +87,7 @@ fn unary(function: Unary, x: Tensor<3>) -> Tensor<3> {
 
 fn binary(function: Binary, a: Tensor<3>, b: Tensor<3>) -> Tensor<3> {
     let dtype = a.dtype();
-    let truth = |holds: Tensor<3, Bool>| holds.float().cast(crate::precision::accumulation(dtype));
+    let truth = |holds: Tensor<3, Bool>| holds.float().cast(accumulation(dtype));
     match function {
         Binary::Add => a + b,
         Binary::Sub => a - b,

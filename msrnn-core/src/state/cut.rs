@@ -5,12 +5,19 @@ use burn::tensor::{Int, Tensor, TensorData};
 use super::{EMPTY, FIRST_SLOTS, MultiState, StateShape};
 
 impl MultiState {
-    /// Keeps the given slots only, in their order, which become the first ones. The token that was appended last
-    /// counts as the one at whose step the others go.
+    /// Counts the token that was appended last, at whose step rows go: keeps the given slots only, in their order,
+    /// which become the first ones.
     ///
     /// `keep`: per batch row and group the slots that stay, ascending; in all groups of a batch row equally many.
     /// The rows must be in the first slots, as they are in a state whose slots fill up in order.
-    pub(crate) fn cut(&mut self, keep: &[Vec<Vec<usize>>]) {
+    pub(crate) fn advance_cutting(&mut self, keep: &[Vec<Vec<usize>>]) {
+        let most_rows = self.max_rows;
+        self.advance_holding();
+        self.cut(keep);
+        self.max_rows = self.held.iter().copied().fold(most_rows, usize::max);
+    }
+
+    fn cut(&mut self, keep: &[Vec<Vec<usize>>]) {
         let StateShape { batch, kv_heads, .. } = self.shape;
         let (old, groups, device) = (self.slots, self.groups(), self.device());
         let kept: Vec<usize> = keep.iter().map(|groups| groups.first().map_or(0, Vec::len)).collect();

@@ -33,12 +33,23 @@ impl Tensors for Merging {
 
     fn rewrite(&self, view: &View, omitted: &Tensor<3, Int>, rows: &mut Rows) {
         let [batch, kv_heads, _, head_dim] = rows.values.dims();
-        let none = omitted.clone().zeros_like().sub_scalar(1);
-        let others = view.positions().scatter(2, omitted.clone(), none, IndexingUpdateOp::Assign);
         let along = |slot: Tensor<3, Int>| slot.reshape([batch, kv_heads, 1, 1]).expand([batch, kv_heads, 1, head_dim]);
+        let positions = view.positions();
+        let dims = positions.dims();
+        // One after the other; none of those that go is the newest that stays.
+        let slots =
+            Tensor::<1, Int>::arange(0..dims[2] as i64, &positions.device()).reshape([1, 1, dims[2]]).expand(dims);
+        let each: Vec<_> = (0..omitted.dims()[2]).map(|i| omitted.clone().narrow(2, i, 1)).collect();
+        let others = each
+            .iter()
+            .fold(positions, |others, slot| others.mask_fill(slots.clone().equal(slot.clone().expand(dims)), -1));
         let newest = along(others.argmax(2));
-        let value = |slot: Tensor<4, Int>| rows.values.clone().gather(2, slot);
-        let half = (value(along(omitted.clone())) - value(newest.clone())).mul_scalar(0.5);
-        rows.values = rows.values.clone().scatter(2, newest, half, IndexingUpdateOp::Add);
+        for slot in each {
+            let goes = along(slot.clone()).greater_equal_elem(0);
+            let value = |slot: Tensor<4, Int>| rows.values.clone().gather(2, slot);
+            let half = (value(along(slot.clamp_min(0))) - value(newest.clone())).mul_scalar(0.5);
+            let half = half.zeros_like().mask_where(goes, half);
+            rows.values = rows.values.clone().scatter(2, newest.clone(), half, IndexingUpdateOp::Add);
+        }
     }
 }

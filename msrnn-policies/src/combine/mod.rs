@@ -1,11 +1,13 @@
 //! Policies made of other policies: each maps the plan of the one inside it, and knows nothing of its rule.
 
 mod cuts;
+mod merge;
 mod per_layer;
 mod protect;
 mod pyramid;
 
 pub use cuts::{AfterPrompt, Every};
+pub use merge::Merge;
 pub use per_layer::PerLayer;
 pub use protect::Protect;
 pub use pyramid::Pyramid;

@@ -55,7 +55,13 @@ pub struct Registry {
 impl Default for Registry {
     /// The built-in policies.
     fn default() -> Self {
-        let files = [crate::window::entries, crate::h2o::entries, crate::tova::entries, crate::random::entries];
+        let files = [
+            crate::window::entries,
+            crate::h2o::entries,
+            crate::tova::entries,
+            crate::random::entries,
+            crate::field::entries,
+        ];
         Self { entries: files.iter().flat_map(|entries| entries()).collect() }
     }
 }

@@ -8,7 +8,7 @@ use msrnn_core::policy::Policy;
 use super::arguments::Arguments;
 use super::cursor::Word;
 use super::policy::{Parser, RESERVED};
-use crate::combine::{AfterPrompt, Every, PerLayer, Protect, Pyramid};
+use crate::combine::{AfterPrompt, Every, Merge, PerLayer, Protect, Pyramid};
 use crate::error::SpecError;
 
 /// An entry of `layers(...)`.
@@ -86,6 +86,18 @@ impl<'t> Parser<'_, 't> {
         let policy = self.inside(name)?;
         self.cursor.expect(")", ")")?;
         Ok(Arc::new(AfterPrompt { policy }))
+    }
+
+    pub(super) fn merge(&mut self, name: &Word<'t>) -> Result<Arc<dyn Policy>, SpecError> {
+        self.open(name)?;
+        let policy = self.inside(name)?;
+        let options = self.options(name)?;
+        let threshold: f64 = options.get("threshold")?.unwrap_or(Merge::THRESHOLD);
+        if !(-1.0..=1.0).contains(&threshold) {
+            return Err(options.refuse("threshold", "give a cosine from -1 to 1, such as threshold=0.5"));
+        }
+        options.check()?;
+        Ok(Arc::new(Merge { policy, threshold }))
     }
 
     /// In any order; `*` is what the other entries leave.

@@ -17,7 +17,7 @@ use crate::registry::{Entry, Registry};
 const LONGEST: usize = 4096;
 
 /// Names that cannot be registered, and how they are written.
-pub(crate) const RESERVED: [(&str, &str); 7] = [
+pub(crate) const RESERVED: [(&str, &str); 8] = [
     ("full", "full"),
     ("score", "score(weight)"),
     ("protect", "protect(tova, first=4)"),
@@ -25,6 +25,7 @@ pub(crate) const RESERVED: [(&str, &str); 7] = [
     ("pyramid", "pyramid(tova)"),
     ("every", "every(128, tova)"),
     ("after-prompt", "after-prompt(tova)"),
+    ("merge", "merge(h2o)"),
 ];
 
 /// What a text says.
@@ -117,6 +118,7 @@ impl<'t> Parser<'_, 't> {
             "pyramid" => self.pyramid(&name)?,
             "every" => self.every(&name)?,
             "after-prompt" => self.after_prompt(&name)?,
+            "merge" => self.merge(&name)?,
             _ => self.registered(&name)?,
         };
         self.cursor.up();

@@ -147,11 +147,9 @@ fn weigh_kernel(
                     if comptime!(program.sees_weight || program.sees_highest) {
                         for head in 0..heads {
                             let row = (CUBE_POS_X * heads + head) * n + i;
-                            let mut of_head = 0.0f32;
+                            let mut of_head = new[(row * n + c.max(used) - used) as usize];
                             if c < used {
                                 of_head = old[(row * used + c) as usize];
-                            } else {
-                                of_head = new[(row * n + c - used) as usize];
                             }
                             weight += of_head;
                             if of_head > highest {

@@ -1,0 +1,133 @@
+//! What goes is merged into what stays, under any policy.
+
+use std::sync::Arc;
+
+use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+use msrnn_core::omission::lowest;
+use msrnn_core::policy::{Layer, Memory, Plan, Policy, Rows, Rule, Sees, Tensors, View};
+use msrnn_core::precision::{narrow, widen};
+use msrnn_core::score::{InTensors, Program};
+
+/// Before a row goes, the row that stays whose key is most similar takes up part of it, if they are similar enough.
+///
+/// Wan et al. 2024 (D2O, arXiv 2406.13035, section 3.3) with a fixed threshold, in the form of its code: with u the
+/// cosine similarity of the keys, K ← (K + Σ u·Kₒ) / (1 + n) over the n rows merged into one, and values likewise.
+///
+/// ```
+/// use msrnn_core::policy::Policy;
+/// use msrnn_policies::{H2o, Merge};
+///
+/// let merge = Merge { policy: std::sync::Arc::new(H2o::head_wise()), threshold: 0.5 };
+/// assert_eq!(merge.name(), "merge(h2o, threshold=0.5)");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Merge {
+    /// Who goes.
+    pub policy: Arc<dyn Policy>,
+    /// Rows are merged from this cosine similarity of their keys on.
+    pub threshold: f64,
+}
+
+impl Merge {
+    /// Where none is given.
+    pub const THRESHOLD: f64 = 0.5;
+}
+
+impl Policy for Merge {
+    fn name(&self) -> String {
+        format!("merge({}, threshold={})", self.policy.name(), self.threshold)
+    }
+
+    fn plan(&self, layer: &Layer) -> Plan {
+        let plan = self.policy.plan(layer);
+        let inner: Arc<dyn Tensors> = match &plan.rule {
+            Rule::Tensors(tensors) => tensors.clone(),
+            Rule::Score(score) => {
+                let layer = Layer { states: plan.states.unwrap_or(layer.states), ..*layer };
+                match Program::new(score, &layer) {
+                    Ok(program) => Arc::new(InTensors(program)),
+                    // What cannot be computed is refused where the plan is used.
+                    Err(_) => return plan,
+                }
+            }
+        };
+        Plan { rule: Rule::Tensors(Arc::new(Merging { inner, threshold: self.threshold })), ..plan }
+    }
+}
+
+#[derive(Debug)]
+struct Merging {
+    inner: Arc<dyn Tensors>,
+    threshold: f64,
+}
+
+impl Tensors for Merging {
+    fn sees(&self) -> Sees {
+        self.inner.sees()
+    }
+
+    fn memory(&self) -> usize {
+        self.inner.memory()
+    }
+
+    fn score(&self, view: &View, memory: &mut Memory) -> Tensor<3> {
+        self.inner.score(view, memory)
+    }
+
+    fn rewrites(&self) -> bool {
+        true
+    }
+
+    fn rewrite(&self, view: &View, omitted: &Tensor<3, Int>, rows: &mut Rows) {
+        self.inner.rewrite(view, omitted, rows);
+        let [batch, kv_heads, slots, head_dim] = rows.keys.dims();
+        let n = omitted.dims()[2];
+        let shown = view.positions().dims()[2];
+        let of_heads = |x: Tensor<3, Int>, m: usize| {
+            let groups = x.dims()[1];
+            let x = x.reshape([batch, groups, 1, m]).expand([batch, groups, kv_heads / groups, m]);
+            x.reshape([batch, kv_heads, m])
+        };
+        let omitted = of_heads(omitted.clone(), n);
+        let positions = of_heads(view.positions(), shown);
+        let along = |slot: Tensor<3, Int>| slot.reshape([batch, kv_heads, n, 1]).expand([batch, kv_heads, n, head_dim]);
+        let goes = omitted.clone().greater_equal_elem(0);
+        let from = along(omitted.clone().clamp_min(0));
+
+        // Cosines of those that go with all that are shown: [batch, kv_heads, n, shown].
+        let keys = widen(rows.keys.clone().narrow(2, 0, shown));
+        let unit = keys.clone() / (keys.clone() * keys).sum_dim(3).sqrt().clamp_min(1e-12);
+        let cosines = unit.clone().gather(2, from.clone()).matmul(unit.swap_dims(2, 3));
+        let slot = Tensor::<1, Int>::arange(0..shown as i64, &omitted.device()).reshape([1, 1, 1, shown]);
+        let dims = [batch, kv_heads, n, shown];
+        let stays = (0..n).fold(positions.clone().greater_equal_elem(0), |stays, i| {
+            let gone = omitted.clone().narrow(2, i, 1).reshape([batch, kv_heads, 1]);
+            let slot = slot.clone().reshape([1, 1, shown]).expand([batch, kv_heads, shown]);
+            stays.bool_and(slot.equal(gone.expand([batch, kv_heads, shown])).bool_not())
+        });
+        let stays = stays.reshape([batch, kv_heads, 1, shown]).expand(dims);
+        let scores = cosines.clone().neg().mask_fill(stays.bool_not(), f32::INFINITY);
+        let places = positions.reshape([batch, kv_heads, 1, shown]).expand(dims);
+        let flat = [batch, kv_heads * n, shown];
+        let partner = lowest(scores.reshape(flat), places.reshape(flat)).reshape([batch, kv_heads, n]);
+        let similarity = cosines.gather(3, partner.clone().reshape([batch, kv_heads, n, 1]));
+        let merges =
+            similarity.clone().greater_equal_elem(self.threshold).bool_and(goes.reshape([batch, kv_heads, n, 1]));
+        let similarity = similarity.zeros_like().mask_where(merges.clone(), similarity);
+
+        let wide = similarity.dtype();
+        let count = merges.float().cast(burn::tensor::FloatDType::from(wide));
+        let to = along(partner);
+        let counts = Tensor::<4>::zeros([batch, kv_heads, slots, head_dim], (&omitted.device(), wide));
+        let counts = counts.scatter(2, to.clone(), count.expand([batch, kv_heads, n, head_dim]), IndexingUpdateOp::Add);
+        let merged = |own: Tensor<4>| {
+            let dtype = own.dtype();
+            let own = widen(own);
+            let part = own.clone().gather(2, from.clone()) * similarity.clone();
+            let sum = own.scatter(2, to.clone(), part, IndexingUpdateOp::Add);
+            narrow(sum / counts.clone().add_scalar(1.0), dtype)
+        };
+        rows.keys = merged(rows.keys.clone());
+        rows.values = merged(rows.values.clone());
+    }
+}
