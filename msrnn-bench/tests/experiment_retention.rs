@@ -124,6 +124,19 @@ fn what_makes_no_sense_is_refused() {
 }
 
 #[test]
+fn a_policy_that_keeps_another_number_of_rows_is_refused_before_the_work() {
+    for policy in ["every(4, tova)", "layers(0: full, *: tova)", "pyramid(tova)", "after-prompt(tova)"] {
+        let done = msrnn(&["experiment", "retention", "--policies", policy, "--states", "8"]);
+        assert_eq!(done.code, Some(1), "{policy}");
+        assert!(
+            done.stderr.contains(policy) && done.stderr.contains("at every token in every layer"),
+            "{}",
+            done.stderr
+        );
+    }
+}
+
+#[test]
 fn policies_that_differ_in_signs_alone_or_are_long_have_files_of_their_own() {
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path().join("run");
