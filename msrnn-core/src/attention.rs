@@ -17,12 +17,13 @@
 use std::sync::Arc;
 
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
+use rayon::prelude::*;
 
 use crate::blocked::Decision;
 use crate::bound::Bound;
 use crate::error::Error;
 use crate::kernels::{self, product};
-use crate::omission::{omitted, protected, survivors};
+use crate::omission::{omitted, pooled_survivors, protected, survivors};
 use crate::placement::Placement;
 use crate::policy::Compression;
 use crate::precision::{accumulation, is_finite, narrow, read, softmax};
@@ -90,6 +91,10 @@ impl Attention {
     /// - key, value: `[batch, kv_heads, head_dim]`
     pub fn step(&self, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>, state: &mut MultiState) -> Tensor<3> {
         let [batch, heads, head_dim] = query.dims();
+        if state.is_ragged() {
+            let [query, key, value] = [query, key, value].map(|x| x.unsqueeze_dim::<4>(2));
+            return self.scan(query, key, value, state).reshape([batch, heads, head_dim]);
+        }
         state.note_queries(&query.clone().reshape([batch, heads, 1, head_dim]));
         kernels::step(self, query, key, value, state)
     }
@@ -108,6 +113,10 @@ impl Attention {
         while done < n {
             let room = state.room(n - done);
             let (part, next) = match room {
+                room if state.is_ragged() => {
+                    let (m, cuts) = if room == 0 { (1, true) } else { (room, false) };
+                    (self.in_heads(part(tokens, done, m), state, cuts), done + m)
+                }
                 // What remembers is shown every token on the way anyway.
                 _ if n > 1 && inside && (state.remembers() || room <= 1) => {
                     (self.decide_inside(part(tokens, done, n - done), state, true), n)
@@ -396,6 +405,37 @@ impl Attention {
         let positions: &[i64] = positions.as_slice().expect("positions are integers");
         let mut keep = Vec::with_capacity(batch);
         let mut unscored = vec![None; batch * groups];
+        if let Some(safe) = bound.safe() {
+            // From here on the heads are states of their own.
+            for row in 0..batch {
+                let (held, now) = (state.held[row] + 1, state.seen[row]);
+                let of_groups =
+                    |values: &dyn Fn(usize) -> usize| (0..groups).map(|group| values(group)).collect::<Vec<_>>();
+                let firsts = of_groups(&|group| (row * groups + group) * rows);
+                let scores: Vec<Vec<f64>> = firsts.iter().map(|&of| scores[of..of + held].to_vec()).collect();
+                let positions: Vec<Vec<i64>> = firsts.iter().map(|&of| positions[of..of + held].to_vec()).collect();
+                for (group, (scores, positions)) in scores.iter().zip(&positions).enumerate().filter(|_| full[row]) {
+                    let nan = scores.iter().position(|score| score.is_nan());
+                    unscored[row * groups + group] = nan.map(|slot| positions[slot] as usize);
+                }
+                keep.push(match full[row] {
+                    false => vec![(0..held).collect(); groups],
+                    true => {
+                        let budget = (bound.states * groups, safe);
+                        pooled_survivors(&scores, &positions, now as i64, budget, self.window_after(now))
+                    }
+                });
+            }
+            if let Some(tensors) = bound.tensors().filter(|tensors| tensors.rewrites()) {
+                rewrite(tensors, view, &gone(&keep, state), state);
+            }
+            state.split();
+            for (head, kept) in state.heads.iter_mut().zip(keep.into_iter().flatten()) {
+                head.advance_cutting(&[vec![kept]]);
+            }
+            state.count_in_heads(1);
+            return unscored;
+        }
         for row in 0..batch {
             let (held, now) = (state.held[row] + 1, state.seen[row]);
             let of_group = |group: usize| {
@@ -417,6 +457,81 @@ impl Attention {
         }
         state.advance_cutting(&keep);
         unscored
+    }
+
+    /// Tokens of a state whose heads are states of their own; if one `cuts`, it is one, and the heads of the batch rows
+    /// that are full compete for what stays. Shapes as in [`Attention::scan`].
+    fn in_heads(&self, tokens: [Tensor<4>; 3], state: &mut MultiState, cuts: bool) -> Tensor<4> {
+        let [batch, heads, n, head_dim] = tokens[0].dims();
+        let (kv_heads, group) = (self.kv_heads, heads / self.kv_heads);
+        let single = Attention { heads: group, kv_heads: 1, ..self.clone() };
+        let full: Vec<bool> = (0..batch).map(|row| state.is_full(row)).collect();
+        let bound = state.bound.clone().expect("heads that compete have a bound");
+        let part = |index: usize| {
+            let (row, head) = (index / kv_heads, index % kv_heads);
+            let own = |x: &Tensor<4>, heads: usize| {
+                x.clone().slice([row..row + 1, head * heads..(head + 1) * heads, 0..n, 0..head_dim])
+            };
+            [own(&tokens[0], group), own(&tokens[1], 1), own(&tokens[2], 1)]
+        };
+        let outputs: Vec<Tensor<4>> = if cuts {
+            let looks: Vec<_> =
+                state.heads.iter_mut().enumerate().map(|(i, head)| single.look(part(i), head)).collect();
+            let mut outputs = Vec::with_capacity(looks.len());
+            for row in 0..batch {
+                let of_row = row * kv_heads..(row + 1) * kv_heads;
+                let now = state.seen[row];
+                let scores: Vec<Vec<f64>> = looks[of_row.clone()].iter().map(|look| look.scores.clone()).collect();
+                let positions: Vec<Vec<i64>> =
+                    looks[of_row.clone()].iter().map(|look| look.positions.clone()).collect();
+                let budget = (bound.states * kv_heads, bound.safe().unwrap_or(0));
+                let keep = match full[row] {
+                    true => pooled_survivors(&scores, &positions, now as i64, budget, self.window_after(now)),
+                    false => scores.iter().map(|scores| (0..scores.len()).collect()).collect(),
+                };
+                for ((head, look), kept) in state.heads[of_row.clone()].iter_mut().zip(&looks[of_row]).zip(keep) {
+                    let keep = [vec![kept]];
+                    if let Some(tensors) = bound.tensors().filter(|tensors| full[row] && tensors.rewrites()) {
+                        let rows = Rows { keys: head.keys(), values: head.values() };
+                        let mut rows = rows;
+                        tensors.rewrite(&look.view, &gone(&keep, head), &mut rows);
+                        head.set_rows(rows);
+                    }
+                    head.advance_cutting(&keep);
+                    let broken = full[row] && look.scores.iter().any(|score| score.is_nan());
+                    if broken {
+                        head.note_unscored_by(&[true]);
+                    }
+                    outputs.push(match broken {
+                        true => look.output.clone().mul_scalar(f32::NAN),
+                        false => look.output.clone(),
+                    });
+                }
+            }
+            outputs
+        } else {
+            let hold = |(index, head): (usize, &mut MultiState)| single.hold(part(index), head);
+            match batch * kv_heads > 1 && n > 1 {
+                true => state.heads.par_iter_mut().enumerate().map(hold).collect(),
+                false => state.heads.iter_mut().enumerate().map(hold).collect(),
+            }
+        };
+        state.count_in_heads(n);
+        Tensor::cat(outputs, 1).reshape([batch, heads, n, head_dim])
+    }
+
+    /// Attends one token of a head that is a state of its own, and scores its rows.
+    fn look(&self, token: [Tensor<4>; 3], head: &mut MultiState) -> Look {
+        head.note_queries(&token[0]);
+        let [query, key, value] = token.map(|x| x.squeeze_dim::<3>(2));
+        head.grow(head.held[0] + 1);
+        let rows = head.rows_in_step();
+        head.append(key, value);
+        let attended = self.attend(query, head, rows, 0);
+        let (scores, view) = self.score(&attended, head, rows, head.seen[0]);
+        let scores = scores.into_data().convert::<f64>().try_into_vec().expect("scores are numbers");
+        let positions = view.positions.to_data().convert::<i64>().try_into_vec().expect("positions are integers");
+        Look { output: attended.output.unsqueeze_dim(2), scores, positions, view }
     }
 
     /// The rule's scores of the first `rows` slots, what is protected at +∞, its memory updated. `now` is the
@@ -483,6 +598,15 @@ impl Attention {
             .reshape([batch, kv_heads, group, n, rows]);
         Latest { logits, hidden }
     }
+}
+
+/// What a head made of a token at which it may be cut.
+struct Look {
+    /// `[1, group, 1, head_dim]`
+    output: Tensor<4>,
+    scores: Vec<f64>,
+    positions: Vec<i64>,
+    view: View,
 }
 
 /// Slots of the rows that go, `[batch, groups, n]`, −1 where fewer do, given those that stay of all that are held

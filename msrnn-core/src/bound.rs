@@ -8,7 +8,7 @@ use crate::state::StateShape;
 use crate::tensors::{Sees, Tensors};
 
 /// What bounds one layer's state.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Bound {
     /// The policy's name.
     pub(crate) policy: String,
@@ -16,9 +16,11 @@ pub(crate) struct Bound {
     /// k of this layer.
     pub(crate) states: usize,
     rule: Compiled,
+    /// Whether this is one head of a layer whose heads compete: the layer cuts it.
+    of_pool: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Compiled {
     Program(Program),
     Tensors(Arc<dyn Tensors>),
@@ -43,7 +45,24 @@ impl Bound {
             }
             Rule::Tensors(tensors) => Compiled::Tensors(tensors.clone()),
         };
-        Some(Arc::new(Self { policy: policy.name(), plan, states, rule }))
+        Some(Arc::new(Self { policy: policy.name(), plan, states, rule, of_pool: false }))
+    }
+
+    /// The same for one head of a layer whose heads compete.
+    pub(crate) fn of_head(&self) -> Arc<Self> {
+        Arc::new(Self { of_pool: true, ..self.clone() })
+    }
+
+    /// How many rows every head keeps at least, where heads compete.
+    pub(crate) fn safe(&self) -> Option<usize> {
+        let floor = self.plan.pooled?;
+        let share = (self.states as f64 * floor) as usize;
+        Some(if floor > 0.0 { share.max(1) } else { 0 })
+    }
+
+    /// Rows that may come before the next cut, where that is known.
+    pub(crate) fn room_after_cut(&self) -> Option<usize> {
+        self.slack()
     }
 
     /// The score as a program, if it is data.
@@ -72,12 +91,12 @@ impl Bound {
 
     /// Whether a row goes at every token once the state is full.
     pub(crate) fn is_strict(&self) -> bool {
-        self.plan.cut == Cut::EVERY_TOKEN
+        self.plan.cut == Cut::EVERY_TOKEN && !self.of_pool
     }
 
     /// Rows at which a state is cut.
     pub(crate) fn limit(&self) -> Option<usize> {
-        self.slack().map(|slack| self.states + slack)
+        self.slack().filter(|_| !self.of_pool).map(|slack| self.states + slack)
     }
 
     pub(crate) fn decides(&self) -> Decides {

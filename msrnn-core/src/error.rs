@@ -72,6 +72,14 @@ pub enum Error {
     /// A policy that would cut at no token.
     #[error("policy {0} cuts every 0 tokens; give 1, for every token, or more")]
     EveryNoTokens(String),
+    /// Heads that would compete for one row.
+    #[error(
+        "in {0} the heads compete for the rows that stay, and at every token only one row of each goes; cut less often, as in every(128, ..), or once, as in after-prompt(..)"
+    )]
+    PooledEveryToken(String),
+    /// A share that is none.
+    #[error("in {0} every head keeps a share of the states at least; give a floor from 0 to 1")]
+    Floor(String),
     /// A prefill into a state that has already seen tokens.
     #[error("a prefill starts from an empty state, but {0} tokens were seen; use a fresh state or the strict protocol")]
     PrefillNotFirst(usize),

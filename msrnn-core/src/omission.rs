@@ -86,6 +86,36 @@ pub(crate) fn survivors(scores: &[f64], positions: &[i64], now: i64, keep: usize
     kept
 }
 
+/// The same where the heads of a layer compete: per head the slots of those rows that are among the best `keep` of
+/// all, or among the best `safe` of their head. On equal scores the oldest goes, then the one of the lower head.
+pub(crate) fn pooled_survivors(
+    scores: &[Vec<f64>],
+    positions: &[Vec<i64>],
+    now: i64,
+    (keep, safe): (usize, usize),
+    window: Option<i64>,
+) -> Vec<Vec<usize>> {
+    let mut kept: Vec<Vec<usize>> = scores
+        .iter()
+        .zip(positions)
+        .map(|(scores, positions)| survivors(scores, positions, now, safe, window))
+        .collect();
+    let mut others: Vec<(f64, i64, usize, usize)> = Vec::new();
+    for (head, (scores, positions)) in scores.iter().zip(positions).enumerate() {
+        for (slot, (&score, &position)) in scores.iter().zip(positions).enumerate() {
+            if kept[head].binary_search(&slot).is_err() {
+                let dead = window.is_some_and(|window| is_dead(position, now, window));
+                others.push((if dead { f64::NEG_INFINITY } else { score + 0.0 }, position, head, slot));
+            }
+        }
+    }
+    others.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1)).then(b.2.cmp(&a.2)));
+    let room = keep.saturating_sub(kept.iter().map(Vec::len).sum());
+    others.into_iter().take(room).for_each(|(_, _, head, slot)| kept[head].push(slot));
+    kept.iter_mut().for_each(|slots| slots.sort_unstable());
+    kept
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,6 +161,18 @@ mod tests {
         assert_eq!(survive(&scores, 3, Some(3)), [2, 3, 4]);
         assert_eq!(survive(&scores, 2, Some(6)), [0, 1]);
         assert_eq!(survive(&scores, 2, Some(5)), [1, 2]);
+    }
+
+    #[test]
+    fn heads_that_compete_keep_the_best_of_all_and_some_of_each() {
+        let positions = vec![vec![0, 1, 2]; 2];
+        let keep = |scores: [[f64; 3]; 2], keep, safe| {
+            pooled_survivors(&scores.map(Vec::from), &positions, 2, (keep, safe), None)
+        };
+        assert_eq!(keep([[9.0, 8.0, 7.0], [1.0, 2.0, 3.0]], 4, 0), [vec![0, 1, 2], vec![2]]);
+        assert_eq!(keep([[9.0, 8.0, 7.0], [1.0, 2.0, 3.0]], 4, 2), [vec![0, 1], vec![1, 2]]);
+        // Of equal ones the oldest goes, and of these that of the lower head.
+        assert_eq!(keep([[5.0; 3], [5.0; 3]], 3, 0), [vec![2], vec![1, 2]]);
     }
 
     #[test]

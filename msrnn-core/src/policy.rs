@@ -72,6 +72,9 @@ pub struct Plan {
     pub rule: Rule,
     /// Who decides.
     pub decides: Decides,
+    /// Whether the KV heads compete for the layer's budget, so that some hold more rows than others: then the share of
+    /// k that every head keeps at least. Only of plans in which every KV head decides and several rows go at once.
+    pub pooled: Option<f64>,
     /// When rows go.
     pub cut: Cut,
     /// Rows of the first that many tokens of the text never go. They count inside k.
@@ -139,7 +142,15 @@ impl Plan {
 
     /// The same by any rule.
     pub fn by_rule(layer: &Layer, rule: Rule) -> Self {
-        Self { states: Some(layer.states), rule, decides: Decides::Layer, cut: Cut::EVERY_TOKEN, first: 0, newest: 0 }
+        Self {
+            states: Some(layer.states),
+            rule,
+            decides: Decides::Layer,
+            pooled: None,
+            cut: Cut::EVERY_TOKEN,
+            first: 0,
+            newest: 0,
+        }
     }
 
     /// The same by tensor code.
@@ -151,6 +162,13 @@ impl Plan {
     #[must_use]
     pub fn per_head(self) -> Self {
         Self { decides: Decides::KvHead, ..self }
+    }
+
+    /// The KV heads of the layer share its k · heads rows: those of highest score stay, whichever head's they are, but
+    /// of every head the best `floor` · k, and at least one unless the floor is 0.
+    #[must_use]
+    pub fn pooled(self, floor: f64) -> Self {
+        Self { pooled: Some(floor), decides: Decides::KvHead, ..self }
     }
 
     /// Protects the rows of the first tokens and the newest rows, beside those that are protected already.
@@ -221,6 +239,14 @@ impl Compression {
         let plan = policy.plan(&layer);
         if let Cut::Every(0) = plan.cut {
             return Err(Error::EveryNoTokens(policy.name()));
+        }
+        if let (Some(floor), cut) = (plan.pooled, plan.cut) {
+            if cut == Cut::EVERY_TOKEN {
+                return Err(Error::PooledEveryToken(policy.name()));
+            }
+            if !(0.0..=1.0).contains(&floor) {
+                return Err(Error::Floor(policy.name()));
+            }
         }
         if let Rule::Score(score) = &plan.rule {
             Program::new(score, &layer)?;

@@ -22,6 +22,11 @@ pub enum Trouble {
 impl MultiState {
     /// What is wrong with a batch row, if anything; rows before scores, which follow from them. Reads the device.
     pub fn trouble(&self, row: usize) -> Option<Trouble> {
+        if self.is_ragged() {
+            let kv_heads = self.shape.kv_heads;
+            let of_heads = self.heads[row * kv_heads..(row + 1) * kv_heads].iter().filter_map(|head| head.trouble(0));
+            return of_heads.min_by_key(|trouble| *trouble == Trouble::Scores);
+        }
         let of_row = |x: Tensor<4>| x.narrow(0, row, 1);
         if !(is_finite(of_row(self.keys())) && is_finite(of_row(self.values()))) {
             return Some(Trouble::Rows);

@@ -47,7 +47,19 @@ const EVERY_TWO: Planned = Planned("every-two", |layer| NormsOfTensors.plan(laye
 /// Only the end of a prompt cuts.
 const AFTER_PROMPT: Planned = Planned("after-prompt", |layer| Norms.plan(layer).cut(Cut::AfterPrompt));
 
+/// Heads compete every three tokens.
+const POOLED: Planned = Planned("pooled", |layer| Plan::by_score(layer, weight()).pooled(0.3).cut(Cut::Every(3)));
+/// What remembers, with nothing safe.
+const POOLED_MEMORY: Planned =
+    Planned("pooled-memory", |layer| Norms.plan(layer).pooled(0.0).protecting(1, 0).cut(Cut::Every(2)));
+/// By the latest queries, once after the prompt.
+const POOLED_PROMPT: Planned =
+    Planned("pooled-prompt", |layer| Observing.plan(layer).pooled(0.2).cut(Cut::AfterPrompt));
+
 policy_laws!(norms, under_law(Norms));
+policy_laws!(pooled, under_law(POOLED));
+policy_laws!(pooled_memory, under_law(POOLED_MEMORY));
+policy_laws!(pooled_prompt, under_law(POOLED_PROMPT));
 policy_laws!(norms_of_tensors, under_law(NormsOfTensors));
 policy_laws!(logits, under_law(LOGITS));
 policy_laws!(every_three, under_law(EVERY_THREE));

@@ -164,6 +164,11 @@ pub enum ModelError {
         "no protocol is called {0:?}; there are strict, prefill:N for the first N tokens of a context, and prefill for all of it"
     )]
     Protocol(String),
+    /// A policy that cuts once, after the prompt, where no token is a prompt.
+    #[error(
+        "{0} cuts once, after the prompt, and under the strict protocol there is none, so that nothing would ever go; take the protocol prefill or prefill:N, or cut again and again, as in every(128, ..)"
+    )]
+    NoPrompt(String),
     /// Sampling parameters that make no sense.
     #[error("{0}")]
     Sampling(String),

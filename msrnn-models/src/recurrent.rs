@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor};
 use msrnn_core::attention::Attention;
-use msrnn_core::policy::{Compression, Policy};
+use msrnn_core::policy::{Compression, Cut, Layer, Policy};
 use msrnn_core::rnn::MultiStateRnn;
 use msrnn_core::state::MultiState;
 use serde::{Deserialize, Serialize};
@@ -99,12 +99,21 @@ impl<'m> Recurrent<'m> {
         &self.attention
     }
 
-    /// Whether there are positions for `tokens` tokens, the first `block` of which enter as one block.
+    /// Whether there are positions for `tokens` tokens, the first `block` of which enter as one block, and a prompt
+    /// where the policy needs one.
     ///
     /// # Errors
     ///
-    /// As [`Length::check`].
+    /// As [`Length::check`]; and when nothing enters as a block and the policy cuts after the prompt only.
     pub fn check_length(&self, tokens: usize, block: usize) -> Result<(), ModelError> {
+        if let (Some(policy), 0) = (self.compression.policy(), block) {
+            let layers = self.decoder.layers.len();
+            let (kv_heads, states) = (self.decoder.config().kv_heads, self.compression.states().unwrap_or(1));
+            let mut plans = (0..layers).map(|index| policy.plan(&Layer { index, layers, kv_heads, states }));
+            if plans.any(|plan| plan.states.is_some() && plan.cut == Cut::AfterPrompt) {
+                return Err(ModelError::NoPrompt(policy.name()));
+            }
+        }
         let (states, positions) = (self.compression.states(), self.positions);
         Length { tokens, block, states, positions }.check()
     }

@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device, Tensor};
 
 use super::case::{Case, Verdict};
 use super::scorer::{Scorer, bound};
-use super::spy::{Calls, Change, Look, Spy, take};
+use super::spy::{Calls, Change, Look, Spy, is_close, take};
 use super::text::Text;
 use crate::attention::Attention;
 use crate::policy::{Compression, Policy};
@@ -170,12 +170,25 @@ impl Machine {
         self.before[row] = 0;
     }
 
-    /// What the rule of an observed machine was shown since the last look, a call after the other.
+    /// What the rule of an observed machine was shown since the last look, a call after the other, each by batch row
+    /// and group.
     pub(super) fn looks(&self) -> Vec<Vec<Vec<Look>>> {
-        match &self.observed {
-            Some(Observed::Itself(calls, _)) => take(calls),
-            _ => Vec::new(),
+        let Some(Observed::Itself(calls, _)) = &self.observed else { return Vec::new() };
+        let (batch, groups) = (self.state.shape().batch, self.state.groups());
+        let mut calls = take(calls).into_iter();
+        let mut looks = Vec::new();
+        while let Some(call) = calls.next() {
+            let alone = call.len() == 1 && call[0].len() == 1 && batch * groups > 1;
+            if !alone {
+                looks.push(call);
+                continue;
+            }
+            // Heads that are states of their own ask one after the other.
+            let mut heads: Vec<Look> = call.into_iter().flatten().collect();
+            heads.extend(calls.by_ref().take(batch * groups - 1).flatten().flatten());
+            looks.push(heads.chunks(groups).map(<[_]>::to_vec).collect());
         }
+        looks
     }
 
     /// By batch row: tokens since the last trace whose decisions rounding cannot have made.
@@ -188,18 +201,11 @@ impl Machine {
             && scorer.rounds()
         {
             let (dtype, bound) = (self.state.shape().dtype, &scorer.0);
-            // After a prompt more rows may go at once than else.
-            let limit = bound.limit().unwrap_or(bound.states + 1);
+            // After a prompt more rows may go than a full state has, so that a call may be about any cut to k.
             for call in self.looks() {
-                for (row, look) in
-                    call.iter().enumerate().flat_map(|(row, looks)| looks.iter().map(move |look| (row, look)))
-                {
-                    let goes = if look.rows.len() >= limit { look.rows.len() - bound.states } else { 0 };
-                    let prompt = look.rows.len().saturating_sub(bound.states);
-                    if look.is_close(goes, dtype) || look.is_close(prompt, dtype) {
-                        let token = (look.now as usize).saturating_sub(self.before[row]);
-                        certain[row] = certain[row].min(token);
-                    }
+                for (row, looks) in call.iter().enumerate().filter(|(_, looks)| is_close(looks, bound, dtype)) {
+                    let token = (looks[0].now as usize).saturating_sub(self.before[row]);
+                    certain[row] = certain[row].min(token);
                 }
             }
         }

@@ -6,6 +6,7 @@ use burn::tensor::Device;
 
 use super::case::check;
 use super::machine::{Machine, all_agree, attention, by_row_and_token, dtypes, near, widest};
+use super::spy::gone;
 use super::states::rows_are_their_tokens;
 use super::text::Text;
 use crate::policy::Policy;
@@ -51,12 +52,12 @@ pub fn prefill_cut_keeps_k_highest(policy: &Arc<dyn Policy>, device: &Device) {
             road.prefill(&text, case.tokens);
             all_agree(&traces, &road.trace(), dtype).map_err(|how| format!("on the road of production: {how}"))?;
             for (row, looks) in last.iter().enumerate() {
-                for (group, look) in looks.iter().enumerate() {
-                    let order: Vec<i64> = look.ascending().iter().map(|row| row.0).collect();
-                    let (gone, kept) = order.split_at(case.tokens - case.states);
-                    let (gone, kept) = (sorted(gone), sorted(kept));
-                    let omitted = &traces[row].omitted[case.tokens - 1][group];
-                    if held[row][group] != kept || *omitted != gone {
+                let expected = gone(looks, machine.state.bound.as_ref().expect("it is bounded"));
+                for (group, (look, gone)) in looks.iter().zip(expected).enumerate() {
+                    let all = sorted(&look.rows.iter().map(|row| row.0).collect::<Vec<_>>());
+                    let kept: Vec<i64> = all.into_iter().filter(|position| !gone.contains(position)).collect();
+                    let omitted = sorted(&traces[row].omitted[case.tokens - 1][group]);
+                    if held[row][group] != kept || omitted != gone {
                         let held = &held[row][group];
                         return Err(format!(
                             "batch row {row}: {held:?} held and {omitted:?} gone, not {kept:?} and {gone:?}"

@@ -8,7 +8,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use super::case::Case;
 use super::machine::{Trace, attention};
 use super::scorer::{Scorer, bound};
-use super::spy::looks;
+use super::spy::{gone, is_close, looks};
 use super::text::Text;
 use crate::bound::Bound;
 use crate::policy::Policy;
@@ -72,25 +72,19 @@ impl<'a> Simulation<'a> {
             logits.extend(before);
         }
         let bound: &Bound = &self.scorer.0;
-        let held = self.hidden[0].iter().filter(|hidden| !**hidden).count();
-        let goes = bound.limit().filter(|limit| held >= *limit).map_or(0, |_| held - bound.states);
-        if goes == 0 && self.scorer.memory() == 0 {
+        let held: usize = self.hidden.iter().flatten().filter(|hidden| !**hidden).count();
+        let goes = bound.limit().is_some_and(|limit| held >= limit * self.hidden.len());
+        if !goes && self.scorer.memory() == 0 {
             return (output, vec![Vec::new(); self.hidden.len()], false);
         }
         self.remember(t);
         let view = self.view(t, weights, logits);
         let scores = self.scorer.protected_score(&view, &mut self.memory);
-        if goes == 0 {
+        if !goes {
             return (output, vec![Vec::new(); self.hidden.len()], false);
         }
         let looks = looks(&view, &scores).remove(0);
-        let close = looks.iter().any(|look| look.is_close(goes, self.dtype));
-        let gone = |look: &super::spy::Look| {
-            let mut gone: Vec<i64> = look.ascending().iter().take(goes).map(|row| row.0).collect();
-            gone.sort_unstable();
-            gone
-        };
-        let omitted: Vec<Vec<i64>> = looks.iter().map(gone).collect();
+        let (close, omitted) = (is_close(&looks, &self.scorer.0, self.dtype), gone(&looks, &self.scorer.0));
         for (hidden, omitted) in self.hidden.iter_mut().zip(&omitted) {
             omitted.iter().for_each(|&position| hidden[position as usize] = true);
         }

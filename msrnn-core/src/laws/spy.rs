@@ -64,6 +64,49 @@ impl Look {
     }
 }
 
+/// Which rows a cut should make go, given what the groups of a batch row were shown: positions by group, ascending.
+pub(super) fn gone(looks: &[Look], bound: &Bound) -> Vec<Vec<i64>> {
+    let order: Vec<Vec<(i64, f64)>> = looks.iter().map(Look::ascending).collect();
+    let mut gone: Vec<Vec<i64>> = match bound.safe() {
+        None => {
+            let lowest = |rows: &Vec<(i64, f64)>| rows[..rows.len() - bound.states].iter().map(|row| row.0).collect();
+            order.iter().map(lowest).collect()
+        }
+        Some(safe) => {
+            let (rows, goes) = competing(&order, bound, safe);
+            let of_group = |group| rows[..goes].iter().filter(move |row| row.2 == group).map(|row| row.1).collect();
+            (0..looks.len()).map(of_group).collect()
+        }
+    };
+    gone.iter_mut().for_each(|positions| positions.sort_unstable());
+    gone
+}
+
+/// Rows of heads that compete, but the safe ones of each, in the order in which they go (score, position, group); and
+/// how many do.
+fn competing(order: &[Vec<(i64, f64)>], bound: &Bound, safe: usize) -> (Vec<(f64, i64, usize)>, usize) {
+    let total: usize = order.iter().map(Vec::len).sum();
+    let others = order.iter().enumerate().flat_map(|(group, rows)| {
+        rows[..rows.len().saturating_sub(safe)].iter().map(move |&(position, score)| (score + 0.0, position, group))
+    });
+    let mut others: Vec<_> = others.collect();
+    others.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
+    let goes = (total - (bound.states * order.len()).min(total)).min(others.len());
+    (others, goes)
+}
+
+/// Whether rounding may decide which rows a cut to k makes go; see [`Look::is_close`].
+pub(super) fn is_close(looks: &[Look], bound: &Bound, dtype: DType) -> bool {
+    let Some(safe) = bound.safe() else {
+        return looks.iter().any(|look| look.is_close(look.rows.len().saturating_sub(bound.states), dtype));
+    };
+    let order: Vec<Vec<(i64, f64)>> = looks.iter().map(Look::ascending).collect();
+    let (others, goes) = competing(&order, bound, safe);
+    let rows = others.iter().enumerate().map(|(index, row)| (index as i64, row.0)).collect();
+    let all = Look { now: 0, rows, before: Remembered::new(), after: Remembered::new() };
+    all.is_close(goes, dtype) || looks.iter().any(|look| look.is_close(look.rows.len().saturating_sub(safe), dtype))
+}
+
 /// What the calls of a rule left, each by batch row and group.
 pub(super) type Calls = Arc<Mutex<Vec<Vec<Vec<Look>>>>>;
 

@@ -23,7 +23,8 @@ impl MultiState {
         let kept: Vec<usize> = keep.iter().map(|groups| groups.first().map_or(0, Vec::len)).collect();
         let most = kept.iter().max().copied().unwrap_or(0);
         let limit = self.bound.as_ref().and_then(|bound| bound.limit());
-        let slots = limit.map_or(most + FIRST_SLOTS, |limit| limit.max(most));
+        let more = self.bound.as_ref().and_then(|bound| bound.room_after_cut()).map_or(FIRST_SLOTS, |room| room + 1);
+        let slots = limit.map_or(most + more, |limit| limit.max(most));
         let cut: Vec<bool> = kept.iter().zip(&self.held).map(|(kept, held)| kept < held).collect();
 
         // What an empty slot holds does not matter.

@@ -22,11 +22,13 @@
 //!
 //! - `slots.rs`: rows come and go; the only place that writes rows of burn's operations
 //! - `cut.rs`: back to k rows at once
+//! - `ragged.rs`: heads that hold different numbers of rows
 //! - `block.rs`: what is left of a block whose decisions were made on the host
 //! - [`snapshot`]: saved and restored
 
 mod block;
 mod cut;
+mod ragged;
 mod slots;
 pub mod snapshot;
 
@@ -95,6 +97,9 @@ pub struct MultiState {
     pub(crate) max_rows: usize,
     /// The latest queries, `[batch, heads, queries, head_dim]`, scaled; none unless the rule looks at them.
     pub(crate) latest: Option<Tensor<4>>,
+    /// One state for every batch row and head, in that order, once heads that compete for the budget were cut. Then the
+    /// rows are in these, and this state's own tensors hold nothing.
+    pub(crate) heads: Vec<MultiState>,
     /// What every token since the last look omitted, while it is recorded.
     pub(crate) omitted: Option<Vec<Omitted>>,
     /// Per batch row, the position of the token at whose step a row first went.
@@ -129,6 +134,7 @@ impl MultiState {
             held: vec![0; shape.batch],
             max_rows: 0,
             latest: None,
+            heads: Vec::new(),
             omitted: None,
             first_omission: vec![None; shape.batch],
             unscored: None,
@@ -148,9 +154,9 @@ impl MultiState {
         self.bound.as_ref().map(|bound| bound.states)
     }
 
-    /// Slots allocated per row and head.
+    /// Slots allocated per row and head; the most of any, where heads hold different numbers of rows.
     pub fn slots(&self) -> usize {
-        self.slots
+        self.heads.iter().map(Self::slots).max().unwrap_or(self.slots)
     }
 
     pub(crate) fn decides(&self) -> Decides {
@@ -167,7 +173,7 @@ impl MultiState {
         &self.seen
     }
 
-    /// Rows held by each head of each batch row.
+    /// Rows held by each head of each batch row, on average over the heads.
     pub fn rows_held(&self) -> &[usize] {
         &self.held
     }
@@ -205,19 +211,29 @@ impl MultiState {
 
     /// Original position of the row in every slot, −1 where it is empty: `[batch, groups, slots]`.
     pub fn positions(&self) -> Tensor<3, Int> {
+        if self.is_ragged() {
+            return self.padded_positions();
+        }
         self.positions.clone().reshape([self.shape.batch, self.groups(), self.slots])
     }
 
-    /// Keys in every slot, `[batch, kv_heads, slots, head_dim]`.
+    /// Keys in every slot, `[batch, kv_heads, slots, head_dim]`. Of heads that hold different numbers of rows a copy,
+    /// filled up with zeros.
     ///
     /// Drop the tensor before the next step: while it lives, that step must copy the state.
     pub fn keys(&self) -> Tensor<4> {
-        self.four(&self.keys)
+        match self.is_ragged() {
+            true => self.padded(Self::keys),
+            false => self.four(&self.keys),
+        }
     }
 
     /// Values in every slot; see [`MultiState::keys`].
     pub fn values(&self) -> Tensor<4> {
-        self.four(&self.values)
+        match self.is_ragged() {
+            true => self.padded(Self::values),
+            false => self.four(&self.values),
+        }
     }
 
     fn four(&self, rows: &Tensor<2>) -> Tensor<4> {
@@ -227,6 +243,10 @@ impl MultiState {
 
     /// Positions held, oldest first, per batch row and group. Reads the device.
     pub fn held(&self) -> Vec<Vec<Vec<i64>>> {
+        if self.is_ragged() {
+            let of_heads: Vec<Vec<i64>> = self.heads.iter().map(|head| head.held().remove(0).remove(0)).collect();
+            return of_heads.chunks(self.shape.kv_heads).map(<[_]>::to_vec).collect();
+        }
         let data = self.positions.to_data().convert::<i64>();
         let positions: &[i64] = data.as_slice().expect("positions are integers");
         let sorted = |slots: &[i64]| {
@@ -246,17 +266,21 @@ impl MultiState {
         let memory = self.memory.as_ref().map_or(0, |m| m.shape().num_elements() * m.dtype().size());
         let latest = self.latest.as_ref().map_or(0, |x| x.shape().num_elements() * x.dtype().size());
         let counters = 2 * self.free.shape().num_elements() * int;
-        rows + positions + memory + latest + counters
+        let heads: usize = self.heads.iter().map(Self::bytes).sum();
+        rows + positions + memory + latest + counters + heads
     }
 
     /// From now on keeps which positions are omitted, until [`MultiState::take_omitted`].
     pub fn record_omissions(&mut self) {
         self.omitted.get_or_insert_default();
+        self.heads.iter_mut().for_each(Self::record_omissions);
     }
 
     /// What every token since the last call omitted, oldest first. Empty unless it is recorded.
     pub fn take_omitted(&mut self) -> Vec<Omitted> {
-        self.omitted.as_mut().map(std::mem::take).unwrap_or_default()
+        let mut omitted = self.omitted.as_mut().map(std::mem::take).unwrap_or_default();
+        omitted.extend(self.take_omitted_by_heads());
+        omitted
     }
 
     /// Whether a row goes at every token once the state is full.

@@ -13,6 +13,12 @@ impl MultiState {
     pub fn reset(&mut self, row: usize) {
         let (groups, per_row) = (self.groups(), self.shape.kv_heads * self.slots);
         let of_row = row * groups..(row + 1) * groups;
+        if self.is_ragged() {
+            self.reset_heads(row);
+            self.next.inplace(|next| next.slice_fill([of_row], 0));
+            (self.seen[row], self.held[row], self.first_omission[row]) = (0, 0, None);
+            return;
+        }
         let rows = row * per_row..(row + 1) * per_row;
         self.keys.inplace(|keys| keys.slice_fill([rows.clone()], 0));
         self.values.inplace(|values| values.slice_fill([rows], 0));
@@ -36,7 +42,8 @@ impl MultiState {
     /// Makes room for `rows` rows in a state that grows, which else is copied whenever its slots are used
     /// up. A state with a bound has its slots from the start, and stays as it is.
     pub fn reserve(&mut self, rows: usize) {
-        if self.bound.as_ref().is_none_or(|bound| bound.limit().is_none()) {
+        self.heads.iter_mut().for_each(|head| head.reserve(rows));
+        if self.bound.as_ref().is_none_or(|bound| bound.limit().is_none()) && !self.is_ragged() {
             // And the free slot.
             self.grow(rows + 1);
         }

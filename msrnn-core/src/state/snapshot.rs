@@ -28,6 +28,8 @@ pub struct Snapshot {
     memory: Option<TensorData>,
     latest: Option<TensorData>,
     free: TensorData,
+    /// Of heads that are states of their own.
+    heads: Vec<Snapshot>,
 }
 
 impl MultiState {
@@ -52,6 +54,7 @@ impl MultiState {
             memory: self.memory.as_ref().map(Tensor::to_data),
             latest: self.latest.as_ref().map(Tensor::to_data),
             free: self.free.to_data().convert::<i64>(),
+            heads: self.heads.iter().map(Self::snapshot).collect(),
         }
     }
 
@@ -61,7 +64,7 @@ impl MultiState {
     ///
     /// When it was saved under another one, or its parts do not fit each other, as in a damaged file.
     pub fn restore(snapshot: Snapshot, compression: &Compression, device: &Device) -> Result<Self, Error> {
-        let Snapshot { batch, kv_heads, head_dim, layer, layers, slots, .. } = snapshot;
+        let Snapshot { batch, kv_heads, head_dim, layer, layers, .. } = snapshot;
         let dtype = snapshot.keys.dtype();
         let shape = StateShape { batch, kv_heads, head_dim, layer, layers, dtype };
         let mut state = MultiState::new(shape, compression, device);
@@ -73,7 +76,32 @@ impl MultiState {
             let (saved, given) = (name(&snapshot.bound), name(&bound));
             return Err(Error::Snapshot(format!("it was saved under {saved}, not under {given}")));
         }
-        let groups = batch * state.groups();
+        if !snapshot.heads.is_empty() {
+            if snapshot.heads.len() != batch * kv_heads || snapshot.seen.len() != batch || snapshot.held.len() != batch
+            {
+                return Err(Error::Snapshot("its heads contradict its shape".into()));
+            }
+            state.split();
+            for (index, saved) in snapshot.heads.iter().enumerate() {
+                state.heads[index].take_over(saved.clone())?;
+            }
+            state.next = counters(&snapshot.seen, state.groups(), device);
+            (state.seen, state.held, state.max_rows) = (snapshot.seen, snapshot.held, snapshot.max_rows);
+            state.first_omission = snapshot.first_omission;
+            return Ok(state);
+        }
+        state.take_over(snapshot)?;
+        Ok(state)
+    }
+
+    /// Takes over a snapshot of a state under the same bound.
+    fn take_over(&mut self, snapshot: Snapshot) -> Result<(), Error> {
+        let Snapshot { batch, kv_heads, head_dim, slots, .. } = snapshot;
+        let device = &self.device();
+        if [batch, kv_heads, head_dim] != [self.shape.batch, self.shape.kv_heads, self.shape.head_dim] {
+            return Err(Error::Snapshot("its heads contradict its shape".into()));
+        }
+        let groups = batch * self.groups();
         let fits = |what: &str, data: &TensorData, dims: &[usize]| match data.shape().as_slice() == dims {
             true => Ok(()),
             false => Err(Error::Snapshot(format!("{what} have shape {:?} instead of {dims:?}", data.shape()))),
@@ -82,36 +110,41 @@ impl MultiState {
         fits("values", &snapshot.values, &[batch * kv_heads * slots, head_dim])?;
         fits("positions", &snapshot.positions, &[groups, slots])?;
         fits("free slots", &snapshot.free, &[groups, 1])?;
-        let channels = state.channels().len();
+        let channels = self.channels().len();
         match &snapshot.memory {
             Some(memory) => fits("remembered values", memory, &[channels, groups, slots])?,
             None if channels == 0 => {}
             None => return Err(Error::Snapshot("what the policy remembers is missing".into())),
         }
         let counted = [snapshot.seen.len(), snapshot.held.len(), snapshot.first_omission.len()];
-        let limit = state.bound.as_ref().and_then(|bound| bound.limit());
+        let limit = self.bound.as_ref().and_then(|bound| bound.limit());
         let holds = snapshot.held.iter().zip(&snapshot.seen).all(|(held, seen)| held <= seen && *held <= slots);
         if counted != [batch; 3] || !holds || limit.is_some_and(|limit| slots != limit) {
             return Err(Error::Snapshot("its counters contradict its shape".into()));
         }
-        let per_row = groups / batch.max(1);
-        let next: Vec<i64> = snapshot.seen.iter().flat_map(|&seen| std::iter::repeat_n(seen as i64, per_row)).collect();
         fn float<const D: usize>(data: TensorData, device: &Device) -> Tensor<D> {
             let dtype: DType = data.dtype();
             Tensor::from_data(data, (device, dtype))
         }
-        state.slots = slots;
-        state.keys = float(snapshot.keys, device);
-        state.values = float(snapshot.values, device);
-        state.positions = Tensor::<2, Int>::from_data(snapshot.positions, device);
-        state.memory = snapshot.memory.map(|memory| float(memory, device));
-        state.latest = snapshot.latest.map(|latest| float(latest, device));
-        state.free = Tensor::<2, Int>::from_data(snapshot.free, device);
-        state.next = Tensor::<2, Int>::from_data(TensorData::new(next, [groups, 1]), device);
-        state.seen = snapshot.seen;
-        state.held = snapshot.held;
-        state.max_rows = snapshot.max_rows;
-        state.first_omission = snapshot.first_omission;
-        Ok(state)
+        self.slots = slots;
+        self.keys = float(snapshot.keys, device);
+        self.values = float(snapshot.values, device);
+        self.positions = Tensor::<2, Int>::from_data(snapshot.positions, device);
+        self.memory = snapshot.memory.map(|memory| float(memory, device));
+        self.latest = snapshot.latest.map(|latest| float(latest, device));
+        self.free = Tensor::<2, Int>::from_data(snapshot.free, device);
+        self.next = counters(&snapshot.seen, groups / batch.max(1), device);
+        self.seen = snapshot.seen;
+        self.held = snapshot.held;
+        self.max_rows = snapshot.max_rows;
+        self.first_omission = snapshot.first_omission;
+        Ok(())
     }
+}
+
+/// Tokens seen, for every batch row and group: `[batch · groups, 1]`.
+fn counters(seen: &[usize], groups: usize, device: &Device) -> Tensor<2, Int> {
+    let next: Vec<i64> = seen.iter().flat_map(|&seen| std::iter::repeat_n(seen as i64, groups)).collect();
+    let n = next.len();
+    Tensor::from_data(TensorData::new(next, [n, 1]), device)
 }

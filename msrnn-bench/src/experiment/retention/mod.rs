@@ -149,6 +149,7 @@ impl Experiment for Retention {
         let states = bound.compression.states();
         let recurrent = Recurrent::new(&model.decoder, bound.compression, Positions::Original);
         let ids = &inputs.contexts[index].contexts[context];
+        recurrent.check_length(ids.len(), 0)?;
         let Some(history) = history::history(&model, &recurrent, ids, self.attention, watch)? else { return Ok(None) };
         let kinds = tags_of_tokens(ids, model.tokenizer()?)?;
         let wanted = Wanted { grid: self.grid(), first: self.first, kinds: &kinds, trace: self.trace };

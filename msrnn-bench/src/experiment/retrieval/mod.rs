@@ -207,6 +207,7 @@ impl Experiment for Retrieval {
         let (task, length, depth) = (self.tasks[cell.task], self.lengths[cell.length], self.depths[cell.depth]);
         let bound = Bound::new(&self.arms[cell.arm], &inputs.models, cell.model, length)?;
         let recurrent = Recurrent::new(&model.decoder, bound.compression.clone(), Positions::Original);
+        recurrent.check_length(length, 0)?;
         let device = model.decoder.device();
         let mut sample =
             Sample { states: bound.compression.states(), observed: Observed::default(), trials: Vec::new() };
