@@ -18,7 +18,7 @@ use crate::registry::{Entry, Registry};
 const LONGEST: usize = 4096;
 
 /// Names that cannot be registered, and how they are written.
-pub(crate) const RESERVED: [(&str, &str); 8] = [
+pub(crate) const RESERVED: [(&str, &str); 9] = [
     ("full", "full"),
     ("score", "score(weight)"),
     ("protect", "protect(tova, first=4)"),
@@ -27,6 +27,7 @@ pub(crate) const RESERVED: [(&str, &str); 8] = [
     ("every", "every(128, tova)"),
     ("after-prompt", "after-prompt(tova)"),
     ("merge", "merge(h2o)"),
+    ("pooled", "pooled(snapkv, floor=0.2)"),
 ];
 
 /// What a text says.
@@ -128,6 +129,7 @@ impl<'t> Parser<'_, 't> {
             "every" => self.every(&name)?,
             "after-prompt" => self.after_prompt(&name)?,
             "merge" => self.merge(&name)?,
+            "pooled" => self.pooled(&name)?,
             _ => self.registered(&name)?,
         };
         self.cursor.up();
