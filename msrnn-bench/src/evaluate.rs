@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::contexts::Context;
 use crate::error::BenchError;
 use crate::numbers;
+use crate::roads;
 use crate::statistics::perplexity_of;
 
 /// Tokens that go through the layers at once in the layer form. A product of matrices first puts the weights
@@ -313,6 +314,7 @@ pub fn evaluate(
         let range = first..first + alike.count();
         let batch = &contexts[range.clone()];
         let mut states = recurrent.initial_states(batch.len());
+        roads::warn_where_slow(&recurrent, &states);
         // Where all rows stay, room for them at once instead of copies as they come.
         states.iter_mut().for_each(|state| state.reserve(length));
         observer.start(&mut states);

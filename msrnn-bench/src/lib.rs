@@ -45,6 +45,7 @@ pub mod plan;
 pub mod precision;
 pub mod render;
 pub mod report;
+pub mod roads;
 pub mod speed;
 pub mod statistics;
 pub mod stories;

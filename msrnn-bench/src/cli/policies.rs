@@ -8,7 +8,9 @@ use std::sync::OnceLock;
 
 use clap::builder::{PossibleValue, TypedValueParser};
 use clap::{Arg, Command};
+use msrnn_bench::device::DeviceName;
 use msrnn_bench::error::BenchError;
+use msrnn_bench::roads;
 use msrnn_policies::registry::{self, Registry};
 use msrnn_policies::{PolicySpec, SpecError, split};
 
@@ -26,6 +28,9 @@ pub(super) struct ExplainArgs {
     /// A policy, such as tova or window+4, or one that is composed or typed, such as every(128, tova)
     #[arg(value_parser = named::<String>(), hide_possible_values = true)]
     name: String,
+    /// Where it would run: which way its tokens take depends on it
+    #[arg(long, default_value = "cpu")]
+    device: DeviceName,
 }
 
 pub(super) fn list(args: &ListArgs) -> Result<Outcome, BenchError> {
@@ -35,6 +40,10 @@ pub(super) fn list(args: &ListArgs) -> Result<Outcome, BenchError> {
 
 pub(super) fn explain(args: &ExplainArgs) -> Result<Outcome, BenchError> {
     print(&registry::explain(&args.name)?)?;
+    if let Some(policy) = args.name.parse::<PolicySpec>().ok().and_then(|spec| spec.policy()) {
+        let road = roads::road(policy, &args.device.open()?)?;
+        print(&format!("{:<13} {road} ({})\n", "road", args.device))?;
+    }
     Ok(Outcome::Done)
 }
 

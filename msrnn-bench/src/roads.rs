@@ -1,0 +1,38 @@
+//! Which way a policy's tokens take on a device.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use burn::tensor::{DType, Device};
+use msrnn_core::attention::Attention;
+use msrnn_core::policy::{Compression, Policy, fewest_states};
+use msrnn_core::road::Road;
+use msrnn_core::state::MultiState;
+use msrnn_models::recurrent::Recurrent;
+
+use crate::error::BenchError;
+
+/// The road of a policy on a device, rows numbered as they came.
+///
+/// # Errors
+///
+/// When the policy cannot bound a state.
+pub fn road(policy: Arc<dyn Policy>, device: &Device) -> Result<Road, BenchError> {
+    let states = fewest_states(policy.as_ref()).max(8);
+    let compression = Compression::bounded(policy, states)?;
+    let attention = Attention { heads: 2, kv_heads: 2, head_dim: 4, scale: 0.5, window: None, placement: None };
+    let state = attention.initial_state(1, 0, 1, &compression, DType::F32, device);
+    Ok(attention.road(&state))
+}
+
+/// Says once for every policy that it goes token by token where it could go faster, and how.
+pub fn warn_where_slow(recurrent: &Recurrent<'_>, states: &[MultiState]) {
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let Some(policy) = recurrent.compression().policy() else { return };
+    let road = states.iter().map(|state| recurrent.attention().road(state)).find(|road| *road == Road::ByToken);
+    if let Some(road) = road
+        && TOLD.lock().is_ok_and(|mut told| told.insert(policy.name()))
+    {
+        tracing::warn!("{} goes {road}", policy.name());
+    }
+}
