@@ -382,7 +382,8 @@ impl Attention {
         }
         let bound = state.bound.clone().expect("only a bounded state omits");
         if let Some(tensors) = bound.tensors().filter(|tensors| tensors.rewrites()) {
-            rewrite(tensors, view, &slot, state);
+            let full: Vec<bool> = (0..state.shape.batch).map(|row| state.is_full(row)).collect();
+            rewrite(tensors, view, &slot, state, &full);
         }
         if !state.all_full() {
             // Elsewhere empty slots may score anything, and nothing goes.
@@ -427,7 +428,7 @@ impl Attention {
                 });
             }
             if let Some(tensors) = bound.tensors().filter(|tensors| tensors.rewrites()) {
-                rewrite(tensors, view, &gone(&keep, state), state);
+                rewrite(tensors, view, &gone(&keep, state), state, full);
             }
             state.split();
             for (head, kept) in state.heads.iter_mut().zip(keep.into_iter().flatten()) {
@@ -453,7 +454,7 @@ impl Attention {
             unscored[row * groups..(row + 1) * groups].copy_from_slice(&nan);
         }
         if let Some(tensors) = bound.tensors().filter(|tensors| tensors.rewrites()) {
-            rewrite(tensors, view, &gone(&keep, state), state);
+            rewrite(tensors, view, &gone(&keep, state), state, full);
         }
         state.advance_cutting(&keep);
         unscored
@@ -623,16 +624,14 @@ fn gone(keep: &[Vec<Vec<usize>>], state: &MultiState) -> Tensor<3, Int> {
     Tensor::from_data(TensorData::new(slots.collect::<Vec<i64>>(), dims), &state.device())
 }
 
-/// Lets a rule change keys and values, in the batch rows that are full.
-fn rewrite(tensors: &dyn Tensors, view: &View, omitted: &Tensor<3, Int>, state: &mut MultiState) {
-    let all_full = state.all_full();
-    let before = (!all_full).then(|| (state.keys(), state.values()));
+/// Lets a rule change keys and values, in the batch rows that are `full`: those of which rows go.
+fn rewrite(tensors: &dyn Tensors, view: &View, omitted: &Tensor<3, Int>, state: &mut MultiState, full: &[bool]) {
+    let before = full.contains(&false).then(|| (state.keys(), state.values()));
     let mut rows = Rows { keys: state.keys(), values: state.values() };
     tensors.rewrite(view, omitted, &mut rows);
     if let Some((keys, values)) = before {
         let dims = keys.dims();
-        let full: Vec<bool> = (0..dims[0]).map(|row| state.is_full(row)).collect();
-        let full = Tensor::<1, Bool>::from_data(full.as_slice(), &state.device()).reshape([dims[0], 1, 1, 1]);
+        let full = Tensor::<1, Bool>::from_data(full, &state.device()).reshape([dims[0], 1, 1, 1]);
         let full = full.expand(dims);
         rows = Rows { keys: keys.mask_where(full.clone(), rows.keys), values: values.mask_where(full, rows.values) };
     }
