@@ -206,12 +206,16 @@ fn combinations_that_change_nothing_are_the_policy_itself() {
     for entry in registry::entries() {
         let p = entry.example;
         let of = |text: &str| plans(spec(text).policy().unwrap().as_ref());
-        for text in [
-            format!("every(1, {p})"),
+        let same = [
             format!("protect({p}, first=0, newest=0)"),
             format!("layers(*: {p})"),
             format!("pyramid({p}, beta=1)"),
-        ] {
+            match plan(p, 101).cut {
+                Cut::Every(n) => format!("every({n}, {p})"),
+                Cut::AfterPrompt => format!("after-prompt({p})"),
+            },
+        ];
+        for text in same {
             assert_eq!(of(&text), of(p), "{text}");
         }
     }
