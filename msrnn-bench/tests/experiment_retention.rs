@@ -122,3 +122,38 @@ fn what_makes_no_sense_is_refused() {
         assert!(!out.join("samples.jsonl").exists());
     }
 }
+
+#[test]
+fn a_policy_that_keeps_another_number_of_rows_is_refused_before_the_work() {
+    for policy in ["every(4, tova)", "layers(0: full, *: tova)", "pyramid(tova)", "after-prompt(tova)"] {
+        let done = msrnn(&["experiment", "retention", "--policies", policy, "--states", "8"]);
+        assert_eq!(done.code, Some(1), "{policy}");
+        assert!(
+            done.stderr.contains(policy) && done.stderr.contains("at every token in every layer"),
+            "{}",
+            done.stderr
+        );
+    }
+}
+
+#[test]
+fn policies_that_differ_in_signs_alone_or_are_long_have_files_of_their_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("run");
+    let long = format!("score({}weight)", "0 + ".repeat(60));
+    let policies = format!("score(weight + value_norm),score(weight * value_norm),{long}");
+    let mut arguments: Vec<String> =
+        split("experiment retention --contexts 1 --context 40 --states 8 --cells 10 --policies")
+            .iter()
+            .map(|argument| argument.to_string())
+            .collect();
+    arguments.extend([policies, "--out".into(), text_of(&out).into()]);
+    succeeds(&arguments);
+    let maps =
+        std::fs::read_dir(out.join("figures")).unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut maps: Vec<String> = maps.filter(|name| name.starts_with("map-") && name.ends_with(".csv")).collect();
+    maps.sort();
+    assert_eq!(maps.len(), 3, "{maps:?}");
+    assert_eq!(maps[1..], ["map-score-weight-value-norm-8-2.csv", "map-score-weight-value-norm-8.csv"]);
+    assert!(maps[0].len() < 100, "{maps:?}");
+}

@@ -17,6 +17,7 @@
 //! | `pyramid(p, beta=b)` | [`Pyramid`] | as p, with more states in the lower layers |
 //! | `every(n, p)` | [`Every`] | as p, every n tokens |
 //! | `after-prompt(p)` | [`AfterPrompt`] | as p, once after the prompt |
+//! | `pooled(p, floor=0.2)` | [`Pooled`] | as p, heads competing for their layer's budget |
 //! | `merge(p, threshold=0.5)` | [`Merge`] | as p, merged into the most similar row that stays |
 //!
 //! To add one: write a file like [`tova.rs`](Tova) with its entries, put them into
@@ -38,7 +39,7 @@ mod text;
 mod tova;
 mod window;
 
-pub use combine::{AfterPrompt, Every, Merge, PerLayer, Protect, Pyramid};
+pub use combine::{AfterPrompt, Every, Merge, PerLayer, Pooled, Protect, Pyramid};
 pub use error::SpecError;
 pub use field::{KeyDiff, Knorm, LagKv, Pool, Rkv, SnapKv};
 pub use h2o::H2o;

@@ -58,6 +58,15 @@ pub(crate) fn fewest(policy: &dyn Policy) -> Option<usize> {
     Some(enough)
 }
 
+/// Whether every layer has k rows and loses one at every token.
+pub(crate) fn is_one_in_one_out(policy: &dyn Policy) -> bool {
+    let states = fewest(policy).unwrap_or(1) + 100;
+    layers(states).all(|layer| {
+        let plan = policy.plan(&layer);
+        (plan.states, plan.cut) == (Some(states), Cut::EVERY_TOKEN)
+    })
+}
+
 /// How many rows may be held above k; none where states grow.
 pub(crate) fn above(policy: &dyn Policy) -> Option<usize> {
     let above = |layer| {

@@ -53,8 +53,9 @@ impl PolicySpec {
     }
 
     pub(crate) fn read(registry: &Registry, text: &str) -> Result<Self, SpecError> {
-        let Parsed { policy, budget, bare } = text::parse(registry, text, None)?;
-        Ok(Self { policy, budget, written: text.trim().to_owned().into(), bare: bare.map(Cow::Owned) })
+        let Parsed { policy, budget, bare, .. } = text::parse(registry, text, None)?;
+        let written = text.trim().to_owned();
+        Ok(Self { policy, budget, bare: bare.map(|bytes| written[..bytes].to_owned().into()), written: written.into() })
     }
 
     /// Whether nothing is ever omitted.
@@ -95,14 +96,25 @@ impl PolicySpec {
         if seed == 0 || self.is_full() {
             return self;
         }
-        match text::parse(Registry::current(), &self.written, Some(seed)) {
-            Ok(Parsed { policy: Some(policy), .. }) if policy.name() != self.name() => {
-                let bare = policy.name();
-                let written = self.budget.map_or_else(|| bare.clone(), |budget| format!("{bare}@{budget}"));
-                Self { policy: Some(policy), budget: self.budget, written: written.into(), bare: Some(bare.into()) }
+        let Ok(Parsed { policy, bare, unseeded, .. }) = text::parse(Registry::current(), &self.written, Some(seed))
+        else {
+            return self;
+        };
+        let with_seeds = |text: &str| {
+            let mut text = text.to_owned();
+            for &at in unseeded.iter().rev() {
+                text.insert_str(at, &format!(":{seed}"));
             }
-            _ => self,
-        }
+            Cow::Owned(text)
+        };
+        let bare = bare.map(|bytes| with_seeds(&self.written[..bytes]));
+        Self { policy, budget: self.budget, written: with_seeds(&self.written), bare }
+    }
+
+    /// Whether every layer holds k rows and loses one at every token, as the policies of the paper do; not where
+    /// layers differ in k, are full, or are cut at rarer times.
+    pub fn is_one_in_one_out(&self) -> bool {
+        self.policy.as_ref().is_some_and(|policy| needs::is_one_in_one_out(policy.as_ref()))
     }
 
     /// The policy with its budget resolved to a number of states.

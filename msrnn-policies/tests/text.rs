@@ -206,16 +206,14 @@ fn combinations_that_change_nothing_are_the_policy_itself() {
     for entry in registry::entries() {
         let p = entry.example;
         let of = |text: &str| plans(spec(text).policy().unwrap().as_ref());
-        let same = [
+        let is_strict = plan(p, 101).cut == Cut::EVERY_TOKEN;
+        let every = if is_strict { format!("every(1, {p})") } else { p.to_owned() };
+        for text in [
+            every,
             format!("protect({p}, first=0, newest=0)"),
             format!("layers(*: {p})"),
             format!("pyramid({p}, beta=1)"),
-            match plan(p, 101).cut {
-                Cut::Every(n) => format!("every({n}, {p})"),
-                Cut::AfterPrompt => format!("after-prompt({p})"),
-            },
-        ];
-        for text in same {
+        ] {
             assert_eq!(of(&text), of(p), "{text}");
         }
     }
@@ -232,6 +230,11 @@ fn combinations_change_what_they_say() {
     let states: Vec<Option<usize>> = (0..6).map(|index| at(index).states).collect();
     assert_eq!(states, [None, None, Some(9), Some(9), Some(9), Some(9)]);
     assert_eq!((at(2).first, at(3).first), (0, 1));
+    let one_in_one_out = |text: &str| spec(text).is_one_in_one_out();
+    assert!(one_in_one_out("protect(h2o, first=40)") && one_in_one_out("pyramid(tova, beta=1)"));
+    for text in ["every(2, tova)", "after-prompt(tova)", "layers(9: full, *: tova)", "pyramid(tova)", "full"] {
+        assert!(!one_in_one_out(text), "{text}");
+    }
 }
 
 #[test]
@@ -351,13 +354,15 @@ fn a_seed_that_is_named_stays_whatever_is_given_beside_it() {
         ("random@8", 7, "random:7@8"),
         ("random@8", 0, "random@8"),
         ("tova @ 8", 7, "tova @ 8"),
-        ("every( 3, random )@8", 7, "every(3, random:7)@8"),
-        ("layers(0: random:1, *: random@8)", 7, "layers(0: random:1, *: random:7)@8"),
+        ("every( 3, random )@8", 7, "every( 3, random:7 )@8"),
+        ("layers(0: random:1, *: random@8)", 7, "layers(0: random:1, *: random:7@8)"),
         ("score(random(3))", 7, "score(random(3))"),
         ("full", 7, "full"),
     ] {
         assert_eq!(seeded(text, seed), expected, "{text} --seed {seed}");
+        assert_eq!(spec(text).seeded(seed), spec(expected));
     }
+    assert_eq!(spec("random + 1").seeded(7).with_budget(Budget::States(8)).to_string(), "random:7 + 1@8");
 }
 
 #[test]
@@ -375,6 +380,11 @@ fn hostile_texts_are_refused_in_bounded_depth() {
         assert!(matches!(error(&text), SpecError::TooDeep { .. }), "{}", error(&text));
     }
     assert!(matches!(error(&many("tova", 1 << 20)), SpecError::TooLong { .. }));
+    // As long as may be, and still read with a budget.
+    let long = format!("score({}1)", many(" ", 4096 - "score(1)".len()));
+    round_trips(&spec(&long).with_budget(Budget::States(512)).to_string());
+    assert!(matches!(error(&long.replace("1)", " 1)")), SpecError::TooLong { .. }));
+    assert!(matches!(error(&format!("tova@{}", many("1", 9000))), SpecError::TooLong { .. }));
     // As deep as may be.
     round_trips(&format!("score({}weight{})", many("exp(", 60), many(")", 60)));
     round_trips(&format!("score({}1)", many("1+", 250)));

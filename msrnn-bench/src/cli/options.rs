@@ -156,7 +156,8 @@ impl RunOptions {
 /// One policy and its bound.
 #[derive(Debug, clap::Args)]
 pub(super) struct PolicyOptions {
-    /// full, or a policy such as tova@512, window+4@25% or h2o@64MiB (see `msrnn policies`)
+    /// full, or a policy such as tova@512, window+4@25% or h2o@64MiB (see `msrnn policies`), one made of others such as
+    /// every(128, tova)@512, or a rule of your own such as "score(weight * value_norm)@512"
     #[arg(long, value_name = "POLICY", value_parser = named::<PolicySpec>(), hide_possible_values = true)]
     pub(super) policy: PolicySpec,
     /// The number of states, where the policy does not name it: 512, 25% (of a context) or 64MiB

@@ -147,10 +147,16 @@ impl Drop for Running {
 
 /// Starts `msrnn` with arguments.
 pub(crate) fn start<S: AsRef<str>>(arguments: &[S]) -> Running {
+    start_in(arguments, Path::new("."))
+}
+
+/// Starts `msrnn` with arguments in a directory.
+pub(crate) fn start_in<S: AsRef<str>>(arguments: &[S], directory: &Path) -> Running {
     let (stdout, stderr) = (NamedTempFile::new().unwrap(), NamedTempFile::new().unwrap());
     let arguments: Vec<&str> = arguments.iter().map(AsRef::as_ref).collect();
     let child = Command::new(env!("CARGO_BIN_EXE_msrnn"))
         .args(&arguments)
+        .current_dir(directory)
         .stdin(Stdio::null())
         .stdout(stdout.reopen().unwrap())
         .stderr(stderr.reopen().unwrap())

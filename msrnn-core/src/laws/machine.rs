@@ -143,6 +143,11 @@ impl Machine {
         if let Some(twin) = self.twin() {
             twin.steps(text, tokens.clone());
         }
+        let asks_by_head = self.state.bound.as_ref().is_some_and(|bound| bound.safe().is_some());
+        if asks_by_head && matches!(self.observed, Some(Observed::Itself(..))) {
+            // In a chunk heads of their own ask about all of its tokens, a head after the other.
+            return self.steps(text, tokens);
+        }
         let mut first = tokens.start;
         for n in case.chunks(tokens.len()) {
             let Text { query, key, value } = text.part(first, n);

@@ -3,11 +3,13 @@
 mod cuts;
 mod merge;
 mod per_layer;
+mod pooled;
 mod protect;
 mod pyramid;
 
 pub use cuts::{AfterPrompt, Every};
 pub use merge::Merge;
 pub use per_layer::PerLayer;
+pub use pooled::Pooled;
 pub use protect::Protect;
 pub use pyramid::Pyramid;

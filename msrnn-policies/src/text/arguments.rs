@@ -87,6 +87,11 @@ impl<'t> Arguments<'t> {
         SpecError::Meaning { problem: problem.into(), place: Place::new(self.text, at.clone()) }
     }
 
+    /// Whether a seed was asked for that is not written.
+    pub(super) fn wants_seed(&self) -> bool {
+        self.seed.is_none() && self.asked.borrow().seed
+    }
+
     /// Refuses what was not asked for, or stands there twice.
     pub(super) fn check(&self) -> Result<(), SpecError> {
         let asked = self.asked.borrow();

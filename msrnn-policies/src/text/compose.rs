@@ -8,7 +8,7 @@ use msrnn_core::policy::Policy;
 use super::arguments::Arguments;
 use super::cursor::Word;
 use super::policy::{Parser, RESERVED};
-use crate::combine::{AfterPrompt, Every, Merge, PerLayer, Protect, Pyramid};
+use crate::combine::{AfterPrompt, Every, Merge, PerLayer, Pooled, Protect, Pyramid};
 use crate::error::SpecError;
 
 /// An entry of `layers(...)`.
@@ -98,6 +98,18 @@ impl<'t> Parser<'_, 't> {
         }
         options.check()?;
         Ok(Arc::new(Merge { policy, threshold }))
+    }
+
+    pub(super) fn pooled(&mut self, name: &Word<'t>) -> Result<Arc<dyn Policy>, SpecError> {
+        self.open(name)?;
+        let policy = self.inside(name)?;
+        let options = self.options(name)?;
+        let floor: f64 = options.get("floor")?.unwrap_or(Pooled::FLOOR);
+        if !(0.0..=1.0).contains(&floor) {
+            return Err(options.refuse("floor", "give a share of the states from 0 to 1, such as floor=0.2"));
+        }
+        options.check()?;
+        Ok(Arc::new(Pooled { policy, floor }))
     }
 
     /// In any order; `*` is what the other entries leave.

@@ -8,6 +8,7 @@ use msrnn_core::policy::Policy;
 
 use super::arguments::{Arguments, Named};
 use super::cursor::{Cursor, Word};
+use super::list::without_budget;
 use crate::combine::Protect;
 use crate::error::SpecError;
 use crate::needs;
@@ -17,7 +18,7 @@ use crate::registry::{Entry, Registry};
 const LONGEST: usize = 4096;
 
 /// Names that cannot be registered, and how they are written.
-pub(crate) const RESERVED: [(&str, &str); 8] = [
+pub(crate) const RESERVED: [(&str, &str); 9] = [
     ("full", "full"),
     ("score", "score(weight)"),
     ("protect", "protect(tova, first=4)"),
@@ -26,6 +27,7 @@ pub(crate) const RESERVED: [(&str, &str); 8] = [
     ("every", "every(128, tova)"),
     ("after-prompt", "after-prompt(tova)"),
     ("merge", "merge(h2o)"),
+    ("pooled", "pooled(snapkv, floor=0.2)"),
 ];
 
 /// What a text says.
@@ -34,33 +36,40 @@ pub(crate) struct Parsed {
     /// None for `full`.
     pub(crate) policy: Option<Arc<dyn Policy>>,
     pub(crate) budget: Option<Budget>,
-    /// The text up to the budget that stands behind it; none where the budget stands inside.
-    pub(crate) bare: Option<String>,
+    /// Bytes of the text before the budget that stands behind it; none where the budget stands inside.
+    pub(crate) bare: Option<usize>,
+    /// Behind which bytes a seed may be written that is not.
+    pub(crate) unseeded: Vec<usize>,
 }
 
 /// Reads a policy with or without a budget. `seed`: for what draws at random and names none.
 pub(crate) fn parse(registry: &Registry, text: &str, seed: Option<u64>) -> Result<Parsed, SpecError> {
     let text = text.trim();
-    if text.len() > LONGEST {
+    // A budget or a seed that is put behind a policy later makes it no longer than it may be.
+    let length = without_budget(text).len().max(text.len().saturating_sub(LONGEST));
+    if length > LONGEST {
         return Err(SpecError::TooLong { length: text.len(), most: LONGEST });
     }
-    let mut parser = Parser { registry, text, seed, cursor: Cursor::new(text), inner: None };
+    let mut parser = Parser { registry, text, seed, cursor: Cursor::new(text), inner: None, unseeded: Vec::new() };
     let policy = match parser.full() {
         true => None,
         false => Some(parser.policy()?),
     };
-    let bare = &text[..parser.cursor.now()];
+    let bare = parser.cursor.now();
     let outer = parser.budget(policy.is_none())?;
     if let Some(policy) = &policy
         && needs::fewest(policy.as_ref()).is_none()
     {
-        return Err(parser.cursor.at(0..bare.len(), SpecError::NeverEnough(policy.name())));
+        return Err(parser.cursor.at(0..bare, SpecError::NeverEnough(policy.name())));
     }
-    match (outer, parser.inner) {
-        (Some((_, at)), Some(_)) => Err(parser.cursor.wrong(at, "the budget is given inside already; leave one out")),
-        (None, Some((budget, _))) => Ok(Parsed { policy, budget: Some(budget), bare: None }),
-        (outer, None) => Ok(Parsed { policy, budget: outer.map(|(budget, _)| budget), bare: Some(bare.into()) }),
-    }
+    let (budget, bare) = match (outer, parser.inner) {
+        (Some((_, at)), Some(_)) => {
+            return Err(parser.cursor.wrong(at, "the budget is given inside already; leave one out"));
+        }
+        (None, Some((budget, _))) => (Some(budget), None),
+        (outer, None) => (outer.map(|(budget, _)| budget), Some(bare)),
+    };
+    Ok(Parsed { policy, budget, bare, unseeded: parser.unseeded })
 }
 
 /// The entry that a text without budget is of, if it is no more than that.
@@ -91,6 +100,7 @@ pub(super) struct Parser<'r, 't> {
     pub(super) cursor: Cursor<'t>,
     /// A budget that stood inside.
     pub(super) inner: Option<(Budget, Range<usize>)>,
+    unseeded: Vec<usize>,
 }
 
 impl<'t> Parser<'_, 't> {
@@ -119,6 +129,7 @@ impl<'t> Parser<'_, 't> {
             "every" => self.every(&name)?,
             "after-prompt" => self.after_prompt(&name)?,
             "merge" => self.merge(&name)?,
+            "pooled" => self.pooled(&name)?,
             _ => self.registered(&name)?,
         };
         self.cursor.up();
@@ -150,6 +161,9 @@ impl<'t> Parser<'_, 't> {
         };
         let policy = entry.make(&arguments)?;
         arguments.check()?;
+        if arguments.wants_seed() {
+            self.unseeded.push(name.at.end);
+        }
         match protected {
             0 => Ok(policy),
             first => Ok(Arc::new(Protect { policy, first, newest: 0 })),

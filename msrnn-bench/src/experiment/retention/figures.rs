@@ -17,7 +17,7 @@ pub(super) fn figures(setting: &Retention, found: &[Found]) -> Vec<Figure> {
         figures.push(missing(setting, found));
         figures.push(attention(setting, found));
     }
-    figures.extend(found.iter().map(|found| map(setting, found)));
+    figures.extend(found.iter().zip(ids(setting, found)).map(|(found, id)| map(setting, found, &id)));
     figures
 }
 
@@ -29,13 +29,21 @@ impl Found {
             _ => format!("{}, {}@{}", self.model, self.policy, self.states),
         }
     }
+}
 
-    /// The name as part of a file's.
-    fn id(&self, setting: &Retention) -> String {
-        let lower = self.name(setting).to_lowercase();
+/// The names as parts of files': short, and each another, whatever is written in a policy.
+fn ids(setting: &Retention, found: &[Found]) -> Vec<String> {
+    let mut ids: Vec<String> = Vec::new();
+    for found in found {
+        let lower = found.name(setting).to_lowercase();
         let words = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
-        words.collect::<Vec<_>>().join("-")
+        let mut name = words.collect::<Vec<_>>().join("-");
+        name.truncate(80);
+        let several = (2..).map(|n| format!("{name}-{n}"));
+        let free = std::iter::once(name.clone()).chain(several).find(|id| !ids.contains(id));
+        ids.extend(free);
     }
+    ids
 }
 
 fn number(value: Option<f64>) -> Cell {
@@ -261,10 +269,10 @@ fn number_small(value: Option<f64>) -> Cell {
     value.map_or_else(Cell::empty, |value| Cell::Number { value, error: None, decimals: 5 })
 }
 
-fn map(setting: &Retention, found: &Found) -> Figure {
+fn map(setting: &Retention, found: &Found, id: &str) -> Figure {
     let grid = setting.grid();
     Figure {
-        id: format!("map-{}", found.id(setting)),
+        id: format!("map-{id}"),
         title: format!("Rows held, {}", found.name(setting)),
         caption: format!(
             "Every {}th step; a cell is the share of the rows of {} neighbouring positions that is held after it.",

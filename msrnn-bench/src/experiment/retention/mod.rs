@@ -92,6 +92,12 @@ impl Retention {
         if self.arms.is_empty() || self.contexts == 0 {
             return wrong("there is nothing to look at; give at least one policy, number of states and context".into());
         }
+        if let Some(arm) = self.arms.iter().find(|arm| !arm.is_one_in_one_out()) {
+            return wrong(format!(
+                "{arm} does not omit one of k + 1 rows at every token in every layer, which how long rows are kept is counted \
+                 by; leave it out, or take the policy inside it"
+            ));
+        }
         if !(1..=MOST_CELLS).contains(&self.cells) {
             return wrong(format!("a map of {} cells is not drawn; give --cells from 1 to {MOST_CELLS}", self.cells));
         }
