@@ -55,9 +55,7 @@ pub(crate) struct Parameters {
     pub(crate) when: Option<String>,
     pub(crate) how: Option<String>,
     pub(crate) threshold: Option<f64>,
-    /// Of adakv.
-    #[serde(rename = "safeguard")]
-    _safeguard: Option<f64>,
+    pub(crate) safeguard: Option<f64>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
