@@ -382,7 +382,8 @@ impl Attention {
         }
         let bound = state.bound.clone().expect("only a bounded state omits");
         if let Some(tensors) = bound.tensors().filter(|tensors| tensors.rewrites()) {
-            rewrite(tensors, view, &slot, state);
+            let full: Vec<bool> = (0..state.shape.batch).map(|row| state.is_full(row)).collect();
+            rewrite(tensors, view, &slot, state, &full);
         }
         if !state.all_full() {
             // Elsewhere empty slots may score anything, and nothing goes.
@@ -427,7 +428,7 @@ impl Attention {
                 });
             }
             if let Some(tensors) = bound.tensors().filter(|tensors| tensors.rewrites()) {
-                rewrite(tensors, view, &gone(&keep, state), state);
+                rewrite(tensors, view, &gone(&keep, state), state, full);
             }
             state.split();
             for (head, kept) in state.heads.iter_mut().zip(keep.into_iter().flatten()) {
@@ -453,7 +454,7 @@ impl Attention {
             unscored[row * groups..(row + 1) * groups].copy_from_slice(&nan);
         }
         if let Some(tensors) = bound.tensors().filter(|tensors| tensors.rewrites()) {
-            rewrite(tensors, view, &gone(&keep, state), state);
+            rewrite(tensors, view, &gone(&keep, state), state, full);
         }
         state.advance_cutting(&keep);
         unscored
@@ -580,23 +581,62 @@ impl Attention {
         let [batch, heads, n, head_dim] = query.dims();
         let (group, dtype, kv_heads) = (heads / self.kv_heads, query.dtype(), self.kv_heads);
         let keys = read(state.keys().narrow(2, 0, rows), dtype);
-        let query = query.mul_scalar(self.scale).reshape([batch, kv_heads, group * n, head_dim]);
-        let logits = product(query, keys.swap_dims(2, 3)).reshape([batch, kv_heads, group, n, rows]);
+        let positions = state.positions().narrow(2, 0, rows);
+        let numbers = self.placement.as_ref().map(|placement| placement.number(positions.clone()));
+        let logits = match (&self.placement, &numbers) {
+            (Some(placement), Some(numbers)) => {
+                let each = (0..n).map(|i| {
+                    let query = query.clone().narrow(2, i, 1);
+                    self.placed(placement.as_ref(), query, keys.clone(), numbers.clone(), n - 1 - i)
+                });
+                Tensor::cat(each.collect(), 3)
+            }
+            _ => {
+                let query = query.mul_scalar(self.scale).reshape([batch, kv_heads, group * n, head_dim]);
+                product(query, keys.swap_dims(2, 3)).reshape([batch, kv_heads, group, n, rows])
+            }
+        };
         let groups = state.groups();
         let dims = [batch, groups, n, rows];
-        let of_rows = state.positions().narrow(2, 0, rows).reshape([batch, groups, 1, rows]).expand(dims);
         let back = Tensor::<1, Int>::arange(1 - n as i64..1, &state.device()).reshape([1, 1, n, 1]).expand(dims);
-        let of_queries = state.now().reshape([batch, groups, 1, 1]).expand(dims) + back;
-        let age = of_queries.clone() - of_rows.clone();
-        let mut hidden = age.clone().lower_elem(0).bool_or(of_rows.lower_elem(0)).bool_or(of_queries.lower_elem(0));
+        let ages = |of_rows: Tensor<3, Int>, now: Tensor<3, Int>| {
+            let of_queries = now.reshape([batch, groups, 1, 1]).expand(dims) + back.clone();
+            (of_queries.clone() - of_rows.reshape([batch, groups, 1, rows]).expand(dims), of_queries)
+        };
+        let (age, of_queries) = ages(positions.clone(), state.now());
+        let empty = positions.lower_elem(0).reshape([batch, groups, 1, rows]).expand(dims);
+        let mut hidden = age.clone().lower_elem(0).bool_or(empty).bool_or(of_queries.lower_elem(0));
         if let Some(window) = self.window {
-            hidden = hidden.bool_or(age.greater_equal_elem(window.min(i32::MAX as usize) as i64));
+            let distance = numbers.map_or(age, |numbers| ages(numbers.clone(), numbers.max_dim(2)).0);
+            hidden = hidden.bool_or(distance.greater_equal_elem(window.min(i32::MAX as usize) as i64));
         }
         let hidden = hidden
             .reshape([batch, groups, 1, n, rows])
             .expand([batch, groups, heads / groups, n, rows])
             .reshape([batch, kv_heads, group, n, rows]);
         Latest { logits, hidden }
+    }
+
+    /// Logits of the query of `back` tokens ago where rows are numbered anew: `[batch, kv_heads, group, 1, rows]`. It is
+    /// put where its own row is, if that is held, as by all rules that look at more than the current query.
+    ///
+    /// query: `[batch, heads, 1, head_dim]`
+    fn placed(
+        &self,
+        placement: &dyn Placement,
+        query: Tensor<4>,
+        keys: Tensor<4>,
+        numbers: Tensor<3, Int>,
+        back: usize,
+    ) -> Tensor<5> {
+        let [batch, kv_heads, rows, head_dim] = keys.dims();
+        let group = self.heads / kv_heads;
+        let place = numbers.clone().max_dim(2).sub_scalar(back as i64).clamp_min(0).expand(numbers.dims());
+        // A placement rotates a query that has the highest number. Rows behind it are hidden from it anyway.
+        let numbers = numbers.clone().mask_where(numbers.greater(place.clone()), place);
+        let (query, keys) = placement.rotate(query, keys, numbers.expand([batch, kv_heads, rows]));
+        let query = query.mul_scalar(self.scale).reshape([batch, kv_heads, group, head_dim]);
+        product(query, keys.swap_dims(2, 3)).reshape([batch, kv_heads, group, 1, rows])
     }
 }
 
@@ -623,16 +663,14 @@ fn gone(keep: &[Vec<Vec<usize>>], state: &MultiState) -> Tensor<3, Int> {
     Tensor::from_data(TensorData::new(slots.collect::<Vec<i64>>(), dims), &state.device())
 }
 
-/// Lets a rule change keys and values, in the batch rows that are full.
-fn rewrite(tensors: &dyn Tensors, view: &View, omitted: &Tensor<3, Int>, state: &mut MultiState) {
-    let all_full = state.all_full();
-    let before = (!all_full).then(|| (state.keys(), state.values()));
+/// Lets a rule change keys and values, in the batch rows that are `full`: those of which rows go.
+fn rewrite(tensors: &dyn Tensors, view: &View, omitted: &Tensor<3, Int>, state: &mut MultiState, full: &[bool]) {
+    let before = full.contains(&false).then(|| (state.keys(), state.values()));
     let mut rows = Rows { keys: state.keys(), values: state.values() };
     tensors.rewrite(view, omitted, &mut rows);
     if let Some((keys, values)) = before {
         let dims = keys.dims();
-        let full: Vec<bool> = (0..dims[0]).map(|row| state.is_full(row)).collect();
-        let full = Tensor::<1, Bool>::from_data(full.as_slice(), &state.device()).reshape([dims[0], 1, 1, 1]);
+        let full = Tensor::<1, Bool>::from_data(full, &state.device()).reshape([dims[0], 1, 1, 1]);
         let full = full.expand(dims);
         rows = Rows { keys: keys.mask_where(full.clone(), rows.keys), values: values.mask_where(full, rows.values) };
     }

@@ -4,13 +4,13 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device, Int, Tensor};
-use msrnn_core::policy::Compression;
+use msrnn_core::policy::{Compression, Cut, Layer};
 use msrnn_core::state::MultiState;
 use msrnn_core::state::snapshot::Snapshot;
 use msrnn_models::Model;
 use msrnn_models::recurrent::{Positions, Recurrent};
 use msrnn_models::rotary::Rotary;
-use msrnn_policies::registry::{self, compression};
+use msrnn_policies::registry::{self, Entry, compression};
 use serde_json::Value;
 
 const TOKENS: usize = 40;
@@ -88,10 +88,37 @@ fn a_gap_counts_unless_rows_are_numbered_within_the_state() {
     assert!(farthest(&original, &in_state) > DIFFERENT);
 }
 
+/// Counted in the state a prompt has its own positions until rows go, for the queries that a rule remembers too; and
+/// so has a prompt with gaps of no more than ten.
+#[test]
+fn the_latest_queries_choose_the_same_rows_of_a_prompt_under_all_numberings() {
+    let model = load(&checkpoint("llama-gqa"));
+    for policy in ["snapkv(window=4, pool=avg3)", "after-prompt(rkv(window=3, lambda=1))"] {
+        let held = |positions| {
+            let recurrent = Recurrent::new(&model.decoder, compression(policy, 9).unwrap(), positions);
+            let mut states = recurrent.initial_states(1);
+            let logits = values(recurrent.prefill(ids(&model, 0..TOKENS), &mut states).unwrap());
+            (states.iter().flat_map(MultiState::held).collect::<Vec<_>>(), logits)
+        };
+        let (original, logits) = held(Positions::Original);
+        for positions in [Positions::InState, Positions::GapCompressed] {
+            let (other, its_logits) = held(positions);
+            assert!(farthest(&logits, &its_logits) < TOLERANCE, "{policy}, {positions}");
+            assert_eq!(other, original, "{policy}, {positions}");
+        }
+    }
+}
+
 #[test]
 fn within_the_state_a_sliding_window_hides_nothing_of_as_many_rows() {
     let (windowed, unwindowed) = (mistral(Some(8)), mistral(None));
-    for entry in registry::entries() {
+    // Of the others more rows may take part, or more states are needed.
+    let strict = |entry: &&Entry| {
+        let plan = entry.policy().plan(&Layer::only(6));
+        plan.cut == Cut::EVERY_TOKEN && plan.fewest_states() <= 6
+    };
+    assert!(registry::entries().filter(strict).count() > 8);
+    for entry in registry::entries().filter(strict) {
         let run = |model, states, positions| logits_of(model, compression(entry.example, states).unwrap(), positions);
         // k + 1 rows take part in a step.
         for states in [6, 7] {

@@ -98,13 +98,10 @@ impl Tensors for Merging {
         let keys = widen(rows.keys.clone().narrow(2, 0, shown));
         let unit = keys.clone() / (keys.clone() * keys).sum_dim(3).sqrt().clamp_min(1e-12);
         let cosines = unit.clone().gather(2, from.clone()).matmul(unit.swap_dims(2, 3));
-        let slot = Tensor::<1, Int>::arange(0..shown as i64, &omitted.device()).reshape([1, 1, 1, shown]);
         let dims = [batch, kv_heads, n, shown];
-        let stays = (0..n).fold(positions.clone().greater_equal_elem(0), |stays, i| {
-            let gone = omitted.clone().narrow(2, i, 1).reshape([batch, kv_heads, 1]);
-            let slot = slot.clone().reshape([1, 1, shown]).expand([batch, kv_heads, shown]);
-            stays.bool_and(slot.equal(gone.expand([batch, kv_heads, shown])).bool_not())
-        });
+        let gone = Tensor::<3>::zeros([batch, kv_heads, shown], &omitted.device());
+        let gone = gone.scatter(2, omitted.clamp_min(0), goes.clone().float(), IndexingUpdateOp::Add);
+        let stays = positions.clone().greater_equal_elem(0).bool_and(gone.equal_elem(0.0));
         let stays = stays.reshape([batch, kv_heads, 1, shown]).expand(dims);
         let scores = cosines.clone().neg().mask_fill(stays.bool_not(), f32::INFINITY);
         let places = positions.reshape([batch, kv_heads, 1, shown]).expand(dims);

@@ -15,13 +15,26 @@ pub struct Pool {
 }
 
 impl Pool {
+    /// Most neighbours.
+    pub(super) const WIDEST: usize = 4095;
+
     /// The mean of an odd number of neighbours; places without a row count as 0.
+    ///
+    /// # Panics
+    ///
+    /// When the number is even.
     pub const fn mean(width: usize) -> Self {
+        assert!(width % 2 == 1, "a pool has as many neighbours on either side");
         Self { max: false, width }
     }
 
     /// Their maximum.
+    ///
+    /// # Panics
+    ///
+    /// When the number is even.
     pub const fn max(width: usize) -> Self {
+        assert!(width % 2 == 1, "a pool has as many neighbours on either side");
         Self { max: true, width }
     }
 
@@ -61,7 +74,7 @@ impl FromStr for Pool {
             _ => return Err(wrong()),
         };
         let width: usize = width.parse().map_err(|_| wrong())?;
-        if width % 2 == 0 || width > 4095 {
+        if width % 2 == 0 || width > Self::WIDEST {
             return Err(wrong());
         }
         Ok(Self { max, width })

@@ -28,6 +28,8 @@ pub struct Rkv {
     pub window: usize,
     /// λ, the share of importance.
     pub lambda: f64,
+    /// Neighbours over which importance is pooled, itself in the middle; odd.
+    pub kernel: usize,
 }
 
 /// Two keys are similar above this cosine.
@@ -35,15 +37,17 @@ const SIMILAR: f64 = 0.5;
 
 impl Default for Rkv {
     fn default() -> Self {
-        Self { buffer: 128, window: 8, lambda: 0.07 }
+        Self { buffer: 128, window: 8, lambda: 0.07, kernel: 7 }
     }
 }
 
 impl Policy for Rkv {
     fn name(&self) -> String {
-        match *self == Self::default() {
-            true => "rkv".into(),
-            false => format!("rkv(buffer={}, window={}, lambda={})", self.buffer, self.window, self.lambda),
+        let Self { buffer, window, lambda, kernel } = *self;
+        match kernel == Self::default().kernel {
+            _ if *self == Self::default() => "rkv".into(),
+            true => format!("rkv(buffer={buffer}, window={window}, lambda={lambda})"),
+            false => format!("rkv(buffer={buffer}, window={window}, lambda={lambda}, kernel={kernel})"),
         }
     }
 
@@ -71,16 +75,16 @@ impl Rkv {
         let highest = logits.max_dim(2).reshape([batch, kv_heads, queries, rows]);
         let aside = view.newest(self.window).bool_or(view.empty()).reshape([batch, kv_heads, 1, rows]);
         let dims = highest.dims();
-        // A query from before the text sees nothing, and says nothing.
-        let unseen = highest.clone().max_dim(3).lower_elem(-3e38);
+        // A query from before the text is none.
+        let absent = highest.clone().max_dim(3).lower_elem(-3e38);
         let logits = highest.mask_fill(aside.clone().expand(dims), f32::NEG_INFINITY);
-        let weights = softmax(logits, 3).mask_fill(unseen.clone().expand(dims), 0.0);
-        let nothing = aside.clone().all_dim(3);
-        let weights = weights.mask_fill(nothing.expand(dims), 0.0);
+        // One whose own window has passed the prefix says nothing of it.
+        let nothing = logits.clone().max_dim(3).lower_elem(-3e38);
+        let weights = softmax(logits, 3).mask_fill(nothing.expand(dims), 0.0);
         let there =
-            unseen.bool_not().float().cast(burn::tensor::FloatDType::from(weights.dtype())).sum_dim(2).clamp_min(1.0);
+            absent.bool_not().float().cast(burn::tensor::FloatDType::from(weights.dtype())).sum_dim(2).clamp_min(1.0);
         let mean = (weights.sum_dim(2) / there).reshape([batch, kv_heads, rows]);
-        let pool = Pool::max(7);
+        let pool = Pool::max(self.kernel);
         let prefix = mean.mask_fill(aside.reshape([batch, kv_heads, rows]), pool.nothing());
         let order = view.chronological();
         let pooled = order.by_slot(pool.pool(order.sorted(prefix)));
@@ -140,7 +144,13 @@ pub(crate) fn entries() -> Vec<Entry> {
             if !(0.0..=1.0).contains(&lambda) {
                 return Err(arguments.refuse("lambda", "give a share from 0 to 1, such as lambda=0.1"));
             }
-            Ok(Arc::new(Rkv { buffer, window, lambda }))
+            let kernel = arguments.get("kernel")?.unwrap_or(default.kernel);
+            if kernel % 2 == 0 || kernel > Pool::WIDEST {
+                return Err(
+                    arguments.refuse("kernel", format!("give an odd number up to {}, such as kernel=7", Pool::WIDEST))
+                );
+            }
+            Ok(Arc::new(Rkv { buffer, window, lambda, kernel }))
         })
     }]
 }
