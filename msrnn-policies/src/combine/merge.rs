@@ -100,7 +100,7 @@ impl Tensors for Merging {
         let cosines = unit.clone().gather(2, from.clone()).matmul(unit.swap_dims(2, 3));
         let dims = [batch, kv_heads, n, shown];
         let gone = Tensor::<3>::zeros([batch, kv_heads, shown], &omitted.device());
-        let gone = gone.scatter(2, omitted.clamp_min(0), goes.clone().float(), IndexingUpdateOp::Add);
+        let gone = gone.scatter(2, omitted.clone().clamp_min(0), goes.clone().float(), IndexingUpdateOp::Add);
         let stays = positions.clone().greater_equal_elem(0).bool_and(gone.equal_elem(0.0));
         let stays = stays.reshape([batch, kv_heads, 1, shown]).expand(dims);
         let scores = cosines.clone().neg().mask_fill(stays.bool_not(), f32::INFINITY);
