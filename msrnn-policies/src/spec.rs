@@ -96,7 +96,8 @@ impl PolicySpec {
         if seed == 0 || self.is_full() {
             return self;
         }
-        let Ok(Parsed { policy, bare, unseeded, .. }) = text::parse(Registry::current(), &self.written, Some(seed)) else {
+        let Ok(Parsed { policy, bare, unseeded, .. }) = text::parse(Registry::current(), &self.written, Some(seed))
+        else {
             return self;
         };
         let with_seeds = |text: &str| {
