@@ -137,6 +137,9 @@ fn of_layer(plan: &Plan, layer: &Layer) -> String {
     text.line("rule", &rule(plan));
     text.line("sees", &sees(plan));
     text.line("decides", &format!("once per {}", decides(plan)));
+    if let Some(floor) = plan.pooled {
+        text.line("shares", &format!("heads compete for the layer's k · heads rows, each keeps {floor} · k at least"));
+    }
     text.line("cuts", &cuts(plan));
     text.line("protects", &protects(plan));
     text.line("memory", &format!("{} bytes per state and decision", bytes_per_state(plan, layer)));
