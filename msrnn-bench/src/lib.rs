@@ -28,8 +28,10 @@ pub mod experiment;
 #[cfg(feature = "hub")]
 mod http;
 pub mod hub;
+pub mod id_lists;
 pub mod input;
 pub mod logits;
+pub mod memory;
 pub mod metrics;
 mod numbers;
 pub mod open;
@@ -38,6 +40,7 @@ pub mod plan;
 pub mod precision;
 pub mod render;
 pub mod report;
+pub mod room;
 pub mod speed;
 pub mod statistics;
 pub mod stories;

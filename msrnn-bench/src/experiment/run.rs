@@ -25,6 +25,7 @@ use crate::experiment::manifest::{Identity, MANIFEST, Manifest, Origin, Shard, S
 use crate::experiment::models::Models;
 use crate::experiment::retention::TRACE;
 use crate::experiment::{Experiment, Results, Unit, Watch};
+use crate::memory;
 use crate::output::{open_lines, write_file};
 use crate::render;
 
@@ -42,6 +43,8 @@ pub struct RunOptions {
     pub shard: Option<Shard>,
     /// Units side by side.
     pub jobs: usize,
+    /// Whether their states lie in the memory of this machine.
+    pub on_host: bool,
     /// The command line, for the manifest.
     pub command: Vec<String>,
 }
@@ -140,6 +143,12 @@ pub fn run<E: Experiment>(
 ) -> Result<Outcome, BenchError> {
     let units = experiment.units(inputs)?;
     let manifest = Manifest { identity, origin: Origin::here(options.command.clone(), options.jobs) };
+    let largest = units.iter().map(|unit| unit.state_bytes).max().unwrap_or(0);
+    if options.on_host {
+        let side_by_side = options.jobs.clamp(1, units.len().max(1));
+        let what = format!("{side_by_side} units of {largest} bytes of states side by side");
+        memory::check(memory::product(&[largest, side_by_side]), &what, "give fewer --jobs, states, or shorter texts")?;
+    }
     let _claim = Claim::take(&options.out)?;
     let manifest = settle(&options.out, manifest)?;
     let (journal, done) = Journal::open(&options.out, &manifest.identity, &units)?;

@@ -17,6 +17,7 @@ mod kind;
 mod parquet;
 mod pg19;
 mod rows;
+mod value;
 
 use std::collections::HashSet;
 use std::ffi::OsStr;

@@ -147,7 +147,7 @@ impl Extrapolate {
         let tokenizer = opened.tokenizer()?;
         let prefix = tokenizer.prefix()?;
         let mut ids = prefix.clone();
-        ids.extend(text_ids::scored(&text.name, &text.text, tokenizer)?);
+        ids.extend(text_ids::scored(&text.name, &text.text, tokenizer, self.tokens)?);
         ids.truncate(self.tokens);
         opened.check_ids(&ids)?;
         let ExtrapolateModel { name, trained } = &self.models[model];

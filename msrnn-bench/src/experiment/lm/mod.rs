@@ -39,6 +39,7 @@ use crate::evaluate::{Advance, Form, Scoring};
 use crate::experiment::models::Models;
 use crate::experiment::{Experiment, Results, Unit, Watch};
 use crate::plan::Plan;
+use crate::room;
 use crate::texts::Skipped;
 use predicted::Cut;
 
@@ -224,6 +225,7 @@ impl Experiment for Lm {
             let decoder = inputs.models.get(model)?;
             let cut = inputs.cut(self, model)?;
             self.all_plans(model, &decoder)?;
+            room::check_units(&[cut.groups(), self.tasks().len()])?;
             for group in 0..cut.groups() {
                 for task in self.tasks() {
                     units.push(self.unit(model, &decoder, &cut, group, &task)?);

@@ -34,6 +34,7 @@ use crate::error::BenchError;
 use crate::experiment::arms::Bound;
 use crate::experiment::models::Models;
 use crate::experiment::{Experiment, Results, Unit, Watch};
+use crate::room;
 use crate::tagging::tags_of_tokens;
 use crate::trace_parquet::{Row, TraceTable};
 use grid::Grid;
@@ -133,6 +134,7 @@ impl Experiment for Retention {
                 state_bytes: bound.state_bytes,
             })
         };
+        room::check_units(&[self.models.len(), self.arms.len(), self.contexts])?;
         (0..self.models.len() * self.arms.len() * self.contexts).map(unit).collect()
     }
 

@@ -26,6 +26,7 @@ use crate::evaluate::Observed;
 use crate::experiment::arms::Bound;
 use crate::experiment::models::Models;
 use crate::experiment::{Experiment, Results, Unit, Watch};
+use crate::room;
 use crate::stories::questions::Question;
 use haystack::Haystack;
 use prompt::{Prompt, Trial};
@@ -198,6 +199,8 @@ impl Experiment for Retrieval {
                 state_bytes: bound.state_bytes,
             })
         };
+        let Self { models, arms, tasks, lengths, depths, .. } = self;
+        room::check_units(&[models.len(), arms.len(), tasks.len(), lengths.len(), depths.len()])?;
         (0..self.cells()).map(unit).collect()
     }
 

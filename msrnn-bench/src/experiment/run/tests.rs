@@ -46,7 +46,7 @@ fn go(numbers: &[f64], out: &Path, shard: Option<&str>, trouble: &Trouble) -> Re
     let shard = shard.map(|shard| shard.parse().unwrap());
     let models = Models::new(&["bundled".into()], DeviceName::Cpu, Precision::F32, Downloads::UNWATCHED);
     let identity = identity(&experiment, trouble, &models, &[], shard)?;
-    let options = RunOptions { out: out.into(), shard, jobs: 2, command: vec!["msrnn".into()] };
+    let options = RunOptions { out: out.into(), shard, jobs: 2, on_host: true, command: vec!["msrnn".into()] };
     let watch = Watch { advance: &|_| (), interrupt: &AtomicBool::new(false) };
     run(&experiment, trouble, identity, &options, watch)
 }

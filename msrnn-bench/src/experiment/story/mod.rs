@@ -33,6 +33,7 @@ use super::manifest::{MANIFEST, Manifest};
 use super::models::Models;
 use super::{Experiment, Results, Unit, Watch};
 use crate::error::BenchError;
+use crate::room;
 
 /// The prompt of the paper's Table 4. Where it breaks lines cannot be seen in print.
 pub const PROMPT: &str = "### Instruction:\nWrite a very long story (at least 4,000 words). The story should include at \
@@ -338,6 +339,7 @@ impl Experiment for Story {
             }
         };
         let arms = self.plan(models, plan)?;
+        room::check_units(&[arms.len(), self.seeds])?;
         let unit = |unit: usize| {
             let (index, seed) = self.locate(&arms, unit);
             let arm = &arms[index];
