@@ -3,25 +3,15 @@
 //! What is counted is the least that is needed: whatever is refused here could not have been done. Of a GPU's memory
 //! nothing is known here; who runs out of it is told by its driver.
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 use msrnn_core::policy::Compression;
 use msrnn_models::config::ModelConfig;
 use msrnn_models::decoder::Decoder;
 
+use crate::device::is_host;
 use crate::error::BenchError;
 use crate::evaluate::BLOCK;
 use crate::memory;
-
-/// Whether a device computes in the memory that is looked at.
-fn on_host(device: &Device) -> bool {
-    #[cfg(feature = "flex")]
-    return *device == Device::flex();
-    #[cfg(not(feature = "flex"))]
-    {
-        let _ = device;
-        false
-    }
-}
 
 /// Refuses a batch of texts of so many tokens whose states, and logits of one block of tokens, do not fit. `tokens` of an
 /// unbounded state count; a bounded one has all its rows from the beginning.
@@ -31,7 +21,7 @@ fn on_host(device: &Device) -> bool {
 /// Says how much they would take, and which options make it less.
 pub fn check(decoder: &Decoder, compression: &Compression, tokens: usize, batch: usize) -> Result<(), BenchError> {
     let device = decoder.device();
-    if !on_host(&device) {
+    if !is_host(&device) {
         return Ok(());
     }
     let int = Tensor::<1, Int>::zeros([1], &device).dtype().size();
@@ -90,7 +80,7 @@ pub fn check_units(counts: &[usize]) -> Result<(), BenchError> {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::DType;
+    use burn::tensor::{DType, Device};
     use msrnn_policies::registry;
 
     use super::*;

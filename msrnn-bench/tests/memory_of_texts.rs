@@ -57,7 +57,7 @@ fn peak<T>(work: impl FnOnce() -> T) -> (T, i64) {
 /// Bytes of memory for a byte of text.
 const MOST_PER_BYTE: f64 = 12.0;
 /// What does not depend on the text: a part that is being encoded, the tokenizer's tables.
-const BESIDE: i64 = 12 << 20;
+const BESIDE: i64 = 6 << 20;
 
 /// A text of so many bytes and more.
 fn prose(bytes: usize) -> String {
@@ -91,7 +91,7 @@ fn a_text_takes_twelve_times_its_bytes_at_most_whatever_kind_of_file_it_is_in() 
     let model = bundled::load(burn::tensor::DType::F32, &Device::flex()).unwrap();
     let place = tempfile::tempdir().unwrap();
     let at = |name: &str| place.path().join(name);
-    let text = prose(12 << 20);
+    let text = prose(3 << 20);
     let paragraphs: Vec<&str> = text.split("\n\n").filter(|part| !part.is_empty()).collect();
     let objects: Vec<String> = paragraphs.iter().map(|text| serde_json::json!({ "text": text }).to_string()).collect();
     let gzip = |text: &str| {
@@ -111,6 +111,14 @@ fn a_text_takes_twelve_times_its_bytes_at_most_whatever_kind_of_file_it_is_in() 
     let bytes = text.len() as f64;
     drop((objects, cells));
     for name in ["a.txt", "a.txt.gz", "a.txt.zst", "a.jsonl", "a.json", "whole.json", "a.csv", "a.parquet"] {
+        let (found, most) = peak(|| texts::read(&Wanted::new(&[at(name)])).unwrap());
+        let letters: usize = found.texts.iter().map(|text| text.text.len()).sum();
+        assert!(letters > text.len() * 9 / 10, "{name}: {letters}");
+        let per_byte = most as f64 / bytes;
+        println!("{name}: {per_byte:.1} bytes per byte to be read");
+        assert!(per_byte <= 4.0, "{name}: {per_byte} bytes of memory per byte of text");
+    }
+    for name in ["a.txt", "a.jsonl"] {
         let (all, most) = peak(|| contexts(&at(name), &model, &Cutting::new(1024)));
         let per_byte = (most - BESIDE) as f64 / bytes;
         println!("{name}: {:.1} bytes per byte, {} contexts", most as f64 / bytes, all.contexts.len());

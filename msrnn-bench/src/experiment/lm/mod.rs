@@ -10,6 +10,7 @@
 
 mod arms;
 mod figures;
+mod fit;
 mod paper;
 mod predicted;
 mod sample;
@@ -36,6 +37,7 @@ pub use summary::{ArmSummary, ModelSummary};
 
 use crate::error::BenchError;
 use crate::evaluate::{Advance, Form, Scoring};
+use crate::experiment::manifest::Source;
 use crate::experiment::models::Models;
 use crate::experiment::{Experiment, Results, Unit, Watch};
 use crate::plan::Plan;
@@ -275,6 +277,14 @@ impl Experiment for Lm {
             runs.push(RunSample::new(&plan, run.contexts, run.observed, divergence));
         }
         Ok(Some(sample(seed, runs)))
+    }
+
+    fn check(&self, models: &[Source], unit: usize, name: &str, sample: &Self::Sample) -> Result<(), String> {
+        self.fits(models, unit, name, sample)
+    }
+
+    fn check_all(&self, _models: &[Source], samples: &[Self::Sample]) -> Result<(), String> {
+        self.all_fit(samples)
     }
 
     fn results(&self, samples: &[Sample]) -> Result<Results, BenchError> {

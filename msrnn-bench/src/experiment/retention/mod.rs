@@ -15,6 +15,7 @@
 
 pub mod attention;
 mod figures;
+mod fit;
 pub mod grid;
 pub mod history;
 mod notes;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use crate::contexts::Contexts;
 use crate::error::BenchError;
 use crate::experiment::arms::Bound;
+use crate::experiment::manifest::Source;
 use crate::experiment::models::Models;
 use crate::experiment::{Experiment, Results, Unit, Watch};
 use crate::room;
@@ -149,6 +151,14 @@ impl Experiment for Retention {
         let kinds = tags_of_tokens(ids, model.tokenizer()?)?;
         let wanted = Wanted { grid: self.grid(), first: self.first, kinds: &kinds, trace: self.trace };
         Ok(Some(Sample::new(&history, states, wanted)))
+    }
+
+    fn check(&self, models: &[Source], unit: usize, name: &str, sample: &Self::Sample) -> Result<(), String> {
+        self.fits(models, unit, name, sample)
+    }
+
+    fn check_all(&self, _models: &[Source], samples: &[Self::Sample]) -> Result<(), String> {
+        self.all_fit(samples)
     }
 
     fn results(&self, samples: &[Sample]) -> Result<Results, BenchError> {

@@ -4,6 +4,7 @@
 //! judge, which is a model behind an OpenAI-compatible endpoint, sees each pair in both orders
 //! ([`verdict`]); without one the stories are kept and can be judged later.
 
+mod fit;
 mod judge;
 mod results;
 mod texts;
@@ -29,7 +30,7 @@ use verdict::Judged;
 use super::arms::{Bound, arms as arms_of};
 use super::generation::{Generation, Written};
 use super::journal;
-use super::manifest::{MANIFEST, Manifest};
+use super::manifest::{self, MANIFEST, Manifest};
 use super::models::Models;
 use super::{Experiment, Results, Unit, Watch};
 use crate::error::BenchError;
@@ -362,6 +363,14 @@ impl Experiment for Story {
             judge.ask(question, watch.interrupt)
         })?;
         Ok(judged.map(|judged| Pair { judged: Some(judged), ..pair }))
+    }
+
+    fn check(&self, models: &[manifest::Source], unit: usize, name: &str, sample: &Self::Sample) -> Result<(), String> {
+        self.fits(models, unit, name, sample)
+    }
+
+    fn check_all(&self, _models: &[manifest::Source], samples: &[Self::Sample]) -> Result<(), String> {
+        self.all_fit(samples)
     }
 
     fn results(&self, samples: &[Pair]) -> Result<Results, BenchError> {
