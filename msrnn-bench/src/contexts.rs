@@ -288,6 +288,7 @@ impl<'t> Encoder<'t> {
     ///
     /// When the tokenizer cannot encode it.
     pub fn contexts(&self, text: &Text, cutting: &Cutting) -> Result<Vec<Context>, BenchError> {
+        text_ids::check_room(&text.name, &text.text, self.tokenizer)?;
         let most = cutting.ids(self.prefix.len());
         let tokens = self.spans.of(&text.text, most.unwrap_or(usize::MAX), PART)?;
         text_ids::warn_of_specials(&text.name, &tokens.ids, self.tokenizer);

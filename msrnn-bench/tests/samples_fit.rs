@@ -24,13 +24,14 @@ const RUNS: [&str; 6] = [
 /// The lines of a run, without their checksums.
 fn lines(run: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(run.join("samples.jsonl")).unwrap();
-    text.lines()
-        .map(|line| {
-            let mut line: Value = serde_json::from_str(line).unwrap();
-            line.as_object_mut().unwrap().remove("check");
-            line
-        })
-        .collect()
+    let open = |line: &str| {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        line.as_object_mut().unwrap().remove("check");
+        line
+    };
+    let mut lines: Vec<Value> = text.lines().map(open).collect();
+    lines.sort_by_key(|line| line["unit"].as_u64());
+    lines
 }
 
 /// What a report says of a run with these lines, each with a good checksum.
@@ -92,10 +93,12 @@ fn lines_of_other_units_models_policies_or_numbers_of_values_are_refused_by_name
                 Err(error) => assert!(error.contains("unit ") || error.contains("fit together"), "{what}: {error}"),
             }
         };
-        // Units in each other's place: the samples alone, with their names, and as a whole.
+        // What retrieval and retention keep is counts, which do not say of what: there it is the line that says it.
+        let says = !given.starts_with("ret");
+        // Units in each other's place: the samples alone, with their names, and the names alone.
         for a in 0..good.len() {
             for b in 0..a {
-                for keys in [&["sample"][..], &["sample", "name"], &["name"]] {
+                for keys in [&["sample"][..], &["sample", "name"], &["name"]].into_iter().skip(usize::from(!says)) {
                     let mut changed = good.clone();
                     for &key in keys {
                         changed[a][key] = good[b][key].clone();
@@ -138,12 +141,13 @@ fn lines_of_other_units_models_policies_or_numbers_of_values_are_refused_by_name
         assert_eq!(report(&run, &good).unwrap(), metrics, "{given}");
         // And a run that goes on says it before it does anything.
         let mut changed = good.clone();
-        changed[0]["sample"] = good[good.len() - 1]["sample"].clone();
+        let key = if says { "sample" } else { "name" };
+        changed[0][key] = good[good.len() - 1][key].clone();
         let _ = report(&run, &changed);
         let arguments = [&["experiment"], &split(given)[..], &["--out", text_of(&run)]].concat();
         let done = common::msrnn(&arguments);
         assert!(done.code == Some(1) && done.stderr.contains("unit 0") && done.stderr.contains("remove it"), "{done:?}");
     }
     println!("{tried} changes, all refused");
-    assert!(tried > 1000, "{tried}");
+    assert!(tried > 700, "{tried}");
 }
