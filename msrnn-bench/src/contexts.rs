@@ -10,7 +10,6 @@ use serde::Serialize;
 
 use crate::error::BenchError;
 use crate::id_lists;
-use crate::memory;
 use crate::text_ids;
 use crate::texts::Text;
 
@@ -215,12 +214,8 @@ impl Contexts {
     ///
     /// When the model has no tokenizer.
     pub fn of_stories(seed: u64, stories: usize, context: usize, model: &Model) -> Result<Self, BenchError> {
-        // Letters, then ids and bytes.
-        let bytes = memory::product(&[stories, context, 16]);
-        let what = format!("{stories} stories of {context} tokens");
-        memory::check(bytes, &what, "give fewer --stories or a shorter --context")?;
         // Longer than any tokenizer's context of that many tokens; the rest is dropped.
-        let texts = crate::texts::stories(seed, stories, context);
+        let texts = crate::texts::stories(seed, stories, context)?;
         let mut all = Self::of_texts(&texts, &Cutting::new(usize::MAX), model)?;
         all.contexts.iter_mut().for_each(|whole| whole.truncate(context));
         Ok(all)

@@ -63,7 +63,11 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>, BenchError> {
     let whole = |claimed| {
         let does = if packing.is_some() { "unpacks to" } else { "holds" };
         all_of(claimed, &file, path, packing, limit)?.ok_or_else(|| {
-            memory::beyond(limit, &format!("{} {does}", path.display()), "cut it into smaller files, or take a part of it")
+            memory::beyond(
+                limit,
+                &format!("{} {does}", path.display()),
+                "cut it into smaller files, or take a part of it",
+            )
         })
     };
     match packing {
@@ -92,10 +96,10 @@ fn all_of(
             up_to(file, claimed, limit).map_err(failed)
         }
         // Members one after the other are one file, as for gzip itself.
-        Some(Packing::Gzip) => up_to(flate2::bufread::MultiGzDecoder::new(BufReader::new(file)), 0, limit).map_err(damaged),
-        Some(Packing::Zstd) => {
-            zstd::stream::Decoder::new(file).and_then(|all| up_to(all, 0, limit)).map_err(damaged)
+        Some(Packing::Gzip) => {
+            up_to(flate2::bufread::MultiGzDecoder::new(BufReader::new(file)), 0, limit).map_err(damaged)
         }
+        Some(Packing::Zstd) => zstd::stream::Decoder::new(file).and_then(|all| up_to(all, 0, limit)).map_err(damaged),
     }
 }
 

@@ -153,7 +153,8 @@ mod tests {
 
     #[test]
     fn sizes_are_said_in_words() {
-        let cases = [(0, "0 bytes"), (1023, "1023 bytes"), (1024, "1.0 KiB"), (5 << 29, "2.5 GiB"), (u64::MAX, "16.0 EiB")];
+        let cases =
+            [(0, "0 bytes"), (1023, "1023 bytes"), (1024, "1.0 KiB"), (5 << 29, "2.5 GiB"), (u64::MAX, "16.0 EiB")];
         for (bytes, words) in cases {
             assert_eq!(in_words(bytes), words);
         }
@@ -162,7 +163,8 @@ mod tests {
     #[test]
     fn what_linux_says_is_read() {
         assert_eq!(available("MemTotal: 9 kB\nMemAvailable:   2048 kB\n"), Some(2 << 20));
-        let limits = |limit: &str| format!("Limit Soft Hard Units\nMax address space         {limit}   unlimited   bytes\n");
+        let limits =
+            |limit: &str| format!("Limit Soft Hard Units\nMax address space         {limit}   unlimited   bytes\n");
         assert_eq!(address_space(&limits("8192000"), "1000 5 5"), Some(8_192_000 - 4_096_000));
         assert_eq!(address_space(&limits("unlimited"), "1000 5 5"), None);
         assert_eq!(address_space(&limits("5"), "1000 5 5"), Some(0));

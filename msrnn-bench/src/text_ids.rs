@@ -40,7 +40,8 @@ pub fn scored(name: &str, text: &str, tokenizer: &Tokenizer, most: usize) -> Res
 pub fn check_room(name: &str, text: &str, tokenizer: &Tokenizer) -> Result<(), BenchError> {
     // Where cuts are few, the whole text is looked through; that is little beside encoding it.
     let longest = tokenizer.parts(text, PART).map(|part| part.text.len()).max().unwrap_or(0);
-    let what = format!("{name}: turning {longest} bytes in one piece into ids, since they have no place to cut them at,");
+    let what =
+        format!("{name}: turning {longest} bytes in one piece into ids, since they have no place to cut them at,");
     let remedy = "give the text as smaller files or rows, cut where its ids may begin anew";
     memory::check(memory::product(&[longest, PER_BYTE]), &what, remedy)
 }

@@ -15,7 +15,8 @@ const EVIL: &str = "\u{1b}[2J\u{1b}]0;owned\u{7}\r\u{202e}\u{9b}1m";
 
 /// Commands of a terminal, and marks of direction.
 fn commands_a_terminal(text: &str) -> bool {
-    let marks = ['\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}', '\u{2069}'];
+    let marks =
+        ['\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}', '\u{2069}'];
     text.chars().any(|sign| (sign.is_control() && sign != '\n' && sign != '\t') || marks.contains(&sign))
 }
 
@@ -49,7 +50,11 @@ fn names_keys_and_values_of_files_are_spelled_out_in_errors_and_warnings() {
     let indexed = model("indexed", "llama-sharded-bf16");
     let index = indexed.join("model.safetensors.index.json");
     let mut json = common::read_json(&index);
-    json["weight_map"].as_object_mut().unwrap().values_mut().for_each(|file| *file = json!(format!("{EVIL}.safetensors")));
+    json["weight_map"]
+        .as_object_mut()
+        .unwrap()
+        .values_mut()
+        .for_each(|file| *file = json!(format!("{EVIL}.safetensors")));
     std::fs::write(&index, json.to_string()).unwrap();
     scored(&indexed);
     let tensors = model("tensors", "llama-gqa");
@@ -62,7 +67,8 @@ fn names_keys_and_values_of_files_are_spelled_out_in_errors_and_warnings() {
     // Texts: names of files, fields of JSON, columns, and special tokens that a file of such a name spells.
     let text = |name: &str, content: &str| write(at, name, content);
     let perplexity = |text: &Path, code| {
-        let arguments = ["perplexity", "--policy", "tova@4", "--context", "16", "--text", text_of(text)].map(str::to_owned);
+        let arguments =
+            ["perplexity", "--policy", "tova@4", "--context", "16", "--text", text_of(text)].map(str::to_owned);
         says(&arguments.each_ref().map(String::as_str), code);
     };
     perplexity(&text("a.jsonl", &format!("{}\n", json!({ EVIL: 1 }))), 1);

@@ -49,7 +49,9 @@ fn files_that_unpack_to_more_than_memory_allows_for_are_refused() {
     std::fs::write(at("bomb.jsonl.gz"), gzip.repeat(MEGABYTES)).unwrap();
     // One value, in a dictionary, of which every row says that it is that one.
     let schema = Arc::new(parse_message_type("message m { required binary text (UTF8); }").unwrap());
-    let properties = Arc::new(WriterProperties::builder().set_compression(parquet::basic::Compression::ZSTD(Default::default())).build());
+    let properties = Arc::new(
+        WriterProperties::builder().set_compression(parquet::basic::Compression::ZSTD(Default::default())).build(),
+    );
     let file = std::fs::File::create(at("bomb.parquet")).unwrap();
     let mut writer = SerializedFileWriter::new(file, schema, properties).unwrap();
     let mut group = writer.next_row_group().unwrap();
@@ -68,7 +70,9 @@ fn files_that_unpack_to_more_than_memory_allows_for_are_refused() {
         assert!(said.contains("memory at hand") && said.contains("iB") && said.contains(name), "{name}: {said}");
     }
     // The first row alone is no bomb.
-    let few = format!("{LIMITED} \"$MSRNN\" perplexity --policy full --text bomb.parquet --limit 1 --contexts 1 --context 64");
+    let few = format!(
+        "{LIMITED} \"$MSRNN\" perplexity --policy full --text bomb.parquet --limit 1 --contexts 1 --context 64"
+    );
     let output = shell(&few, place.path());
     assert!(output.status.success(), "{}", said(&output));
 }
@@ -104,6 +108,8 @@ fn options_beyond_reason_are_refused_and_nothing_is_allocated_or_written() {
         "train --hidden-size HUGE --out out",
         "train --vocab-size HUGE --out out",
         "experiment lm --seeds HUGE --policies random --states 16 --text text.txt --context 32 --out out",
+        "experiment lm --stories 2 --context HUGE --out out",
+        "experiment lm --extrapolate --tokens HUGE --out out",
         "experiment lm --jobs HUGE --text text.txt --out out",
         "experiment lm --states HUGE --policies tova --text text.txt --context 64 --out out",
         "experiment story --seeds HUGE --states 16 --policies tova --out out",
@@ -115,7 +121,7 @@ fn options_beyond_reason_are_refused_and_nothing_is_allocated_or_written() {
         "experiment understanding --stories HUGE --policies tova --states 16 --out out",
     ];
     for command in commands {
-        for huge in ["1000000000000", "18446744073709551615", "99999999999999999999"] {
+        for huge in ["1000000000", "1000000000000", "18446744073709551615", "99999999999999999999"] {
             let line = format!("{LIMITED} timeout 60 \"$MSRNN\" {}", command.replace("HUGE", huge));
             let output = shell(&line, place.path());
             let said = said(&output);

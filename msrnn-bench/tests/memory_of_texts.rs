@@ -61,7 +61,7 @@ const BESIDE: i64 = 6 << 20;
 
 /// A text of so many bytes and more.
 fn prose(bytes: usize) -> String {
-    let stories: String = texts::stories(5, 40, 500).into_iter().map(|text| text.text).collect();
+    let stories: String = texts::stories(5, 40, 500).unwrap().into_iter().map(|text| text.text).collect();
     stories.repeat(bytes / stories.len() + 1)
 }
 

@@ -37,7 +37,8 @@ fn lines(run: &Path) -> Vec<Value> {
 /// What a report says of a run with these lines, each with a good checksum.
 fn report(run: &Path, lines: &[Value]) -> Result<String, String> {
     let seal = Seal::of(&Manifest::read(run).unwrap().identity).unwrap();
-    let text: Vec<u8> = lines.iter().flat_map(|line| [seal.close(line.to_string().as_bytes()), b"\n".to_vec()].concat()).collect();
+    let text: Vec<u8> =
+        lines.iter().flat_map(|line| [seal.close(line.to_string().as_bytes()), b"\n".to_vec()].concat()).collect();
     std::fs::write(run.join("samples.jsonl"), text).unwrap();
     let runs = Runs::read(&[run.to_owned()]).map_err(|e| e.to_string())?;
     let results = registry::finish(&runs.manifest, &runs.samples, None).map_err(|e| e.to_string())?;
@@ -53,7 +54,9 @@ fn places(value: &Value, at: &str, arrays: &mut Vec<String>, keys: &mut Vec<Stri
         }
         Value::Object(all) => all.iter().for_each(|(key, value)| {
             let at = format!("{at}/{key}");
-            if ["model", "policy", "states", "seed", "positions", "kind", "question"].contains(&&key[..]) && !value.is_array() {
+            if ["model", "policy", "states", "seed", "positions", "kind", "question"].contains(&&key[..])
+                && !value.is_array()
+            {
                 keys.push(at.clone());
             }
             places(value, &at, arrays, keys);
@@ -146,7 +149,10 @@ fn lines_of_other_units_models_policies_or_numbers_of_values_are_refused_by_name
         let _ = report(&run, &changed);
         let arguments = [&["experiment"], &split(given)[..], &["--out", text_of(&run)]].concat();
         let done = common::msrnn(&arguments);
-        assert!(done.code == Some(1) && done.stderr.contains("unit 0") && done.stderr.contains("remove it"), "{done:?}");
+        assert!(
+            done.code == Some(1) && done.stderr.contains("unit 0") && done.stderr.contains("remove it"),
+            "{done:?}"
+        );
     }
     println!("{tried} changes, all refused");
     assert!(tried > 700, "{tried}");

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use msrnn_bench::error::BenchError;
-use msrnn_bench::room;
 use msrnn_bench::evaluate::Observed;
+use msrnn_bench::room;
 use msrnn_core::budget::Budget;
 use msrnn_models::generate::{Stop, generate};
 use msrnn_models::recurrent::{Recurrent, bytes_per_state};

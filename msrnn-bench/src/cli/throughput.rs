@@ -3,9 +3,9 @@
 use msrnn_bench::device::DeviceName;
 use msrnn_bench::devices::DeviceMemory;
 use msrnn_bench::error::BenchError;
-use msrnn_bench::room;
 use msrnn_bench::open;
 use msrnn_bench::precision::Precision;
+use msrnn_bench::room;
 use msrnn_bench::throughput::measure::{Measured, Run, measure};
 use msrnn_bench::throughput::plan::{Plan, Sizes, plan};
 use msrnn_bench::throughput::shape::{ThroughputShape, random_model};

@@ -36,7 +36,7 @@ fn short(value: &(impl Debug + ?Sized)) -> String {
 }
 
 /// The name of the model with that index.
-pub(super) fn model<'m>(models: &'m [Source], index: usize) -> Result<&'m str, String> {
+pub(super) fn model(models: &[Source], index: usize) -> Result<&str, String> {
     let found = models.get(index).map(|model| model.name.as_str());
     found.ok_or_else(|| format!("its model is the one numbered {index}, of {}", models.len()))
 }
@@ -83,9 +83,14 @@ mod tests {
     #[test]
     fn bounds_are_those_that_were_asked_for_where_they_are_known() {
         let budget = |text: &str| Some(text.parse::<Budget>().unwrap());
-        assert!(states(None, None).is_ok() && states(budget("8"), Some(8)).is_ok() && states(budget("25%"), Some(3)).is_ok());
+        assert!(
+            states(None, None).is_ok()
+                && states(budget("8"), Some(8)).is_ok()
+                && states(budget("25%"), Some(3)).is_ok()
+        );
         assert_eq!(states(budget("8"), Some(9)).unwrap_err(), "its number of states is Some(9), not Some(8)");
-        for (budget, found) in [(None, Some(8)), (budget("8"), None), (budget("25%"), None), (budget("1KiB"), Some(0))] {
+        for (budget, found) in [(None, Some(8)), (budget("8"), None), (budget("25%"), None), (budget("1KiB"), Some(0))]
+        {
             assert!(states(budget, found).is_err(), "{budget:?} {found:?}");
         }
         let tova: PolicySpec = "tova".parse().unwrap();

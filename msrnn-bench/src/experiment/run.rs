@@ -283,12 +283,15 @@ impl Times {
 }
 
 /// The samples of an experiment, each what the setting asks of its unit.
-fn checked<E: Experiment>(experiment: &E, identity: &Identity, samples: &Samples) -> Result<Vec<E::Sample>, BenchError> {
+fn checked<E: Experiment>(
+    experiment: &E,
+    identity: &Identity,
+    samples: &Samples,
+) -> Result<Vec<E::Sample>, BenchError> {
     let sample = |(&unit, finished): (&usize, &Finished)| {
         let sample = E::Sample::deserialize(&finished.sample).map_err(|e| e.to_string());
-        let sample = sample.and_then(|sample| {
-            experiment.check(&identity.models, unit, &finished.name, &sample).map(|()| sample)
-        });
+        let sample = sample
+            .and_then(|sample| experiment.check(&identity.models, unit, &finished.name, &sample).map(|()| sample));
         sample.map_err(|reason| {
             BenchError::Input(format!(
                 "unit {unit} of a run of `experiment {}`, {:?}: {reason}. Its line in {SAMPLES} is not of this run, or of \

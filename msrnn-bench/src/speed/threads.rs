@@ -15,7 +15,9 @@ pub fn limit(threads: usize) -> Result<(), BenchError> {
         return Err(BenchError::Input("--threads 0 computes nothing; give at least 1".into()));
     }
     if threads > MOST {
-        return Err(BenchError::Input(format!("--threads {threads} are more than any machine has; give at most {MOST}")));
+        return Err(BenchError::Input(format!(
+            "--threads {threads} are more than any machine has; give at most {MOST}"
+        )));
     }
     let built = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     built.map_err(|e| BenchError::Input(format!("--threads {threads}: {e}; start the command anew")))

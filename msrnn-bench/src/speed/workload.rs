@@ -8,9 +8,9 @@ use msrnn_models::Model;
 
 use crate::contexts::Context;
 use crate::error::BenchError;
+use crate::evaluate::{Form, Observed, Scoring, evaluate};
 use crate::memory;
 use crate::room;
-use crate::evaluate::{Form, Observed, Scoring, evaluate};
 use crate::speed::cost;
 use crate::speed::decode::{DecodeLoop, RandomTokens};
 use crate::speed::plan::{Row, Test};

@@ -48,7 +48,11 @@ fn rows_of(content: impl ChunkReader + 'static, file: &File<'_>, rows: &mut Rows
     let wanted = fields.iter().find(|field| field.name() == column);
     let wanted = wanted.ok_or_else(|| file.wrong(missing(column, fields.iter().map(|field| field.name()))))?;
     let claimed = of_column(reader.metadata(), column);
-    memory::check(claimed, &format!("{}: the column {column:?}", file.path.display()), "write its texts into smaller files")?;
+    memory::check(
+        claimed,
+        &format!("{}: the column {column:?}", file.path.display()),
+        "write its texts into smaller files",
+    )?;
     let projection =
         Type::group_type_builder(schema.name()).with_fields(vec![wanted.clone()]).build().map_err(damaged)?;
     let found = reader.get_row_iter(Some(projection)).map_err(damaged)?;
@@ -81,7 +85,8 @@ const BATCH: usize = 8;
 /// Bytes of the largest column of that name in a group of rows, as the file claims.
 fn of_column(metadata: &ParquetMetaData, column: &str) -> u64 {
     let of = |group: &RowGroupMetaData| {
-        let columns = group.columns().iter().filter(|found| found.column_path().parts().first().is_some_and(|n| n == column));
+        let columns =
+            group.columns().iter().filter(|found| found.column_path().parts().first().is_some_and(|n| n == column));
         columns.map(|found| u64::try_from(found.uncompressed_size()).unwrap_or(u64::MAX)).max()
     };
     metadata.row_groups().iter().filter_map(of).max().unwrap_or(0)

@@ -93,7 +93,11 @@ impl<'a> Rows<'a> {
     /// Says that rows with null cannot be joined, without saying which; or that all rows together are more than the
     /// memory at hand allows for.
     pub(super) fn push(&mut self, name: impl FnOnce() -> String, text: Option<String>) -> Result<More, String> {
-        let name = if self.join.is_none() && text.as_ref().is_some_and(|text| !text.is_empty()) { name() } else { String::new() };
+        let name = if self.join.is_none() && text.as_ref().is_some_and(|text| !text.is_empty()) {
+            name()
+        } else {
+            String::new()
+        };
         let beside = if self.join.is_some() { 0 } else { name.len() + size_of::<Text>() };
         self.taken = self.taken.saturating_add((text.as_ref().map_or(0, String::len) + beside) as u64);
         if self.taken > self.most {

@@ -31,18 +31,63 @@ impl Dice {
 
     /// Numbers that are wrong in most places.
     fn number(&mut self) -> &'static str {
-        *self.of::<&str>(&[
-            "0", "-0", "1", "-1", "2", "3", "0.5", "1e-320", "1e308", "1e400", "-1e400", "nan", "inf", "255", "65536",
-            "2147483647", "2147483648", "4294967295", "4294967296", "9007199254740993", "9223372036854775807",
-            "9223372036854775808", "18446744073709551615", "18446744073709551616", "99999999999999999999999999",
+        self.of::<&str>(&[
+            "0",
+            "-0",
+            "1",
+            "-1",
+            "2",
+            "3",
+            "0.5",
+            "1e-320",
+            "1e308",
+            "1e400",
+            "-1e400",
+            "nan",
+            "inf",
+            "255",
+            "65536",
+            "2147483647",
+            "2147483648",
+            "4294967295",
+            "4294967296",
+            "9007199254740993",
+            "9223372036854775807",
+            "9223372036854775808",
+            "18446744073709551615",
+            "18446744073709551616",
+            "99999999999999999999999999",
         ])
     }
 
     /// Letters that are wrong in most places.
     pub(crate) fn text(&mut self) -> String {
         let base = *self.of(&[
-            "", " ", "\0", "a", "../../x", "/etc/passwd", "\u{1b}[2J\u{1b}]0;x\u{7}", "\u{202e}x", "\u{feff}", "C:\\x", "{}",
-            "NaN", "</s>", "<s>", "▁", "é", "e\u{301}", "\u{10ffff}", "日本", "%s%n", "(?<a>x)(", "\\p{", "(a+)+$", "[", "\r\n",
+            "",
+            " ",
+            "\0",
+            "a",
+            "../../x",
+            "/etc/passwd",
+            "\u{1b}[2J\u{1b}]0;x\u{7}",
+            "\u{202e}x",
+            "\u{feff}",
+            "C:\\x",
+            "{}",
+            "NaN",
+            "</s>",
+            "<s>",
+            "▁",
+            "é",
+            "e\u{301}",
+            "\u{10ffff}",
+            "日本",
+            "%s%n",
+            "(?<a>x)(",
+            "\\p{",
+            "(a+)+$",
+            "[",
+            "\r\n",
         ]);
         match self.below(12) {
             0 => base.repeat(1 + self.below(300)),
@@ -156,7 +201,9 @@ impl Dice {
 fn paths(value: &Value, at: String, places: &mut Vec<String>) {
     let escape = |key: &str| key.replace('~', "~0").replace('/', "~1");
     match value {
-        Value::Array(all) => all.iter().take(200).enumerate().for_each(|(i, value)| paths(value, format!("{at}/{i}"), places)),
+        Value::Array(all) => {
+            all.iter().take(200).enumerate().for_each(|(i, value)| paths(value, format!("{at}/{i}"), places))
+        }
         Value::Object(all) => {
             all.iter().take(200).for_each(|(key, value)| paths(value, format!("{at}/{}", escape(key)), places));
         }

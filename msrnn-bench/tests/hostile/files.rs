@@ -18,7 +18,8 @@ use crate::models::{TEXT, score};
 use crate::{Verdict, World};
 
 const LINES: &str = "{\"text\": \"one\", \"id\": 7}\n{\"text\": \"zwölf\\n\", \"a\": {\"text\": [1, 2]}}\n\"drei\"\n\n{\"text\": null}\n";
-const ARRAY: &str = "[{\"text\": \"one\"}, \"two\", {\"text\": \"three\", \"id\": [3, {\"a\": null}]}, {\"text\": \"\"}]";
+const ARRAY: &str =
+    "[{\"text\": \"one\"}, \"two\", {\"text\": \"three\", \"id\": [3, {\"a\": null}]}, {\"text\": \"\"}]";
 const COLUMN: &str = "{\"text\": [\"one\", \"\", null, \"two\"], \"id\": [1, 2, 3, 4]}";
 const TABLE: &str = "text,id\r\none,1\r\n\"two, \"\"so\"\"\nlines\",2\r\n,3\r\nfour,4\r\n";
 
@@ -111,7 +112,8 @@ pub(crate) fn parquet(world: &World, dice: &mut Dice) -> Verdict {
     for _ in 0..1 + dice.below(2) {
         let mut group = writer.next_row_group().unwrap();
         let mut column = group.next_column().unwrap().unwrap();
-        let values: Vec<ByteArray> = (0..dice.below(30)).map(|i| ByteArray::from(TEXT[..i % 7].as_bytes().to_vec())).collect();
+        let values: Vec<ByteArray> =
+            (0..dice.below(30)).map(|i| ByteArray::from(TEXT.as_bytes()[..i % 7].to_vec())).collect();
         let (present, repeated) = if nested { (2, Some(vec![0; values.len()])) } else { (1, None) };
         let levels = vec![present; values.len()];
         column.typed::<ByteArrayType>().write_batch(&values, Some(&levels), repeated.as_deref()).unwrap();
@@ -143,12 +145,21 @@ pub(crate) fn lists(world: &World, dice: &mut Dice) -> Verdict {
         return if dice.one_in(20) { score(&world.bundled, &contexts.contexts) } else { Ok(()) };
     }
     let (task, content) = *dice.of(&[
-        (Task::Jsonl, r#"{"prompt": "a", "references": ["b"], "document": "d", "id": "i", "document_id": "e", "stop": ["\n"]}"#),
-        (Task::Squality, r#"{"document": "d", "questions": [{"question_text": "q", "responses": [{"response_text": "r"}]}]}"#),
+        (
+            Task::Jsonl,
+            r#"{"prompt": "a", "references": ["b"], "document": "d", "id": "i", "document_id": "e", "stop": ["\n"]}"#,
+        ),
+        (
+            Task::Squality,
+            r#"{"document": "d", "questions": [{"question_text": "q", "responses": [{"response_text": "r"}]}]}"#,
+        ),
         (Task::Squality, r#"{"id": "1", "input": "q\n\nstory", "output": "o"}"#),
-        (Task::Qasper, r#"{"p": {"title": "t", "abstract": "a", "full_text": [{"section_name": "s", "paragraphs": ["x"]}],
+        (
+            Task::Qasper,
+            r#"{"p": {"title": "t", "abstract": "a", "full_text": [{"section_name": "s", "paragraphs": ["x"]}],
             "qas": [{"question": "q", "question_id": "i", "answers": [{"answer": {"unanswerable": false,
-            "extractive_spans": ["e"], "yes_no": null, "free_form_answer": ""}}]}]}}"#),
+            "extractive_spans": ["e"], "yes_no": null, "free_form_answer": ""}}]}]}}"#,
+        ),
     ]);
     std::fs::write(&path, dice.json_text(content, b"{\"id\": 3}")).unwrap();
     let (questions, _) = question::read(&path, "a.json", task).map_err(|e| e.to_string())?;

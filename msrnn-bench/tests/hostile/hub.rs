@@ -25,8 +25,17 @@ fn damage(reply: Reply, dice: &mut Dice) -> Reply {
                 headers[at].1 = String::from_utf8_lossy(&value).replace(['\r', '\n'], " ");
             }
             4 => {
-                let name = *dice.of(&["Location", "ETag", "X-Linked-Etag", "X-Linked-Size", "X-Repo-Commit", "Content-Range",
-                    "Content-Encoding", "Transfer-Encoding", "Link"]);
+                let name = *dice.of(&[
+                    "Location",
+                    "ETag",
+                    "X-Linked-Etag",
+                    "X-Linked-Size",
+                    "X-Repo-Commit",
+                    "Content-Range",
+                    "Content-Encoding",
+                    "Transfer-Encoding",
+                    "Link",
+                ]);
                 headers.push((name, dice.text().replace(['\r', '\n'], " ")));
             }
             5 => {
@@ -46,13 +55,16 @@ fn damage(reply: Reply, dice: &mut Dice) -> Reply {
 }
 
 pub(crate) fn answers(world: &World, dice: &mut Dice) -> Verdict {
-    let repo = if dice.one_in(2) { Repo::small() } else { Repo::of(&crate::common::checkpoint("llama-sharded-bf16"), &[]) };
+    let repo =
+        if dice.one_in(2) { Repo::small() } else { Repo::of(&crate::common::checkpoint("llama-sharded-bf16"), &[]) };
     let (seed, share) = (dice.below(usize::MAX) as u64, 1 + dice.below(6));
     let server = Server::start(move |request| {
         // The same answer to the same request, whatever came before it.
-        let sum = request.path.bytes().chain(request.method.bytes()).fold(seed, |sum, byte| {
-            sum.wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte)
-        });
+        let sum = request
+            .path
+            .bytes()
+            .chain(request.method.bytes())
+            .fold(seed, |sum, byte| sum.wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte));
         let mut dice = Dice::new(sum);
         let reply = repo.reply(request);
         if dice.one_in(share) { damage(reply, &mut dice) } else { reply }
@@ -76,7 +88,7 @@ pub(crate) fn answers(world: &World, dice: &mut Dice) -> Verdict {
 fn assert_inside(scratch: &Path, home: &Path) {
     let beside: Vec<_> = below(scratch).into_iter().filter(|path| !path.starts_with(home)).collect();
     assert!(beside.is_empty(), "{beside:?}");
-    let beside: Vec<_> = below(home).into_iter().filter(|path| !path.starts_with(home.join("hub")) ).collect();
+    let beside: Vec<_> = below(home).into_iter().filter(|path| !path.starts_with(home.join("hub"))).collect();
     assert!(beside.is_empty(), "{beside:?}");
     let home = home.canonicalize().unwrap();
     for path in below(&home).into_iter().filter(|path| path.is_symlink()) {

@@ -19,18 +19,27 @@ use crate::dice::Dice;
 use crate::{Verdict, World};
 
 const CHECKPOINTS: [&str; 9] = [
-    "llama-bias", "llama-f16", "llama-gqa", "llama-linear-rope", "llama-sharded-bf16", "llama-tied", "llama3-rope",
-    "mistral-window", "yi-theta",
+    "llama-bias",
+    "llama-f16",
+    "llama-gqa",
+    "llama-linear-rope",
+    "llama-sharded-bf16",
+    "llama-tied",
+    "llama3-rope",
+    "mistral-window",
+    "yi-theta",
 ];
 
 /// Texts with what tokenizers stumble over.
-pub(crate) const TEXT: &str = "the cat and the dog  sat on\n\nthe <s>mat</s> in 1984, café ▁ 😀\u{301} it's a\u{feff}b 日本 the end ";
+pub(crate) const TEXT: &str =
+    "the cat and the dog  sat on\n\nthe <s>mat</s> in 1984, café ▁ 😀\u{301} it's a\u{feff}b 日本 the end ";
 
 /// A score of some ids under TOVA and under no bound, which must be a number.
 pub(crate) fn score(model: &Model, contexts: &[Context]) -> Verdict {
     for compression in [Compression::Unbounded, registry::compression("tova", 4).unwrap()] {
         let never = AtomicBool::new(false);
-        let found = evaluate(model, contexts, &Scoring::new(compression), &mut (), &never).map_err(|e| e.to_string())?;
+        let found =
+            evaluate(model, contexts, &Scoring::new(compression), &mut (), &never).map_err(|e| e.to_string())?;
         assert!(found.nll().is_finite(), "{found:?}");
         assert!(found.perplexity().is_none_or(f64::is_finite));
     }
@@ -156,9 +165,12 @@ fn stage(key: &str, dice: &mut Dice) -> serde_json::Value {
     let text = dice.text();
     let all = match key {
         "normalizer" => vec![
-            serde_json::json!({"type": "NFC"}), serde_json::json!({"type": "NFKD"}), serde_json::json!({"type": "Lowercase"}),
+            serde_json::json!({"type": "NFC"}),
+            serde_json::json!({"type": "NFKD"}),
+            serde_json::json!({"type": "Lowercase"}),
             serde_json::json!({"type": "Strip", "strip_left": true, "strip_right": true}),
-            serde_json::json!({"type": "StripAccents"}), serde_json::json!({"type": "Nmt"}),
+            serde_json::json!({"type": "StripAccents"}),
+            serde_json::json!({"type": "Nmt"}),
             serde_json::json!({"type": "Precompiled", "precompiled_charsmap": text}),
             serde_json::json!({"type": "Replace", "pattern": {"String": " "}, "content": text}),
             serde_json::json!({"type": "Replace", "pattern": {"Regex": text}, "content": "x"}),
@@ -172,8 +184,10 @@ fn stage(key: &str, dice: &mut Dice) -> serde_json::Value {
             serde_json::json!({"type": "Metaspace", "replacement": "x", "prepend_scheme": "always", "split": false}),
             serde_json::json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true}),
             serde_json::json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}),
-            serde_json::json!({"type": "Whitespace"}), serde_json::json!({"type": "WhitespaceSplit"}),
-            serde_json::json!({"type": "BertPreTokenizer"}), serde_json::json!({"type": "UnicodeScripts"}),
+            serde_json::json!({"type": "Whitespace"}),
+            serde_json::json!({"type": "WhitespaceSplit"}),
+            serde_json::json!({"type": "BertPreTokenizer"}),
+            serde_json::json!({"type": "UnicodeScripts"}),
             serde_json::json!({"type": "Punctuation", "behavior": "MergedWithNext"}),
             serde_json::json!({"type": "Digits", "individual_digits": true}),
             serde_json::json!({"type": "CharDelimiterSplit", "delimiter": "a"}),
@@ -185,12 +199,16 @@ fn stage(key: &str, dice: &mut Dice) -> serde_json::Value {
             serde_json::json!({"type": "WordPiece", "prefix": text, "cleanup": true}),
             serde_json::json!({"type": "Strip", "content": "t", "start": dice.below(9), "stop": dice.below(9)}),
             serde_json::json!({"type": "CTC", "pad_token": "t", "word_delimiter_token": text, "cleanup": true}),
-            serde_json::json!({"type": "BPEDecoder", "suffix": text}), serde_json::json!({"type": "ByteFallback"}),
-            serde_json::json!({"type": "Fuse"}), serde_json::json!({"type": "ByteLevel", "add_prefix_space": true,
+            serde_json::json!({"type": "BPEDecoder", "suffix": text}),
+            serde_json::json!({"type": "ByteFallback"}),
+            serde_json::json!({"type": "Fuse"}),
+            serde_json::json!({"type": "ByteLevel", "add_prefix_space": true,
                 "trim_offsets": true, "use_regex": true}),
         ],
-        "added_tokens" => vec![serde_json::json!([{"id": dice.below(70), "content": text, "single_word": dice.one_in(2),
-            "lstrip": dice.one_in(2), "rstrip": dice.one_in(2), "normalized": dice.one_in(2), "special": dice.one_in(2)}])],
+        "added_tokens" => {
+            vec![serde_json::json!([{"id": dice.below(70), "content": text, "single_word": dice.one_in(2),
+            "lstrip": dice.one_in(2), "rstrip": dice.one_in(2), "normalized": dice.one_in(2), "special": dice.one_in(2)}])]
+        }
         _ => vec![serde_json::Value::Null],
     };
     dice.of(&all).clone()
@@ -201,7 +219,8 @@ pub(crate) fn settings(world: &World, dice: &mut Dice) -> Verdict {
     match dice.one_in(2) {
         true => damage(&directory, "tokenizer_config.json", dice),
         false => {
-            let text = r#"{"bos_token_id": 1, "eos_token_id": [2, 7], "max_length": 64, "temperature": 0.6, "top_p": 0.9}"#;
+            let text =
+                r#"{"bos_token_id": 1, "eos_token_id": [2, 7], "max_length": 64, "temperature": 0.6, "top_p": 0.9}"#;
             std::fs::write(directory.join("generation_config.json"), dice.json_text(text, b"")).unwrap();
         }
     }

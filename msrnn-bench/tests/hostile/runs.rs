@@ -78,7 +78,8 @@ pub(crate) fn forged(world: &World, dice: &mut Dice) -> Verdict {
     }
     write(&run, &manifest, b"");
     let seal = Manifest::read(&run).and_then(|manifest| Seal::of(&manifest.identity)).map_err(|e| e.to_string())?;
-    let mut lines: Vec<Value> = String::from_utf8(samples).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut lines: Vec<Value> =
+        String::from_utf8(samples).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for line in &mut lines {
         line.as_object_mut().unwrap().remove("check");
     }

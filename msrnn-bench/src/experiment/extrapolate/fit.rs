@@ -46,7 +46,8 @@ pub(super) fn all(samples: &[Stretch]) -> Result<(), String> {
     let same = of_models.clone().all(|of_model| of_model.iter().all(|stretch| stretch.prefix == of_model[0].prefix));
     holds("a model's text begins with other ids under another policy", same)?;
     let bounded = |stretch: &&Stretch| stretch.states.is_some();
-    let lengths = |of_model: &[Stretch]| of_model.iter().filter(bounded).map(|s| s.curve.positions.clone()).collect::<Vec<_>>();
+    let lengths =
+        |of_model: &[Stretch]| of_model.iter().filter(bounded).map(|s| s.curve.positions.clone()).collect::<Vec<_>>();
     let same = of_models.map(lengths).all(|all| all.iter().all(|positions| *positions == all[0]));
     holds("a model's text is longer under another policy, or looked at elsewhere", same)
 }

@@ -12,7 +12,8 @@ impl Lm {
     pub(super) fn fits(&self, models: &[Source], unit: usize, name: &str, sample: &Sample) -> Result<(), String> {
         let tasks = self.tasks();
         let task = &tasks[unit % tasks.len()];
-        let asked = self.models.get(sample.model).ok_or_else(|| format!("it has no model numbered {}", sample.model))?;
+        let asked =
+            self.models.get(sample.model).ok_or_else(|| format!("it has no model numbered {}", sample.model))?;
         same("model", &asked.name[..], model(models, sample.model)?)?;
         self.contexts_fit(sample)?;
         let (what, seed) = match *task {
@@ -60,7 +61,10 @@ impl Lm {
         observed(None, &full.observed)?;
         let most: usize = self.policies.iter().map(|spec| budgets(spec, &self.states).len()).sum();
         holds("it has more baselines than there are numbers of states", baselines.len() <= most)?;
-        holds("its baselines are not one for each number of states", baselines.is_sorted_by(|a, b| a.states < b.states))?;
+        holds(
+            "its baselines are not one for each number of states",
+            baselines.is_sorted_by(|a, b| a.states < b.states),
+        )?;
         for run in &sample.runs {
             holds("its references were compared with themselves", run.divergence.is_none())?;
             run_fits(sample, run)?;
@@ -81,7 +85,8 @@ impl Lm {
         let mut before: Option<(usize, ContextId)> = None;
         for (group, of_group) in samples.chunks(tasks.len()).enumerate() {
             let first = &of_group[0];
-            let at = |text: String| format!("units {} to {}: {text}", group * tasks.len(), (group + 1) * tasks.len() - 1);
+            let at =
+                |text: String| format!("units {} to {}: {text}", group * tasks.len(), (group + 1) * tasks.len() - 1);
             for sample in of_group {
                 let of = |s: &Sample| (s.model, s.prefix.clone(), s.contexts.clone());
                 holds(&at("they are not of the same contexts".into()), of(sample) == of(first))?;

@@ -25,7 +25,10 @@ impl Retention {
         };
         holds("its map is not one of its context", sample.held.iter().all(triangle))?;
         same("number of first tokens", &(sample.first_held.len(), sample.first_kept.len()), &(first, first))?;
-        holds("its first tokens are not followed to the end", sample.first_held.iter().all(|held| held.len() == spans))?;
+        holds(
+            "its first tokens are not followed to the end",
+            sample.first_held.iter().all(|held| held.len() == spans),
+        )?;
         same("number of layers with recent rows", &sample.recent.len(), &layers)?;
         let rows: u64 = sample.kinds.values().map(|kept| kept.rows).fold(0, u64::saturating_add);
         let all = crate::memory::product(&[tokens, sample.groups, layers]);

@@ -32,14 +32,17 @@ impl Story {
         match (&self.judge, &pair.judged) {
             (None, None) => Ok(()),
             (None, Some(_)) => Err("it was judged, and there is no judge".into()),
-            (Some(_), judged) => holds("it was not judged, or is twice the same text", judged.is_some() != pair.identical()),
+            (Some(_), judged) => {
+                holds("it was not judged, or is twice the same text", judged.is_some() != pair.identical())
+            }
         }
     }
 
     /// Every seed has one story of the full state.
     pub(super) fn all_fit(&self, pairs: &[Pair]) -> Result<(), String> {
         let of = |pair: &Pair| (pair.model.clone(), pair.seed);
-        let same = pairs.chunk_by(|a, b| of(a) == of(b)).all(|pairs| pairs.iter().all(|pair| pair.full == pairs[0].full));
+        let same =
+            pairs.chunk_by(|a, b| of(a) == of(b)).all(|pairs| pairs.iter().all(|pair| pair.full == pairs[0].full));
         holds("two pairs of a model and seed have different stories of the full state", same)
     }
 }

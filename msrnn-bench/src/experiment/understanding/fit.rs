@@ -41,8 +41,7 @@ impl Understanding {
 
     /// Every model under every policy answers the same questions, in the same order.
     pub(super) fn all_fit(&self, models: &[Source], answers: &[Answer]) -> Result<(), String> {
-        let groups: Vec<&[Answer]> =
-            answers.chunk_by(|a, b| (&a.model, &a.policy) == (&b.model, &b.policy)).collect();
+        let groups: Vec<&[Answer]> = answers.chunk_by(|a, b| (&a.model, &a.policy) == (&b.model, &b.policy)).collect();
         let mut names = BTreeSet::new();
         holds(
             "the answers of a model under a policy do not follow each other",
@@ -60,12 +59,19 @@ impl Understanding {
             let of_model = groups.iter().filter(|group| group[0].model == model.name);
             let policies: Vec<&str> = of_model.clone().map(|group| group[0].policy.as_str()).collect();
             let asked = policies.iter().filter(|policy| !policy.starts_with("baseline@")).count();
-            holds(&format!("{} has no answers of the full state first", model.name), policies.first() == Some(&"full"))?;
+            holds(
+                &format!("{} has no answers of the full state first", model.name),
+                policies.first() == Some(&"full"),
+            )?;
             same(&format!("number of policies of model {index}"), &asked, &(bounded + 1))?;
             // The full state and bounded ones read the same prompts.
-            let prompts = |group: &&&[Answer]| group.iter().map(|a| (a.prompt_sha256.clone(), a.prompt_tokens)).collect::<Vec<_>>();
-            let whole: Vec<_> =
-                of_model.filter(|group| !group[0].policy.starts_with("baseline@")).map(|group| prompts(&group)).collect();
+            let prompts = |group: &&&[Answer]| {
+                group.iter().map(|a| (a.prompt_sha256.clone(), a.prompt_tokens)).collect::<Vec<_>>()
+            };
+            let whole: Vec<_> = of_model
+                .filter(|group| !group[0].policy.starts_with("baseline@"))
+                .map(|group| prompts(&group))
+                .collect();
             holds(&format!("policies of {} read different prompts", model.name), whole.iter().all(|p| *p == whole[0]))?;
         }
         Ok(())
