@@ -98,7 +98,7 @@ mod tests {
             assert!(error.contains("at hand") && error.contains("--batch"), "{error}");
         }
         assert!(check(&model.decoder, &tova(16), 1000, 4).is_ok());
-        for text in ["16000x1048576x16000:1x1048576x100", "1000000000x64x4x64x50", "2x64x4x64x99999999999"] {
+        for text in ["16000x1048576x1024:1x1048576x100", "1000000000x64x4x64x50", "2x64x4x64x99999999999"] {
             assert!(check_weights(&text.parse::<Shape>().unwrap().config(), 1).is_err(), "{text}");
         }
         assert!(check_weights(&shape.config(), 4).is_ok());
