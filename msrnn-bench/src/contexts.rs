@@ -1,16 +1,15 @@
 //! What is scored: contexts of token ids, cut from texts or id lists.
 
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use msrnn_models::Model;
 use msrnn_models::spans::Spans;
-use msrnn_models::tokenizer::Tokenizer;
+use msrnn_models::tokenizer::{PART, Tokenizer};
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::error::BenchError;
-use crate::input::read_text;
+use crate::id_lists;
 use crate::text_ids;
 use crate::texts::Text;
 
@@ -108,6 +107,15 @@ impl Cutting {
         }
     }
 
+    /// How many ids of a text its contexts need at most, where their number is limited; a prefix of so many ids may be
+    /// among them.
+    fn ids(&self, prefix: usize) -> Option<usize> {
+        let fresh = self.context.saturating_sub(prefix).max(1);
+        let (first, next) = self.stride.map_or((fresh, fresh), |stride| (self.context, stride));
+        let ids = |contexts: usize| first.saturating_add(next.saturating_mul(contexts.saturating_sub(1)));
+        self.contexts.map(|contexts| ids(contexts).saturating_add(prefix))
+    }
+
     /// The contexts of a text's ids, of which `bytes` may say what they stand for.
     pub fn cut(&self, ids: &[u32], bytes: Option<&[u32]>, prefix: &[u32]) -> Vec<Context> {
         let bytes = bytes.filter(|bytes| bytes.len() == ids.len());
@@ -190,12 +198,13 @@ impl Contexts {
         let encoder = Encoder::new(model.tokenizer()?)?;
         let mut contexts = Vec::new();
         for text in texts {
-            contexts.extend(encoder.contexts(text, cutting)?);
+            let left = most - contexts.len();
+            let cutting = Cutting { contexts: Some(cutting.contexts.unwrap_or(left).min(left)), ..*cutting };
+            contexts.extend(encoder.contexts(text, &cutting)?);
             if contexts.len() >= most {
                 break;
             }
         }
-        contexts.truncate(most);
         Self { prefix: encoder.prefix, contexts }.checked(model)
     }
 
@@ -206,7 +215,7 @@ impl Contexts {
     /// When the model has no tokenizer.
     pub fn of_stories(seed: u64, stories: usize, context: usize, model: &Model) -> Result<Self, BenchError> {
         // Longer than any tokenizer's context of that many tokens; the rest is dropped.
-        let texts = crate::texts::stories(seed, stories, context);
+        let texts = crate::texts::stories(seed, stories, context)?;
         let mut all = Self::of_texts(&texts, &Cutting::new(usize::MAX), model)?;
         all.contexts.iter_mut().for_each(|whole| whole.truncate(context));
         Ok(all)
@@ -220,7 +229,7 @@ impl Contexts {
     pub fn of_ids(paths: &[PathBuf], cutting: &Cutting, model: &Model) -> Result<Self, BenchError> {
         let mut contexts = Vec::new();
         for path in paths {
-            let ids = read_ids(path)?;
+            let ids = id_lists::read(path)?;
             // Before the cut, so that an index is one of the file.
             model.check_ids(&ids).map_err(|e| BenchError::Input(format!("{}: {e}", path.display())))?;
             contexts.extend(cutting.cut(&ids, None, &[]));
@@ -253,7 +262,7 @@ impl Contexts {
 #[derive(Debug)]
 pub struct Encoder<'t> {
     tokenizer: &'t Tokenizer,
-    spans: Spans,
+    spans: Spans<'t>,
     /// What the tokenizer puts before a text.
     pub prefix: Vec<u32>,
 }
@@ -268,33 +277,21 @@ impl<'t> Encoder<'t> {
         Ok(Self { tokenizer, spans: Spans::new(tokenizer), prefix: tokenizer.prefix()? })
     }
 
-    /// The contexts of a text.
+    /// The contexts of a text, of which no more is encoded than they need.
     ///
     /// # Errors
     ///
     /// When the tokenizer cannot encode it.
     pub fn contexts(&self, text: &Text, cutting: &Cutting) -> Result<Vec<Context>, BenchError> {
-        let ids = text_ids::encoded(&text.name, &text.text, self.tokenizer)?;
-        let bytes = self.spans.bytes(&text.text, &ids)?;
+        text_ids::check_room(&text.name, &text.text, self.tokenizer)?;
+        let most = cutting.ids(self.prefix.len());
+        let tokens = self.spans.of(&text.text, most.unwrap_or(usize::MAX), PART)?;
+        text_ids::warn_of_specials(&text.name, &tokens.ids, self.tokenizer);
         // What the text spells of the prefix itself is not put before it once more.
-        let fresh = self.tokenizer.without_prefix(&ids);
-        let bytes = bytes.map(|bytes| bytes[ids.len() - fresh.len()..].to_vec());
-        Ok(cutting.cut(fresh, bytes.as_deref(), &self.prefix))
+        let fresh = self.tokenizer.without_prefix(&tokens.ids);
+        let bytes = &tokens.bytes[tokens.ids.len() - fresh.len()..];
+        Ok(cutting.cut(fresh, Some(bytes), &self.prefix))
     }
-}
-
-/// The ids of a JSON array.
-fn read_ids(path: &Path) -> Result<Vec<u32>, BenchError> {
-    let wrong = |what: String| BenchError::Input(format!("{}: {what}", path.display()));
-    let expected = "expected a JSON array of token ids such as [1, 42, 7]";
-    let values: Vec<Value> = serde_json::from_str(&read_text(path)?).map_err(|e| wrong(format!("{e}; {expected}")))?;
-    let id = |(index, value): (usize, &Value)| {
-        value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
-            let shown: String = value.to_string().chars().take(40).collect();
-            wrong(format!("{shown} at index {index} is no token id, a whole number of 0 or more; {expected}"))
-        })
-    };
-    values.iter().enumerate().map(id).collect()
 }
 
 #[cfg(test)]
@@ -357,6 +354,19 @@ mod tests {
     }
 
     proptest! {
+        /// The ids that a limited number of contexts needs are enough for them.
+        #[test]
+        fn the_first_contexts_follow_from_the_first_ids_alone(
+            n in 0usize..60, context in 1usize..12, contexts in 1usize..8, stride in prop::option::of(1usize..12),
+            prefix in 0usize..3
+        ) {
+            let all: Vec<u32> = (0..n as u32).collect();
+            let cutting = Cutting { context, contexts: Some(contexts), stride: stride.map(|stride| stride.min(context)) };
+            let (prefix, needed) = (vec![99; prefix], cutting.ids(prefix).unwrap());
+            let first = &all[..n.min(needed - prefix.len())];
+            prop_assert_eq!(cutting.cut(first, None, &prefix), cutting.cut(&all, None, &prefix));
+        }
+
         /// Strided windows score every id but the first once, each after all that its window has before it.
         #[test]
         fn windows_with_an_overlap_score_every_id_but_the_first_once(
@@ -384,28 +394,5 @@ mod tests {
         assert!(with(8).is_ok() && with(1).is_ok());
         let error = Cutting { contexts: Some(0), ..Cutting::new(8) }.checked().unwrap_err().to_string();
         assert!(error.contains("at least 1"), "{error}");
-    }
-
-    #[test]
-    fn ids_are_whole_numbers_of_a_json_array_and_what_is_not_is_named_by_its_index() {
-        let root = tempfile::tempdir().unwrap();
-        let path = root.path().join("ids.json");
-        let of = |text: &str| {
-            std::fs::write(&path, text).unwrap();
-            read_ids(&path).map_err(|e| e.to_string())
-        };
-        assert_eq!(of("\u{feff}[1, 42, 7]"), Ok(vec![1, 42, 7]));
-        for (text, says) in [
-            ("[1, -3]", "-3 at index 1"),
-            ("[1.0]", "1.0 at index 0"),
-            ("[1, 2, 4294967296]", "4294967296 at index 2"),
-            ("[1, 2, 1e30]", "at index 2"),
-            ("[[1, 2]]", "[1,2] at index 0"),
-            ("[1, \"2\"]", "\"2\" at index 1"),
-            ("{\"ids\": [1]}", "a JSON array of token ids"),
-        ] {
-            let error = of(text).unwrap_err();
-            assert!(error.contains(says) && error.contains("[1, 42, 7]") && error.contains("ids.json"), "{error}");
-        }
     }
 }

@@ -92,6 +92,17 @@ fn pick(name: DeviceName, mut devices: Vec<Device>, index: usize, none: &str) ->
     }
 }
 
+/// Whether a device computes in the host's memory.
+pub fn is_host(device: &Device) -> bool {
+    #[cfg(feature = "flex")]
+    return *device == Device::flex();
+    #[cfg(not(feature = "flex"))]
+    {
+        let _ = device;
+        false
+    }
+}
+
 impl DeviceName {
     /// Whether it computes in the host's memory.
     pub fn is_host(self) -> bool {

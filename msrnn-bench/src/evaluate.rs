@@ -17,6 +17,7 @@ use crate::contexts::Context;
 use crate::error::BenchError;
 use crate::numbers;
 use crate::roads;
+use crate::room;
 use crate::statistics::perplexity_of;
 
 /// Tokens that go through the layers at once in the layer form. A product of matrices first puts the weights
@@ -285,7 +286,7 @@ impl<O: Observer> Observer for Option<O> {
 ///
 /// # Errors
 ///
-/// When there are no positions for a context, the observer fails, or a prefill does; when logits are not numbers, or a
+/// When there are no positions or no memory for a context, the observer fails, or a prefill does; when logits are not numbers, or a
 /// token has no probability.
 pub fn evaluate(
     model: &Model,
@@ -313,6 +314,7 @@ pub fn evaluate(
         let alike = contexts[first..].iter().take(scoring.batch.max(1)).take_while(|ids| ids.len() == length);
         let range = first..first + alike.count();
         let batch = &contexts[range.clone()];
+        room::check(&model.decoder, &scoring.compression, length, batch.len())?;
         let mut states = recurrent.initial_states(batch.len());
         roads::warn_where_slow(&recurrent, &states);
         // Where all rows stay, room for them at once instead of copies as they come.

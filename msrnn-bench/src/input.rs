@@ -4,10 +4,12 @@
 //! treated alike in texts, token ids, questions and settings.
 
 use std::ffi::OsStr;
-use std::io::Read;
+use std::fs::File;
+use std::io::{BufReader, Read};
 use std::path::Path;
 
 use crate::error::BenchError;
+use crate::memory;
 
 /// U+FEFF in UTF-8, which editors on Windows put before a text. It is no part of it.
 const MARK: &[u8] = b"\xef\xbb\xbf";
@@ -39,34 +41,89 @@ const BEGINNINGS: [(&[u8], &str, &str); 19] = [
 ///
 /// # Errors
 ///
-/// When it cannot be read or unpacked.
+/// When it cannot be read or unpacked, or is, or unpacks to, more than the memory at hand allows for.
 pub fn read_bytes(path: &Path) -> Result<Vec<u8>, BenchError> {
     let failed = |source| BenchError::Read { path: path.into(), source };
-    let kind = std::fs::metadata(path).map_err(failed)?.file_type();
+    let found = std::fs::metadata(path).map_err(failed)?;
+    let kind = found.file_type();
     if !(kind.is_file() || kind.is_dir() || is_pipe(kind)) {
         return Err(BenchError::Input(format!(
             "{} is a device or a socket, which may have no end; give a file, or a pipe such as /dev/stdin of one",
             path.display()
         )));
     }
-    let bytes = std::fs::read(path).map_err(failed)?;
+    let file = File::open(path).map_err(failed)?;
+    let packing = packing(path);
+    // Small files are read without asking how much memory there is.
+    let limit = if packing.is_none() && found.len() <= memory::SMALL && kind.is_file() {
+        memory::SMALL
+    } else {
+        memory::for_texts()
+    };
+    let whole = |claimed| {
+        let does = if packing.is_some() { "unpacks to" } else { "holds" };
+        all_of(claimed, &file, path, packing, limit)?.ok_or_else(|| {
+            memory::beyond(
+                limit,
+                &format!("{} {does}", path.display()),
+                "cut it into smaller files, or take a part of it",
+            )
+        })
+    };
+    match packing {
+        None => whole(found.len()),
+        Some(_) => whole(0),
+    }
+}
+
+/// The bytes of a file, unpacked; none where they are more than `limit`. `claimed`: how many they are said to be.
+fn all_of(
+    claimed: u64,
+    file: &File,
+    path: &Path,
+    packing: Option<Packing>,
+    limit: u64,
+) -> Result<Option<Vec<u8>>, BenchError> {
     let damaged = |e: std::io::Error| {
         BenchError::Input(format!(
             "{}: {e}; expected a whole file of what its name says: fetch or pack it again",
             path.display()
         ))
     };
-    let mut unpacked = Vec::new();
-    match packing(path) {
-        None => return Ok(bytes),
+    match packing {
+        None => {
+            let failed = |source| BenchError::Read { path: path.into(), source };
+            up_to(file, claimed, limit).map_err(failed)
+        }
         // Members one after the other are one file, as for gzip itself.
-        Some(Packing::Gzip) => flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_end(&mut unpacked),
-        Some(Packing::Zstd) => {
-            zstd::stream::Decoder::new(&bytes[..]).and_then(|mut all| all.read_to_end(&mut unpacked))
+        Some(Packing::Gzip) => {
+            up_to(flate2::bufread::MultiGzDecoder::new(BufReader::new(file)), 0, limit).map_err(damaged)
+        }
+        Some(Packing::Zstd) => zstd::stream::Decoder::new(file).and_then(|all| up_to(all, 0, limit)).map_err(damaged),
+    }
+}
+
+/// All bytes there are, if they are no more than `limit`. Room is made for those that are `claimed`, and then for no more
+/// than half as much again as have come.
+fn up_to(mut from: impl Read, claimed: u64, limit: u64) -> std::io::Result<Option<Vec<u8>>> {
+    const STEP: usize = 64 << 10;
+    if claimed > limit {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    // One more than there are, so that the end is seen without growing.
+    bytes.try_reserve_exact(usize::try_from(claimed).unwrap_or(usize::MAX).saturating_add(1))?;
+    loop {
+        if bytes.len() == bytes.capacity() {
+            bytes.try_reserve_exact((bytes.len() / 2).max(STEP))?;
+        }
+        let room = (bytes.capacity() - bytes.len()).min(16 * STEP);
+        match (&mut from).take(room as u64).read_to_end(&mut bytes)? {
+            0 => return Ok(Some(bytes)),
+            _ if bytes.len() as u64 > limit => return Ok(None),
+            _ => {}
         }
     }
-    .map_err(damaged)?;
-    Ok(unpacked)
 }
 
 /// Whether something ends when its writer ends, as standard input from another command.
@@ -170,6 +227,36 @@ pub(crate) mod tests {
             let error = decode([beginning, b" and more"].concat()).unwrap_err();
             assert!(error.contains(what) && error.contains(remedy), "{error}");
         }
+    }
+
+    /// A reader of so many bytes that counts how many were asked for.
+    struct Zeros<'c>(u64, &'c std::cell::Cell<u64>);
+
+    impl Read for Zeros<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let n = (buffer.len() as u64).min(self.0) as usize;
+            buffer[..n].fill(0);
+            self.0 -= n as u64;
+            self.1.set(self.1.get() + n as u64);
+            Ok(n)
+        }
+    }
+
+    #[test]
+    fn no_more_is_read_than_a_limit_allows_whatever_is_claimed() {
+        for length in [0, 1, 65_535, 65_536, 65_537, 300_000] {
+            for claimed in [0, length / 2, length, length + 9] {
+                let read = std::cell::Cell::new(0);
+                let all = up_to(Zeros(length, &read), claimed, 400_000).unwrap().unwrap();
+                assert_eq!(all.len() as u64, length);
+                assert!(all.capacity() as u64 <= claimed.max(length + length / 2) + 70_000, "{length}, {claimed}");
+            }
+        }
+        let read = std::cell::Cell::new(0);
+        assert_eq!(up_to(Zeros(u64::MAX, &read), 0, 400_000).unwrap(), None);
+        assert!(read.get() < 1_500_000, "{}", read.get());
+        assert_eq!(up_to(Zeros(5, &read), 400_001, 400_000).unwrap(), None);
+        assert_eq!(up_to(Zeros(400_000, &read), 0, 400_000).unwrap().unwrap().len(), 400_000);
     }
 
     #[test]

@@ -35,8 +35,10 @@ pub mod experiment;
 #[cfg(feature = "hub")]
 mod http;
 pub mod hub;
+pub mod id_lists;
 pub mod input;
 pub mod logits;
+pub mod memory;
 pub mod metrics;
 mod numbers;
 pub mod open;
@@ -46,6 +48,7 @@ pub mod precision;
 pub mod render;
 pub mod report;
 pub mod roads;
+pub mod room;
 pub mod speed;
 pub mod statistics;
 pub mod stories;

@@ -3,32 +3,57 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-use msrnn_models::tokenizer::{Bos, SpecialTokens, TextOptions, Tokenizer};
+use msrnn_models::tokenizer::{Bos, PART, SpecialTokens, TextOptions, Tokenizer};
 
 use crate::error::BenchError;
+use crate::memory;
 
-/// The ids of a text that is scored, to be cut into contexts that each begin with [`Tokenizer::prefix`]: without the
-/// prefix where the text spells it at its beginning, so that none is there twice. Warns where the text spells special
-/// tokens, which whoever wrote it may not have meant. `name`: the text's, for the warning.
+/// The first ids of a text that is scored, to be put behind [`Tokenizer::prefix`]: without the prefix where the text
+/// spells it at its beginning, so that it is not there twice. No more of the text is encoded than `most` ids need. Warns
+/// where the text spells special tokens, which whoever wrote it may not have meant. `name`: the text's, for the warning.
 ///
 /// # Errors
 ///
 /// When the tokenizer cannot encode the text.
-pub fn scored(name: &str, text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>, BenchError> {
-    Ok(tokenizer.without_prefix(&encoded(name, text, tokenizer)?).to_vec())
+pub fn scored(name: &str, text: &str, tokenizer: &Tokenizer, most: usize) -> Result<Vec<u32>, BenchError> {
+    check_room(name, text, tokenizer)?;
+    let wanted = most.saturating_add(tokenizer.prefix()?.len());
+    let mut ids = Vec::new();
+    for part in tokenizer.parts(text, PART) {
+        if ids.len() >= wanted {
+            break;
+        }
+        ids.extend(tokenizer.encode_whole(part.text)?);
+    }
+    warn_of_specials(name, &ids, tokenizer);
+    let mut ids = tokenizer.without_prefix(&ids).to_vec();
+    ids.truncate(most);
+    Ok(ids)
 }
 
-/// The ids of a text that is scored, all of them. Warns as [`scored`] does.
+/// Refuses a text of which so much has to be encoded at once that the library would not have the memory for it: one that
+/// is long and has no place where it may be cut.
 ///
 /// # Errors
 ///
-/// When the tokenizer cannot encode the text.
-pub fn encoded(name: &str, text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>, BenchError> {
-    let ids = tokenizer.encode(text)?;
-    if let Some(warning) = spelled(name, tokenizer.specials(&ids)) {
+/// Says how much it would take.
+pub fn check_room(name: &str, text: &str, tokenizer: &Tokenizer) -> Result<(), BenchError> {
+    // Where cuts are few, the whole text is looked through; that is little beside encoding it.
+    let longest = tokenizer.parts(text, PART).map(|part| part.text.len()).max().unwrap_or(0);
+    let what =
+        format!("{name}: turning {longest} bytes in one piece into ids, since they have no place to cut them at,");
+    let remedy = "give the text as smaller files or rows, cut where its ids may begin anew";
+    memory::check(memory::product(&[longest, PER_BYTE]), &what, remedy)
+}
+
+/// Bytes of memory that the library takes for a byte of text, about.
+const PER_BYTE: usize = 130;
+
+/// Warns where the ids of a text are special tokens. `name`: the text's.
+pub fn warn_of_specials(name: &str, ids: &[u32], tokenizer: &Tokenizer) {
+    if let Some(warning) = spelled(name, tokenizer.specials(ids)) {
         warn_once(warning);
     }
-    Ok(ids)
 }
 
 /// What to say of a text that spells so many special tokens.

@@ -21,6 +21,7 @@ pub mod batched;
 pub mod captured;
 pub mod checkpoint;
 pub mod config;
+pub mod contained;
 pub mod decoder;
 pub mod error;
 mod file;

@@ -3,48 +3,87 @@
 use tokenizers::{PostProcessorWrapper, Tokenizer as Inner};
 
 use crate::error::ModelError;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Part, Tokenizer, contained};
 
-/// Tells which part of a text a token stands for. Kept apart from encoding, which needs none of it.
+/// Encodes texts and tells which part of a text a token stands for. Kept apart from encoding alone, which is faster.
 #[derive(Clone, Debug)]
-pub struct Spans {
+pub struct Spans<'t> {
+    tokenizer: &'t Tokenizer,
     /// Without what comes after the splitting into tokens, which for some tokenizers cuts white space off the
     /// offsets (`trim_offsets`), and without special tokens changes nothing else.
     inner: Inner,
 }
 
-impl Spans {
+/// Tokens, and UTF-8 bytes of the text that each of them stands for: from the end of the token before to its own end, the
+/// last one to the end of the text. They add up to the text. A character that several tokens make up counts where the
+/// first of them is, unless the tokenizer tells its bytes apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spanned {
+    /// As [`Tokenizer::encode`] has them.
+    pub ids: Vec<u32>,
+    /// Of each.
+    pub bytes: Vec<u32>,
+}
+
+impl<'t> Spans<'t> {
     /// Of the tokens that a tokenizer makes.
-    pub fn new(tokenizer: &Tokenizer) -> Self {
+    pub fn new(tokenizer: &'t Tokenizer) -> Self {
         let mut inner = tokenizer.inner().clone();
         inner.with_post_processor(None::<PostProcessorWrapper>);
-        Self { inner }
+        Self { tokenizer, inner }
     }
 
-    /// UTF-8 bytes of `text` that each of its tokens stands for: from the end of the token before to its own end, the
-    /// last one to the end of the text. They add up to the whole text. A character that several tokens make up counts
-    /// where the first of them is, unless the tokenizer tells its bytes apart.
+    /// The tokens of the first parts of a text, as many as are asked for: they end with the part in which token `most`
+    /// is. All where there are no more, and then `Spanned` is that of the text.
     ///
-    /// None where the tokenizer does not come to the tokens `ids`, so that nothing is known of them.
+    /// `at_least`: as for [`Tokenizer::parts`].
     ///
     /// # Errors
     ///
     /// When the tokenizer cannot encode the text.
-    pub fn bytes(&self, text: &str, ids: &[u32]) -> Result<Option<Vec<u32>>, ModelError> {
-        let encoding = self.inner.encode(text, false).map_err(|e| ModelError::Tokenizer(e.to_string()))?;
-        if encoding.get_ids() != ids {
-            return Ok(None);
+    pub fn of(&self, text: &str, most: usize, at_least: usize) -> Result<Spanned, ModelError> {
+        let mut all = Spanned::default();
+        // Bytes behind the last token, which are the next one's.
+        let mut behind = 0;
+        for part in self.tokenizer.parts(text, at_least) {
+            if all.ids.len() >= most {
+                return Ok(all);
+            }
+            behind = self.add(part, behind, &mut all)?;
         }
-        let mut from = 0;
-        let last = ids.len().saturating_sub(1);
-        let bytes = encoding.get_offsets().iter().enumerate().map(|(index, &(_, end))| {
-            let to = if index == last { text.len() } else { end.clamp(from, text.len()) };
-            let bytes = to - from;
-            from = to;
-            u32::try_from(bytes).unwrap_or(u32::MAX)
-        });
-        Ok(Some(bytes.collect()))
+        if let Some(last) = all.bytes.last_mut() {
+            *last = last.saturating_add(number(behind));
+        }
+        Ok(all)
     }
+
+    /// The tokens of a part, put behind those of the parts before it, which left so many bytes. What this one leaves.
+    fn add(&self, part: Part<'_>, left: usize, all: &mut Spanned) -> Result<usize, ModelError> {
+        let before = left + part.left_out;
+        let encoding = contained("encoding a text", || self.inner.encode(part.text, false))?;
+        let ids = encoding.get_ids();
+        // The sign of the space that was left out; the library takes it for a part of the first letter.
+        let space = part.left_out > 0 && ids.first().is_some_and(|&id| self.is_space(id));
+        let mut from = 0;
+        all.ids.extend_from_slice(ids);
+        all.bytes.extend(encoding.get_offsets().iter().enumerate().map(|(index, &(_, end))| {
+            let end = if space && index == 0 { 0 } else { end.min(part.text.len()) };
+            let to = (before + end).max(from);
+            let bytes = number(to - from);
+            from = to;
+            bytes
+        }));
+        Ok(before + part.text.len() - from)
+    }
+
+    /// Whether a token is a space and nothing else.
+    fn is_space(&self, id: u32) -> bool {
+        self.inner.id_to_token(id).is_some_and(|token| token == "▁")
+    }
+}
+
+fn number(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -74,8 +113,8 @@ mod tests {
 
     fn bytes(text: &str) -> Vec<u32> {
         let tokenizer = byte_level();
-        let ids = tokenizer.encode(text).unwrap();
-        let bytes = Spans::new(&tokenizer).bytes(text, &ids).unwrap().unwrap();
+        let Spanned { ids, bytes } = Spans::new(&tokenizer).of(text, usize::MAX, 1).unwrap();
+        assert_eq!(ids, tokenizer.encode(text).unwrap());
         assert_eq!(bytes.len(), ids.len());
         bytes
     }
@@ -101,7 +140,15 @@ mod tests {
     }
 
     #[test]
-    fn of_other_tokens_nothing_is_known() {
-        assert_eq!(Spans::new(&byte_level()).bytes("on", &[1, 2]).unwrap(), None);
+    fn no_more_parts_are_encoded_than_hold_what_is_asked_for() {
+        let tokenizer = byte_level();
+        let spans = Spans::new(&tokenizer);
+        let all = spans.of("on on on on on", usize::MAX, 1).unwrap();
+        assert_eq!(all.ids.len(), 9);
+        // A token of the first part, then two of each.
+        for (most, tokens) in [(0, 0), (1, 1), (2, 3), (3, 3), (4, 5), (9, 9), (10, 9)] {
+            let some = spans.of("on on on on on", most, 1).unwrap();
+            assert_eq!((&some.ids[..], &some.bytes[..]), (&all.ids[..tokens], &all.bytes[..tokens]), "{most}");
+        }
     }
 }

@@ -76,11 +76,11 @@ impl Storage {
                 Cut::Every(n) => n,
                 Cut::AfterPrompt => 1,
             };
-            let slots = plan.states.unwrap_or(states) + slack;
+            let slots = plan.states.unwrap_or(states).saturating_add(slack);
             let counters = 2 * plan.decides.groups(config.kv_heads) * int;
-            slots * self.row_bytes(config, Some(&plan), &layer, int) + counters
+            slots.saturating_mul(self.row_bytes(config, Some(&plan), &layer, int)).saturating_add(counters)
         };
-        (0..config.layers).map(layer).sum()
+        (0..config.layers).map(layer).fold(0, usize::saturating_add)
     }
 
     /// Bytes of one row of a layer.

@@ -6,10 +6,12 @@
 mod config;
 mod contained;
 mod options;
+mod parts;
 mod stages;
 mod stream;
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use tokenizers::models::ModelWrapper;
 use tokenizers::{AddedToken, Encoding, Token, Tokenizer as Inner};
@@ -17,11 +19,13 @@ use tokenizers::{AddedToken, Encoding, Token, Tokenizer as Inner};
 use crate::error::ModelError;
 use crate::file::read_text;
 use config::TokenizerConfig;
-use contained::contained;
+pub(crate) use contained::contained;
+use parts::Cuts;
 use stages::Stages;
 
 pub use config::TOKENIZER_CONFIG;
 pub use options::{Bos, SpecialTokens, TextOptions};
+pub use parts::{PART, Part};
 pub use stream::TextStream;
 
 /// Name of the tokenizer's file in a model directory.
@@ -44,6 +48,8 @@ pub struct Tokenizer {
     /// Whether transformers' cleaning belongs to decoding.
     clean: bool,
     stages: Option<Stages>,
+    /// Where texts may be cut, found out when the first long one comes.
+    cuts: OnceLock<Option<Cuts>>,
     notes: Vec<String>,
 }
 
@@ -119,7 +125,7 @@ impl Tokenizer {
         let stages = Stages::new(inner.get_decoder(), clean);
         let (literal, template) = (settings.literal(), before);
         let prefix = template.clone();
-        let made = Self { inner, bos, unknown, template, prefix, literal, clean, stages, notes };
+        let made = Self { inner, bos, unknown, template, prefix, literal, clean, stages, cuts: OnceLock::new(), notes };
         made.with(TextOptions::default())
     }
 
@@ -154,14 +160,34 @@ impl Tokenizer {
         &self.notes
     }
 
-    /// The ids of a text, with nothing put before or behind it.
+    /// The ids of a text, with nothing put before or behind it. Long texts are encoded part by part.
     ///
     /// # Errors
     ///
     /// When the tokenizer cannot encode the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        let mut ids = Vec::new();
+        for part in self.parts(text, PART) {
+            ids.extend(self.encode_whole(part.text)?);
+        }
+        Ok(ids)
+    }
+
+    /// The same, as the library does it, all at once: for every byte of the text it takes a hundred and more of memory.
+    ///
+    /// # Errors
+    ///
+    /// When the tokenizer cannot encode the text.
+    pub fn encode_whole(&self, text: &str) -> Result<Vec<u32>, ModelError> {
         let encoding = contained("encoding a text", || self.inner.encode_fast(text, false))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Parts of a text whose ids, one after the other, are those of the text; each has `at_least` so many bytes but the
+    /// last. One part where no cut is known to change nothing.
+    pub fn parts<'t>(&'t self, text: &'t str, at_least: usize) -> impl Iterator<Item = Part<'t>> {
+        let cuts = if text.len() > at_least { self.cuts.get_or_init(|| Cuts::of(&self.inner)).as_ref() } else { None };
+        Cuts::parts(cuts, text, at_least)
     }
 
     /// The ids that every context and prompt begins with: what the template of `tokenizer.json` puts before a text,

@@ -1,12 +1,17 @@
 //! Tokenizers of both families against Hugging Face's libraries, and the laws of streaming on every one.
 //!
 //! The bundled tokenizer and those of `testdata/checkpoints` are always there; those of Llama 2 and Mistral are not
-//! part of this repository, and their tests are ignored where they are absent.
+//! part of this repository, and their tests are ignored where they are absent. `MSRNN_TOKENIZER=DIR` puts one of your own to
+//! the law of parts.
+
+#[path = "tokenizer_parts/mod.rs"]
+mod parts;
 
 use std::path::{Path, PathBuf};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use msrnn_models::tokenizer::{Bos, SpecialTokens, TextOptions, Tokenizer};
+use parts::{PARTS, parts_law, variants};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde::Deserialize;
@@ -25,6 +30,25 @@ fn main() -> std::process::ExitCode {
     }
     let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("../msrnn-bench/bundled");
     trials.extend(laws("bundled", true, move || Tokenizer::read(&bundled, None).unwrap()));
+    // One of your own, and one that came with a checkpoint.
+    let own = std::env::var_os("MSRNN_TOKENIZER").map_or_else(|| place("stories260K"), PathBuf::from);
+    let there = own.join("tokenizer.json").is_file();
+    trials.push(trial("MSRNN_TOKENIZER", PARTS, there, move || {
+        assert!(parts_law(&Tokenizer::read(&own, None).unwrap()) > 1000);
+    }));
+    for (name, base, change, at_least) in variants() {
+        trials.push(trial(&name.clone(), PARTS, true, move || {
+            let directory = tempfile::tempdir().unwrap();
+            let mut json: serde_json::Value = read(&format!("checkpoints/{base}/tokenizer.json"));
+            for (key, value) in change.as_object().unwrap() {
+                json[key] = value.clone();
+            }
+            std::fs::write(directory.path().join("tokenizer.json"), json.to_string()).unwrap();
+            let cuts = parts_law(&Tokenizer::read(directory.path(), None).unwrap());
+            assert!(cuts >= at_least, "{name}: only {cuts} cuts");
+            assert!(at_least > 0 || cuts == 0, "{name}: {cuts} cuts of which nothing is known");
+        }));
+    }
     for (name, json) in OTHERS {
         trials.extend(laws(name, true, || other(json, "{}")));
         trials.extend(laws(&format!("{name}, cleaned"), true, || other(json, CLEANED)));
@@ -111,8 +135,12 @@ impl Golden {
 
 /// The laws of a tokenizer's text.
 fn laws(name: &str, there: bool, open: impl Fn() -> Tokenizer + Clone + Send + 'static) -> Vec<Trial> {
-    let (first, second, third) = (open.clone(), open.clone(), open);
+    let (first, second, third, fourth) = (open.clone(), open.clone(), open.clone(), open);
     vec![
+        trial(name, PARTS, there, move || {
+            let cuts = parts_law(&fourth());
+            assert!(cuts > 1000, "only {cuts} cuts");
+        }),
         trial(name, "what_is_streamed_is_decode_of_all_minus_decode_of_the_prompt", there, move || {
             let tokenizer = first();
             check(&tokenizer, |prompt, new| {

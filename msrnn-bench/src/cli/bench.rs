@@ -6,6 +6,7 @@ use indicatif::ProgressBar;
 use msrnn_bench::error::BenchError;
 use msrnn_bench::evaluate::Form;
 use msrnn_bench::output::OutputFile;
+use msrnn_bench::room;
 use msrnn_bench::speed::machine::Machine;
 use msrnn_bench::speed::measure::{Measurement, Settings, measure};
 use msrnn_bench::speed::plan::{Grid, Row, Test};
@@ -191,6 +192,7 @@ fn open(args: &Args, conditions: Conditions) -> Result<(Model, Setting), BenchEr
     let random = |shape: Shape| {
         let device = args.model.device.open()?;
         let storage = args.model.dtype.on(&device, args.model.device)?;
+        room::check_weights(&shape.config(), 1)?;
         storage.check(&shape.config())?;
         Ok(shape.model(args.seed, storage, &device))
     };

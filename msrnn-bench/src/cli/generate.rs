@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use msrnn_bench::error::BenchError;
 use msrnn_bench::evaluate::Observed;
+use msrnn_bench::room;
 use msrnn_core::budget::Budget;
 use msrnn_models::generate::{Stop, generate};
 use msrnn_models::recurrent::{Recurrent, bytes_per_state};
@@ -88,6 +89,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let compression = spec.compression(whole, |policy| bytes_per_state(&model.decoder, policy))?;
     let states = compression.states();
     args.run.check_length(&model, "a text (prompt and new tokens)", length, prompt.len(), states)?;
+    room::check(&model.decoder, &compression, length, 1)?;
     let recurrent = Recurrent::new(&model.decoder, compression, args.run.positions).with_capture(!args.no_capture);
     let sampling =
         Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p, seed: args.run.seed };

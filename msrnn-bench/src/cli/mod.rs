@@ -27,7 +27,7 @@ use msrnn_policies::registry::Registry;
 
 use downloads::DOWNLOADS;
 use interrupt::INTERRUPT;
-use streams::{may_colour, print, print_json, say};
+use streams::{Remarks, may_colour, outlive_limits, print, print_json, print_raw, say, usage};
 
 /// Transformers as multi-state RNNs: run Llama, Mistral and Yi checkpoints in bounded memory, under
 /// any compression policy, and see what it costs.
@@ -109,14 +109,14 @@ pub fn main_with(registry: Registry) -> ExitCode {
     // Who embeds the command may have a log already.
     let _ = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .without_time()
-        .with_target(false)
         .with_ansi(may_colour())
         // It would say on stderr that it cannot write to stderr.
         .log_internal_errors(false)
+        .event_format(Remarks)
         .with_max_level(tracing::Level::WARN)
         .try_init();
     interrupt::obey();
+    outlive_limits();
     let arguments = match config_file::expand(&Cli::command(), std::env::args_os().collect()) {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -124,7 +124,11 @@ pub fn main_with(registry: Registry) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = match Cli::parse_from(arguments).command.unwrap_or_else(default_command) {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let result = match cli.command.unwrap_or_else(default_command) {
         Command::Compare(args) => compare::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Generate(args) => generate::run(&args),
@@ -140,7 +144,7 @@ pub fn main_with(registry: Registry) -> ExitCode {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), program(), &mut script);
-            print(&String::from_utf8_lossy(&script)).map(|()| Outcome::Done)
+            print_raw(&String::from_utf8_lossy(&script)).map(|()| Outcome::Done)
         }
     };
     match result {

@@ -5,12 +5,63 @@
 
 use std::borrow::Cow;
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::process::ExitCode;
 
 use msrnn_bench::error::BenchError;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+/// From now on a file that grows beyond what it may (`ulimit -f`) is an error of who writes it, as a full disk is, instead
+/// of the death of the process.
+pub(super) fn outlive_limits() {
+    #[cfg(unix)]
+    {
+        use nix::sys::signal::{SigHandler, Signal, signal};
+        // SAFETY: to ignore a signal runs no code when it comes.
+        #[allow(unsafe_code)]
+        // Where it cannot be ignored, it is as it was.
+        let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
+    }
+}
 
 /// A remark or an error, on stderr.
 pub(super) fn say(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", visible(text));
+}
+
+/// Warnings and errors of the libraries, on stderr, one a line.
+///
+/// What they tell of files and servers is spelled out as everything is; the colour of the first word is ours.
+pub(super) struct Remarks;
+
+impl<S, N> FormatEvent<S, N> for Remarks
+where
+    S: Subscriber + for<'l> LookupSpan<'l>,
+    N: for<'w> FormatFields<'w> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut to: Writer<'_>, event: &Event<'_>) -> std::fmt::Result {
+        let mut text = String::new();
+        context.format_fields(Writer::new(&mut text), event)?;
+        let level = event.metadata().level();
+        match to.has_ansi_escapes() {
+            true => write!(to, "\x1b[33m{level:>5}\x1b[0m ")?,
+            false => write!(to, "{level:>5} ")?,
+        }
+        writeln!(to, "{}", visible(&text))
+    }
+}
+
+/// Says what is wrong with the command line, or what it asked to be told, and how the command ends.
+pub(super) fn usage(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    // Values may come from a file of options. Without any to spell out, clap knows best how to show it.
+    if !error.use_stderr() || matches!(visible(&text), Cow::Borrowed(_)) {
+        error.exit();
+    }
+    say(text.trim_end());
+    ExitCode::from(2)
 }
 
 /// Prints one JSON object on stdout, on one line.
@@ -19,13 +70,22 @@ pub(super) fn print_json(value: &impl serde::Serialize) -> Result<(), BenchError
     print(&format!("{text}\n"))
 }
 
+/// Writes to stdout at once; on a terminal, with control characters spelled out.
+///
+/// # Errors
+///
+/// As [`print_raw`].
+pub(super) fn print(text: &str) -> Result<(), BenchError> {
+    print_text(text, false)
+}
+
 /// Writes to stdout at once.
 ///
 /// # Errors
 ///
 /// [`BenchError::NobodyReads`] where the reader closed the pipe, which is no failure; else, as when a disk is full,
 /// that it cannot be written.
-pub(super) fn print(text: &str) -> Result<(), BenchError> {
+pub(super) fn print_raw(text: &str) -> Result<(), BenchError> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|source| match source.kind() {
         ErrorKind::BrokenPipe => BenchError::NobodyReads,
@@ -41,8 +101,8 @@ pub(super) fn print(text: &str) -> Result<(), BenchError> {
 /// As [`print`].
 pub(super) fn print_text(text: &str, raw: bool) -> Result<(), BenchError> {
     match raw || !std::io::stdout().is_terminal() {
-        true => print(text),
-        false => print(&visible(text)),
+        true => print_raw(text),
+        false => print_raw(&visible(text)),
     }
 }
 

@@ -5,6 +5,7 @@ use msrnn_bench::devices::DeviceMemory;
 use msrnn_bench::error::BenchError;
 use msrnn_bench::open;
 use msrnn_bench::precision::Precision;
+use msrnn_bench::room;
 use msrnn_bench::throughput::measure::{Measured, Run, measure};
 use msrnn_bench::throughput::plan::{Plan, Sizes, plan};
 use msrnn_bench::throughput::shape::{ThroughputShape, random_model};
@@ -87,6 +88,9 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let config = args.config()?;
     let policy = args.policy()?;
     let memory = args.memory(&device)?;
+    if args.shape.is_some() {
+        room::check_sizes(&config)?;
+    }
     storage.check(&config)?;
     let sizes = Sizes::of(storage, &device);
     let plans: Vec<Plan> = args
@@ -101,6 +105,9 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let mut measured = Vec::new();
     let mut complete = true;
     if !args.dry {
+        if args.shape.is_some() && args.model.device.is_host() {
+            room::check_weights(&config, 1)?;
+        }
         let model: Model = match &args.shape {
             Some(_) => random_model(&config, args.seed, storage, &device),
             None => args.model.open()?,
@@ -108,6 +115,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         results_are_in_memory();
         for plan in &plans {
             let compression = Compression::bounded(policy.clone(), plan.states)?;
+            room::check(&model.decoder, &compression, plan.states, plan.batch)?;
             match measure(&model, &compression, *plan, run, args.seed, &INTERRUPT)? {
                 Some(row) => measured.push(row),
                 None => {

@@ -12,6 +12,7 @@ use super::Watch;
 use crate::error::BenchError;
 use crate::evaluate::Observed;
 use crate::numbers;
+use crate::room;
 
 /// How a prompt is continued.
 #[derive(Clone, Debug)]
@@ -64,6 +65,8 @@ impl Generation<'_> {
     /// When the model has no tokenizer or does not know an id of the prompt, or its logits make no distribution.
     pub fn write(&self, model: &Model, prompt: &[u32], watch: &Watch<'_>) -> Result<Option<Written>, BenchError> {
         let mut ending = Ending::new(self.stop)?;
+        let length = prompt.len().saturating_add(self.max_new_tokens);
+        room::check(&model.decoder, &self.compression, length, 1)?;
         let recurrent = Recurrent::new(&model.decoder, self.compression.clone(), self.positions);
         let mut text = String::new();
         let mut stream = model.tokenizer()?.stream_behind(prompt)?;

@@ -9,6 +9,7 @@
 pub mod arms;
 pub mod extrapolate;
 pub mod figure;
+mod fit;
 pub mod generation;
 pub mod journal;
 pub mod lm;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::BenchError;
 use crate::evaluate::Observed;
 use figure::Figure;
+use manifest::Source;
 
 /// An experiment. The type holds its whole setting: what is serialised here decides every sample,
 /// and a run is only resumed, or merged with another, where it is equal.
@@ -58,7 +60,22 @@ pub trait Experiment: Serialize + DeserializeOwned + Sync {
     fn sample(&self, inputs: &Self::Inputs, unit: usize, watch: &Watch<'_>)
     -> Result<Option<Self::Sample>, BenchError>;
 
-    /// What follows from the samples of all units, in their order. Does not see the inputs.
+    /// Checks that a sample is what the setting asks of a unit of that index and name: its model, of those named in the
+    /// manifest, its policy and bound, and how many values it has.
+    ///
+    /// # Errors
+    ///
+    /// Says what does not fit.
+    fn check(&self, models: &[Source], unit: usize, name: &str, sample: &Self::Sample) -> Result<(), String>;
+
+    /// Checks what the samples of all units, in their order, must have in common.
+    ///
+    /// # Errors
+    ///
+    /// Says what does not fit.
+    fn check_all(&self, models: &[Source], samples: &[Self::Sample]) -> Result<(), String>;
+
+    /// What follows from the samples of all units, in their order, which were checked. Does not see the inputs.
     ///
     /// # Errors
     ///

@@ -20,11 +20,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::claim::Claim;
 use crate::error::BenchError;
-use crate::experiment::journal::{self, Journal, SAMPLES, Samples};
+use crate::experiment::journal::{self, Finished, Journal, SAMPLES, Samples};
 use crate::experiment::manifest::{Identity, MANIFEST, Manifest, Origin, Shard, Source, table};
 use crate::experiment::models::Models;
 use crate::experiment::retention::TRACE;
 use crate::experiment::{Experiment, Results, Unit, Watch};
+use crate::memory;
 use crate::output::{open_lines, write_file};
 use crate::render;
 
@@ -42,6 +43,8 @@ pub struct RunOptions {
     pub shard: Option<Shard>,
     /// Units side by side.
     pub jobs: usize,
+    /// Whether their states lie in the memory of this machine.
+    pub on_host: bool,
     /// The command line, for the manifest.
     pub command: Vec<String>,
 }
@@ -140,9 +143,16 @@ pub fn run<E: Experiment>(
 ) -> Result<Outcome, BenchError> {
     let units = experiment.units(inputs)?;
     let manifest = Manifest { identity, origin: Origin::here(options.command.clone(), options.jobs) };
+    let largest = units.iter().map(|unit| unit.state_bytes).max().unwrap_or(0);
+    if options.on_host {
+        let side_by_side = options.jobs.clamp(1, units.len().max(1));
+        let what = format!("{side_by_side} units of {largest} bytes of states side by side");
+        memory::check(memory::product(&[largest, side_by_side]), &what, "give fewer --jobs, states, or shorter texts")?;
+    }
     let _claim = Claim::take(&options.out)?;
     let manifest = settle(&options.out, manifest)?;
     let (journal, done) = Journal::open(&options.out, &manifest.identity, &units)?;
+    checked(experiment, &manifest.identity, &done)?;
     let mine = |unit: &usize| options.shard.is_none_or(|shard| shard.holds(*unit));
     let left: Vec<usize> = (0..units.len()).filter(mine).filter(|unit| !done.contains_key(unit)).collect();
     let todo = left.len();
@@ -272,6 +282,27 @@ impl Times {
     }
 }
 
+/// The samples of an experiment, each what the setting asks of its unit.
+fn checked<E: Experiment>(
+    experiment: &E,
+    identity: &Identity,
+    samples: &Samples,
+) -> Result<Vec<E::Sample>, BenchError> {
+    let sample = |(&unit, finished): (&usize, &Finished)| {
+        let sample = E::Sample::deserialize(&finished.sample).map_err(|e| e.to_string());
+        let sample = sample
+            .and_then(|sample| experiment.check(&identity.models, unit, &finished.name, &sample).map(|()| sample));
+        sample.map_err(|reason| {
+            BenchError::Input(format!(
+                "unit {unit} of a run of `experiment {}`, {:?}: {reason}. Its line in {SAMPLES} is not of this run, or of \
+                 another version of msrnn: remove it, and the command that made this run does the unit again",
+                E::NAME, finished.name
+            ))
+        })
+    };
+    samples.iter().map(sample).collect()
+}
+
 /// What an experiment of that type found, from its manifest and all samples. Writes `metrics.json` and the
 /// report into `out`, if there is one, which holds the manifest and is claimed.
 ///
@@ -299,11 +330,12 @@ pub fn finish<E: Experiment>(
             samples.len()
         )));
     }
-    let samples = samples
-        .values()
-        .map(|finished| E::Sample::deserialize(&finished.sample))
-        .collect::<Result<Vec<E::Sample>, _>>()
-        .map_err(|e| damaged(&e))?;
+    let samples = checked(&experiment, &manifest.identity, samples)?;
+    experiment.check_all(&manifest.identity.models, &samples).map_err(|reason| {
+        BenchError::Input(format!(
+            "the samples do not fit together: {reason}. Some are of another run: run the experiment again, in another --out"
+        ))
+    })?;
     let results = experiment.results(&samples)?;
     let Some(out) = out else { return Ok(results) };
     experiment.write_files(&samples, out)?;

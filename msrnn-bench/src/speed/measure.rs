@@ -138,7 +138,7 @@ pub fn measure(
         if interrupt.load(Ordering::Relaxed) {
             break;
         }
-        workloads.push(Workload::new(model, row, settings.conditions));
+        workloads.push(Workload::new(model, row, settings.conditions)?);
         prepared(workloads.len());
     }
     let weight_bytes = cost::weight_bytes(&model.decoder);

@@ -10,6 +10,8 @@ use serde::Serialize;
 
 use crate::error::BenchError;
 use crate::evaluate::{Block, Observer, Scoring, evaluate};
+use crate::memory::{check, product};
+use crate::room;
 use crate::speed::decode::{DecodeLoop, RandomTokens};
 use crate::speed::memory;
 use crate::speed::timing::{Spread, in_turn};
@@ -99,6 +101,8 @@ pub fn soak(
             Rotary::LIMIT
         )));
     }
+    let room = product(&[tokens, 2 * size_of::<u32>()]);
+    check(room, &format!("a text of {tokens} tokens"), "give a shorter --soak")?;
     let contexts = [RandomTokens::new(model.decoder.config().vocab_size, conditions.seed).draw(tokens).into()];
     let scoring = Scoring::new(compression.clone());
     let mut watch = Watch { tokens, done: 0, first: Vec::new(), last: Vec::new(), advance };
@@ -138,6 +142,7 @@ fn steps_at_depths(
     let Conditions { batch, seed, .. } = conditions;
     let mut loops = Vec::new();
     for depth in DEPTHS.into_iter().filter(|&depth| depth <= tokens) {
+        room::check(&model.decoder, compression, depth, batch)?;
         let mut decode = DecodeLoop::new(&model.decoder, compression.clone(), batch, seed);
         decode.fill(depth);
         decode.step();

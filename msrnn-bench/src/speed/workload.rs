@@ -9,6 +9,8 @@ use msrnn_models::Model;
 use crate::contexts::Context;
 use crate::error::BenchError;
 use crate::evaluate::{Form, Observed, Scoring, evaluate};
+use crate::memory;
+use crate::room;
 use crate::speed::cost;
 use crate::speed::decode::{DecodeLoop, RandomTokens};
 use crate::speed::plan::{Row, Test};
@@ -47,9 +49,16 @@ enum Kind<'m> {
 
 impl<'m> Workload<'m> {
     /// Draws its text or fills its states.
-    pub fn new(model: &'m Model, row: Row, conditions: Conditions) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// When they do not fit into the memory.
+    pub fn new(model: &'m Model, row: Row, conditions: Conditions) -> Result<Self, BenchError> {
         let Conditions { batch, seed, .. } = conditions;
         let compression = &row.compression;
+        room::check(&model.decoder, compression, row.depth.max(row.test.tokens()), batch)?;
+        let texts = memory::product(&[batch, row.depth.max(row.test.tokens()), size_of::<u32>()]);
+        memory::check(texts, &format!("{batch} texts of random tokens"), "give a smaller --batch, or shorter texts")?;
         let kind = match row.test {
             Test::Prefill { .. } => Kind::Prefill,
             Test::Score { tokens, .. } => {
@@ -69,7 +78,7 @@ impl<'m> Workload<'m> {
             }
         };
         let rows = cost::mean_rows(row.test.tokens(), compression.states());
-        Self { model, row, conditions, kind, observed: Observed::default(), rows, bytes: None }
+        Ok(Self { model, row, conditions, kind, observed: Observed::default(), rows, bytes: None })
     }
 
     /// Seconds of one repetition; none when it was interrupted.
@@ -179,7 +188,7 @@ mod tests {
         let shape: Shape = "2x16x4:2x32x50".parse().unwrap();
         let model = shape.model(0, DType::F32, &Device::flex());
         let row = Row { test, policy: "any".into(), compression, depth };
-        let mut workload = Workload::new(&model, row, Conditions { batch, threads: 2, seed: 0 });
+        let mut workload = Workload::new(&model, row, Conditions { batch, threads: 2, seed: 0 }).unwrap();
         for _ in 0..2 {
             let seconds = workload.run(&AtomicBool::new(false)).unwrap().unwrap();
             assert!(seconds > 0.0);
@@ -234,7 +243,7 @@ mod tests {
         let model = shape.model(0, DType::F32, &Device::flex());
         let test = Test::Score { tokens: 20, form: Form::Layer };
         let row = Row { test, policy: "full".into(), compression: Compression::Unbounded, depth: 0 };
-        let mut workload = Workload::new(&model, row, Conditions { batch: 1, threads: 1, seed: 0 });
+        let mut workload = Workload::new(&model, row, Conditions { batch: 1, threads: 1, seed: 0 }).unwrap();
         assert!(workload.run(&AtomicBool::new(true)).unwrap().is_none());
     }
 }

@@ -1,9 +1,13 @@
 //! JSON: a value per line, or one value with many in it. A text is a string, or one of an object's fields.
+//!
+//! Nothing of a value is kept but its text: [`value`](super::value) reads them one by one.
 
-use serde_json::Value;
+use serde::de::DeserializeSeed;
+use serde_json::Deserializer;
 
 use super::File;
 use super::rows::{More, Rows};
+use super::value::{Row, Whole};
 use crate::error::BenchError;
 use crate::input::read_text;
 
@@ -19,8 +23,9 @@ pub(super) fn read_lines(file: &File<'_>, rows: &mut Rows<'_>) -> Result<(), Ben
 fn lines(file: &File<'_>, content: &str, rows: &mut Rows<'_>) -> Result<(), BenchError> {
     for (index, line) in content.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let wrong = |what: String| file.wrong(format!("line {}: {what}", index + 1));
-        let value: Value = serde_json::from_str(line).map_err(|e| wrong(format!("{e}; {}", expected(file.field))))?;
-        let text = text(value, file.field).map_err(wrong)?;
+        let mut json = Deserializer::from_str(line);
+        let text = Row { field: file.field }.deserialize(&mut json).and_then(|text| json.end().map(|()| text));
+        let text = text.map_err(|e| wrong(format!("{e}; {}", expected(file.field))))?.map_err(wrong)?;
         let more = rows.push(|| format!("{}:{}", file.name, index + 1), text);
         if more.map_err(|what| wrong(format!("{:?} {what}", file.field)))? == More::Enough {
             break;
@@ -38,53 +43,29 @@ fn lines(file: &File<'_>, content: &str, rows: &mut Rows<'_>) -> Result<(), Benc
 /// When the file cannot be read, or is none of that; the message says which element or line.
 pub(super) fn read(file: &File<'_>, rows: &mut Rows<'_>) -> Result<(), BenchError> {
     let content = read_text(file.path)?;
-    let values = match serde_json::from_str(&content) {
-        Ok(Value::Array(values)) => values,
-        Ok(Value::Object(mut object)) => match object.get_mut(file.field) {
-            // A column, as pandas and `Dataset.to_dict` write it.
-            Some(Value::Array(column)) => std::mem::take(column),
-            _ => {
-                let text = text(Value::Object(object), file.field).map_err(|what| file.wrong(what))?;
-                return rows.push(|| file.name.to_owned(), text).map(|_| ()).map_err(|what| file.wrong(what));
-            }
-        },
-        Ok(_) => return Err(file.wrong("expected an array of strings or objects, or one object".into())),
+    let mut whole = Whole { file, rows, ended: None };
+    let mut json = Deserializer::from_str(&content);
+    let found = whole.read(&mut json).and_then(|text| json.end().map(|()| text));
+    if let Some(ended) = whole.ended {
+        return ended;
+    }
+    match found {
+        Ok(None) => Ok(()),
+        Ok(Some(text)) => {
+            let text = text.map_err(|what| file.wrong(what))?;
+            rows.push(|| file.name.to_owned(), text).map(|_| ()).map_err(|what| file.wrong(what))
+        }
         Err(whole) => {
             let first = content.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-            return match serde_json::from_str::<Value>(first) {
-                Ok(Value::Object(_)) => lines(file, &content, rows),
+            match serde_json::from_str::<serde::de::IgnoredAny>(first) {
+                Ok(_) if first.trim_start().starts_with('{') => lines(file, &content, rows),
                 _ => Err(file.wrong(format!("{whole}; expected JSON: an array of strings or objects, or one object"))),
-            };
+            }
         }
-    };
-    for (index, value) in values.into_iter().enumerate() {
-        let wrong = |what: String| file.wrong(format!("element {}: {what}", index + 1));
-        let text = text(value, file.field).map_err(wrong)?;
-        let more = rows.push(|| format!("{}:{}", file.name, index + 1), text);
-        if more.map_err(wrong)? == More::Enough {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// The text of a value; none where it is null.
-fn text(value: Value, field: &str) -> Result<Option<String>, String> {
-    match value {
-        Value::String(text) => Ok(Some(text)),
-        Value::Null => Ok(None),
-        Value::Object(mut object) => match object.remove(field) {
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(Value::Null) => Ok(None),
-            Some(_) => Err(format!("{field:?} is no string; name a field that holds a text")),
-            None => Err(missing(field, object.keys().map(String::as_str))),
-        },
-        Value::Number(_) => Err(format!("a number is no text; {}, or token ids with --ids", expected(field))),
-        _ => Err(format!("no text; {}", expected(field))),
     }
 }
 
-fn expected(field: &str) -> String {
+pub(super) fn expected(field: &str) -> String {
     format!("expected a string, or a JSON object such as {{\"{field}\": \"Once ...\"}}")
 }
 

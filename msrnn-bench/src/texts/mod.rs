@@ -17,6 +17,7 @@ mod kind;
 mod parquet;
 mod pg19;
 mod rows;
+mod value;
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -29,6 +30,7 @@ use crate::error::BenchError;
 use crate::experiment::manifest::Source;
 use crate::hub::{Downloads, locate_data};
 use crate::input::read_text;
+use crate::memory;
 use crate::stories::{Split, Stories};
 use kind::Kind;
 use rows::{More, Rows};
@@ -200,14 +202,30 @@ fn directory(root: &Path, name: &dyn Fn(&str) -> String, field: &str, rows: &mut
     Ok(())
 }
 
+/// Words of a story that is written, at most: the generator counts them again with every paragraph.
+pub const MOST_WORDS: usize = 1 << 17;
+
 /// Held-out stories of the bundled generator, of roughly `words` words each.
-pub fn stories(seed: u64, stories: usize, words: usize) -> Vec<Text> {
-    Stories::new(Split::Test, seed)
+///
+/// # Errors
+///
+/// When they would be too long or too many.
+pub fn stories(seed: u64, stories: usize, words: usize) -> Result<Vec<Text>, BenchError> {
+    if words > MOST_WORDS {
+        return Err(BenchError::Input(format!(
+            "stories of {words} words are not written, {MOST_WORDS} are the most; give a shorter --context, or a --text"
+        )));
+    }
+    // Letters, then ids and bytes.
+    let bytes = memory::product(&[stories, words, 16]);
+    let what = format!("{stories} stories of {words} words");
+    memory::check(bytes, &what, "give fewer --stories or a shorter --context")?;
+    let all = Stories::new(Split::Test, seed)
         .with_words(words)
         .take(stories)
         .enumerate()
-        .map(|(index, story)| Text { name: format!("story {index} of seed {seed}"), text: story.text })
-        .collect()
+        .map(|(index, story)| Text { name: format!("story {index} of seed {seed}"), text: story.text });
+    Ok(all.collect())
 }
 
 /// The last part of a path.
@@ -359,8 +377,10 @@ mod tests {
 
     #[test]
     fn stories_of_one_seed_have_different_names_and_texts() {
-        let texts = stories(3, 2, 200);
+        let texts = stories(3, 2, 200).unwrap();
         assert!(texts[0].name != texts[1].name && texts[0].text != texts[1].text);
-        assert_eq!(texts, stories(3, 2, 200));
+        assert_eq!(texts, stories(3, 2, 200).unwrap());
+        let error = stories(3, 1, MOST_WORDS + 1).unwrap_err().to_string();
+        assert!(error.contains("--context"), "{error}");
     }
 }

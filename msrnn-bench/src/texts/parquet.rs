@@ -1,6 +1,8 @@
 //! Parquet: one text per row, in one of the columns.
 
+use msrnn_models::contained::contained;
 use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 use parquet::record::Field;
 use parquet::schema::types::Type;
@@ -10,6 +12,7 @@ use super::json::missing;
 use super::rows::{More, Rows};
 use crate::error::BenchError;
 use crate::input::{packing, read_bytes};
+use crate::memory;
 
 /// The texts of a file, named by file and row, from 1.
 ///
@@ -27,7 +30,13 @@ pub(super) fn read(file: &File<'_>, rows: &mut Rows<'_>) -> Result<(), BenchErro
     }
 }
 
+/// [`rows_of`], and the library's panics on some damaged files as errors.
 fn read_from(content: impl ChunkReader + 'static, file: &File<'_>, rows: &mut Rows<'_>) -> Result<(), BenchError> {
+    contained(|| rows_of(content, file, rows))
+        .unwrap_or_else(|panic| Err(file.wrong(format!("{panic}; the file is damaged, fetch or write it again"))))
+}
+
+fn rows_of(content: impl ChunkReader + 'static, file: &File<'_>, rows: &mut Rows<'_>) -> Result<(), BenchError> {
     let column = file.field;
     let damaged = |e: ParquetError| {
         file.wrong(format!("{e}; expected a whole parquet file, uncompressed or with snappy or zstd: write it again"))
@@ -38,9 +47,16 @@ fn read_from(content: impl ChunkReader + 'static, file: &File<'_>, rows: &mut Ro
     let fields = schema.get_fields();
     let wanted = fields.iter().find(|field| field.name() == column);
     let wanted = wanted.ok_or_else(|| file.wrong(missing(column, fields.iter().map(|field| field.name()))))?;
+    let claimed = of_column(reader.metadata(), column);
+    memory::check(
+        claimed,
+        &format!("{}: the column {column:?}", file.path.display()),
+        "write its texts into smaller files",
+    )?;
     let projection =
         Type::group_type_builder(schema.name()).with_fields(vec![wanted.clone()]).build().map_err(damaged)?;
-    for (index, row) in reader.get_row_iter(Some(projection)).map_err(damaged)?.enumerate() {
+    let found = reader.get_row_iter(Some(projection)).map_err(damaged)?;
+    for (index, row) in found.with_batch_size(BATCH).enumerate() {
         let row = row.map_err(damaged)?;
         let number = index + 1;
         let no_text = |what: &str| file.wrong(format!("row {number}: {column:?} {what}"));
@@ -60,6 +76,20 @@ fn read_from(content: impl ChunkReader + 'static, file: &File<'_>, rows: &mut Ro
         }
     }
     Ok(())
+}
+
+/// Values that the library holds at a time. A value may be written as the one before it and nothing more, so that many
+/// at a time are many times the page that they are in.
+const BATCH: usize = 8;
+
+/// Bytes of the largest column of that name in a group of rows, as the file claims.
+fn of_column(metadata: &ParquetMetaData, column: &str) -> u64 {
+    let of = |group: &RowGroupMetaData| {
+        let columns =
+            group.columns().iter().filter(|found| found.column_path().parts().first().is_some_and(|n| n == column));
+        columns.map(|found| u64::try_from(found.uncompressed_size()).unwrap_or(u64::MAX)).max()
+    };
+    metadata.row_groups().iter().filter_map(of).max().unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::Text;
+use crate::memory;
 
 /// What lay among the texts and was not used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +54,9 @@ impl fmt::Display for Skipped {
     }
 }
 
+/// What to do about texts that are too many.
+const TOO_MUCH: &str = "take the first ones, with --limit, or cut the file into smaller ones";
+
 /// Whether more rows are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum More {
@@ -71,19 +75,34 @@ pub(super) struct Rows<'a> {
     rows: usize,
     pub(super) texts: Vec<Text>,
     pub(super) skipped: Skipped,
+    /// Bytes that the texts take, and may take.
+    taken: u64,
+    most: u64,
 }
 
 impl<'a> Rows<'a> {
     pub(super) fn new(join: Option<&'a str>, limit: usize) -> Self {
-        Self { join, limit, joined: String::new(), rows: 0, texts: Vec::new(), skipped: Skipped::default() }
+        let (joined, texts, skipped) = (String::new(), Vec::new(), Skipped::default());
+        Self { join, limit, joined, rows: 0, texts, skipped, taken: 0, most: memory::for_texts() }
     }
 
     /// Takes a row, of which null has no text.
     ///
     /// # Errors
     ///
-    /// Says that rows with null cannot be joined, without saying which.
+    /// Says that rows with null cannot be joined, without saying which; or that all rows together are more than the
+    /// memory at hand allows for.
     pub(super) fn push(&mut self, name: impl FnOnce() -> String, text: Option<String>) -> Result<More, String> {
+        let name = if self.join.is_none() && text.as_ref().is_some_and(|text| !text.is_empty()) {
+            name()
+        } else {
+            String::new()
+        };
+        let beside = if self.join.is_some() { 0 } else { name.len() + size_of::<Text>() };
+        self.taken = self.taken.saturating_add((text.as_ref().map_or(0, String::len) + beside) as u64);
+        if self.taken > self.most {
+            return Err(memory::beyond(self.most, "with this row the texts are", TOO_MUCH).to_string());
+        }
         match (self.join, text) {
             (Some(_), None) => return Err("is null, and nothing can be joined to null; remove the row".into()),
             (Some(separator), Some(text)) => {
@@ -94,7 +113,7 @@ impl<'a> Rows<'a> {
                 // Joined all the same, but worth saying.
                 self.skipped.empty += usize::from(text.is_empty());
             }
-            (None, Some(text)) if !text.is_empty() => self.texts.push(Text { name: name(), text }),
+            (None, Some(text)) if !text.is_empty() => self.texts.push(Text { name, text }),
             (None, _) => self.skipped.empty += 1,
         }
         self.rows += 1;
@@ -195,6 +214,19 @@ mod tests {
             let texts = rows.finish("rows").0;
             assert_eq!(texts.iter().map(|text| text.text.as_str()).collect::<Vec<_>>(), want);
         }
+    }
+
+    #[test]
+    fn rows_that_are_more_than_memory_allows_for_are_refused_before_they_are_kept() {
+        for join in [None, Some("+")] {
+            let mut rows = Rows { most: 2000, ..Rows::new(join, usize::MAX) };
+            let long = "x".repeat(500);
+            let error = (0..9).find_map(|_| rows.push(String::new, Some(long.clone())).err()).unwrap();
+            assert!(error.contains("2.0 KiB") && error.contains("--limit"), "{error}");
+            assert_eq!(rows.rows, if join.is_some() { 4 } else { 3 });
+        }
+        let mut rows = Rows { most: 0, ..Rows::new(None, usize::MAX) };
+        assert!(rows.push(String::new, Some("a".into())).is_err());
     }
 
     #[test]

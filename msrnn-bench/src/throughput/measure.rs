@@ -12,6 +12,7 @@ use msrnn_models::sampling::Sampling;
 use serde::Serialize;
 
 use crate::error::BenchError;
+use crate::memory::{check, product};
 use crate::speed::decode::{DecodeLoop, RandomTokens};
 use crate::speed::timing::Spread;
 use crate::throughput::plan::Plan;
@@ -73,6 +74,8 @@ pub fn measure(
             (audited(decode.states(), plan)?, values)
         }
         Run::Sequences { sequences, length } => {
+            let bytes = product(&[sequences, size_of::<Request>()]);
+            check(bytes, &format!("a queue of {sequences} sequences"), "give fewer --sequences")?;
             let recurrent = Recurrent::new(&model.decoder, compression.clone(), Positions::Original);
             let mut generation = BatchedGeneration::new(model, recurrent, plan.batch.min(sequences))?;
             let mut random = RandomTokens::new(model.decoder.config().vocab_size, seed);

@@ -7,6 +7,7 @@ use msrnn_models::storage::Storage;
 use serde::Serialize;
 
 use crate::error::BenchError;
+use crate::memory::product;
 
 /// What is known before anything is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -49,8 +50,8 @@ pub fn state_bytes(config: &ModelConfig, policy: &dyn Policy, states: usize, siz
 /// sampling, the widest activations of a layer, attention weights; in f32.
 pub fn work_bytes(config: &ModelConfig, states: usize) -> u64 {
     let activations = 3 * config.intermediate_size + 8 * config.hidden_size;
-    let weights = 2 * config.heads * (states + 1);
-    (4 * (2 * config.vocab_size + activations + weights)) as u64
+    let weights = product(&[4 * 2 * config.heads, states.saturating_add(1)]);
+    weights.saturating_add((4 * (2 * config.vocab_size + activations)) as u64)
 }
 
 /// The largest batch that fits into `memory` bytes.
@@ -68,7 +69,7 @@ pub fn plan(
     let weight_bytes = sizes.storage.weight_bytes(config) as u64;
     let state_bytes = state_bytes(config, policy, states, sizes);
     let work_bytes = work_bytes(config, states);
-    let each = state_bytes + work_bytes;
+    let each = state_bytes.saturating_add(work_bytes);
     let batch = memory.saturating_sub(weight_bytes) / each;
     if batch == 0 {
         return Err(BenchError::Input(format!(

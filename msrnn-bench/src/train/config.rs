@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::tokenizer::{BOS, EOS};
 use crate::error::BenchError;
+use crate::memory;
+use crate::room;
 
 /// Longest context of a training sequence.
 const MAX_CONTEXT: usize = 1 << 17;
@@ -111,6 +113,12 @@ impl TrainConfig {
     /// Names what does not, and what would.
     pub fn check(&self) -> Result<(), BenchError> {
         ModelConfig::parse(&self.model().to_json().to_string()).map_err(BenchError::Train)?;
+        // Weights, gradients and two averages.
+        room::check_weights(&self.model(), 4)?;
+        // What a layer keeps of a token for the way back, at least, and its logits.
+        let token = self.layers.saturating_mul(self.hidden_size).saturating_add(self.vocab_size);
+        let work = memory::product(&[self.batch, self.context, token, size_of::<f32>()]);
+        memory::check(work, &format!("a batch of {} texts", self.batch), "give a smaller --batch or --context")?;
         let positive = [self.batch, self.steps, self.threads, self.tokenizer_stories, self.save_every];
         if positive.contains(&0) || self.context < 2 || self.short_context < 2 {
             return Err(BenchError::Train(

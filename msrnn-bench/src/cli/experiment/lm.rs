@@ -95,7 +95,7 @@ fn lm(args: &Args) -> Result<Outcome, BenchError> {
     let longest = settings.iter().map(|model| model.context).max().unwrap_or(0);
     let (Found { texts, skipped }, contexts) = match args.texts.is_given() {
         // Longer than any tokenizer's context of that many tokens; the rest is dropped.
-        false => (stories(args, args.stories, longest), args.contexts.or(Some(1))),
+        false => (stories(args, args.stories, longest)?, args.contexts.or(Some(1))),
         true => (args.texts.read()?, args.contexts),
     };
     let positions = match args.positions[..] {
@@ -131,7 +131,7 @@ fn extrapolate(args: &Args) -> Result<Outcome, BenchError> {
     let tokens = args.tokens.unwrap_or(if args.texts.is_given() { EXTRAPOLATION_TOKENS } else { STORY_TOKENS });
     let Found { texts: mut all, .. } = match args.texts.is_given() {
         // No word is shorter than a token.
-        false => stories(args, 1, tokens),
+        false => stories(args, 1, tokens)?,
         true => args.texts.read()?,
     };
     let text = match (all.pop(), all.len()) {
@@ -160,8 +160,8 @@ fn extrapolate(args: &Args) -> Result<Outcome, BenchError> {
     conduct(&experiment, &inputs, &models, &data, options)
 }
 
-fn stories(args: &Args, stories: usize, words: usize) -> Found {
-    Found { texts: texts::stories(args.seed, stories, words), skipped: Skipped::default() }
+fn stories(args: &Args, stories: usize, words: usize) -> Result<Found, BenchError> {
+    Ok(Found { texts: texts::stories(args.seed, stories, words)?, skipped: Skipped::default() })
 }
 
 fn policies(args: &Args, default: &str) -> Result<Vec<PolicySpec>, BenchError> {

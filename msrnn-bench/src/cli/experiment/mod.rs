@@ -118,8 +118,8 @@ fn conduct<E: Experiment>(
     }
     let out = options.out.clone().unwrap_or_else(|| PathBuf::from("out").join(E::NAME));
     let identity = identity(experiment, inputs, models, data, options.shard)?;
-    let run_options =
-        RunOptions { out: out.clone(), shard: options.shard, jobs: options.jobs(), command: command_line() };
+    let (jobs, on_host) = (options.jobs(), options.device.is_host());
+    let run_options = RunOptions { out: out.clone(), shard: options.shard, jobs, on_host, command: command_line() };
     let bar = progress(plan.tokens);
     let watch = Watch { advance: &|tokens| bar.inc(tokens as u64), interrupt: &INTERRUPT };
     let outcome = run_experiment(experiment, inputs, identity, &run_options, watch);

@@ -6,6 +6,7 @@
 
 mod curve;
 mod figures;
+mod fit;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ pub use figures::figures;
 
 use crate::error::BenchError;
 use crate::evaluate::{Advance, Observed, Scoring, evaluate};
+use crate::experiment::manifest::Source;
 use crate::experiment::models::Models;
 use crate::experiment::{Arm, Experiment, Results, Unit, Watch};
 use crate::plan::Plan;
@@ -147,7 +149,7 @@ impl Extrapolate {
         let tokenizer = opened.tokenizer()?;
         let prefix = tokenizer.prefix()?;
         let mut ids = prefix.clone();
-        ids.extend(text_ids::scored(&text.name, &text.text, tokenizer)?);
+        ids.extend(text_ids::scored(&text.name, &text.text, tokenizer, self.tokens)?);
         ids.truncate(self.tokens);
         opened.check_ids(&ids)?;
         let ExtrapolateModel { name, trained } = &self.models[model];
@@ -212,6 +214,14 @@ impl Experiment for Extrapolate {
         let Plan { policy, states, .. } = plan;
         let stretch = |curve| Stretch { model, policy, states, positions, prefix, curve, observed: found.observed };
         Ok(found.complete.then(|| stretch(observer.1.into_curve())))
+    }
+
+    fn check(&self, models: &[Source], unit: usize, name: &str, sample: &Self::Sample) -> Result<(), String> {
+        self.fits(models, unit, name, sample)
+    }
+
+    fn check_all(&self, _models: &[Source], samples: &[Self::Sample]) -> Result<(), String> {
+        fit::all(samples)
     }
 
     fn results(&self, samples: &[Stretch]) -> Result<Results, BenchError> {

@@ -10,6 +10,7 @@
 
 mod arms;
 mod figures;
+mod fit;
 mod paper;
 mod predicted;
 mod sample;
@@ -36,9 +37,11 @@ pub use summary::{ArmSummary, ModelSummary};
 
 use crate::error::BenchError;
 use crate::evaluate::{Advance, Form, Scoring};
+use crate::experiment::manifest::Source;
 use crate::experiment::models::Models;
 use crate::experiment::{Experiment, Results, Unit, Watch};
 use crate::plan::Plan;
+use crate::room;
 use crate::texts::Skipped;
 use predicted::Cut;
 
@@ -224,6 +227,7 @@ impl Experiment for Lm {
             let decoder = inputs.models.get(model)?;
             let cut = inputs.cut(self, model)?;
             self.all_plans(model, &decoder)?;
+            room::check_units(&[cut.groups(), self.tasks().len()])?;
             for group in 0..cut.groups() {
                 for task in self.tasks() {
                     units.push(self.unit(model, &decoder, &cut, group, &task)?);
@@ -273,6 +277,14 @@ impl Experiment for Lm {
             runs.push(RunSample::new(&plan, run.contexts, run.observed, divergence));
         }
         Ok(Some(sample(seed, runs)))
+    }
+
+    fn check(&self, models: &[Source], unit: usize, name: &str, sample: &Self::Sample) -> Result<(), String> {
+        self.fits(models, unit, name, sample)
+    }
+
+    fn check_all(&self, _models: &[Source], samples: &[Self::Sample]) -> Result<(), String> {
+        self.all_fit(samples)
     }
 
     fn results(&self, samples: &[Sample]) -> Result<Results, BenchError> {

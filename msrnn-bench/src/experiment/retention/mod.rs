@@ -15,6 +15,7 @@
 
 pub mod attention;
 mod figures;
+mod fit;
 pub mod grid;
 pub mod history;
 mod notes;
@@ -32,8 +33,10 @@ use serde::{Deserialize, Serialize};
 use crate::contexts::Contexts;
 use crate::error::BenchError;
 use crate::experiment::arms::Bound;
+use crate::experiment::manifest::Source;
 use crate::experiment::models::Models;
 use crate::experiment::{Experiment, Results, Unit, Watch};
+use crate::room;
 use crate::tagging::tags_of_tokens;
 use crate::trace_parquet::{Row, TraceTable};
 use grid::Grid;
@@ -139,6 +142,7 @@ impl Experiment for Retention {
                 state_bytes: bound.state_bytes,
             })
         };
+        room::check_units(&[self.models.len(), self.arms.len(), self.contexts])?;
         (0..self.models.len() * self.arms.len() * self.contexts).map(unit).collect()
     }
 
@@ -154,6 +158,14 @@ impl Experiment for Retention {
         let kinds = tags_of_tokens(ids, model.tokenizer()?)?;
         let wanted = Wanted { grid: self.grid(), first: self.first, kinds: &kinds, trace: self.trace };
         Ok(Some(Sample::new(&history, states, wanted)))
+    }
+
+    fn check(&self, models: &[Source], unit: usize, name: &str, sample: &Self::Sample) -> Result<(), String> {
+        self.fits(models, unit, name, sample)
+    }
+
+    fn check_all(&self, _models: &[Source], samples: &[Self::Sample]) -> Result<(), String> {
+        self.all_fit(samples)
     }
 
     fn results(&self, samples: &[Sample]) -> Result<Results, BenchError> {

@@ -10,12 +10,14 @@
 //! The state is bounded from the first token on, the question's tokens included: a policy does not
 //! know what will be asked for, and the question's own rows take their place in the state.
 
+mod fit;
 pub mod haystack;
 pub mod prompt;
 mod results;
 pub mod task;
 
 use msrnn_models::Model;
+use msrnn_models::length::Length;
 use msrnn_models::recurrent::{Positions, Recurrent};
 use msrnn_models::tokenizer::TextOptions;
 use msrnn_policies::PolicySpec;
@@ -24,8 +26,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::BenchError;
 use crate::evaluate::Observed;
 use crate::experiment::arms::Bound;
+use crate::experiment::manifest::Source;
 use crate::experiment::models::Models;
 use crate::experiment::{Experiment, Results, Unit, Watch};
+use crate::memory;
+use crate::room;
 use crate::stories::questions::Question;
 use haystack::Haystack;
 use prompt::{Prompt, Trial};
@@ -52,6 +57,11 @@ pub struct Retrieval {
     #[serde(flatten)]
     pub reading: TextOptions,
 }
+
+/// Questions per length and depth that are more than a slip of the keyboard.
+const MOST_TRIALS: usize = 1_000_000;
+/// Bytes of a token of a text that is written, and of its id.
+const BYTES: usize = 8;
 
 /// What the experiment works on.
 #[derive(Debug)]
@@ -98,6 +108,13 @@ impl Retrieval {
         if self.trials == 0 || self.lengths.is_empty() || self.depths.is_empty() || self.tasks.is_empty() {
             return wrong("there is nothing to ask; give at least one task, length, depth and trial".into());
         }
+        if self.trials > MOST_TRIALS {
+            return wrong(format!("{} trials are not asked; give at most {MOST_TRIALS}", self.trials));
+        }
+        let tokens = self.lengths.iter().copied().max().unwrap_or(0);
+        Length { tokens, block: 0, states: None, positions: Positions::Original }.check()?;
+        let bytes = memory::product(&[tokens, BYTES]);
+        memory::check(bytes, &format!("a text of {tokens} tokens"), "give shorter --lengths")?;
         self.lengths.sort_unstable();
         self.lengths.dedup();
         self.depths.sort_by(f64::total_cmp);
@@ -198,6 +215,8 @@ impl Experiment for Retrieval {
                 state_bytes: bound.state_bytes,
             })
         };
+        let Self { models, arms, tasks, lengths, depths, .. } = self;
+        room::check_units(&[models.len(), arms.len(), tasks.len(), lengths.len(), depths.len()])?;
         (0..self.cells()).map(unit).collect()
     }
 
@@ -219,6 +238,14 @@ impl Experiment for Retrieval {
             sample.trials.push(trial);
         }
         Ok(Some(sample))
+    }
+
+    fn check(&self, models: &[Source], unit: usize, name: &str, sample: &Self::Sample) -> Result<(), String> {
+        self.fits(models, unit, name, sample)
+    }
+
+    fn check_all(&self, _models: &[Source], _samples: &[Self::Sample]) -> Result<(), String> {
+        Ok(())
     }
 
     fn results(&self, samples: &[Sample]) -> Result<Results, BenchError> {

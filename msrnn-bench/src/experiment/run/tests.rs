@@ -35,6 +35,18 @@ impl Experiment for Thirds {
         Ok((trouble.interrupt_at != Some(unit)).then(|| self.numbers[unit] / 3.0))
     }
 
+    fn check(&self, _: &[Source], unit: usize, name: &str, sample: &f64) -> Result<(), String> {
+        let number = self.numbers[unit];
+        match name == format!("a third of {number}") && *sample == number / 3.0 {
+            true => Ok(()),
+            false => Err(format!("it is no third of {number}")),
+        }
+    }
+
+    fn check_all(&self, _: &[Source], samples: &[f64]) -> Result<(), String> {
+        if samples.len() == self.numbers.len() { Ok(()) } else { Err("some are missing".into()) }
+    }
+
     fn results(&self, samples: &[f64]) -> Result<Results, BenchError> {
         let metrics = serde_json::json!({ "samples": samples, "sum": samples.iter().sum::<f64>() });
         Ok(Results { metrics, arms: Vec::new(), notes: Vec::new(), figures: Vec::new() })
@@ -46,7 +58,7 @@ fn go(numbers: &[f64], out: &Path, shard: Option<&str>, trouble: &Trouble) -> Re
     let shard = shard.map(|shard| shard.parse().unwrap());
     let models = Models::new(&["bundled".into()], DeviceName::Cpu, Precision::F32, Downloads::UNWATCHED);
     let identity = identity(&experiment, trouble, &models, &[], shard)?;
-    let options = RunOptions { out: out.into(), shard, jobs: 2, command: vec!["msrnn".into()] };
+    let options = RunOptions { out: out.into(), shard, jobs: 2, on_host: true, command: vec!["msrnn".into()] };
     let watch = Watch { advance: &|_| (), interrupt: &AtomicBool::new(false) };
     run(&experiment, trouble, identity, &options, watch)
 }

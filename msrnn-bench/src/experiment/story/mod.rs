@@ -4,6 +4,7 @@
 //! judge, which is a model behind an OpenAI-compatible endpoint, sees each pair in both orders
 //! ([`verdict`]); without one the stories are kept and can be judged later.
 
+mod fit;
 mod judge;
 mod results;
 mod texts;
@@ -29,10 +30,11 @@ use verdict::Judged;
 use super::arms::{Bound, arms as arms_of};
 use super::generation::{Generation, Written};
 use super::journal;
-use super::manifest::{MANIFEST, Manifest};
+use super::manifest::{self, MANIFEST, Manifest};
 use super::models::Models;
 use super::{Experiment, Results, Unit, Watch};
 use crate::error::BenchError;
+use crate::room;
 
 /// The prompt of the paper's Table 4. Where it breaks lines cannot be seen in print.
 pub const PROMPT: &str = "### Instruction:\nWrite a very long story (at least 4,000 words). The story should include at \
@@ -338,6 +340,7 @@ impl Experiment for Story {
             }
         };
         let arms = self.plan(models, plan)?;
+        room::check_units(&[arms.len(), self.seeds])?;
         let unit = |unit: usize| {
             let (index, seed) = self.locate(&arms, unit);
             let arm = &arms[index];
@@ -360,6 +363,14 @@ impl Experiment for Story {
             judge.ask(question, watch.interrupt)
         })?;
         Ok(judged.map(|judged| Pair { judged: Some(judged), ..pair }))
+    }
+
+    fn check(&self, models: &[manifest::Source], unit: usize, name: &str, sample: &Self::Sample) -> Result<(), String> {
+        self.fits(models, unit, name, sample)
+    }
+
+    fn check_all(&self, _models: &[manifest::Source], samples: &[Self::Sample]) -> Result<(), String> {
+        self.all_fit(samples)
     }
 
     fn results(&self, samples: &[Pair]) -> Result<Results, BenchError> {

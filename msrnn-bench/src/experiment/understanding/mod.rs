@@ -5,6 +5,7 @@
 //! Answers are scored against what people wrote ([`task`]); beside the full state stands the baseline,
 //! the full state on a document that was cut to as many tokens as a bounded state has rows.
 
+mod fit;
 mod jackknife;
 pub mod plan;
 pub mod prompt;
@@ -28,6 +29,7 @@ use sha2::{Digest, Sha256};
 pub use task::{Metric, Task};
 
 use super::generation::{Generation, Written};
+use super::manifest::Source;
 use super::models::Models;
 use super::{Experiment, Results, Unit, Watch};
 use crate::error::BenchError;
@@ -177,6 +179,14 @@ impl Experiment for Understanding {
             scores: self.metric.parts().iter().map(|part| (*part).to_owned()).zip(scores).collect(),
             written,
         }))
+    }
+
+    fn check(&self, models: &[Source], _unit: usize, name: &str, sample: &Self::Sample) -> Result<(), String> {
+        self.fits(models, name, sample)
+    }
+
+    fn check_all(&self, models: &[Source], samples: &[Self::Sample]) -> Result<(), String> {
+        self.all_fit(models, samples)
     }
 
     fn results(&self, samples: &[Answer]) -> Result<Results, BenchError> {

@@ -12,6 +12,7 @@ use super::prompt;
 use crate::error::BenchError;
 use crate::experiment::manifest::Source;
 use crate::input::read_text;
+use crate::memory;
 
 /// A question about a document, and what people answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,9 @@ pub struct Question {
     pub stop: Vec<String>,
 }
 
+/// Bytes of memory that a byte of JSON may take as a value: an empty object in an object is hundreds of bytes large.
+const PER_BYTE: usize = 80;
+
 /// The questions of a file, in its order, and what they are in a manifest: `name`, and the hash of the text,
 /// however it was packed.
 ///
@@ -39,6 +43,8 @@ pub struct Question {
 /// were expected and where one is missing.
 pub fn read(path: &Path, name: &str, task: Task) -> Result<(Vec<Question>, Source), BenchError> {
     let text = read_text(path)?;
+    let needs = memory::product(&[text.len(), PER_BYTE]);
+    memory::check(needs, &format!("{}, as JSON that is read at once,", path.display()), "cut it into smaller files")?;
     let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let source = Source::of_bytes(name, [(&*file, text.as_bytes())]);
     let questions = parse(&text, task).map_err(|reason| {

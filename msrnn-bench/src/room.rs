@@ -1,0 +1,108 @@
+//! Whether weights and states of a run fit into the memory at hand, looked at before they are made.
+//!
+//! What is counted is the least that is needed: whatever is refused here could not have been done. Of a GPU's memory
+//! nothing is known here; who runs out of it is told by its driver.
+
+use burn::tensor::{Int, Tensor};
+use msrnn_core::policy::Compression;
+use msrnn_models::config::ModelConfig;
+use msrnn_models::decoder::Decoder;
+
+use crate::device::is_host;
+use crate::error::BenchError;
+use crate::evaluate::BLOCK;
+use crate::memory;
+
+/// Refuses a batch of texts of so many tokens whose states, and logits of one block of tokens, do not fit. `tokens` of an
+/// unbounded state count; a bounded one has all its rows from the beginning.
+///
+/// # Errors
+///
+/// Says how much they would take, and which options make it less.
+pub fn check(decoder: &Decoder, compression: &Compression, tokens: usize, batch: usize) -> Result<(), BenchError> {
+    let device = decoder.device();
+    if !is_host(&device) {
+        return Ok(());
+    }
+    let int = Tensor::<1, Int>::zeros([1], &device).dtype().size();
+    let policy = compression.policy().map(|policy| policy.as_ref());
+    let row = decoder.storage().bytes_per_state(decoder.config(), policy, int);
+    let rows = compression.states().unwrap_or(tokens).saturating_add(1);
+    let logits = memory::product(&[batch, tokens.min(BLOCK), decoder.config().vocab_size, size_of::<f32>()]);
+    let states = memory::product(&[row, rows, batch]);
+    let what = match batch {
+        1 => format!("a state of {} rows", rows - 1),
+        _ => format!("{batch} states of {} rows side by side", rows - 1),
+    };
+    memory::check(
+        states.saturating_add(logits),
+        &what,
+        "give fewer states, a shorter text or --context, or a smaller --batch, as the command has them",
+    )
+}
+
+/// Refuses sizes that no model has, by the limits that a file's are read with.
+///
+/// # Errors
+///
+/// Names what is beyond its limit.
+pub fn check_sizes(config: &ModelConfig) -> Result<(), BenchError> {
+    ModelConfig::parse(&config.to_json().to_string()).map(|_| ()).map_err(BenchError::Input)
+}
+
+/// Refuses a model of random weights that does not fit, or of sizes that no model has. `copies`: of its weights in f32,
+/// as training holds gradients and averages beside them.
+///
+/// # Errors
+///
+/// Says how much it would take.
+pub fn check_weights(config: &ModelConfig, copies: usize) -> Result<(), BenchError> {
+    check_sizes(config)?;
+    let bytes = memory::product(&[config.parameters(), size_of::<f32>(), copies]);
+    memory::check(bytes, &format!("a model of {} weights", config.parameters()), "choose a smaller one")
+}
+
+/// Refuses so many units of an experiment that not even their names fit.
+///
+/// # Errors
+///
+/// Says how many there are.
+pub fn check_units(counts: &[usize]) -> Result<(), BenchError> {
+    /// Bytes of a unit with its name.
+    const UNIT: u64 = 128;
+    let units = memory::product(counts);
+    memory::check(
+        units.saturating_mul(UNIT),
+        &format!("a list of {units} units of work"),
+        "give fewer policies, states, texts, seeds or questions",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{DType, Device};
+    use msrnn_policies::registry;
+
+    use super::*;
+    use crate::speed::shape::Shape;
+
+    #[test]
+    fn what_no_machine_holds_is_refused_with_the_options_that_make_it_less() {
+        let shape: Shape = "2x24x4:2x32x50".parse().unwrap();
+        let model = shape.model(0, DType::F32, &Device::flex());
+        let tova = |states| registry::compression("tova", states).unwrap();
+        for (compression, tokens, batch) in
+            [(tova(1 << 40), 8, 1), (Compression::Unbounded, 1 << 40, 1), (tova(16), 100, 1 << 40)]
+        {
+            let error = check(&model.decoder, &compression, tokens, batch).unwrap_err().to_string();
+            assert!(error.contains("at hand") && error.contains("--batch"), "{error}");
+        }
+        assert!(check(&model.decoder, &tova(16), 1000, 4).is_ok());
+        for text in ["16000x1048576x1024:1x1048576x100", "1000000000x64x4x64x50", "2x64x4x64x99999999999"] {
+            assert!(check_weights(&text.parse::<Shape>().unwrap().config(), 1).is_err(), "{text}");
+        }
+        assert!(check_weights(&shape.config(), 4).is_ok());
+        assert!(check_units(&[1_000_000, 1_000_000]).unwrap_err().to_string().contains("1000000000000 units"));
+        assert!(check_units(&[1000, 1000]).is_ok());
+    }
+}
