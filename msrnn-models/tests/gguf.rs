@@ -14,7 +14,7 @@ use msrnn_core::policy::Compression;
 use msrnn_models::Model;
 use msrnn_models::gguf::Gguf;
 use msrnn_models::recurrent::{Positions, Recurrent};
-use msrnn_models::storage::{Storage, Weights};
+use msrnn_models::storage::Storage;
 use msrnn_models::tokenizer::{Bos, TextOptions, Tokenizer};
 use msrnn_models::weights;
 use serde::Deserialize;
@@ -178,12 +178,6 @@ fn dtypes() {
             }
         }
     }
-    let int8 = Storage { weights: Weights::Int8, states: DType::F32 };
-    let logits = |storage: Storage| values(load("types.gguf", storage).decoder.forward(tokens(&IDS)));
-    let (exact, found) = (logits(DType::F32.into()), logits(int8));
-    let largest = exact.iter().fold(0.0f64, |most, x| most.max(x.abs()));
-    let off = found.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max) / largest;
-    assert!(off > 1e-6 && off < 0.1, "int8: off by {off:e}");
 }
 
 fn notes() {

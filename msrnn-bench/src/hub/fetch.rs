@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use msrnn_models::checkpoint::{CONFIG, INDEX, WEIGHTS};
+use msrnn_models::gguf;
 use msrnn_models::model::GENERATION_CONFIG;
 use msrnn_models::tokenizer::{TOKENIZER, TOKENIZER_CONFIG};
 use serde::Deserialize;
@@ -225,6 +226,10 @@ impl<'s> Exchange<'s> {
     }
 
     fn model(&self, listing: &Listing) -> Result<PathBuf, BenchError> {
+        // A repository of GGUF files need not have a configuration beside them.
+        if !listing.has(CONFIG) && !listing.ending(gguf::EXTENSION).is_empty() {
+            return Err(self.no_safetensors(listing));
+        }
         let config = self.get(listing, CONFIG)?;
         for file in COMPANIONS {
             match listing.has(file) {
@@ -241,13 +246,28 @@ impl<'s> Exchange<'s> {
                 self.get(listing, &shard)?;
             }
         } else {
-            return Err(BenchError::Input(format!(
-                "{} has no weights as safetensors, which is all that msrnn reads; choose a repository or revision \
-                 that has {WEIGHTS} or {INDEX}, or convert them",
-                self.repository
-            )));
+            return Err(self.no_safetensors(listing));
         }
         Ok(config.parent().unwrap_or(&config).into())
+    }
+
+    /// What to do about a repository without safetensors.
+    fn no_safetensors(&self, listing: &Listing) -> BenchError {
+        let gguf = listing.ending(gguf::EXTENSION);
+        BenchError::Input(match gguf.first() {
+            Some(first) => format!(
+                "{} has no weights as safetensors but GGUF files ({}); name one of them, as in --model {}/{first}",
+                self.repository,
+                gguf.join(", "),
+                self.repository
+            ),
+            None => format!(
+                "{} has no weights as safetensors or GGUF, which is all that msrnn reads; choose a repository or revision \
+                 that has {WEIGHTS}, {INDEX} or a .{} file, or convert them",
+                self.repository,
+                gguf::EXTENSION
+            ),
+        })
     }
 
     /// A file of the commit, from the cache if it is there.

@@ -97,18 +97,20 @@ impl Downloads {
 /// When it is neither, or cannot be fetched; the message says what to do.
 pub fn locate(name: impl AsRef<Path>, downloads: &Downloads) -> Result<PathBuf, BenchError> {
     let path = name.as_ref();
+    if path.is_dir() || gguf::is_gguf(path) {
+        return Ok(path.into());
+    }
     // What is no Unicode is a path of this machine.
-    match path.to_str().and_then(|name| Repository::parse(name, Kind::Model)) {
-        Some(repository) if !path.exists() => of_hub(&repository, None, downloads),
-        _ if path.is_dir() || gguf::is_gguf(path) => Ok(path.into()),
-        _ if !path.exists() && path.to_str().and_then(gguf_of_hub).is_some() => {
-            let (repository, file) = path.to_str().and_then(gguf_of_hub).expect("it was just seen");
-            // All parts, where there are several; any of them leads to the others.
-            let parts = gguf::parts(file).into_iter().map(|part| of_hub(&repository, Some(&part), downloads));
-            let mut parts = parts.collect::<Result<Vec<_>, _>>()?;
-            Ok(parts.swap_remove(0))
-        }
-        _ => Err(ModelError::NoDirectory(path.into()).into()),
+    let name = path.to_str().filter(|_| !path.exists());
+    // Before repositories: a revision may have slashes as well.
+    if let Some((repository, file)) = name.and_then(gguf_of_hub) {
+        // All parts, where there are several; any of them leads to the others.
+        let parts = gguf::parts(file).into_iter().map(|part| of_hub(&repository, Some(&part), downloads));
+        return Ok(parts.collect::<Result<Vec<_>, _>>()?.swap_remove(0));
+    }
+    match name.and_then(|name| Repository::parse(name, Kind::Model)) {
+        Some(repository) => of_hub(&repository, None, downloads),
+        None => Err(ModelError::NoDirectory(path.into()).into()),
     }
 }
 

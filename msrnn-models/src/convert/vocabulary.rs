@@ -110,19 +110,15 @@ pub(super) fn entries(
     if let Some(template) = texts.tokenizer_config.get("chat_template").and_then(Value::as_str) {
         entries.push(entry("tokenizer.chat_template", Entry::Text(template.into())));
     }
-    if model["ignore_merges"] == true {
-        notes.push(
-            "the tokenizer takes whole words that are tokens before it merges (`ignore_merges`); llama.cpp does so too by the \
-             name of its way to cut texts, transformers and msrnn do not where they read the file"
-                .into(),
-        );
-    }
     let (words, types): (Vec<String>, Vec<i32>) = tokens.into_iter().unzip();
     entries.push(entry("tokenizer.ggml.tokens", Entry::Texts(words)));
     entries.push(entry("tokenizer.ggml.token_type", Entry::I32s(types)));
     let again = vocabulary_of(&header(&entries, &[])).map_err(|what| unfit(&what))?;
     let again = Tokenizer::of_vocabulary(&out.display().to_string(), &again, None)?;
-    if let Some(text) = first_difference(&tokenizer, &again)? {
+    // Whole words that are tokens but not by merges: whoever reads the file must know of them.
+    let words = (0..source.config.vocab_size as u32).filter(|_| model["ignore_merges"] == true);
+    let words: Vec<String> = words.map(|id| tokenizer.decode(&[id])).collect::<Result<_, _>>()?;
+    if let Some(text) = first_difference(&tokenizer, &again, &words)? {
         notes.push(format!(
             "the file gives other ids to some texts than {TOKENIZER}, such as {text:?}: a GGUF file does not say all that is \
              there; score texts with the directory where ids matter"
@@ -147,10 +143,10 @@ const PROBES: [&str; 12] = [
     "It is a truth universally acknowledged, that a single man in possession of a good fortune must be in want of a wife.",
 ];
 
-/// The first of some texts that two tokenizers give different ids.
-fn first_difference(a: &Tokenizer, b: &Tokenizer) -> Result<Option<String>, ModelError> {
+/// The first of some texts, `more` among them, that two tokenizers give different ids.
+fn first_difference(a: &Tokenizer, b: &Tokenizer, more: &[String]) -> Result<Option<String>, ModelError> {
     let joined = PROBES.concat();
-    for text in PROBES.into_iter().chain([joined.as_str()]) {
+    for text in PROBES.into_iter().chain([joined.as_str()]).chain(more.iter().map(String::as_str)) {
         if a.encode(text)? != b.encode(text)? {
             return Ok(Some(text.to_owned()));
         }

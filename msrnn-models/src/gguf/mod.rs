@@ -17,6 +17,8 @@ mod header;
 mod metadata;
 mod names;
 mod split;
+#[cfg(test)]
+mod tests;
 mod vocabulary;
 pub(crate) mod write;
 
@@ -243,7 +245,7 @@ fn unknown<'a>(metadata: Metadata<'a>, prefix: &'a str, known: &[&str]) -> Vec<&
 }
 
 #[cfg(test)]
-mod tests {
+mod opening {
     use super::*;
 
     fn testdata(name: &str) -> PathBuf {
