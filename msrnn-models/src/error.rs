@@ -100,8 +100,8 @@ pub enum ModelError {
         /// What it fits in.
         instead: &'static str,
     },
-    /// A tensor's shape contradicts `config.json`.
-    #[error("{}: tensor {name} has shape {found:?} where config.json implies {expected:?}; config and weights are of different models", path.display())]
+    /// A tensor's shape contradicts the configuration.
+    #[error("{}: tensor {name} has shape {found:?} where the configuration implies {expected:?}; configuration and weights are of different models", path.display())]
     Shape {
         /// The model directory.
         path: PathBuf,

@@ -12,8 +12,12 @@ use common::{golden, testdata, tokens, values};
 use libtest_mimic::{Arguments, Failed, Trial};
 use msrnn_core::policy::Compression;
 use msrnn_models::Model;
+use msrnn_models::convert::{WrittenAs, convert};
+use msrnn_models::generate::generate;
 use msrnn_models::gguf::Gguf;
+use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::{Positions, Recurrent};
+use msrnn_models::sampling::Sampling;
 use msrnn_models::storage::Storage;
 use msrnn_models::tokenizer::{Bos, TextOptions, Tokenizer};
 use msrnn_models::weights;
@@ -57,6 +61,8 @@ fn main() -> std::process::ExitCode {
     trials.push(trial("smollm2", "gives_the_logits_of_the_dequantised_weights", there, move || {
         golden::<Real>("gguf-smollm2.json").logits.check(&real, &[(DType::F32, 1e-4)]);
     }));
+    let path = std::env::var_os(REAL).map(PathBuf::from).unwrap_or_default();
+    trials.push(trial("smollm2", "writes_the_same_as_the_directory_made_of_it", there, move || same_text(&path)));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -66,6 +72,25 @@ fn trial(name: &str, what: &str, there: bool, run: impl FnOnce() + Send + 'stati
         Ok::<(), Failed>(())
     };
     Trial::test(format!("{name}::{what}"), run).with_ignored_flag(!there)
+}
+
+/// Greedy generation from a file and from the directory that is made of it.
+fn same_text(path: &Path) {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("model");
+    convert(path, &out, WrittenAs::F32).unwrap();
+    let written = |path: &Path| {
+        let model = Model::load(path, DType::F32, &Device::default()).unwrap();
+        let recurrent = Recurrent::new(&model.decoder, Compression::Unbounded, Positions::Original);
+        let tokenizer = model.tokenizer().unwrap();
+        let prompt = tokenizer.prompt("The history of the bicycle begins").unwrap();
+        let greedy = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0 };
+        let made = generate(&model, &recurrent, &prompt, Protocol::Strict, greedy, 32, |_| true).unwrap();
+        tokenizer.continuation(&prompt, &made.tokens).unwrap()
+    };
+    let text = written(path);
+    assert!(text.contains(" the ") && text.len() > 80, "{text}");
+    assert_eq!(written(&out), text);
 }
 
 /// What transformers makes of a file's vocabulary.

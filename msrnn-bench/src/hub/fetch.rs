@@ -62,7 +62,7 @@ impl Hub {
             {
                 return Ok(directory);
             }
-            match exchange.look()? {
+            match exchange.look(|directory| exchange.missing(directory).is_empty())? {
                 Ok(listing) => exchange.model(&listing),
                 Err(reason) => match cached.clone().filter(|directory| exchange.missing(directory).is_empty()) {
                     Some(directory) => Ok(directory),
@@ -84,7 +84,7 @@ impl Hub {
             let cached = cached.map(|directory| directory.join(file));
             match cached {
                 Some(path) if repository.is_commit() => Ok(path),
-                cached => match exchange.look()? {
+                cached => match exchange.look(|_| true)? {
                     Ok(listing) => exchange.get(&listing, file),
                     Err(reason) => cached.ok_or_else(|| exchange.not_cached(None, &reason)),
                 },
@@ -165,8 +165,9 @@ impl<'s> Exchange<'s> {
         BenchError::Input(refusal::message(self.repository, file, &page, self.endpoint.credentials.is_some(), refused))
     }
 
-    /// Asks the server what there is. The inner error says why it could not be asked.
-    fn look(&self) -> Result<Result<Listing, String>, BenchError> {
+    /// Asks the server what there is. The inner error says why it could not be asked; where the server fails it is
+    /// one only if what was fetched before `serves`.
+    fn look(&self, serves: impl Fn(&Path) -> bool) -> Result<Result<Listing, String>, BenchError> {
         if self.hub.offline {
             return Ok(Err("HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set".into()));
         }
@@ -195,10 +196,7 @@ impl<'s> Exchange<'s> {
         };
         if answer.status != 200 {
             let refused = Refused::of(&answer);
-            let whole = self.cached().is_some_and(|directory| self.missing(&directory).is_empty());
-            return match refused.is_passing()
-                && (whole || self.repository.kind == Kind::Dataset && self.cached().is_some())
-            {
+            return match refused.is_passing() && self.cached().is_some_and(|directory| serves(&directory)) {
                 true => absent(format!("{} fails (status {})", self.endpoint.address, refused.status)),
                 false => Err(self.refused(None, &refused)),
             };

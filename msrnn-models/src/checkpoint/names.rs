@@ -152,7 +152,8 @@ impl Shards<'_> {
         let layers = self.found.keys().filter_map(|name| layer(name)).max().map_or(0, |last| last + 1);
         match layers {
             layers if layers < config.layers => {
-                format!(": config.json says {} layers, and the files hold {layers}", config.layers)
+                let said = if self.directory.is_file() { "the metadata" } else { "config.json" };
+                format!(": {said} says {} layers, and the files hold {layers}", config.layers)
             }
             _ if missing == [HEAD] => format!(
                 ": config.json says `tie_word_embeddings` false, or nothing, which is false; if the output projection is \

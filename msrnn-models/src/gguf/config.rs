@@ -50,7 +50,7 @@ const KNOWN: [&str; 24] = [
 ];
 
 /// Numbers that make another model of a Llama, unless they are 0 or the one given.
-const SCALES: [(&str, f64); 8] = [
+const SCALES: [(&str, f64); 9] = [
     ("attention.scale", 0.0),
     ("attention.clamp_kqv", 0.0),
     ("attention.max_alibi_bias", 0.0),
@@ -58,6 +58,7 @@ const SCALES: [(&str, f64); 8] = [
     ("embedding_scale", 1.0),
     ("residual_scale", 1.0),
     ("rope.scaling.attn_factor", 1.0),
+    ("rope.scaling.yarn_attn_factor", 1.0),
     ("rope.scaling.yarn_log_multiplier", 0.0),
 ];
 
@@ -195,8 +196,7 @@ fn scaling(metadata: Metadata<'_>) -> Result<Option<Value>, String> {
     let factor = factor.filter(|factor| *factor != 0.0);
     // As llama.cpp: where no type is said a factor is a linear one.
     match (metadata.text(&key("rope.scaling.type"))?.unwrap_or("linear"), factor) {
-        ("none", _) | ("linear", None) => Ok(None),
-        ("linear", Some(factor)) if factor == 1.0 => Ok(None),
+        ("none", _) | ("linear", None | Some(1.0)) => Ok(None),
         ("linear", Some(factor)) => Ok(Some(json!({ "rope_type": "linear", "factor": factor }))),
         ("yarn", factor) => {
             let mut scaling = json!({ "rope_type": "yarn", "factor": factor.unwrap_or(1.0) });

@@ -232,7 +232,8 @@ fn tensors_lie_in_the_file_apart_and_where_they_may_begin() {
 fn metadata_is_refused_that_is_more_than_the_file_or_nothing_that_there_is() {
     let number = |n: u64| n.to_le_bytes();
     let list = |kind: u32, count: u64| [&kind.to_le_bytes()[..], &count.to_le_bytes()].concat();
-    let cases: [(&[(&str, u32, &[u8])], &str); 14] = [
+    type Keys<'a> = &'a [(&'a str, u32, &'a [u8])];
+    let cases: [(Keys<'_>, &str); 14] = [
         (&[("k", 13, &[0])], "`k` is of type 13"),
         (&[("k", 7, &[2])], "neither true nor false"),
         (&[("k", 8, &number(1 << 40))], "more than the file has"),

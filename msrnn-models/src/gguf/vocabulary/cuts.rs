@@ -35,7 +35,9 @@ const CUTS: [(&str, &[&str]); 4] = [
     (GPT4O, &["gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"]),
 ];
 /// Names of GPT-2's way.
-const GPT2: [&str; 5] = ["gpt-2", "mpt", "olmo", "jais", "trillion"];
+const GPT2: [&str; 6] = ["gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion"];
+/// What converters write that do not know the way.
+const UNKNOWN: &str = "default";
 /// Names of GPT-2's way with every digit on its own, which transformers takes for GPT-2's.
 const DIGITS: [&str; 7] = ["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"];
 
@@ -55,7 +57,7 @@ impl PreTokenizer {
     ///
     /// When nothing is known of the name.
     pub(crate) fn of(name: Option<&str>) -> Result<Self, String> {
-        let Some(name) = name else {
+        let Some(name) = name.filter(|name| *name != UNKNOWN) else {
             let note = "the file does not say how texts are cut (`tokenizer.ggml.pre`); GPT-2's way is taken, as in \
                         transformers, which may not be the model's; a newer file says it";
             return Ok(Self { json: gpt2(), note: Some(note.into()) });
@@ -132,7 +134,9 @@ mod tests {
             json!({ "type": "Sequence", "pretokenizers": [{ "type": "Digits", "individual_digits": true }, gpt2()] });
         assert_eq!(PreTokenizer::name_of(&digits), Some("smollm"));
         assert!(PreTokenizer::of(Some("smollm")).unwrap().note.unwrap().contains("digit"));
-        assert!(PreTokenizer::of(None).unwrap().note.is_some());
+        for unsaid in [None, Some("default")] {
+            assert!(PreTokenizer::of(unsaid).unwrap().note.unwrap().contains("does not say"));
+        }
         let error = PreTokenizer::of(Some("deepseek-llm")).unwrap_err();
         assert!(error.contains("deepseek-llm") && error.contains("tokenizer.json"), "{error}");
         assert_eq!(PreTokenizer::name_of(&json!({ "type": "Whitespace" })), None);
