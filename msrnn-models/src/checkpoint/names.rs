@@ -127,6 +127,15 @@ impl Shards<'_> {
             });
         }
         match place.stored {
+            // A row of one value is no whole block.
+            Stored::Gguf(format) if !place.columns().is_multiple_of(format.block()) => Err(ModelError::OtherForm {
+                path: self.directory.clone(),
+                reason: format!(
+                    "tensor {} is a vector in blocks of {}, which no converter writes, and is not read; convert the model anew",
+                    place.name,
+                    format.name()
+                ),
+            }),
             Stored::Gguf(_) | Stored::Safetensors(Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16) => Ok(()),
             Stored::Safetensors(other) => Err(ModelError::Dtype {
                 path: self.directory.clone(),

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::metadata::Metadata;
+use super::metadata::{Metadata, shown};
 use super::{Gguf, frequencies, unknown};
 use crate::config::{Architecture, ModelConfig, RopeScaling};
 use crate::weights::HEAD;
@@ -68,8 +68,8 @@ pub(super) fn read(gguf: &Gguf) -> Result<(ModelConfig, Vec<String>), String> {
         Some(ARCHITECTURE) => {}
         Some(other) => {
             return Err(format!(
-                "architecture {other:?} is not read from GGUF files; read is {ARCHITECTURE:?}, which Llama, Mistral and Yi \
-                 are"
+                "architecture {} is not read from GGUF files; read is {ARCHITECTURE:?}, which Llama, Mistral and Yi are",
+                shown(other)
             ));
         }
         None => return Err("it does not say its architecture (`general.architecture`), so it is no model".into()),
@@ -130,16 +130,22 @@ pub(super) fn read(gguf: &Gguf) -> Result<(ModelConfig, Vec<String>), String> {
         }
         config.rope_scaling = llama3;
     }
-    let mut notes = Vec::new();
-    for name in
-        unknown(metadata, PREFIX, &KNOWN).into_iter().filter(|name| !SCALES.iter().any(|(known, _)| known == name))
-    {
-        notes.push(format!(
-            "the file says something of `{PREFIX}{name}`, which msrnn does not know; if the model computes with it, results \
-             are wrong"
-        ));
-    }
-    Ok((config, notes))
+    Ok((config, said_of(metadata)))
+}
+
+/// What is to be said about keys that nothing reads.
+fn said_of(metadata: Metadata<'_>) -> Vec<String> {
+    let mut strange = unknown(metadata, PREFIX, &KNOWN);
+    strange.retain(|name| !SCALES.iter().any(|(known, _)| known == name));
+    let names: Vec<String> = strange.iter().take(5).map(|name| format!("`{PREFIX}{name}`")).collect();
+    let more = if strange.len() > names.len() { ", …" } else { "" };
+    let note = || {
+        format!(
+            "the file says something of {}{more}, which msrnn does not know; if the model computes with it, results are wrong",
+            names.join(", ")
+        )
+    };
+    (!names.is_empty()).then(note).into_iter().collect()
 }
 
 fn key(name: &str) -> String {
@@ -211,8 +217,9 @@ fn scaling(metadata: Metadata<'_>) -> Result<Option<Value>, String> {
             Ok(Some(scaling))
         }
         (other, _) => Err(format!(
-            "rope scaling {other:?} (`llama.rope.scaling.type`) is not supported; supported are \"none\", \"linear\" and \
-             \"yarn\", and Llama 3.1's frequency factors"
+            "rope scaling {} (`llama.rope.scaling.type`) is not supported; supported are \"none\", \"linear\" and \
+             \"yarn\", and Llama 3.1's frequency factors",
+            shown(other)
         )),
     }
 }

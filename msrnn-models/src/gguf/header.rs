@@ -15,7 +15,7 @@ const VERSIONS: [u32; 2] = [2, 3];
 const KEYS: u64 = 1 << 16;
 const TENSORS: u64 = 1 << 20;
 /// Longest name of a key or tensor, in bytes.
-const NAME: usize = 1 << 12;
+const NAME: usize = 512;
 /// Most dimensions of a tensor.
 const DIMENSIONS: u32 = 4;
 /// Where tensors begin if the file does not say it: at multiples of so many bytes.

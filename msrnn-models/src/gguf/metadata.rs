@@ -125,6 +125,14 @@ fn array(cursor: &mut Cursor<'_>) -> Result<Value, String> {
     Ok(Value::Array { kind, count: count as usize, place: start..cursor.at() })
 }
 
+/// A text of a file for a message, cut where it is long.
+pub(super) fn shown(text: &str) -> String {
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{:?} …", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
 /// The metadata of a file, and its bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Metadata<'a> {

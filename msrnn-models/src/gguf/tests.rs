@@ -112,6 +112,7 @@ fn a_configuration_is_what_the_keys_say_and_what_llama_cpp_takes_where_they_say_
 fn what_makes_another_model_is_refused_by_its_key_and_what_is_unknown_is_said() {
     for (key, value, words) in [
         ("general.architecture", Entry::Text("qwen2".into()), "\"qwen2\" is not read"),
+        ("general.architecture", Entry::Text("x".repeat(10_000)), "xxx\" …"),
         ("general.architecture", Entry::U32(3), "expected a text"),
         ("llama.expert_count", Entry::U32(8), "mixture of 8 experts"),
         ("llama.attention.causal", Entry::Flag(false), "not causal"),
@@ -128,7 +129,7 @@ fn what_makes_another_model_is_refused_by_its_key_and_what_is_unknown_is_said() 
         ("llama.rope.freq_base", Entry::F32(-1.0), "rope_theta"),
     ] {
         let error = config_of(&file(&set(llama(), key, value), &[], &[])).unwrap_err();
-        assert!(error.contains(words) && error.contains("model.gguf"), "{key}: {error}");
+        assert!(error.contains(words) && error.contains("model.gguf") && error.len() < 1000, "{key}: {error}");
     }
     let partial =
         set(set(llama(), "llama.attention.key_length", Entry::U32(8)), "llama.rope.dimension_count", Entry::U32(4));
@@ -174,6 +175,17 @@ fn frequency_factors_are_recognised_as_llama_3_1s_or_refused() {
         let error = read(&entries, &data).unwrap_err();
         assert!(error.contains("factors") || error.contains("rope_freqs"), "{error}");
     }
+}
+
+#[test]
+fn a_bias_of_rotated_channels_in_blocks_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model.gguf");
+    let bias = Announced { name: "blk.0.attn_q.bias".into(), shape: vec![32], format: Format::Q8_0 };
+    std::fs::write(&path, file(&llama(), &[bias], &[])).unwrap();
+    let loaded = crate::Model::load(&path, burn::tensor::DType::F32, &burn::tensor::Device::default());
+    let error = loaded.unwrap_err().to_string();
+    assert!(error.contains("blk.0.attn_q.bias is a vector in blocks of Q8_0"), "{error}");
 }
 
 /// What is wrong with a file.

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::super::metadata::shown;
+
 /// Llama 3's.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// Mistral's, of Nemo and later.
@@ -77,8 +79,9 @@ impl PreTokenizer {
             return Ok(Self { json: gpt2(), note: Some(note) });
         }
         Err(format!(
-            "nothing is known of the way to cut texts that is called {name:?} (`tokenizer.ggml.pre`), and another would give \
+            "nothing is known of the way to cut texts that is called {} (`tokenizer.ggml.pre`), and another would give \
              other ids; take the model's directory with its {}, or give token ids instead of text",
+            shown(name),
             crate::tokenizer::TOKENIZER
         ))
     }

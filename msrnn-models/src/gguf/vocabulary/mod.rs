@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value, json};
 
-use super::metadata::Metadata;
+use super::metadata::{Metadata, shown};
 
 pub(crate) use cuts::PreTokenizer;
 pub(crate) use sentencepiece::merges_of_scores;
@@ -66,8 +66,9 @@ impl Vocabulary {
                 Err("the file has no vocabulary; give token ids instead of text".into())
             }
             Some(other) => Err(format!(
-                "vocabularies of the kind {other:?} (`tokenizer.ggml.model`) are not read; read are \"gpt2\" and \"llama\": \
+                "vocabularies of the kind {} (`tokenizer.ggml.model`) are not read; read are \"gpt2\" and \"llama\": \
                  take the model's directory with {}, or give token ids instead of text",
+                shown(other),
                 crate::tokenizer::TOKENIZER
             )),
         }
@@ -109,7 +110,7 @@ impl<'a> Tokens<'a> {
         const KEY: &str = "tokenizer.ggml.merges";
         let pair = |merge: &'a str| match merge.split(' ').collect::<Vec<_>>()[..] {
             [left, right] => Ok([left, right]),
-            _ => Err(format!("`{KEY}` has {merge:?}, which is no pair")),
+            _ => Err(format!("`{KEY}` has {}, which is no pair", shown(merge))),
         };
         let merges = self.metadata.texts(KEY)?;
         merges.map(|merges| merges.into_iter().map(pair).collect()).transpose()
