@@ -1,10 +1,11 @@
-//! What `--model` names: the bundled model, a directory, or a repository of the hub.
+//! What `--model` names: the bundled model, a directory, a GGUF file, or either of them on the hub.
 
 use std::path::{Path, PathBuf};
 
 use msrnn_models::Model;
 use msrnn_models::checkpoint::CONFIG;
 use msrnn_models::config::ModelConfig;
+use msrnn_models::gguf::{self, Gguf};
 
 use crate::device::DeviceName;
 use crate::error::BenchError;
@@ -17,16 +18,28 @@ pub fn is_bundled(name: &Path) -> bool {
     name.as_os_str() == bundled::NAME
 }
 
-/// The directory that a model's files are in, fetched from the hub if need be; none for the bundled one.
+/// The directory that a model's files are in, or its GGUF file, fetched from the hub if need be; none for the bundled
+/// one.
 ///
 /// # Errors
 ///
-/// When there is no such directory or repository, or it cannot be fetched.
+/// When there is no such directory, file or repository, or it cannot be fetched.
 pub fn directory(name: &Path, downloads: &Downloads) -> Result<Option<PathBuf>, BenchError> {
     match is_bundled(name) {
         true => Ok(None),
         false => hub::locate(name, downloads).map(Some),
     }
+}
+
+/// As [`directory`], of a model that is on the disk, for who needs its files.
+///
+/// # Errors
+///
+/// As [`directory`], and when it is the bundled model.
+pub fn files(name: &Path, downloads: &Downloads) -> Result<PathBuf, BenchError> {
+    directory(name, downloads)?.ok_or_else(|| {
+        BenchError::Input("the bundled model is part of the command; give a model's directory or a GGUF file".into())
+    })
 }
 
 /// The configuration of the model of a [`directory`], without opening its weights.
@@ -37,6 +50,7 @@ pub fn directory(name: &Path, downloads: &Downloads) -> Result<Option<PathBuf>, 
 pub fn config(directory: Option<&Path>) -> Result<ModelConfig, BenchError> {
     match directory {
         None => bundled::config(),
+        Some(file) if gguf::is_gguf(file) => Ok(Gguf::open(file)?.config()?.0),
         Some(directory) => Ok(ModelConfig::read(&directory.join(CONFIG))?),
     }
 }

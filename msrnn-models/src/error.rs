@@ -100,8 +100,8 @@ pub enum ModelError {
         /// What it fits in.
         instead: &'static str,
     },
-    /// A tensor's shape contradicts `config.json`.
-    #[error("{}: tensor {name} has shape {found:?} where config.json implies {expected:?}; config and weights are of different models", path.display())]
+    /// A tensor's shape contradicts the configuration.
+    #[error("{}: tensor {name} has shape {found:?} where the configuration implies {expected:?}; configuration and weights are of different models", path.display())]
     Shape {
         /// The model directory.
         path: PathBuf,
@@ -148,7 +148,7 @@ pub enum ModelError {
         vocab_size: usize,
     },
     /// No model there.
-    #[error("{} is no directory{}; give a Hugging Face model directory, or leave --model out for the bundled model", .0.display(), file(.0))]
+    #[error("{} is no directory{}; give a Hugging Face model directory or a GGUF file, or leave --model out for the bundled model", .0.display(), file(.0))]
     NoDirectory(PathBuf),
     /// A prompt without a token.
     #[error("the prompt is empty and the tokenizer puts nothing before it; give some text, or --bos always")]
@@ -204,10 +204,6 @@ pub enum ModelError {
 /// What a file that was given for a directory is.
 fn file(path: &Path) -> &'static str {
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("gguf") if path.is_file() => {
-            " but a GGUF file, which is not read (transformers converts it: `from_pretrained(directory, \
-             gguf_file=name)`, then `save_pretrained`)"
-        }
         Some("safetensors" | "json") if path.is_file() => " but a file of one; give the directory that it is in",
         _ => "",
     }

@@ -5,6 +5,7 @@
 //! step by step with a bounded or unbounded state.
 //!
 //! - [`config`]: `config.json`; [`weights`]: names and shapes; [`checkpoint`]: safetensors files
+//! - [`gguf`]: all of a model in GGUF files; [`convert`]: from one form to the other
 //! - [`decoder`]: the layers, with [`linear`], [`matrix`], [`norm`] and [`rotary`]; [`storage`]: in which
 //!   dtypes they are held
 //! - [`recurrent`]: steps, scans and prefill; [`placement`]: positions for extrapolation; [`length`]: how far
@@ -22,10 +23,12 @@ pub mod captured;
 pub mod checkpoint;
 pub mod config;
 pub mod contained;
+pub mod convert;
 pub mod decoder;
 pub mod error;
 mod file;
 pub mod generate;
+pub mod gguf;
 pub mod length;
 pub mod linear;
 pub mod matrix;

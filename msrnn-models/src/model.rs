@@ -1,4 +1,4 @@
-//! A model directory as a whole: decoder, tokenizer, and where a text ends.
+//! A model directory, or a GGUF file, as a whole: decoder, tokenizer, and where a text ends.
 
 use std::path::Path;
 
@@ -9,6 +9,7 @@ use crate::config;
 use crate::decoder::Decoder;
 use crate::error::ModelError;
 use crate::file::read_text;
+use crate::gguf::{self, Gguf};
 use crate::storage::Storage;
 use crate::tokenizer::{TOKENIZER, TextOptions, Tokenizer};
 
@@ -20,8 +21,10 @@ pub const GENERATION_CONFIG: &str = "generation_config.json";
 pub struct Model {
     /// The weights.
     pub decoder: Decoder,
-    /// Absent where the directory has no `tokenizer.json`; ids still work.
+    /// Absent where the files have none that is read; ids still work.
     pub tokenizer: Option<Tokenizer>,
+    /// Why the tokenizer is absent, where there is more to say than that the directory has no `tokenizer.json`.
+    pub no_tokenizer: Option<String>,
     /// Tokens that end a generated text.
     pub eos_token_ids: Vec<u32>,
     /// Tensors in the files that the model does not use.
@@ -42,13 +45,18 @@ pub struct ModelFiles<'a> {
 }
 
 impl Model {
-    /// Loads a Hugging Face model directory, weights and states held as `storage` says.
+    /// Loads a Hugging Face model directory or a GGUF file, weights and states held as `storage` says. Weights in blocks
+    /// of few bits are taken out of them.
     ///
     /// # Errors
     ///
     /// When a file is missing, damaged or of an unsupported model; see
-    /// [`checkpoint::load`].
-    pub fn load(directory: &Path, storage: impl Into<Storage>, device: &Device) -> Result<Self, ModelError> {
+    /// [`checkpoint::load`] and [`Gguf::open`].
+    pub fn load(path: &Path, storage: impl Into<Storage>, device: &Device) -> Result<Self, ModelError> {
+        if gguf::is_gguf(path) {
+            return Self::of_gguf(&Gguf::open(path)?, storage, device);
+        }
+        let directory = path;
         if !directory.is_dir() {
             return Err(ModelError::NoDirectory(directory.into()));
         }
@@ -67,7 +75,38 @@ impl Model {
             }
             false => config.eos_token_ids.clone(),
         };
-        Ok(Self { decoder: loaded.decoder, tokenizer, eos_token_ids, unused: loaded.unused, notes: loaded.notes })
+        Ok(Self {
+            decoder: loaded.decoder,
+            tokenizer,
+            no_tokenizer: None,
+            eos_token_ids,
+            unused: loaded.unused,
+            notes: loaded.notes,
+        })
+    }
+
+    /// The model of a GGUF file. Where its vocabulary is none that is read it has no tokenizer, and says so.
+    ///
+    /// # Errors
+    ///
+    /// As [`checkpoint::load_gguf`].
+    pub fn of_gguf(gguf: &Gguf, storage: impl Into<Storage>, device: &Device) -> Result<Self, ModelError> {
+        let loaded = checkpoint::load_gguf(gguf, storage, device)?;
+        let config = loaded.decoder.config();
+        let name = gguf.path().display().to_string();
+        let tokenizer = gguf
+            .vocabulary()
+            .and_then(|vocabulary| Tokenizer::of_vocabulary(&name, &vocabulary, config.bos_token_id))
+            .map_err(|error| error.to_string());
+        let eos_token_ids = config.eos_token_ids.clone();
+        Ok(Self {
+            decoder: loaded.decoder,
+            no_tokenizer: tokenizer.as_ref().err().cloned(),
+            tokenizer: tokenizer.ok(),
+            eos_token_ids,
+            unused: loaded.unused,
+            notes: loaded.notes,
+        })
     }
 
     /// A model from files in memory.
@@ -87,6 +126,7 @@ impl Model {
         Ok(Self {
             decoder: loaded.decoder,
             tokenizer: Some(tokenizer),
+            no_tokenizer: None,
             eos_token_ids,
             unused: loaded.unused,
             notes: loaded.notes,
@@ -97,12 +137,14 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// When the directory had none.
+    /// When the files had none.
     pub fn tokenizer(&self) -> Result<&Tokenizer, ModelError> {
-        self.tokenizer.as_ref().ok_or_else(|| {
-            ModelError::Tokenizer(format!(
+        self.tokenizer.as_ref().ok_or_else(|| match &self.no_tokenizer {
+            // It is the message of such an error.
+            Some(reason) => ModelError::Tokenizer(reason.strip_prefix("tokenizer: ").unwrap_or(reason).to_owned()),
+            None => ModelError::Tokenizer(format!(
                 "the model directory has no {TOKENIZER}; add it, or give token ids instead of text"
-            ))
+            )),
         })
     }
 

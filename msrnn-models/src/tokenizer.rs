@@ -18,6 +18,7 @@ use tokenizers::{AddedToken, Encoding, Token, Tokenizer as Inner};
 
 use crate::error::ModelError;
 use crate::file::read_text;
+use crate::gguf::Vocabulary;
 use config::TokenizerConfig;
 pub(crate) use contained::contained;
 use parts::Cuts;
@@ -26,6 +27,7 @@ use stages::Stages;
 pub use config::TOKENIZER_CONFIG;
 pub use options::{Bos, SpecialTokens, TextOptions};
 pub use parts::{PART, Part};
+pub(crate) use stages::sign;
 pub use stream::TextStream;
 
 /// Name of the tokenizer's file in a model directory.
@@ -72,6 +74,19 @@ impl Tokenizer {
     /// When they are not a tokenizer.
     pub fn from_bytes(bytes: &[u8], bos: Option<u32>) -> Result<Self, ModelError> {
         Self::new(TOKENIZER, bytes, None, bos)
+    }
+
+    /// The tokenizer of a GGUF file's vocabulary; `name` is the file's.
+    ///
+    /// # Errors
+    ///
+    /// When the vocabulary contradicts itself.
+    pub fn of_vocabulary(name: &str, vocabulary: &Vocabulary, bos: Option<u32>) -> Result<Self, ModelError> {
+        let config = TokenizerConfig::parse(&vocabulary.config).map_err(|reason| wrong(name, &reason))?;
+        let bytes = serde_json::to_vec(&vocabulary.tokenizer).map_err(|e| wrong(name, &e.to_string()))?;
+        let mut made = Self::new(name, &bytes, Some(config), bos)?;
+        made.notes.splice(0..0, vocabulary.notes.iter().cloned());
+        Ok(made)
     }
 
     fn new(name: &str, bytes: &[u8], config: Option<TokenizerConfig>, bos: Option<u32>) -> Result<Self, ModelError> {
@@ -298,6 +313,11 @@ impl Tokenizer {
         Ok((text, ends))
     }
 
+    /// What the template puts before a text and behind it.
+    pub(crate) fn around(&self) -> Result<(Vec<u32>, Vec<u32>), ModelError> {
+        contained("the template", || around(&self.inner))
+    }
+
     pub(crate) fn inner(&self) -> &Inner {
         &self.inner
     }
@@ -320,6 +340,10 @@ impl Tokenizer {
     fn decoding<T>(&self, work: impl FnOnce() -> Result<T, tokenizers::Error>) -> Result<T, ModelError> {
         contained("decoding ids", work)
     }
+}
+
+fn wrong(name: &str, reason: &str) -> ModelError {
+    ModelError::Tokenizer(format!("{name}: {reason}"))
 }
 
 /// What the template puts before a text and behind it.

@@ -337,7 +337,9 @@ fn pointers_and_other_forms_are_named_with_what_to_do() {
     let gguf = copy.path().join("model.gguf");
     std::fs::write(&gguf, "GGUF").unwrap();
     let error = Model::load(&gguf, DType::F32, &Device::default()).unwrap_err().to_string();
-    assert!(error.contains("model.gguf") && error.contains("gguf_file"), "{error}");
+    assert!(error.contains("model.gguf") && error.contains("more than the file has"), "{error}");
+    std::fs::remove_file(copy.path().join(WEIGHTS)).unwrap();
+    refuses(&copy, &["model.gguf", "--model with the path of the file"]);
 }
 
 #[test]

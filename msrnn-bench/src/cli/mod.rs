@@ -3,6 +3,7 @@
 mod bench;
 mod compare;
 mod config_file;
+mod convert;
 mod devices;
 mod downloads;
 mod experiment;
@@ -63,6 +64,8 @@ enum Command {
     Report(report::Args),
     /// Measure speed: prefill, scoring, decode, and the share of what the machine allows
     Bench(bench::Args),
+    /// Write a GGUF file as a Hugging Face directory, or the reverse
+    Convert(convert::Args),
     /// Train the bundled model
     Train(train::Args),
     /// List what this build and this machine offer to run on
@@ -137,6 +140,7 @@ pub fn main_with(registry: Registry) -> ExitCode {
         Command::Experiment(which) => experiment::run(&which),
         Command::Report(args) => report::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Policies(args) => policies::list(&args),

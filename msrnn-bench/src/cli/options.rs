@@ -29,7 +29,7 @@ use super::{DOWNLOADS, INTERRUPT};
 /// Which model runs, where, and in which precision.
 #[derive(Debug, clap::Args)]
 pub(super) struct ModelOptions {
-    /// A Hugging Face model directory, org/name[@revision] on its hub, or `bundled`
+    /// A Hugging Face model directory or GGUF file, org/name[@revision][/file.gguf] on its hub, or `bundled`
     #[arg(long, value_name = "DIR", default_value = bundled::NAME)]
     pub(super) model: PathBuf,
     /// cpu, wgpu, wgpu:N, cuda or cuda:N

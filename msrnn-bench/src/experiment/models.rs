@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use msrnn_models::Model;
 use msrnn_models::checkpoint::INDEX;
 use msrnn_models::config::ModelConfig;
+use msrnn_models::gguf;
 use msrnn_models::tokenizer::TextOptions;
 use serde::Deserialize;
 
@@ -31,7 +32,7 @@ pub struct Models {
 }
 
 impl Models {
-    /// Model directories, names on the hub, or `bundled`, on a device. Nothing is opened or fetched yet.
+    /// Model directories, GGUF files, names on the hub, or `bundled`, on a device. Nothing is opened or fetched yet.
     pub fn new(models: &[PathBuf], device: DeviceName, precision: Precision, downloads: Downloads) -> Self {
         Self {
             paths: models.to_vec(),
@@ -56,7 +57,7 @@ impl Models {
         &self.names
     }
 
-    /// The directory of the model of that index, fetched if need be; none for the bundled one.
+    /// The directory or GGUF file of the model of that index, fetched if need be; none for the bundled one.
     ///
     /// # Errors
     ///
@@ -114,6 +115,16 @@ impl Models {
     pub fn sources(&self) -> Result<Vec<Source>, BenchError> {
         let source = |(index, name): (usize, &String)| match self.directory(index)? {
             None => Ok(bundled::source()),
+            Some(file) if file.is_file() => {
+                let directory = file.parent().unwrap_or(Path::new(""));
+                let name_of_file = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                let parts: Vec<PathBuf> = match name_of_file {
+                    // What is no Unicode is no part of several.
+                    "" => file.file_name().map(PathBuf::from).into_iter().collect(),
+                    name => gguf::parts(name).into_iter().map(PathBuf::from).collect(),
+                };
+                Source::of_directory(name, directory, &parts)
+            }
             Some(directory) => Source::of_directory(name, directory, &files(directory)?),
         };
         self.names.iter().enumerate().map(source).collect()
@@ -189,5 +200,22 @@ mod tests {
         }
         std::fs::write(directory.path().join("README.md"), "y").unwrap();
         assert_eq!(source(), before);
+    }
+
+    #[test]
+    fn every_part_of_a_gguf_file_is_in_the_identity_and_nothing_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let part = |index: usize| directory.path().join(format!("m-0000{index}-of-00002.gguf"));
+        for path in [part(1), part(2), directory.path().join("other.gguf"), directory.path().join("config.json")] {
+            std::fs::write(path, "GGUF").unwrap();
+        }
+        let models = Models::new(&[part(1)], DeviceName::Cpu, Precision::F32, Downloads::UNWATCHED);
+        let source = || models.sources().unwrap().remove(0);
+        let before = source();
+        assert_eq!(before.sha256.len(), 2);
+        std::fs::write(directory.path().join("other.gguf"), "x").unwrap();
+        assert_eq!(source(), before);
+        std::fs::write(part(2), "x").unwrap();
+        assert_ne!(source(), before);
     }
 }

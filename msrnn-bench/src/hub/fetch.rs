@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use msrnn_models::checkpoint::{CONFIG, INDEX, WEIGHTS};
+use msrnn_models::gguf;
 use msrnn_models::model::GENERATION_CONFIG;
 use msrnn_models::tokenizer::{TOKENIZER, TOKENIZER_CONFIG};
 use serde::Deserialize;
@@ -61,7 +62,7 @@ impl Hub {
             {
                 return Ok(directory);
             }
-            match exchange.look()? {
+            match exchange.look(|directory| exchange.missing(directory).is_empty())? {
                 Ok(listing) => exchange.model(&listing),
                 Err(reason) => match cached.clone().filter(|directory| exchange.missing(directory).is_empty()) {
                     Some(directory) => Ok(directory),
@@ -83,7 +84,7 @@ impl Hub {
             let cached = cached.map(|directory| directory.join(file));
             match cached {
                 Some(path) if repository.is_commit() => Ok(path),
-                cached => match exchange.look()? {
+                cached => match exchange.look(|_| true)? {
                     Ok(listing) => exchange.get(&listing, file),
                     Err(reason) => cached.ok_or_else(|| exchange.not_cached(None, &reason)),
                 },
@@ -164,8 +165,9 @@ impl<'s> Exchange<'s> {
         BenchError::Input(refusal::message(self.repository, file, &page, self.endpoint.credentials.is_some(), refused))
     }
 
-    /// Asks the server what there is. The inner error says why it could not be asked.
-    fn look(&self) -> Result<Result<Listing, String>, BenchError> {
+    /// Asks the server what there is. The inner error says why it could not be asked; where the server fails it is
+    /// one only if what was fetched before `serves`.
+    fn look(&self, serves: impl Fn(&Path) -> bool) -> Result<Result<Listing, String>, BenchError> {
         if self.hub.offline {
             return Ok(Err("HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set".into()));
         }
@@ -194,10 +196,7 @@ impl<'s> Exchange<'s> {
         };
         if answer.status != 200 {
             let refused = Refused::of(&answer);
-            let whole = self.cached().is_some_and(|directory| self.missing(&directory).is_empty());
-            return match refused.is_passing()
-                && (whole || self.repository.kind == Kind::Dataset && self.cached().is_some())
-            {
+            return match refused.is_passing() && self.cached().is_some_and(|directory| serves(&directory)) {
                 true => absent(format!("{} fails (status {})", self.endpoint.address, refused.status)),
                 false => Err(self.refused(None, &refused)),
             };
@@ -225,6 +224,10 @@ impl<'s> Exchange<'s> {
     }
 
     fn model(&self, listing: &Listing) -> Result<PathBuf, BenchError> {
+        // A repository of GGUF files need not have a configuration beside them.
+        if !listing.has(CONFIG) && !listing.ending(gguf::EXTENSION).is_empty() {
+            return Err(self.no_safetensors(listing));
+        }
         let config = self.get(listing, CONFIG)?;
         for file in COMPANIONS {
             match listing.has(file) {
@@ -241,13 +244,28 @@ impl<'s> Exchange<'s> {
                 self.get(listing, &shard)?;
             }
         } else {
-            return Err(BenchError::Input(format!(
-                "{} has no weights as safetensors, which is all that msrnn reads; choose a repository or revision \
-                 that has {WEIGHTS} or {INDEX}, or convert them",
-                self.repository
-            )));
+            return Err(self.no_safetensors(listing));
         }
         Ok(config.parent().unwrap_or(&config).into())
+    }
+
+    /// What to do about a repository without safetensors.
+    fn no_safetensors(&self, listing: &Listing) -> BenchError {
+        let gguf = listing.ending(gguf::EXTENSION);
+        BenchError::Input(match gguf.first() {
+            Some(first) => format!(
+                "{} has no weights as safetensors but GGUF files ({}); name one of them, as in --model {}/{first}",
+                self.repository,
+                gguf.join(", "),
+                self.repository
+            ),
+            None => format!(
+                "{} has no weights as safetensors or GGUF, which is all that msrnn reads; choose a repository or revision \
+                 that has {WEIGHTS}, {INDEX} or a .{} file, or convert them",
+                self.repository,
+                gguf::EXTENSION
+            ),
+        })
     }
 
     /// A file of the commit, from the cache if it is there.

@@ -62,6 +62,14 @@ impl Listing {
         first.filter(|_| found.next().is_none())
     }
 
+    /// Names of files that end so, a few at most, as they may be shown.
+    pub(super) fn ending(&self, extension: &str) -> Vec<String> {
+        let ends = |listed: &&Listed| {
+            is_inside(&listed.name) && listed.name.rsplit_once('.').is_some_and(|(_, ending)| ending == extension)
+        };
+        self.files.iter().filter(ends).take(8).map(|listed| shown(&listed.name)).collect()
+    }
+
     /// How many files there are, and the names of some.
     pub(super) fn examples(&self) -> (usize, String) {
         let some: Vec<String> = self.files.iter().take(8).map(|listed| shown(&listed.name)).collect();

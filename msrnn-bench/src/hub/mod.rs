@@ -1,6 +1,6 @@
 //! Models and data by name: a path on this machine, or a repository of the Hugging Face hub.
 //!
-//! `--model org/name[@revision]` and `hf:org/dataset[@revision]/path` are fetched into the cache that
+//! `--model org/name[@revision]`, `--model org/name[@revision]/file.gguf` and `hf:org/dataset[@revision]/path` are fetched into the cache that
 //! Hugging Face's own programs use, only the files that are needed. A path that exists always wins and
 //! needs no network.
 //!
@@ -55,6 +55,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use msrnn_models::error::ModelError;
+use msrnn_models::gguf;
 
 use crate::error::BenchError;
 #[cfg(feature = "hub")]
@@ -89,19 +90,37 @@ impl Downloads {
     pub const UNWATCHED: Self = Self { advance: |_| {}, interrupt: &NEVER };
 }
 
-/// What `--model` names, as a directory: one that exists, else a repository of the hub.
+/// What `--model` names, as a directory or a GGUF file: one that exists, else one of the hub.
 ///
 /// # Errors
 ///
 /// When it is neither, or cannot be fetched; the message says what to do.
 pub fn locate(name: impl AsRef<Path>, downloads: &Downloads) -> Result<PathBuf, BenchError> {
     let path = name.as_ref();
-    // What is no Unicode is a path of this machine.
-    match path.to_str().and_then(|name| Repository::parse(name, Kind::Model)) {
-        Some(repository) if !path.exists() => of_hub(&repository, None, downloads),
-        _ if path.is_dir() => Ok(path.into()),
-        _ => Err(ModelError::NoDirectory(path.into()).into()),
+    if path.is_dir() || gguf::is_gguf(path) {
+        return Ok(path.into());
     }
+    // What is no Unicode is a path of this machine.
+    let name = path.to_str().filter(|_| !path.exists());
+    // Before repositories: a revision may have slashes as well.
+    if let Some((repository, file)) = name.and_then(gguf_of_hub) {
+        // All parts, where there are several; any of them leads to the others.
+        let parts = gguf::parts(file).into_iter().map(|part| of_hub(&repository, Some(&part), downloads));
+        return Ok(parts.collect::<Result<Vec<_>, _>>()?.swap_remove(0));
+    }
+    match name.and_then(|name| Repository::parse(name, Kind::Model)) {
+        Some(repository) => of_hub(&repository, None, downloads),
+        None => Err(ModelError::NoDirectory(path.into()).into()),
+    }
+}
+
+/// Reads `org/name[@revision]/path.gguf`.
+fn gguf_of_hub(name: &str) -> Option<(Repository, &str)> {
+    let (owner, rest) = name.split_once('/')?;
+    let (repository, file) = rest.split_once('/')?;
+    let is_gguf = is_inside(file) && Path::new(file).extension().is_some_and(|ending| ending == gguf::EXTENSION);
+    let repository = Repository::parse(&format!("{owner}/{repository}"), Kind::Model)?;
+    is_gguf.then_some((repository, file))
 }
 
 /// A file of texts or questions: a path, or `hf:org/dataset[@revision]/path` on the hub.
@@ -238,6 +257,18 @@ mod tests {
             "a/b--c", "a/b..c", "a/b.", "a/b.git", "a/b@NUL", "a/b@x\\y",
         ] {
             assert_eq!(parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn gguf_files_of_the_hub_are_told_from_paths() {
+        let of = |name| gguf_of_hub(name).map(|(repository, file)| (repository.to_string(), file.to_owned()));
+        assert_eq!(of("a/b/m.gguf"), Some(("a/b".into(), "m.gguf".into())));
+        assert_eq!(of("a/b@v1/sub/m-Q4_K.gguf"), Some(("a/b@v1".into(), "sub/m-Q4_K.gguf".into())));
+        for other in
+            ["a/b", "a/b/", "a/b/m.bin", "a/m.gguf", "/a/b/m.gguf", "./b/m.gguf", "a/b/../m.gguf", "../a/b/m.gguf"]
+        {
+            assert_eq!(of(other), None, "{other}");
         }
     }
 

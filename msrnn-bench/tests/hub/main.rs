@@ -229,6 +229,29 @@ fn the_command_takes_a_name_and_the_environment() {
 }
 
 #[test]
+fn a_gguf_file_of_a_repository_is_fetched_with_all_its_parts_and_nothing_else() {
+    let home = tempfile::tempdir().unwrap();
+    let repo = Repo::of(&common::testdata().join("gguf"), &["README.md"]);
+    let server = Server::start(move |request| repo.reply(request));
+    let ids = write_ids("llama-gqa", home.path());
+    let perplexity = |model: &str| {
+        let run = ["perplexity", "--json", "--policy", "full", "--model", model, "--ids", ids.to_str().unwrap()];
+        with_hub(&server, home.path(), &run)["perplexity"].clone()
+    };
+    let here = common::testdata().join("gguf/llama.gguf");
+    for name in ["llama-00002-of-00003.gguf", "llama.gguf"] {
+        assert_eq!(perplexity(&format!("{ID}/{name}")), perplexity(here.to_str().unwrap()), "{name}");
+    }
+    assert_eq!(perplexity(&format!("{ID}@{COMMIT}/llama.gguf")), perplexity(here.to_str().unwrap()));
+    let snapshot = home.path().join(format!("hub/models--org--tiny/snapshots/{COMMIT}"));
+    let parts = (1..=3).map(|part| format!("llama-0000{part}-of-00003.gguf"));
+    assert_eq!(names(&snapshot), parts.chain(["llama.gguf".to_owned()]).collect::<Vec<_>>());
+    // Of a repository without safetensors a file has to be named.
+    let error = hub(&server.url, home.path()).model(&model(ID), UNWATCHED).unwrap_err().to_string();
+    assert!(error.contains("GGUF files") && error.contains(&format!("--model {ID}/llama")), "{error}");
+}
+
+#[test]
 fn an_experiment_takes_a_file_of_a_data_set() {
     let home = tempfile::tempdir().unwrap();
     let question = json!({ "prompt": "The town of", "references": ["Harrow"] }).to_string();

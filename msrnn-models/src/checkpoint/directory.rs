@@ -49,8 +49,8 @@ fn other_form(mut names: Vec<String>) -> Option<(String, String)> {
     if let Some(name) = find(".gguf") {
         return says(
             name,
-            "a GGUF file is not read; let transformers convert it (`from_pretrained(directory, gguf_file=name)`, then \
-             `save_pretrained`), or take the model's safetensors",
+            "the directory holds no safetensors but a GGUF file, which is read if it is given itself: --model with the \
+             path of the file",
         );
     }
     if let Some(name) = find(".bin").or_else(|| find(".bin.index.json")).filter(|name| name.contains("model")) {
@@ -92,7 +92,7 @@ mod tests {
             (&["adapter_config.json", "adapter_model.safetensors"][..], "merge it with peft"),
             (&["adapter_config.json", CONFIG, WEIGHTS], "merged model"),
             (&[CONFIG, "model.Q4_1.gguf"], "model.Q4_1.gguf: a GGUF file"),
-            (&["model.gguf"], "gguf_file"),
+            (&["model.gguf"], "path of the file"),
             (&[CONFIG, "pytorch_model.bin"], "pytorch_model.bin: weights in PyTorch's"),
             (&[CONFIG, "pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json"], "PyTorch's"),
             (&[CONFIG, "model-00001-of-00002.safetensors"], INDEX),

@@ -1,9 +1,11 @@
-//! A Hugging Face model directory: `config.json` and one or more safetensors files.
+//! A Hugging Face model directory, `config.json` and one or more safetensors files; and the weights of GGUF files, which
+//! are read in the same way.
 
 mod directory;
 mod names;
 mod read;
 mod shards;
+mod source;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,6 +16,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::error::ModelError;
+use crate::gguf::Gguf;
 use crate::storage::{Storage, Weights};
 use crate::weights;
 use crate::whole;
@@ -22,6 +25,7 @@ pub(crate) use directory::is_pointer;
 use directory::refuse;
 use names::Wanted;
 use shards::Shards;
+pub(crate) use source::Source;
 
 /// Name of the file of a checkpoint in one piece.
 pub const WEIGHTS: &str = "model.safetensors";
@@ -54,6 +58,19 @@ pub fn load(directory: &Path, storage: impl Into<Storage>, device: &Device) -> R
     refuse(directory)?;
     let config = ModelConfig::read(&directory.join(CONFIG))?;
     decoder(&Shards::open(directory)?, config, storage.into(), device)
+}
+
+/// Loads the weights of a model in GGUF files, taken out of their blocks, as [`load`] does those of a directory.
+///
+/// # Errors
+///
+/// As [`load`] and [`Gguf::config`].
+pub fn load_gguf(gguf: &Gguf, storage: impl Into<Storage>, device: &Device) -> Result<Loaded, ModelError> {
+    let (config, mut notes) = gguf.config()?;
+    let shards = Shards::of_gguf(gguf, config.head_dim);
+    let mut loaded = decoder(&shards, config, storage.into(), device)?;
+    notes.append(&mut loaded.notes);
+    Ok(Loaded { notes, ..loaded })
 }
 
 /// The model that the files hold.

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use burn::tensor::DType;
-use safetensors::tensor::{Dtype, TensorInfo};
+use safetensors::tensor::Dtype;
 
-use super::shards::{Found, Shards};
+use super::shards::{Found, Shards, Stored};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::weights::{self, EMBEDDING, HEAD, Named};
@@ -56,7 +56,7 @@ impl Shards<'_> {
             let only_head = || self.find(HEAD).filter(|_| config.tie_word_embeddings && named.name == EMBEDDING);
             match self.find(&named.name).or_else(only_head) {
                 Some(place) => {
-                    self.check(named, &place.name, &place.info)?;
+                    self.check(named, place)?;
                     places.push(place.clone());
                 }
                 None => missing.push(named.name.clone()),
@@ -67,10 +67,13 @@ impl Shards<'_> {
             return Err(ModelError::MissingTensors { path: self.directory.clone(), names: missing, hint });
         }
         let used: BTreeSet<&str> = places.iter().map(|place| place.name.as_str()).collect();
-        let mut unused: Vec<String> = self.found.keys().filter(|name| !used.contains(name.as_str())).cloned().collect();
+        let names = self.found.values().map(|found| &found.name);
+        let mut unused: Vec<String> = names.filter(|name| !used.contains(name.as_str())).cloned().collect();
         // A tied head, written out; and tables that are computed, which old files have.
         let tied = config.tie_word_embeddings.then(|| self.find(HEAD)).flatten().map(|head| head.name.clone());
-        unused.retain(|name| Some(name) != tied.as_ref() && !name.ends_with(".rotary_emb.inv_freq"));
+        unused.retain(|name| {
+            Some(name) != tied.as_ref() && !name.ends_with(".rotary_emb.inv_freq") && !name.starts_with("rope_freqs.")
+        });
         if let Some(bias) = unused.iter().find(|name| is_bias_of(name, config.layers)) {
             return Err(ModelError::OtherForm {
                 path: self.directory.clone(),
@@ -94,7 +97,7 @@ impl Shards<'_> {
         };
         let shape = vec![config.vocab_size, config.hidden_size];
         for (name, place) in [(EMBEDDING, embedding), (HEAD, head)] {
-            self.check(&Named { name: name.into(), shape: shape.clone() }, &place.name, &place.info)?;
+            self.check(&Named { name: name.into(), shape: shape.clone() }, place)?;
         }
         if self.same(embedding, head, dtype)? {
             return Ok(Vec::new());
@@ -114,20 +117,29 @@ impl Shards<'_> {
         self.found.get(name).or(shorter).or_else(|| self.found.get(&format!("model.{name}")))
     }
 
-    fn check(&self, named: &Named, name: &str, info: &TensorInfo) -> Result<(), ModelError> {
-        if info.shape != named.shape {
+    fn check(&self, named: &Named, place: &Found) -> Result<(), ModelError> {
+        if place.shape != named.shape {
             return Err(ModelError::Shape {
                 path: self.directory.clone(),
-                name: name.to_owned(),
-                found: info.shape.clone(),
+                name: place.name.clone(),
+                found: place.shape.clone(),
                 expected: named.shape.clone(),
             });
         }
-        match info.dtype {
-            Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16 => Ok(()),
-            other => Err(ModelError::Dtype {
+        match place.stored {
+            // A row of one value is no whole block.
+            Stored::Gguf(format) if !place.columns().is_multiple_of(format.block()) => Err(ModelError::OtherForm {
                 path: self.directory.clone(),
-                name: name.to_owned(),
+                reason: format!(
+                    "tensor {} is a vector in blocks of {}, which no converter writes, and is not read; convert the model anew",
+                    place.name,
+                    format.name()
+                ),
+            }),
+            Stored::Gguf(_) | Stored::Safetensors(Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16) => Ok(()),
+            Stored::Safetensors(other) => Err(ModelError::Dtype {
+                path: self.directory.clone(),
+                name: place.name.clone(),
                 dtype: format!("{other:?}"),
             }),
         }
@@ -149,7 +161,8 @@ impl Shards<'_> {
         let layers = self.found.keys().filter_map(|name| layer(name)).max().map_or(0, |last| last + 1);
         match layers {
             layers if layers < config.layers => {
-                format!(": config.json says {} layers, and the files hold {layers}", config.layers)
+                let said = if self.directory.is_file() { "the metadata" } else { "config.json" };
+                format!(": {said} says {} layers, and the files hold {layers}", config.layers)
             }
             _ if missing == [HEAD] => format!(
                 ": config.json says `tie_word_embeddings` false, or nothing, which is false; if the output projection is \

@@ -1,5 +1,6 @@
 //! Tensors from files into memory, converted on the way, and checked on the way.
 
+use std::ops::Range;
 use std::path::Path;
 
 use burn::tensor::{AllocationProperty, DType, TensorData};
@@ -8,8 +9,10 @@ use memmap2::MmapMut;
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
-use super::shards::{Found, Shard, Shards};
+use super::shards::{Found, Shard, Shards, Stored};
 use crate::error::ModelError;
+use crate::gguf::RowOrder;
+use crate::gguf::blocks::{BlockTensor, Format};
 
 impl Shards<'_> {
     /// Reads tensors into one region of memory, on all cores, converting them to `dtype`.
@@ -19,7 +22,7 @@ impl Shards<'_> {
     /// When a file cannot be read, or a value is no number or none of `dtype`; of several the first in the order of
     /// `places`.
     pub(super) fn read(&self, places: &[Found], dtype: DType) -> Result<Vec<TensorData>, ModelError> {
-        let elements = |place: &Found| place.info.shape.iter().product::<usize>();
+        let elements = Found::elements;
         let mut starts = Vec::with_capacity(places.len());
         let mut total = 0;
         for place in places {
@@ -36,8 +39,9 @@ impl Shards<'_> {
             let size = elements(place) * dtype.size();
             let (part, after) = rest.split_at_mut(size.next_multiple_of(ALIGNMENT));
             rest = after;
-            let of_place = part[..size].chunks_mut(PIECE * dtype.size()).enumerate();
-            pieces.extend(of_place.map(|(index, piece)| (place, index * PIECE, piece)));
+            let length = piece(place);
+            let of_place = part[..size].chunks_mut(length * dtype.size()).enumerate();
+            pieces.extend(of_place.map(|(index, piece)| (place, index * length, piece)));
         }
         // While a piece is in the cache it costs next to nothing to look at it once more.
         let read = |(place, first, piece): (&Found, usize, &mut [u8])| {
@@ -56,14 +60,14 @@ impl Shards<'_> {
         let data = places.iter().zip(starts).map(|(place, start)| {
             let part = region.slice(start..start + elements(place) * dtype.size());
             let part = burn::tensor::Bytes::from_shared(part, AllocationProperty::Native);
-            TensorData::from_bytes(part, place.info.shape.clone(), dtype)
+            TensorData::from_bytes(part, place.shape.clone(), dtype)
         });
         Ok(data.collect())
     }
 
     /// Whether two tensors of one shape are the same in `dtype`.
     pub(super) fn same(&self, a: &Found, b: &Found, dtype: DType) -> Result<bool, ModelError> {
-        let elements: usize = a.info.shape.iter().product();
+        let elements = a.elements();
         let piece = |place: &Found, first: usize, count: usize| {
             let file = &self.files[place.shard];
             let mut piece = vec![0; count * dtype.size()];
@@ -104,7 +108,7 @@ fn refusal(file: &Shard<'_>, place: &Found, first: usize, piece: &[u8], dtype: D
         return ModelError::Read { path: file.path.clone(), source };
     }
     let (path, name) = (file.path.clone(), place.name.clone());
-    let (value, index) = (f64::from_ne_bytes(stored), index(offset, &place.info.shape));
+    let (value, index) = (f64::from_ne_bytes(stored), index(offset, &place.shape));
     if !value.is_finite() {
         return ModelError::NotFinite { path, name, index, value };
     }
@@ -139,8 +143,21 @@ fn index(mut offset: usize, shape: &[usize]) -> Vec<usize> {
 /// Where tensors begin, so that the widest registers read them at aligned addresses.
 const ALIGNMENT: usize = 64;
 
-/// Elements that one task reads.
+/// Elements that one task reads, about.
 const PIECE: usize = 1 << 20;
+
+/// Elements of a tensor that one task reads: of one whose rows are not read as they are, whole rows, and whole heads
+/// where these are what is in another order.
+fn piece(place: &Found) -> usize {
+    let together = match place.order {
+        RowOrder::Pairs { head_dim } => head_dim,
+        RowOrder::Same => 1,
+    };
+    match place.columns().saturating_mul(together) {
+        unit if matches!(place.stored, Stored::Gguf(_)) && unit <= PIECE => PIECE / unit * unit,
+        _ => PIECE,
+    }
+}
 
 /// Memory for all weights in one region: they are read from end to end for every token, which is
 /// faster where the system backs them by large pages.
@@ -156,7 +173,13 @@ fn huge_pages(bytes: usize) -> std::io::Result<MmapMut> {
 
 /// Reads a tensor's elements from the `first` on into `piece`, which is in `dtype`.
 fn read_as(file: &Shard<'_>, place: &Found, first: usize, piece: &mut [u8], dtype: DType) -> std::io::Result<()> {
-    let stored = place.info.dtype;
+    let stored = match (place.stored, place.order) {
+        (Stored::Safetensors(stored), _) => stored,
+        (Stored::Gguf(Format::F32), RowOrder::Same) => Dtype::F32,
+        (Stored::Gguf(Format::F16), RowOrder::Same) => Dtype::F16,
+        (Stored::Gguf(Format::BF16), RowOrder::Same) => Dtype::BF16,
+        (Stored::Gguf(format), _) => return read_blocks(file, place, format, first, piece, dtype),
+    };
     let size = match stored {
         Dtype::F64 => 8,
         Dtype::F32 => 4,
@@ -179,6 +202,48 @@ fn read_as(file: &Shard<'_>, place: &Found, first: usize, piece: &mut [u8], dtyp
         _ => write_as(values(&buffer, |b| bf16::from_le_bytes(b).to_f64()), piece, dtype),
     }
     Ok(())
+}
+
+/// As [`read_as`], of rows in blocks or in another order.
+fn read_blocks(
+    file: &Shard<'_>,
+    place: &Found,
+    format: Format,
+    first: usize,
+    piece: &mut [u8],
+    dtype: DType,
+) -> std::io::Result<()> {
+    let (columns, count) = (place.columns(), piece.len() / dtype.size());
+    let rows = first / columns..(first + count).div_ceil(columns);
+    let tensor = blocks(file, place, format, rows)?;
+    let mut values = vec![0.0; columns];
+    let (mut done, mut skipped) = (0, first % columns);
+    for row in 0..tensor.rows() {
+        tensor.dequantize_row(row, &mut values);
+        let some = &values[skipped..columns.min(skipped + count - done)];
+        let part = &mut piece[done * dtype.size()..(done + some.len()) * dtype.size()];
+        write_as(some.iter().map(|value| f64::from(*value)), part, dtype);
+        (done, skipped) = (done + some.len(), 0);
+    }
+    Ok(())
+}
+
+/// Some rows of a tensor as they are stored, in Hugging Face's order.
+fn blocks(file: &Shard<'_>, place: &Found, format: Format, rows: Range<usize>) -> std::io::Result<BlockTensor> {
+    let columns = place.columns();
+    let bytes = format.bytes(columns).expect("a row of a file");
+    let sources: Vec<usize> = rows.map(|row| place.order.source(row)).collect();
+    let first = sources.iter().copied().min().unwrap_or(0);
+    let end = sources.iter().copied().max().map_or(0, |last| last + 1);
+    let mut buffer = vec![0; (end - first) * bytes];
+    file.read(place.start + first * bytes, &mut buffer)?;
+    let blocks = match place.order {
+        RowOrder::Same => buffer,
+        RowOrder::Pairs { .. } => {
+            sources.iter().flat_map(|row| &buffer[(row - first) * bytes..(row - first + 1) * bytes]).copied().collect()
+        }
+    };
+    Ok(BlockTensor { format, columns, blocks })
 }
 
 /// Writes values, which f64 holds exactly, as the machine keeps those of `dtype`.

@@ -6,13 +6,15 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
 use memmap2::Mmap;
-use safetensors::tensor::{SafeTensors, TensorInfo};
+use safetensors::tensor::{Dtype, SafeTensors};
 use serde::Deserialize;
 
 use super::directory::is_pointer;
 use super::{INDEX, WEIGHTS};
 use crate::error::ModelError;
 use crate::file::read_text;
+use crate::gguf::blocks::Format;
+use crate::gguf::{Gguf, RowOrder, order};
 
 /// The files of one checkpoint, opened.
 pub(super) struct Shards<'a> {
@@ -25,14 +27,16 @@ pub(super) struct Shards<'a> {
 }
 
 /// One of the files: mapped for its header, read for its tensors, so that their pages do not stay
-/// in this process beside the weights.
+/// in this process beside the weights. It may be a GGUF file, whose header was read before.
 pub(super) struct Shard<'a> {
     pub(super) path: PathBuf,
     bytes: Bytes<'a>,
 }
 
 enum Bytes<'a> {
+    /// For its header.
     Mapped(Mmap),
+    Closed,
     Borrowed(&'a [u8]),
 }
 
@@ -43,13 +47,41 @@ pub(super) struct Found {
     pub(super) name: String,
     pub(super) shard: usize,
     pub(super) start: usize,
-    pub(super) info: TensorInfo,
+    pub(super) shape: Vec<usize>,
+    pub(super) stored: Stored,
+    /// Of its rows.
+    pub(super) order: RowOrder,
+}
+
+/// In which form the values of a tensor are stored.
+#[derive(Clone, Copy)]
+pub(super) enum Stored {
+    /// As safetensors have them.
+    Safetensors(Dtype),
+    /// As GGUF files have them.
+    Gguf(Format),
+}
+
+impl Found {
+    /// Number of values.
+    pub(super) fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Values of a row, which is what is put in another order: of a vector whose values are, one; of others, all.
+    pub(super) fn columns(&self) -> usize {
+        match self.order {
+            RowOrder::Pairs { .. } => self.shape[1..].iter().product(),
+            RowOrder::Same => self.shape.last().copied().unwrap_or(1),
+        }
+    }
 }
 
 impl Shard<'_> {
     fn bytes(&self) -> &[u8] {
         match &self.bytes {
             Bytes::Mapped(map) => map,
+            Bytes::Closed => &[],
             Bytes::Borrowed(bytes) => bytes,
         }
     }
@@ -57,7 +89,7 @@ impl Shard<'_> {
     /// Fills `buffer` from `start` on.
     pub(super) fn read(&self, start: usize, buffer: &mut [u8]) -> std::io::Result<()> {
         match &self.bytes {
-            Bytes::Mapped(_) => {
+            Bytes::Mapped(_) | Bytes::Closed => {
                 let mut file = File::open(&self.path)?;
                 file.seek(SeekFrom::Start(start as u64))?;
                 file.read_exact(buffer)
@@ -80,7 +112,8 @@ impl Shard<'_> {
         })?;
         let found = metadata.tensors().into_iter().map(|(name, info)| {
             let start = size_of::<u64>() + header + info.data_offsets.0;
-            Found { name, shard, start, info: info.clone() }
+            let stored = Stored::Safetensors(info.dtype);
+            Found { name, shard, start, shape: info.shape.clone(), stored, order: RowOrder::Same }
         });
         Ok(found.collect())
     }
@@ -116,6 +149,25 @@ impl Shards<'static> {
         let files = names.iter().map(|name| map(directory.join(name.as_str())));
         let files = files.collect::<Result<Vec<_>, ModelError>>()?;
         Self::of(directory.into(), files, |shard, name| weight_map.get(name) == Some(names[shard]))
+    }
+}
+
+impl Shards<'static> {
+    /// The files of a GGUF model, with the tensors by the names that Hugging Face has for them.
+    pub(super) fn of_gguf(gguf: &Gguf, head_dim: usize) -> Self {
+        let files = gguf.paths().map(|path| Shard { path: path.into(), bytes: Bytes::Closed }).collect();
+        let found = gguf.places().map(|place| {
+            let found = Found {
+                name: place.own_name.to_owned(),
+                shard: place.file,
+                start: place.start,
+                shape: place.shape.to_vec(),
+                stored: Stored::Gguf(place.format),
+                order: order(&place.name, head_dim),
+            };
+            (place.name, found)
+        });
+        Self { directory: gguf.path().into(), files, found: found.collect(), stale: Vec::new() }
     }
 }
 

@@ -8,7 +8,7 @@ mod rope;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::config::keys::Keys;
 use crate::error::ModelError;
@@ -83,6 +83,11 @@ impl ModelConfig {
     pub fn parse(text: &str) -> Result<Self, String> {
         let value: Value = serde_json::from_str(text).map_err(|e| format!("it is not a model configuration: {e}"))?;
         let object = value.as_object().ok_or("it is not a model configuration: expected a JSON object")?;
+        read::config(Keys(object))
+    }
+
+    /// [`ModelConfig::parse`] of what was parsed.
+    pub(crate) fn from_object(object: &Map<String, Value>) -> Result<Self, String> {
         read::config(Keys(object))
     }
 

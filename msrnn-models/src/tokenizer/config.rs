@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use crate::error::ModelError;
 use crate::file::read_text;
@@ -55,6 +56,11 @@ impl TokenizerConfig {
         serde_json::from_str(&read_text(&path)?)
             .map(Some)
             .map_err(|e| ModelError::Config { path, reason: e.to_string() })
+    }
+
+    /// The file's value.
+    pub(super) fn parse(json: &Value) -> Result<Self, String> {
+        Self::deserialize(json).map_err(|e| e.to_string())
     }
 
     /// The name of the first token of a text.

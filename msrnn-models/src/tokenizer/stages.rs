@@ -253,6 +253,21 @@ fn of_sign(sign: char) -> Option<u8> {
     }
 }
 
+/// The sign that GPT-2 writes for a byte; [`of_sign`] is its inverse.
+pub(crate) fn sign(byte: u8) -> char {
+    static SIGNS: OnceLock<Vec<char>> = OnceLock::new();
+    let signs = SIGNS.get_or_init(|| {
+        let mut signs = vec!['\0'; 256];
+        for sign in (0..0x200).filter_map(char::from_u32) {
+            if let Some(byte) = of_sign(sign) {
+                signs[usize::from(byte)] = sign;
+            }
+        }
+        signs
+    });
+    signs[usize::from(byte)]
+}
+
 /// What transformers' `clean_up_tokenization` replaces, in its order.
 const CLEANED: [(&str, &str); 10] = [
     (" .", "."),

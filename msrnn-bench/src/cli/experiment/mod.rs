@@ -45,7 +45,7 @@ pub(super) enum Which {
 /// Options that every experiment has.
 #[derive(Debug, clap::Args)]
 pub(super) struct ExperimentOptions {
-    /// Models: Hugging Face model directories, org/name[@revision] on its hub, or `bundled`
+    /// Models: Hugging Face model directories or GGUF files, org/name[@revision][/file.gguf] on its hub, or `bundled`
     #[arg(long, value_name = "DIR", value_delimiter = ',', default_value = bundled::NAME)]
     pub(super) model: Vec<PathBuf>,
     /// cpu, wgpu, wgpu:N, cuda or cuda:N
