@@ -91,7 +91,7 @@ mod tests {
         for (names, words) in [
             (&["adapter_config.json", "adapter_model.safetensors"][..], "merge it with peft"),
             (&["adapter_config.json", CONFIG, WEIGHTS], "merged model"),
-            (&[CONFIG, "model.Q4_1.gguf"], "model.Q4_1.gguf: a GGUF file"),
+            (&[CONFIG, "model.Q4_1.gguf"], "model.Q4_1.gguf: the directory holds no safetensors but a GGUF file"),
             (&["model.gguf"], "path of the file"),
             (&[CONFIG, "pytorch_model.bin"], "pytorch_model.bin: weights in PyTorch's"),
             (&[CONFIG, "pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json"], "PyTorch's"),

@@ -34,15 +34,15 @@ pub(super) fn scaling(
     }
     let mut found = vec![0.0; half];
     tensor.format.dequantize(bytes, &mut found);
-    let largest = found.iter().copied().fold(1.0, f32::max);
     if found.iter().all(|factor| *factor == 1.0) {
         return Ok(None);
     }
+    let original = original.unwrap_or(ORIGINAL);
     let scaling = RopeScaling::Llama3 {
-        factor: f64::from(largest),
+        factor: whole_factor(config, f64::from(found[half - 1]), original),
         low_freq_factor: LOW,
         high_freq_factor: HIGH,
-        original_max_position_embeddings: original.unwrap_or(ORIGINAL),
+        original_max_position_embeddings: original,
     };
     let close = |(ours, theirs): (&f64, &f32)| (ours / f64::from(*theirs) - 1.0).abs() < ROUNDING;
     let scaled = ModelConfig { rope_scaling: scaling, ..config.clone() };
@@ -50,10 +50,22 @@ pub(super) fn scaling(
         true => Ok(Some(scaling)),
         false => Err(format!(
             "the frequency factors ({FACTORS}) are not those of Llama 3.1's scaling, the only one whose factors are read \
-             (up to {largest} with the original context {}); take the model's safetensors",
-            original.unwrap_or(ORIGINAL)
+             (the last of them is {}, and the original context {original}); take the model's safetensors",
+            found[half - 1]
         )),
     }
+}
+
+/// The ratio of contexts that a scaling was made with, by the factor of the slowest pair, which may be blended.
+fn whole_factor(config: &ModelConfig, slowest: f64, original: usize) -> f64 {
+    let plain = inverse_frequencies(&ModelConfig { rope_scaling: RopeScaling::None, ..config.clone() });
+    let turns = original as f64 * plain[plain.len() - 1] / std::f64::consts::TAU;
+    let kept = ((turns - LOW) / (HIGH - LOW)).clamp(0.0, 1.0);
+    // 1/slowest = (1 − kept)/factor + kept
+    let factor = (1.0 - kept) / (slowest.recip() - kept);
+    // Ratios are numbers such as 8 or 32; 32 bits, and blending, took some of their digits.
+    let near = (factor * 64.0).round() / 64.0;
+    if (near / factor - 1.0).abs() < ROUNDING { near } else { factor }
 }
 
 /// What the frequencies of a configuration are divided by, for every pair of channels.
