@@ -26,7 +26,19 @@ use msrnn_policies::registry;
 use cross_device_models as models;
 
 /// Policies of every kind of decision: by position, by weight, with memory, per layer and per head.
-const POLICIES: [&str; 8] = ["window", "window+2", "h2o", "h2o-layer", "tova", "tova-head", "tova+2", "random"];
+const POLICIES: [&str; 11] = [
+    "window",
+    "window+2",
+    "h2o",
+    "h2o-layer",
+    "tova",
+    "tova-head",
+    "tova+2",
+    "random",
+    "score(m = 0.5 * m + max_weight; keep m * value_norm / (1 + age); first 1; per head)",
+    "every(3, h2o)",
+    "every(2, pooled(tova, floor=0.3))",
+];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
