@@ -23,7 +23,9 @@ pub mod attention;
 mod blocked;
 mod bound;
 pub mod budget;
+mod decide;
 mod error;
+mod heads;
 pub mod kernels;
 #[cfg(feature = "laws")]
 pub mod laws;
