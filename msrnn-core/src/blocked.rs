@@ -236,11 +236,8 @@ impl<T: Real> Shown<T> {
         }
         if !self.highest.is_empty() {
             // A weight that is not a number stays seen.
-            let higher = |(highest, &weight): (&mut T, &T)| {
-                if !(weight <= *highest) {
-                    *highest = weight;
-                }
-            };
+            let higher =
+                |(highest, &weight): (&mut T, &T)| *highest = if weight <= *highest { *highest } else { weight };
             self.highest.iter_mut().zip(old.iter().chain(new)).for_each(higher);
         }
     }

@@ -105,8 +105,7 @@ impl Attention {
             // From here on the heads are states of their own.
             for row in 0..batch {
                 let (held, now) = (state.held[row] + 1, state.seen[row]);
-                let of_groups =
-                    |values: &dyn Fn(usize) -> usize| (0..groups).map(|group| values(group)).collect::<Vec<_>>();
+                let of_groups = |values: &dyn Fn(usize) -> usize| (0..groups).map(values).collect::<Vec<_>>();
                 let firsts = of_groups(&|group| (row * groups + group) * rows);
                 let scores: Vec<Vec<f64>> = firsts.iter().map(|&of| scores[of..of + held].to_vec()).collect();
                 let positions: Vec<Vec<i64>> = firsts.iter().map(|&of| positions[of..of + held].to_vec()).collect();

@@ -38,27 +38,27 @@ impl Attention {
             let looks: Vec<_> =
                 state.heads.iter_mut().enumerate().map(|(i, head)| single.look(part(i), head)).collect();
             let mut outputs = Vec::with_capacity(looks.len());
-            for row in 0..batch {
+            for (row, &goes) in full.iter().enumerate() {
                 let of_row = row * kv_heads..(row + 1) * kv_heads;
                 let now = state.seen[row];
                 let scores: Vec<Vec<f64>> = looks[of_row.clone()].iter().map(|look| look.scores.clone()).collect();
                 let positions: Vec<Vec<i64>> =
                     looks[of_row.clone()].iter().map(|look| look.positions.clone()).collect();
                 let budget = (bound.states * kv_heads, bound.safe().unwrap_or(0));
-                let keep = match full[row] {
+                let keep = match goes {
                     true => pooled_survivors(&scores, &positions, now as i64, budget, self.window_after(now)),
                     false => scores.iter().map(|scores| (0..scores.len()).collect()).collect(),
                 };
                 for ((head, look), kept) in state.heads[of_row.clone()].iter_mut().zip(&looks[of_row]).zip(keep) {
                     let keep = [vec![kept]];
-                    if let Some(tensors) = bound.tensors().filter(|tensors| full[row] && tensors.rewrites()) {
+                    if let Some(tensors) = bound.tensors().filter(|tensors| goes && tensors.rewrites()) {
                         let rows = Rows { keys: head.keys(), values: head.values() };
                         let mut rows = rows;
                         tensors.rewrite(&look.view, &gone(&keep, head), &mut rows);
                         head.set_rows(rows);
                     }
                     head.advance_cutting(&keep);
-                    let broken = full[row] && look.scores.iter().any(|score| score.is_nan());
+                    let broken = goes && look.scores.iter().any(|score| score.is_nan());
                     if broken {
                         head.note_unscored_by(&[true]);
                     }

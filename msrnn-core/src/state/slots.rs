@@ -167,13 +167,12 @@ impl MultiState {
             Tensor::<1, burn::tensor::Bool>::from_data(filling.as_slice(), &self.device()).reshape([batch * groups, 1])
         });
         self.next.inplace(|next| next.add_scalar(1));
-        if self.omitted.is_some() {
+        if let Some(log) = &mut self.omitted {
             let position = self.positions.clone().gather(1, slot.clone());
             let position = match &filling {
                 Some(filling) => position.mask_fill(filling.clone(), EMPTY),
                 None => position,
             };
-            let log = self.omitted.as_mut().expect("it is recorded");
             log.push(Some(position.reshape([batch, groups, 1])));
         }
         let free = match filling {

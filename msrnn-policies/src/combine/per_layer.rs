@@ -9,6 +9,9 @@ use msrnn_core::score::number;
 use crate::error::SpecError;
 use crate::needs;
 
+/// What some layers do; none for full.
+type PerRange = Option<Arc<dyn Policy>>;
+
 /// A policy for each range of layers, counted from 0, and one for the rest. None is `full`: there nothing goes.
 ///
 /// ```
@@ -26,7 +29,7 @@ use crate::needs;
 #[derive(Clone, Debug)]
 pub struct PerLayer {
     /// Disjoint, ascending.
-    ranges: Vec<(RangeInclusive<usize>, Option<Arc<dyn Policy>>)>,
+    ranges: Vec<(RangeInclusive<usize>, PerRange)>,
     rest: Option<Arc<dyn Policy>>,
 }
 

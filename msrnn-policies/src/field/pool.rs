@@ -74,7 +74,7 @@ impl FromStr for Pool {
             _ => return Err(wrong()),
         };
         let width: usize = width.parse().map_err(|_| wrong())?;
-        if width % 2 == 0 || width > Self::WIDEST {
+        if width.is_multiple_of(2) || width > Self::WIDEST {
             return Err(wrong());
         }
         Ok(Self { max, width })
