@@ -291,7 +291,10 @@ pub(super) mod tests {
 
     #[test]
     fn every_policy_keeps_rows_for_as_many_steps_as_counts_say() {
-        for entry in registry::entries() {
+        let counted = |entry: &&registry::Entry| {
+            entry.policy().name().parse().is_ok_and(|spec: PolicySpec| spec.is_one_in_one_out())
+        };
+        for entry in registry::entries().filter(counted) {
             let (_, history) = of_story(&format!("{}@16", entry.example), 150, false);
             for group in &history.groups {
                 let sum: usize = (0..150).map(|position| group.steps_kept(position)).sum();
