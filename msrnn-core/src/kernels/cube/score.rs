@@ -171,11 +171,9 @@ pub(super) fn score(
             Step::Now => f32::cast_from(now),
             Step::Random => draw(position, now, numbers),
             Step::Memory(channel) => {
-                let from_zero = comptime![program.from_zero[channel]];
+                let carried = comptime![!program.from_zero[channel]].runtime();
                 let mut before = 0.0f32;
-                if comptime![!from_zero] {
-                    before = memory[(place + comptime![channel as u32] * stride) as usize];
-                } else if !is_new {
+                if carried || !is_new {
                     before = memory[(place + comptime![channel as u32] * stride) as usize];
                 }
                 before
