@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use crate::attention::Attention;
 use crate::decide::gone;
+use crate::kernels;
 use crate::omission::pooled_survivors;
 use crate::state::MultiState;
 use crate::tensors::{Rows, View};
@@ -71,7 +72,7 @@ impl Attention {
             outputs
         } else {
             let hold = |(index, head): (usize, &mut MultiState)| single.hold(part(index), head);
-            match batch * kv_heads > 1 && n > 1 {
+            match batch * kv_heads > 1 && n > 1 && kernels::is_on_host(&tokens[0]) {
                 true => state.heads.par_iter_mut().enumerate().map(hold).collect(),
                 false => state.heads.iter_mut().enumerate().map(hold).collect(),
             }

@@ -180,6 +180,17 @@ pub fn log_likelihood(logits: Tensor<2>, tokens: Tensor<1, Int>) -> Tensor<1> {
     plain::log_likelihood(logits, tokens)
 }
 
+/// Whether what is computed from `x` may be shared among the host's cores: elsewhere a device has an order of its own.
+pub(crate) fn is_on_host<const D: usize>(x: &Tensor<D>) -> bool {
+    #[cfg(feature = "flex")]
+    return flex::takes(x) || flex::is_narrow(x);
+    #[cfg(not(feature = "flex"))]
+    {
+        let _ = x;
+        false
+    }
+}
+
 /// Values of `x` in its accumulation dtype: [`widen`](crate::precision::widen), as fast as memory.
 pub fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     #[cfg(feature = "flex")]
