@@ -191,6 +191,22 @@ impl Plan {
         }
     }
 
+    /// Whether it can be carried out.
+    fn check(&self, policy: &dyn Policy) -> Result<(), Error> {
+        if let Cut::Every(0) = self.cut {
+            return Err(Error::EveryNoTokens(policy.name()));
+        }
+        if let Some(floor) = self.pooled {
+            if self.cut == Cut::EVERY_TOKEN && self.states.is_some() {
+                return Err(Error::PooledEveryToken(policy.name()));
+            }
+            if !(0.0..=1.0).contains(&floor) {
+                return Err(Error::Floor(policy.name()));
+            }
+        }
+        Ok(())
+    }
+
     /// Fewest states with which some row may go at every cut.
     pub fn fewest_states(&self) -> usize {
         let first = if self.first > 0 { self.first.saturating_add(1) } else { 1 };
@@ -198,17 +214,23 @@ impl Plan {
     }
 }
 
-/// Fewest states that a policy can be given: those with which its plan protects fewer rows than are held.
+/// Fewest states that a policy can be given: those with which its plan protects fewer rows than are held. The largest
+/// number there is, where it protects more rows the more are held.
 pub fn fewest_states(policy: &dyn Policy) -> usize {
     let mut states = 1;
-    loop {
+    // A plan whose protection depends on k meets it after a few rounds, or never.
+    for _ in 0..64 {
         let needed = policy.plan(&Layer::only(states)).fewest_states();
         if needed <= states {
             return states;
         }
         states = needed;
     }
+    usize::MAX
 }
+
+/// Layers of the deepest stack that a policy is asked about before it is used.
+const DEEPEST: usize = 256;
 
 /// How a multi-state is bounded.
 #[derive(Clone, Debug)]
@@ -229,7 +251,8 @@ impl Compression {
     ///
     /// # Errors
     ///
-    /// When the policy needs more states than that, or its score cannot be computed.
+    /// When the policy needs more states than that, its score cannot be computed, or its plan for some layer of a stack
+    /// of up to 256 cannot be carried out.
     pub fn bounded(policy: Arc<dyn Policy>, states: usize) -> Result<Self, Error> {
         let needed = fewest_states(policy.as_ref());
         if states < needed {
@@ -237,19 +260,12 @@ impl Compression {
         }
         let layer = Layer::only(states);
         let plan = policy.plan(&layer);
-        if let Cut::Every(0) = plan.cut {
-            return Err(Error::EveryNoTokens(policy.name()));
-        }
-        if let (Some(floor), cut) = (plan.pooled, plan.cut) {
-            if cut == Cut::EVERY_TOKEN {
-                return Err(Error::PooledEveryToken(policy.name()));
-            }
-            if !(0.0..=1.0).contains(&floor) {
-                return Err(Error::Floor(policy.name()));
-            }
-        }
+        plan.check(policy.as_ref())?;
         if let Rule::Score(score) = &plan.rule {
             Program::new(score, &layer)?;
+        }
+        for index in 0..DEEPEST {
+            policy.plan(&Layer { index, layers: DEEPEST, kv_heads: 1, states }).check(policy.as_ref())?;
         }
         Ok(Self::Bounded { policy, states })
     }

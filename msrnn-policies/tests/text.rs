@@ -599,3 +599,10 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_layer_whose_heads_would_compete_for_one_row_is_refused_whichever_it_is() {
+    let spec: PolicySpec = "layers(0-2: tova, *: pooled(tova))@8".parse().unwrap();
+    let error = spec.compression(100, |_| 1).unwrap_err().to_string();
+    assert!(error.contains("every(128, ..)"), "{error}");
+}
