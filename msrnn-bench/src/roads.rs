@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use burn::tensor::{DType, Device};
 use msrnn_core::attention::Attention;
-use msrnn_core::policy::{Compression, Policy, fewest_states};
+use msrnn_core::needs::fewest_states;
+use msrnn_core::policy::{Compression, Policy};
 use msrnn_core::road::Road;
 use msrnn_core::state::MultiState;
 use msrnn_models::recurrent::Recurrent;
@@ -18,7 +19,7 @@ use crate::error::BenchError;
 ///
 /// When the policy cannot bound a state.
 pub fn road(policy: Arc<dyn Policy>, device: &Device) -> Result<Road, BenchError> {
-    let states = fewest_states(policy.as_ref()).max(8);
+    let states = fewest_states(policy.as_ref()).unwrap_or(0).max(8);
     let compression = Compression::bounded(policy, states)?;
     let attention = Attention { heads: 2, kv_heads: 2, head_dim: 4, scale: 0.5, window: None, placement: None };
     let state = attention.initial_state(1, 0, 1, &compression, DType::F32, device);

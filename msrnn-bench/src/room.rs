@@ -3,10 +3,10 @@
 //! What is counted is the least that is needed: whatever is refused here could not have been done. Of a GPU's memory
 //! nothing is known here; who runs out of it is told by its driver.
 
-use burn::tensor::{Int, Tensor};
 use msrnn_core::policy::Compression;
 use msrnn_models::config::ModelConfig;
 use msrnn_models::decoder::Decoder;
+use msrnn_models::recurrent::state_bytes;
 
 use crate::device::is_host;
 use crate::error::BenchError;
@@ -24,15 +24,12 @@ pub fn check(decoder: &Decoder, compression: &Compression, tokens: usize, batch:
     if !is_host(&device) {
         return Ok(());
     }
-    let int = Tensor::<1, Int>::zeros([1], &device).dtype().size();
-    let policy = compression.policy().map(|policy| policy.as_ref());
-    let row = decoder.storage().bytes_per_state(decoder.config(), policy, int);
-    let rows = compression.states().unwrap_or(tokens).saturating_add(1);
+    let rows = compression.states().unwrap_or(tokens);
     let logits = memory::product(&[batch, tokens.min(BLOCK), decoder.config().vocab_size, size_of::<f32>()]);
-    let states = memory::product(&[row, rows, batch]);
+    let states = memory::product(&[state_bytes(decoder, compression, tokens), batch]);
     let what = match batch {
-        1 => format!("a state of {} rows", rows - 1),
-        _ => format!("{batch} states of {} rows side by side", rows - 1),
+        1 => format!("a state of {rows} rows"),
+        _ => format!("{batch} states of {rows} rows side by side"),
     };
     memory::check(
         states.saturating_add(logits),

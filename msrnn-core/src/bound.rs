@@ -60,11 +60,6 @@ impl Bound {
         Some(if floor > 0.0 { share.max(1) } else { 0 })
     }
 
-    /// Rows that may come before the next cut, where that is known.
-    pub(crate) fn room_after_cut(&self) -> Option<usize> {
-        self.slack()
-    }
-
     /// The score as a program, if it is data.
     pub(crate) fn program(&self) -> Option<&Program> {
         match &self.rule {
@@ -81,12 +76,9 @@ impl Bound {
         }
     }
 
-    /// Rows above k with which a state is cut; none where tokens alone never cut it.
-    pub(crate) fn slack(&self) -> Option<usize> {
-        match self.plan.cut {
-            Cut::Every(n) => Some(n),
-            Cut::AfterPrompt => None,
-        }
+    /// Rows that may come before the next cut, where that is known.
+    pub(crate) fn room_after_cut(&self) -> Option<usize> {
+        self.plan.slots().map(|slots| slots - self.states)
     }
 
     /// Whether a row goes at every token once the state is full.
@@ -96,7 +88,7 @@ impl Bound {
 
     /// Rows at which a state is cut.
     pub(crate) fn limit(&self) -> Option<usize> {
-        self.slack().filter(|_| !self.of_pool).map(|slack| self.states + slack)
+        self.plan.slots().filter(|_| !self.of_pool)
     }
 
     pub(crate) fn decides(&self) -> Decides {

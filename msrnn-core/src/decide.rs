@@ -175,7 +175,7 @@ impl Attention {
             wide: accumulation(attended.weights.dtype()),
             weights: sees.weights.then(|| attended.weights.clone()),
             logits: attended.logits.clone(),
-            keys: sees.keys.then(|| state.keys().narrow(2, 0, rows)),
+            keys: sees.keys.then(|| self.keys_in_use(state, rows)),
             values: sees.values.then(|| state.values().narrow(2, 0, rows)),
             latest: (sees.queries > 0).then(|| self.latest(state, rows)),
             positions: state.positions().narrow(2, 0, rows),
@@ -234,6 +234,19 @@ impl Attention {
             .expand([batch, groups, heads / groups, n, rows])
             .reshape([batch, kv_heads, group, n, rows]);
         Latest { logits, hidden }
+    }
+
+    /// The keys of the first `rows` slots, rotated as they are attended: `[batch, kv_heads, rows, head_dim]`.
+    fn keys_in_use(&self, state: &MultiState, rows: usize) -> Tensor<4> {
+        let keys = state.keys().narrow(2, 0, rows);
+        let Some(placement) = &self.placement else { return keys };
+        let [batch, kv_heads, _, head_dim] = keys.dims();
+        let dtype = keys.dtype();
+        let numbers = placement.number(state.positions().narrow(2, 0, rows)).expand([batch, kv_heads, rows]);
+        // Only the keys are asked for; a placement rotates them beside a query.
+        let wide = accumulation(dtype).into();
+        let query = Tensor::zeros([batch, self.heads, 1, head_dim], (&keys.device(), wide));
+        placement.rotate(query, read(keys, wide), numbers).1
     }
 
     /// Logits of the query of `back` tokens ago where rows are numbered anew: `[batch, kv_heads, group, 1, rows]`. It is

@@ -11,7 +11,7 @@
 //! - [`attention`]: append, attend, omit; token by token, in blocks, or after a prefill. [`road`]: which way
 //! - [`omission`]: which row goes; [`placement`]: rows numbered anew at every step
 //! - [`kernels`]: what steps are made of, with kernels of their own where the device has them
-//! - [`budget`]: how many states, as a number, a share or bytes
+//! - [`budget`]: how many states, as a number, a share or bytes; [`needs`]: how many a policy needs
 //! - [`trouble`]: where numbers end
 //! - [`vanilla`]: causal attention as plain tensor code, which the laws compare with
 //! - [`laws`] (feature `laws`): what every policy must satisfy, as properties
@@ -29,6 +29,7 @@ mod heads;
 pub mod kernels;
 #[cfg(feature = "laws")]
 pub mod laws;
+pub mod needs;
 pub mod omission;
 pub mod placement;
 pub mod policy;

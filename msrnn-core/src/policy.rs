@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::needs::{fewest_states, lacking, layers};
 use crate::score::{Program, Score};
 pub use crate::tensors::{Memory, Rows, Sees, Tensors, View};
 
@@ -183,6 +184,14 @@ impl Plan {
         Self { cut, ..self }
     }
 
+    /// Rows of each head that the layer makes room for, which is how many it holds before a cut; none where it grows.
+    pub fn slots(&self) -> Option<usize> {
+        match (self.states, self.cut) {
+            (Some(states), Cut::Every(n)) => Some(states.saturating_add(n)),
+            _ => None,
+        }
+    }
+
     /// Numbers that are carried with every row for each decision, beside key, value and position.
     pub fn carried(&self, layer: &Layer) -> usize {
         match &self.rule {
@@ -214,24 +223,6 @@ impl Plan {
     }
 }
 
-/// Fewest states that a policy can be given: those with which its plan protects fewer rows than are held. The largest
-/// number there is, where it protects more rows the more are held.
-pub fn fewest_states(policy: &dyn Policy) -> usize {
-    let mut states = 1;
-    // A plan whose protection depends on k meets it after a few rounds, or never.
-    for _ in 0..64 {
-        let needed = policy.plan(&Layer::only(states)).fewest_states();
-        if needed <= states {
-            return states;
-        }
-        states = needed;
-    }
-    usize::MAX
-}
-
-/// Layers of the deepest stack that a policy is asked about before it is used.
-const DEEPEST: usize = 256;
-
 /// How a multi-state is bounded.
 #[derive(Clone, Debug)]
 pub enum Compression {
@@ -254,18 +245,21 @@ impl Compression {
     /// When the policy needs more states than that, its score cannot be computed, or its plan for some layer of a stack
     /// of up to 256 cannot be carried out.
     pub fn bounded(policy: Arc<dyn Policy>, states: usize) -> Result<Self, Error> {
-        let needed = fewest_states(policy.as_ref());
-        if states < needed {
-            return Err(Error::TooFewStates { policy: policy.name(), states, needed });
+        if lacking(policy.as_ref(), states) > 0 {
+            let needed = fewest_states(policy.as_ref());
+            return Err(Error::TooFewStates { policy: policy.name(), states, needed: needed.unwrap_or(usize::MAX) });
         }
-        let layer = Layer::only(states);
-        let plan = policy.plan(&layer);
-        plan.check(policy.as_ref())?;
-        if let Rule::Score(score) = &plan.rule {
-            Program::new(score, &layer)?;
-        }
-        for index in 0..DEEPEST {
-            policy.plan(&Layer { index, layers: DEEPEST, kv_heads: 1, states }).check(policy.as_ref())?;
+        let mut compiled = None;
+        for layer in layers(states) {
+            let plan = policy.plan(&layer);
+            plan.check(policy.as_ref())?;
+            // Most policies have one score for all layers.
+            if let Rule::Score(score) = plan.rule
+                && compiled.as_ref() != Some(&score)
+            {
+                Program::new(&score, &layer)?;
+                compiled = Some(score);
+            }
         }
         Ok(Self::Bounded { policy, states })
     }
@@ -276,6 +270,11 @@ impl Compression {
             Self::Unbounded => None,
             Self::Bounded { states, .. } => Some(*states),
         }
+    }
+
+    /// Policy and k, if there is a bound.
+    pub fn bound(&self) -> Option<(&dyn Policy, usize)> {
+        self.policy().map(|policy| policy.as_ref()).zip(self.states())
     }
 
     /// The policy, if there is a bound.

@@ -51,7 +51,8 @@ pub trait Tensors: Debug + Send + Sync {
 /// Keys and values of a state, for a rule that rewrites them.
 #[derive(Debug)]
 pub struct Rows {
-    /// `[batch, kv_heads, rows, head_dim]`, rotated as the model stores them.
+    /// `[batch, kv_heads, rows, head_dim]`, as they are held: rotated by the original positions, or not yet where rows are
+    /// numbered anew at every step.
     pub keys: Tensor<4>,
     /// `[batch, kv_heads, rows, head_dim]`
     pub values: Tensor<4>,
@@ -303,7 +304,7 @@ impl View {
         Chronological { order: order.cast::<burn::tensor::IntDType>(int), back }
     }
 
-    /// The keys, rotated as the model stores them: `[batch, kv_heads, rows, head_dim]`.
+    /// The keys, rotated by the positions in use: `[batch, kv_heads, rows, head_dim]`.
     ///
     /// # Panics
     ///

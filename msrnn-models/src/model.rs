@@ -45,6 +45,18 @@ pub struct ModelFiles<'a> {
 }
 
 impl Model {
+    /// Weights alone: no tokenizer, and no token that ends a text.
+    pub fn of(decoder: Decoder) -> Self {
+        Self {
+            decoder,
+            tokenizer: None,
+            no_tokenizer: None,
+            eos_token_ids: Vec::new(),
+            unused: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
     /// Loads a Hugging Face model directory or a GGUF file, weights and states held as `storage` says. Weights in blocks
     /// of few bits are taken out of them.
     ///

@@ -211,6 +211,13 @@ pub fn bytes_per_state(decoder: &Decoder, policy: &dyn Policy) -> usize {
     decoder.storage.bytes_per_state(decoder.config(), Some(policy), int)
 }
 
+/// Bytes of one sequence's states in all layers after `tokens` tokens; see
+/// [`Storage::state_bytes`](crate::storage::Storage::state_bytes).
+pub fn state_bytes(decoder: &Decoder, compression: &Compression, tokens: usize) -> usize {
+    let int = Tensor::<1, Int>::zeros([1], &decoder.device()).dtype().size();
+    decoder.storage.state_bytes(decoder.config(), compression.bound(), tokens, int)
+}
+
 impl RecurrentLayer<'_, '_> {
     fn scan(&self, x: Tensor<3>, rotation: Option<&Rotation>, state: &mut MultiState) -> Tensor<3> {
         let attention = &self.recurrent.attention;

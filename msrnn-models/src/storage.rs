@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, FloatDType};
 use msrnn_core::kernels::Int8;
-use msrnn_core::policy::{Cut, Layer, Plan, Policy};
+use msrnn_core::policy::{Layer, Plan, Policy};
 use msrnn_core::precision::accumulation;
 
 use crate::config::ModelConfig;
@@ -65,20 +65,23 @@ impl Storage {
         (0..config.layers).map(layer).sum()
     }
 
-    /// Bytes of one sequence's states in all layers, bounded to k: as many slots of key, value, position and what
-    /// the policy carries as its plan holds before a cut, and two counters per decision. Of a layer that grows,
-    /// k + 1 slots.
-    pub fn state_bytes(&self, config: &ModelConfig, policy: &dyn Policy, states: usize, int: usize) -> usize {
+    /// Bytes of one sequence's states in all layers after `tokens` tokens: as many slots of key, value, position and what
+    /// the policy carries as its plan for k states has, or one more than tokens in layers that grow, and two counters
+    /// per decision. `bound`: the policy and k, none of an unbounded state.
+    pub fn state_bytes(
+        &self,
+        config: &ModelConfig,
+        bound: Option<(&dyn Policy, usize)>,
+        tokens: usize,
+        int: usize,
+    ) -> usize {
         let layer = |index| {
+            let states = bound.map_or(1, |(_, states)| states);
             let layer = Layer { index, layers: config.layers, kv_heads: config.kv_heads, states };
-            let plan = policy.plan(&layer);
-            let slack = match plan.cut {
-                Cut::Every(n) => n,
-                Cut::AfterPrompt => 1,
-            };
-            let slots = plan.states.unwrap_or(states).saturating_add(slack);
-            let counters = 2 * plan.decides.groups(config.kv_heads) * int;
-            slots.saturating_mul(self.row_bytes(config, Some(&plan), &layer, int)).saturating_add(counters)
+            let plan = bound.map(|(policy, _)| policy.plan(&layer));
+            let slots = plan.as_ref().and_then(Plan::slots).unwrap_or_else(|| tokens.saturating_add(1));
+            let counters = 2 * plan.as_ref().map_or(1, |plan| plan.decides.groups(config.kv_heads)) * int;
+            slots.saturating_mul(self.row_bytes(config, plan.as_ref(), &layer, int)).saturating_add(counters)
         };
         (0..config.layers).map(layer).fold(0, usize::saturating_add)
     }

@@ -22,14 +22,7 @@ fn model() -> Model {
     }"#;
     let config = ModelConfig::parse(config).unwrap();
     let decoder = weights::random(&config, 3, DType::F64, &Device::flex());
-    Model {
-        decoder,
-        tokenizer: None,
-        no_tokenizer: None,
-        eos_token_ids: vec![7, 19],
-        unused: Vec::new(),
-        notes: Vec::new(),
-    }
+    Model { eos_token_ids: vec![7, 19], ..Model::of(decoder) }
 }
 
 /// Prompts of 1 to 20 tokens and up to 16 new ones, greedy and drawn.

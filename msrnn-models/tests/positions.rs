@@ -91,9 +91,15 @@ fn a_gap_counts_unless_rows_are_numbered_within_the_state() {
 /// Counted in the state a prompt has its own positions until rows go, for the queries that a rule remembers too; and
 /// so has a prompt with gaps of no more than ten.
 #[test]
-fn the_latest_queries_choose_the_same_rows_of_a_prompt_under_all_numberings() {
+fn queries_and_keys_choose_the_same_rows_of_a_prompt_under_all_numberings() {
     let model = load(&checkpoint("llama-gqa"));
-    for policy in ["snapkv(window=4, pool=avg3)", "after-prompt(rkv(window=3, lambda=1))"] {
+    for policy in [
+        "snapkv(window=4, pool=avg3)",
+        "after-prompt(rkv(window=3, lambda=1))",
+        "after-prompt(rkv(window=3, lambda=0))",
+        "after-prompt(keydiff)",
+        "after-prompt(lagkv(first=1, lag=3))",
+    ] {
         let held = |positions| {
             let recurrent = Recurrent::new(&model.decoder, compression(policy, 9).unwrap(), positions);
             let mut states = recurrent.initial_states(1);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use msrnn_core::Error;
 use msrnn_core::budget::Budget;
+use msrnn_core::needs::{fewest_states, lacking};
 use msrnn_core::policy::{Compression, Policy};
 use serde::{Deserialize, Serialize};
 
@@ -160,8 +161,8 @@ impl PolicySpec {
 ///
 /// When some layer needs more.
 pub(crate) fn bounded(policy: Arc<dyn Policy>, states: usize) -> Result<Compression, SpecError> {
-    if needs::lacking(policy.as_ref(), states) > 0 {
-        let needed = needs::fewest(policy.as_ref()).ok_or_else(|| SpecError::NeverEnough(policy.name()))?;
+    if lacking(policy.as_ref(), states) > 0 {
+        let needed = fewest_states(policy.as_ref()).ok_or_else(|| SpecError::NeverEnough(policy.name()))?;
         return Err(Error::TooFewStates { policy: policy.name(), states, needed }.into());
     }
     Ok(Compression::bounded(policy, states)?)

@@ -16,12 +16,13 @@ use crate::registry::Entry;
 /// Omits the oldest row but the first `first` tokens of the text.
 ///
 /// ```
-/// use msrnn_core::policy::{Policy, fewest_states};
+/// use msrnn_core::needs::fewest_states;
+/// use msrnn_core::policy::Policy;
 /// use msrnn_policies::Window;
 ///
 /// assert_eq!(Window { first: 0 }.name(), "window");
 /// assert_eq!(Window { first: 4 }.name(), "window+4");
-/// assert_eq!(fewest_states(&Window { first: 4 }), 5);
+/// assert_eq!(fewest_states(&Window { first: 4 }), Some(5));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {

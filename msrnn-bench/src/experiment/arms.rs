@@ -45,9 +45,8 @@ impl Bound {
         let int = Tensor::<1, Int>::zeros([1], &device).dtype().size();
         let bytes = |policy: Option<&dyn Policy>| storage.bytes_per_state(&config, policy, int);
         let compression = spec.compression(context, |policy| bytes(Some(policy)))?;
-        let per_state = bytes(compression.policy().map(|policy| policy.as_ref()));
-        let slots = compression.states().map_or(context, |states| states + 1);
-        Ok(Self { state_bytes: slots * per_state, compression })
+        let state_bytes = storage.state_bytes(&config, compression.bound(), context, int);
+        Ok(Self { state_bytes, compression })
     }
 }
 

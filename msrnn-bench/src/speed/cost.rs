@@ -2,6 +2,7 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Int, Tensor};
+use msrnn_core::policy::{Compression, Layer};
 use msrnn_core::state::MultiState;
 use msrnn_models::config::ModelConfig;
 use msrnn_models::decoder::Decoder;
@@ -38,12 +39,13 @@ pub fn weight_bytes_per_step(decoder: &Decoder) -> usize {
 /// Bytes of the states that the next step reads: of every state the share of its slots that take
 /// part. All of a bounded state that is full.
 pub fn state_bytes_per_step(states: &[MultiState]) -> usize {
-    states.iter().map(|state| state.bytes() * rows_in_step(state) / state.slots()).sum()
+    let read = |state: &MultiState| state.bytes() as f64 * (rows_in_step(state) as f64 / state.mean_slots()).min(1.0);
+    states.iter().map(|state| read(state) as usize).sum()
 }
 
 /// Rows that the next step attends, its own included.
 pub fn rows_in_step(state: &MultiState) -> usize {
-    state.seen().iter().max().map_or(0, |seen| seen + 1).min(state.slots())
+    state.rows_held().iter().max().map_or(0, |held| held + 1).min(state.slots())
 }
 
 /// Operations of the layers for one token that attends `rows` rows: a multiplication and an addition
@@ -59,10 +61,28 @@ pub fn logits_operations(config: &ModelConfig) -> f64 {
     2.0 * config.hidden_size as f64 * config.vocab_size as f64
 }
 
-/// Mean number of rows that `n` tokens from an empty state attend, under a bound or none.
-pub fn mean_rows(n: usize, states: Option<usize>) -> f64 {
-    let most = states.map_or(usize::MAX, |states| states.saturating_add(1));
-    (1..=n).map(|row| row.min(most)).sum::<usize>() as f64 / n as f64
+/// Mean number of rows that `n` tokens from an empty state attend, on average over the layers.
+pub fn mean_rows(n: usize, compression: &Compression, config: &ModelConfig) -> f64 {
+    let Some((policy, states)) = compression.bound() else { return rows_of(n, None) };
+    let (layers, kv_heads) = (config.layers, config.kv_heads);
+    let of_layer = |index| {
+        let plan = policy.plan(&Layer { index, layers, kv_heads, states });
+        rows_of(n, plan.states.zip(plan.slots()))
+    };
+    (0..layers).map(of_layer).sum::<f64>() / layers as f64
+}
+
+/// The same of a layer that is cut back to k rows whenever it holds so many.
+fn rows_of(n: usize, cut: Option<(usize, usize)>) -> f64 {
+    let (mut held, mut sum) = (0, 0);
+    for _ in 0..n {
+        held += 1;
+        sum += held;
+        if let Some((states, _)) = cut.filter(|&(_, slots)| held >= slots) {
+            held = states;
+        }
+    }
+    sum as f64 / n as f64
 }
 
 #[cfg(test)]
@@ -126,9 +146,29 @@ mod tests {
 
     #[test]
     fn rows_are_counted_as_they_are_attended() {
-        assert_eq!(mean_rows(4, None), 2.5);
-        assert_eq!(mean_rows(4, Some(1)), 1.75);
-        assert_eq!(mean_rows(1, Some(usize::MAX)), 1.0);
+        let config = "2x16x4:2x32x50".parse::<Shape>().unwrap().config();
+        let rows = |n, policy: &str| {
+            let spec: msrnn_policies::PolicySpec = policy.parse().unwrap();
+            mean_rows(n, &spec.compression(n, |_| 1).unwrap(), &config)
+        };
+        assert_eq!(rows(4, "full"), 2.5);
+        assert_eq!(rows(4, "tova@1"), 1.75);
+        assert_eq!(rows(1, "tova@1000000"), 1.0);
+        // 1 2 3, cut to 1, 2 3, cut to 1, 2.
+        assert_eq!(rows(6, "every(2, tova)@1"), 13.0 / 6.0);
+        // The first of two layers grows.
+        assert_eq!(rows(4, "layers(0: full, *: tova)@1"), (2.5 + 1.75) / 2.0);
+    }
+
+    #[test]
+    fn the_next_step_reads_the_rows_that_are_held() {
+        let shape: Shape = "2x16x4:2x32x50".parse().unwrap();
+        let model = shape.model(0, DType::F32, &Device::flex());
+        let compression = registry::compression("every(8, tova)", 6).unwrap();
+        let mut decode = DecodeLoop::new(&model.decoder, compression, 1, 0);
+        // Cut to 6 at the 14th token, then two more.
+        decode.fill(16);
+        assert!(decode.states().iter().all(|state| rows_in_step(state) == 9));
     }
 
     #[test]

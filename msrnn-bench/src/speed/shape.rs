@@ -65,15 +65,7 @@ impl Shape {
 
     /// A model of this shape with random weights. No tokenizer.
     pub fn model(&self, seed: u64, storage: impl Into<Storage>, device: &Device) -> Model {
-        let decoder = weights::random(&self.config(), seed, storage, device);
-        Model {
-            decoder,
-            tokenizer: None,
-            no_tokenizer: None,
-            eos_token_ids: Vec::new(),
-            unused: Vec::new(),
-            notes: Vec::new(),
-        }
+        Model::of(weights::random(&self.config(), seed, storage, device))
     }
 }
 

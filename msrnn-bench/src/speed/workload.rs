@@ -77,7 +77,7 @@ impl<'m> Workload<'m> {
                 Kind::Decode(Box::new(decode))
             }
         };
-        let rows = cost::mean_rows(row.test.tokens(), compression.states());
+        let rows = cost::mean_rows(row.test.tokens(), compression, model.decoder.config());
         Ok(Self { model, row, conditions, kind, observed: Observed::default(), rows, bytes: None })
     }
 
@@ -134,7 +134,8 @@ impl<'m> Workload<'m> {
 /// Rows and bytes of state that the next step of a loop reads.
 fn attended(decode: &DecodeLoop<'_>) -> (f64, f64) {
     let states = decode.states();
-    (cost::rows_in_step(&states[0]) as f64, cost::state_bytes_per_step(states) as f64)
+    let rows: usize = states.iter().map(cost::rows_in_step).sum();
+    (rows as f64 / states.len() as f64, cost::state_bytes_per_step(states) as f64)
 }
 
 impl Workload<'_> {
@@ -232,7 +233,7 @@ mod tests {
             run(test, tova.clone(), 0, 1, |workload| {
                 assert_eq!(workload.observed().omitted, 2 * 14);
                 assert_eq!(workload.bytes_per_token(), None);
-                assert_eq!(workload.rows(), cost::mean_rows(20, Some(6)));
+                assert_eq!(workload.rows(), (1..=20).map(|row: usize| row.min(7)).sum::<usize>() as f64 / 20.0);
             });
         }
     }

@@ -65,7 +65,15 @@ pub fn measure(
     let (states, values) = match run {
         Run::Steady { steps, repetitions } => {
             let mut decode = DecodeLoop::new(&model.decoder, compression.clone(), plan.batch, seed);
-            decode.fill(plan.states);
+            let fullest = decode.states().iter().filter_map(MultiState::states).max();
+            decode.fill(fullest.unwrap_or(plan.states));
+            if !decode.states().iter().all(MultiState::is_steady) {
+                return Err(BenchError::Input(
+                    "steps of states that are full are all alike only where a row goes at every token; give \
+                     --sequences, which times whole texts"
+                        .into(),
+                ));
+            }
             decode.step();
             let mut values = Vec::new();
             while values.len() < repetitions && !interrupt.load(Ordering::Relaxed) {

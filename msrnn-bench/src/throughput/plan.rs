@@ -1,7 +1,7 @@
 //! Bytes of weights, states and work, predicted from the shape, and the batch that fits.
 
 use burn::tensor::{Device, Int, Tensor};
-use msrnn_core::policy::Policy;
+use msrnn_core::policy::{Layer, Policy};
 use msrnn_models::config::ModelConfig;
 use msrnn_models::storage::Storage;
 use serde::Serialize;
@@ -41,9 +41,10 @@ impl Sizes {
     }
 }
 
-/// Bytes of one sequence's states in all layers, bounded to k; see [`Storage::state_bytes`].
+/// Bytes of one sequence's states in all layers, bounded to k, of a policy whose states do not grow; see
+/// [`Storage::state_bytes`].
 pub fn state_bytes(config: &ModelConfig, policy: &dyn Policy, states: usize, sizes: Sizes) -> u64 {
-    sizes.storage.state_bytes(config, policy, states, sizes.int) as u64
+    sizes.storage.state_bytes(config, Some((policy, states)), states, sizes.int) as u64
 }
 
 /// Bytes that a step of one sequence works in, beside weights and states: logits and their copy for
@@ -58,7 +59,7 @@ pub fn work_bytes(config: &ModelConfig, states: usize) -> u64 {
 ///
 /// # Errors
 ///
-/// When not even one sequence does.
+/// When not even one sequence does, or the policy lets states grow, so that no batch fits for ever.
 pub fn plan(
     config: &ModelConfig,
     policy: &dyn Policy,
@@ -66,6 +67,14 @@ pub fn plan(
     sizes: Sizes,
     memory: u64,
 ) -> Result<Plan, BenchError> {
+    let plan_of = |index| policy.plan(&Layer { index, layers: config.layers, kv_heads: config.kv_heads, states });
+    if (0..config.layers).map(plan_of).any(|plan| plan.slots().is_none()) {
+        return Err(BenchError::Input(format!(
+            "under {} states grow with the text, so that no batch fits for ever; take a policy that goes on cutting, as \
+             every(128, ..) does",
+            policy.name()
+        )));
+    }
     let weight_bytes = sizes.storage.weight_bytes(config) as u64;
     let state_bytes = state_bytes(config, policy, states, sizes);
     let work_bytes = work_bytes(config, states);
@@ -100,7 +109,9 @@ mod tests {
         for storage in [DType::F32.into(), DType::F64.into(), DType::F16.into(), DType::BF16.into(), narrow] {
             let model = shape.model(0, storage, &device);
             let sizes = Sizes::of(storage, &device);
-            for name in ["window", "window+4", "h2o", "h2o-layer", "tova", "tova-head", "random"] {
+            for name in
+                ["window", "window+4", "h2o", "h2o-layer", "tova", "tova-head", "random", "every(3, h2o)", "knorm"]
+            {
                 for states in [5, 32] {
                     for batch in [1, 3] {
                         let compression = registry::compression(name, states).unwrap();
@@ -131,6 +142,9 @@ mod tests {
         }
         let error = plan(&config, policy.as_ref(), 16, sizes, 1000).unwrap_err().to_string();
         assert!(error.contains("--memory"), "{error}");
+        let grows = registry::policy("after-prompt(tova)").unwrap();
+        let error = plan(&config, grows.as_ref(), 16, sizes, GIB).unwrap_err().to_string();
+        assert!(error.contains("every(128, ..)"), "{error}");
     }
 
     #[test]

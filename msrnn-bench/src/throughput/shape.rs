@@ -85,14 +85,7 @@ pub fn random_model(config: &ModelConfig, seed: u64, storage: Storage, device: &
             decoder.map(&mut Randomise { shapes, dtype, device })
         }
     };
-    Model {
-        decoder,
-        tokenizer: None,
-        no_tokenizer: None,
-        eos_token_ids: Vec::new(),
-        unused: Vec::new(),
-        notes: Vec::new(),
-    }
+    Model::of(decoder)
 }
 
 /// Gives every parameter, in order, its shape and random values.

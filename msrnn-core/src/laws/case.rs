@@ -7,7 +7,8 @@ use proptest::option;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner, contextualize_config};
 
-use crate::policy::{Policy, fewest_states};
+use crate::needs::fewest_states;
+use crate::policy::Policy;
 
 /// Whether a law holds, or how it does not.
 pub(super) type Verdict = Result<(), String>;
@@ -41,7 +42,7 @@ pub(super) struct Case {
 impl Case {
     /// The smallest shape under a policy.
     pub(super) fn smallest(policy: &Arc<dyn Policy>) -> Self {
-        let states = fewest_states(policy.as_ref());
+        let states = enough(policy);
         Self {
             batch: 1,
             kv_heads: 1,
@@ -96,7 +97,12 @@ fn cases(min_states: usize) -> impl Strategy<Value = Case> {
 ///
 /// With the law, the policy, and the smallest shape that was found, when it does not hold.
 pub(super) fn check(law: &str, policy: &Arc<dyn Policy>, holds: impl Fn(&Case) -> Verdict) {
-    check_shapes(law, &format!("policy {}", policy.name()), fewest_states(policy.as_ref()), holds);
+    check_shapes(law, &format!("policy {}", policy.name()), enough(policy), holds);
+}
+
+/// Fewest states of a policy.
+fn enough(policy: &Arc<dyn Policy>) -> usize {
+    fewest_states(policy.as_ref()).expect("a policy under the laws can be given some number of states")
 }
 
 /// Says that a law has nothing to say of a policy, and why.

@@ -159,6 +159,14 @@ impl MultiState {
         self.heads.iter().map(Self::slots).max().unwrap_or(self.slots)
     }
 
+    /// Slots allocated per row and head, on average over the heads.
+    pub fn mean_slots(&self) -> f64 {
+        match self.heads.len() {
+            0 => self.slots as f64,
+            heads => self.heads.iter().map(|head| head.slots).sum::<usize>() as f64 / heads as f64,
+        }
+    }
+
     pub(crate) fn decides(&self) -> Decides {
         self.bound.as_ref().map_or(Decides::Layer, |bound| bound.decides())
     }

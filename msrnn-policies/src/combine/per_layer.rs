@@ -3,11 +3,11 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use msrnn_core::needs::LAYERS;
 use msrnn_core::policy::{Layer, Plan, Policy};
 use msrnn_core::score::number;
 
 use crate::error::SpecError;
-use crate::needs;
 
 /// What some layers do; none for full.
 type PerRange = Option<Arc<dyn Policy>>;
@@ -45,8 +45,8 @@ impl PerLayer {
     ///
     /// When a layer has one already, there is no layer in the range, or it ends beyond the 256th.
     pub fn but(mut self, range: RangeInclusive<usize>, policy: Option<Arc<dyn Policy>>) -> Result<Self, SpecError> {
-        if range.is_empty() || *range.end() >= needs::LAYERS {
-            return Err(SpecError::NoLayers { first: *range.start(), last: *range.end(), most: needs::LAYERS - 1 });
+        if range.is_empty() || *range.end() >= LAYERS {
+            return Err(SpecError::NoLayers { first: *range.start(), last: *range.end(), most: LAYERS - 1 });
         }
         let twice = |(other, _): &(RangeInclusive<usize>, _)| {
             let first = *range.start().max(other.start());

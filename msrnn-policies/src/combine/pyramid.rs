@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
+use msrnn_core::needs::fewest_states;
 use msrnn_core::policy::{Layer, Plan, Policy};
 
 use crate::error::SpecError;
-use crate::needs;
 
 /// Gives each layer what the policy needs at least, and of the rest, r = k − that, a share that falls linearly from
 /// 2·r − ⌊r/β⌋ in the first layer to ⌊r/β⌋ in the last.
@@ -48,7 +48,7 @@ impl Pyramid {
         if beta == 0 {
             return Err(SpecError::NoBeta);
         }
-        let least = needs::fewest(policy.as_ref()).ok_or_else(|| SpecError::NeverEnough(policy.name()))?;
+        let least = fewest_states(policy.as_ref()).ok_or_else(|| SpecError::NeverEnough(policy.name()))?;
         Ok(Self { policy, beta, least })
     }
 

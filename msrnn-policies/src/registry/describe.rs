@@ -3,16 +3,12 @@
 use std::fmt::Write;
 
 use msrnn_core::budget::Budget;
+use msrnn_core::needs::{LAYERS, fewest_states};
 use msrnn_core::policy::{Cut, Decides, Layer, Plan, Policy, Rule};
 use msrnn_core::score::{Expr, Input, Score};
 
-use crate::needs;
-
 /// k where none is named.
 pub(super) const STATES: usize = 512;
-
-/// Layers of the stack that is spoken of.
-const LAYERS: usize = needs::LAYERS;
 
 /// What a model's sliding window means under every policy.
 pub(super) const OWN_WINDOW: &str = "In a model with a sliding window of W tokens, a row that no later query sees, \
@@ -125,7 +121,7 @@ pub(super) fn bytes_per_state(plan: &Plan, layer: &Layer) -> usize {
 
 /// The fewest states.
 pub(super) fn needs(policy: &dyn Policy) -> String {
-    needs::fewest(policy).map_or_else(|| "more states than there are".into(), |states| format!("k ≥ {states}"))
+    fewest_states(policy).map_or_else(|| "more states than there are".into(), |states| format!("k ≥ {states}"))
 }
 
 fn of_layer(plan: &Plan, layer: &Layer) -> String {

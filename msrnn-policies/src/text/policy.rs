@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use msrnn_core::budget::Budget;
+use msrnn_core::needs::fewest_states;
 use msrnn_core::policy::Policy;
 
 use super::arguments::{Arguments, Named};
@@ -11,7 +12,6 @@ use super::cursor::{Cursor, Word};
 use super::list::without_budget;
 use crate::combine::Protect;
 use crate::error::SpecError;
-use crate::needs;
 use crate::registry::{Entry, Registry};
 
 /// Bytes that a text may have.
@@ -58,7 +58,7 @@ pub(crate) fn parse(registry: &Registry, text: &str, seed: Option<u64>) -> Resul
     let bare = parser.cursor.now();
     let outer = parser.budget(policy.is_none())?;
     if let Some(policy) = &policy
-        && needs::fewest(policy.as_ref()).is_none()
+        && fewest_states(policy.as_ref()).is_none()
     {
         return Err(parser.cursor.at(0..bare, SpecError::NeverEnough(policy.name())));
     }

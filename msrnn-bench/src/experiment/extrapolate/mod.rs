@@ -13,9 +13,9 @@ use std::sync::Arc;
 use msrnn_core::budget::Budget;
 use msrnn_models::Model;
 use msrnn_models::length::Length;
-use msrnn_models::recurrent::{Positions, bytes_per_state};
+use msrnn_models::recurrent::{Positions, state_bytes};
 use msrnn_models::tokenizer::TextOptions;
-use msrnn_policies::{PolicySpec, registry};
+use msrnn_policies::PolicySpec;
 use serde::{Deserialize, Serialize};
 
 pub use curve::Curve;
@@ -178,17 +178,12 @@ impl Experiment for Extrapolate {
         let unit = |task: &Task| {
             let opened = inputs.models.get(task.model)?;
             let tokens = self.length(&task.plan, self.ids(task.model, &opened, &inputs.text)?.1.len());
-            let policy = match task.plan.compression.policy() {
-                Some(policy) => policy.clone(),
-                None => registry::policy("window")?,
-            };
             Length { tokens, block: 0, states: task.plan.states, positions: task.positions }.check()?;
-            let rows = task.plan.states.unwrap_or(tokens) + 1;
             let bound = task.plan.states.map_or_else(String::new, |states| format!("@{states}"));
             Ok(Unit {
                 name: format!("{}: {}{bound}, {}", self.models[task.model].name, task.plan.policy, task.positions),
                 tokens,
-                state_bytes: rows * bytes_per_state(&opened.decoder, policy.as_ref()),
+                state_bytes: state_bytes(&opened.decoder, &task.plan.compression, tokens),
             })
         };
         self.tasks(inputs)?.iter().map(unit).collect()

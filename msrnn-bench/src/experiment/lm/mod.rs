@@ -23,9 +23,9 @@ use msrnn_core::budget::Budget;
 use msrnn_core::policy::Compression;
 use msrnn_models::Model;
 use msrnn_models::protocol::Protocol;
-use msrnn_models::recurrent::{Positions, bytes_per_state};
+use msrnn_models::recurrent::{Positions, state_bytes};
 use msrnn_models::tokenizer::TextOptions;
-use msrnn_policies::{PolicySpec, registry};
+use msrnn_policies::PolicySpec;
 use serde::{Deserialize, Serialize};
 
 pub use arms::ArmScores;
@@ -180,10 +180,11 @@ impl Lm {
 
     fn unit(&self, model: usize, decoder: &Model, cut: &Cut, group: usize, task: &Task) -> Result<Unit, BenchError> {
         let contexts = cut.group(group);
-        let unbounded = bytes_per_state(&decoder.decoder, registry::policy("window")?.as_ref());
         let longest = contexts.contexts.iter().map(|context| context.len()).max().unwrap_or(0);
-        let full = unbounded * (longest + 1) * contexts.contexts.len();
-        let (what, tokens, state_bytes) = match *task {
+        let bytes =
+            |compression: &Compression| state_bytes(&decoder.decoder, compression, longest) * contexts.contexts.len();
+        let full = bytes(&Compression::Unbounded);
+        let (what, tokens, bytes) = match *task {
             Task::References => {
                 let baselines = Plan::baselines(&self.all_plans(model, decoder)?);
                 let shorter: usize = baselines.iter().map(|plan| plan.contexts(&contexts).tokens()).sum();
@@ -191,19 +192,14 @@ impl Lm {
             }
             Task::Policy(policy, seed) => {
                 let plans = self.plans(model, decoder, policy, seed)?;
-                let bytes = |plan: &Plan| {
-                    let row =
-                        plan.compression.policy().map(|policy| bytes_per_state(&decoder.decoder, policy.as_ref()));
-                    row.unwrap_or(unbounded) * (plan.states.unwrap_or(longest) + 1) * contexts.contexts.len()
-                };
-                let largest = plans.iter().map(bytes).max().unwrap_or(0);
+                let largest = plans.iter().map(|plan| bytes(&plan.compression)).max().unwrap_or(0);
                 let name = self.policies[policy].to_string();
                 let name = seed.map_or_else(|| name.clone(), |seed| format!("{name}, seed {seed}"));
                 (name, contexts.tokens() * plans.len(), largest.max(full))
             }
         };
         let name = format!("{}: {what}, {}", self.models[model].name, cut.name(group, &self.texts));
-        Ok(Unit { name, tokens, state_bytes })
+        Ok(Unit { name, tokens, state_bytes: bytes })
     }
 }
 

@@ -239,7 +239,7 @@ impl Story {
                 prompt.len()
             )));
         }
-        let full = Bound::new(&PolicySpec::full(), models, index, context)?.state_bytes / context;
+        let full = Bound::new(&PolicySpec::full(), models, index, context)?.state_bytes / (context + 1);
         for spec in arms_of(&self.policies, &self.states) {
             let bound = Bound::new(&spec, models, index, context)?;
             let Some(states) = bound.compression.states() else { continue };

@@ -32,8 +32,8 @@ pub struct ArmPlan {
     pub compression: Compression,
     /// Index of its list of prompts.
     pub prompts: usize,
-    /// Bytes of one row of its state in all layers.
-    row: usize,
+    /// Bytes of its states: of one token of an unbounded one, of all of a bounded one.
+    state_bytes: usize,
 }
 
 impl Plan {
@@ -92,12 +92,12 @@ impl Plan {
         let full = self.prompts.len();
         self.prompts.push(whole);
         let arm = |policy: String, states, bound: Bound, prompts| {
-            let rows = bound.compression.states().map_or(context, |states| states + 1);
+            let rows = if bound.compression.states().is_some() { 1 } else { context + 1 };
             ArmPlan {
                 model: index,
                 policy,
                 states,
-                row: bound.state_bytes / rows,
+                state_bytes: bound.state_bytes / rows,
                 compression: bound.compression,
                 prompts,
             }
@@ -130,11 +130,11 @@ impl Plan {
     pub fn units(&self, setting: &Understanding, models: &[String], questions: &[Question]) -> Vec<Unit> {
         let unit = |arm: &ArmPlan, question: usize| {
             let tokens = self.prompts[arm.prompts][question].ids.len() + setting.max_new_tokens;
-            let rows = arm.compression.states().map_or(tokens, |states| states + 1);
+            let rows = if arm.compression.states().is_some() { 1 } else { tokens + 1 };
             Unit {
                 name: format!("{}, {}, {}", models[arm.model], arm.policy, questions[question].id),
                 tokens,
-                state_bytes: rows * arm.row,
+                state_bytes: rows * arm.state_bytes,
             }
         };
         self.arms.iter().flat_map(|arm| (0..questions.len()).map(move |question| unit(arm, question))).collect()
