@@ -52,23 +52,6 @@ fn lines(text: &[u8]) -> Vec<Vec<u8>> {
     text.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect()
 }
 
-/// Where numbers begin and end.
-fn numbers(text: &[u8]) -> Vec<std::ops::Range<usize>> {
-    let mut found = Vec::new();
-    let mut start = None;
-    for (at, byte) in text.iter().chain(b" ").enumerate() {
-        match (start, byte.is_ascii_digit()) {
-            (None, true) => start = Some(at),
-            (Some(first), false) => {
-                found.push(first..at);
-                start = None;
-            }
-            _ => {}
-        }
-    }
-    found
-}
-
 /// Damages one of the files somewhere. `other`: lines of another run.
 fn damage(pair: &mut Pair, other: &[u8], dice: &mut ChaCha8Rng) {
     let in_manifest = dice.random_range(0..3) == 0;
@@ -97,7 +80,7 @@ fn damage(pair: &mut Pair, other: &[u8], dice: &mut ChaCha8Rng) {
             return text.extend(zeros);
         }
         what => {
-            let numbers = numbers(text);
+            let numbers = common::numbers(text);
             let Some(range) = numbers.get(dice.random_range(0..numbers.len().max(1))) else { return };
             let digit = [b'0' + dice.random_range(0..10)];
             let huge = ["0", "1", "-1", "1e400", "9223372036854775807", "18446744073709551615", "4294967296", "nan"];

@@ -234,3 +234,20 @@ pub(crate) fn assert_close(found: &Value, expected: &Value, tolerance: f64) {
     let (found, expected) = (found.as_f64().unwrap(), expected.as_f64().unwrap());
     assert!((found - expected).abs() <= tolerance * expected.abs(), "{found} should be {expected}");
 }
+
+/// Where numbers begin and end.
+pub(crate) fn numbers(text: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let mut found = Vec::new();
+    let mut start = None;
+    for (at, byte) in text.iter().chain(b" ").enumerate() {
+        match (start, byte.is_ascii_digit()) {
+            (None, true) => start = Some(at),
+            (Some(first), false) => {
+                found.push(first..at);
+                start = None;
+            }
+            _ => {}
+        }
+    }
+    found
+}

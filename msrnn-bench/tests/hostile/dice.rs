@@ -141,7 +141,7 @@ impl Dice {
                 bytes.splice(at..at + n, huge[..n].to_vec()).for_each(drop);
             }
             _ => {
-                let numbers = numbers(bytes);
+                let numbers = crate::common::numbers(bytes);
                 if let Some(range) = numbers.get(self.below(numbers.len())) {
                     bytes.splice(range.clone(), self.number().bytes()).for_each(drop);
                 }
@@ -210,21 +210,4 @@ fn paths(value: &Value, at: String, places: &mut Vec<String>) {
         _ => {}
     }
     places.push(at);
-}
-
-/// Where numbers begin and end.
-fn numbers(text: &[u8]) -> Vec<std::ops::Range<usize>> {
-    let mut found = Vec::new();
-    let mut start = None;
-    for (at, byte) in text.iter().chain(b" ").enumerate() {
-        match (start, byte.is_ascii_digit()) {
-            (None, true) => start = Some(at),
-            (Some(first), false) => {
-                found.push(first..at);
-                start = None;
-            }
-            _ => {}
-        }
-    }
-    found
 }

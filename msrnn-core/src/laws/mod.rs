@@ -26,6 +26,10 @@
 //! for which it fails. The trials are the same in every run; `PROPTEST_RNG_SEED` draws others and
 //! `PROPTEST_CASES` more of them.
 //!
+//! A policy is tried on the road that production takes. Beside it an observed twin goes token by token, with every call
+//! of the rule written down, and tells which decisions are within rounding. What a law cannot say of a policy it says
+//! on stderr, with the reason.
+//!
 //! # Rounding
 //!
 //! Two ways to compute the same thing differ by rounding, and when the two lowest scores of a step

@@ -53,7 +53,8 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    /// That of a program, if kernels can run it: they show no logits, and draw one random number a row.
+    /// That of a program, if kernels can run it: they show no logits, draw one random number a row, and have no constants
+    /// beyond f32.
     pub(super) fn of(program: &Program) -> Option<Self> {
         let draws: Vec<&Op> = program.ops.iter().filter(|op| matches!(op, Op::Random(_))).collect();
         let ops: Option<Vec<Step>> = program.ops.iter().map(step).collect();
@@ -85,7 +86,8 @@ impl Steps {
 
 fn step(op: &Op) -> Option<Step> {
     Some(match *op {
-        Op::Number(value) => Step::Number((value as f32).to_bits()),
+        // WGSL writes down no number that is not finite.
+        Op::Number(value) => Step::Number(Some(value as f32).filter(|value| value.is_finite())?.to_bits()),
         Op::Weight => Step::Weight,
         Op::MaxWeight => Step::MaxWeight,
         Op::Logit => return None,
