@@ -36,16 +36,17 @@ pub fn weight_bytes_per_step(decoder: &Decoder) -> usize {
     weight_bytes(decoder) - unread
 }
 
-/// Bytes of the states that the next step reads: of every state the share of its slots that take
-/// part. All of a bounded state that is full.
-pub fn state_bytes_per_step(states: &[MultiState]) -> usize {
-    let read = |state: &MultiState| state.bytes() as f64 * (rows_in_step(state) as f64 / state.mean_slots()).min(1.0);
-    states.iter().map(|state| read(state) as usize).sum()
+/// Bytes of the states that one of the next `steps` steps reads, on average: of every state the share of its slots
+/// that take part. All of a state that is full and loses a row at every token.
+pub fn state_bytes_per_step(states: &[MultiState], steps: usize) -> f64 {
+    let read = |state: &MultiState| state.bytes() as f64 * (rows_per_step(state, steps) / state.mean_slots());
+    states.iter().map(read).sum()
 }
 
-/// Rows that the next step attends, its own included.
-pub fn rows_in_step(state: &MultiState) -> usize {
-    state.rows_held().iter().max().map_or(0, |held| held + 1).min(state.slots())
+/// Rows that one of the next `steps` steps attends, its own included, on average.
+pub fn rows_per_step(state: &MultiState, steps: usize) -> f64 {
+    let held = state.rows_held().iter().max().copied().unwrap_or(0);
+    rows_of(held, steps, state.states().zip(state.cut_at()))
 }
 
 /// Operations of the layers for one token that attends `rows` rows: a multiplication and an addition
@@ -63,18 +64,19 @@ pub fn logits_operations(config: &ModelConfig) -> f64 {
 
 /// Mean number of rows that `n` tokens from an empty state attend, on average over the layers.
 pub fn mean_rows(n: usize, compression: &Compression, config: &ModelConfig) -> f64 {
-    let Some((policy, states)) = compression.bound() else { return rows_of(n, None) };
+    let Some((policy, states)) = compression.bound() else { return rows_of(0, n, None) };
     let (layers, kv_heads) = (config.layers, config.kv_heads);
     let of_layer = |index| {
         let plan = policy.plan(&Layer { index, layers, kv_heads, states });
-        rows_of(n, plan.states.zip(plan.slots()))
+        rows_of(0, n, plan.states.zip(plan.slots()))
     };
     (0..layers).map(of_layer).sum::<f64>() / layers as f64
 }
 
-/// The same of a layer that is cut back to k rows whenever it holds so many.
-fn rows_of(n: usize, cut: Option<(usize, usize)>) -> f64 {
-    let (mut held, mut sum) = (0, 0);
+/// Mean number of rows that `n` tokens attend in a layer that holds some, and is cut back to k rows whenever it holds so
+/// many.
+fn rows_of(mut held: usize, n: usize, cut: Option<(usize, usize)>) -> f64 {
+    let mut sum = 0;
     for _ in 0..n {
         held += 1;
         sum += held;
@@ -109,7 +111,7 @@ mod tests {
                     let mut decode = DecodeLoop::new(&model.decoder, compression, batch, 0);
                     decode.fill(9);
                     let bytes: usize = decode.states().iter().map(MultiState::bytes).sum();
-                    assert_eq!(state_bytes_per_step(decode.states()), bytes, "{policy}");
+                    assert_eq!(state_bytes_per_step(decode.states(), 5), bytes as f64, "{policy}");
                 }
             }
         }
@@ -139,9 +141,9 @@ mod tests {
         let states = decode.states();
         assert!(states[0].slots() > 21);
         let bytes: usize = states.iter().map(MultiState::bytes).sum();
-        let read = state_bytes_per_step(states);
+        let read = state_bytes_per_step(states, 1);
         let expected = bytes as f64 * 21.0 / states[0].slots() as f64;
-        assert!((read as f64 - expected).abs() <= states.len() as f64, "{read} is not {expected}");
+        assert!((read - expected).abs() < 1e-6, "{read} is not {expected}");
     }
 
     #[test]
@@ -161,14 +163,16 @@ mod tests {
     }
 
     #[test]
-    fn the_next_step_reads_the_rows_that_are_held() {
+    fn the_next_steps_read_the_rows_that_are_held() {
         let shape: Shape = "2x16x4:2x32x50".parse().unwrap();
         let model = shape.model(0, DType::F32, &Device::flex());
         let compression = registry::compression("every(8, tova)", 6).unwrap();
         let mut decode = DecodeLoop::new(&model.decoder, compression, 1, 0);
         // Cut to 6 at the 14th token, then two more.
         decode.fill(16);
-        assert!(decode.states().iter().all(|state| rows_in_step(state) == 9));
+        assert!(decode.states().iter().all(|state| rows_per_step(state, 1) == 9.0));
+        // 9 to 14, cut to 6, and 7.
+        assert!(decode.states().iter().all(|state| rows_per_step(state, 7) == 76.0 / 7.0));
     }
 
     #[test]

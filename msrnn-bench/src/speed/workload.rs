@@ -114,14 +114,11 @@ impl<'m> Workload<'m> {
                 // The first step after a fork copies the state.
                 decode.step();
                 let steps = self.row.test.tokens();
-                let before = attended(decode);
+                let states = decode.states();
+                let rows: f64 = states.iter().map(|state| cost::rows_per_step(state, steps)).sum();
+                self.rows = rows / states.len() as f64;
+                let states = cost::state_bytes_per_step(states, steps);
                 let seconds = decode.time_steps(steps);
-                let after = attended(decode);
-                // `after` is of the step that would come next. Rows grow evenly or not at all.
-                let share = (steps - 1) as f64 / steps as f64 / 2.0;
-                let mean = |before: f64, after: f64| before + (after - before) * share;
-                self.rows = mean(before.0, after.0);
-                let states = mean(before.1, after.1);
                 let weights = cost::weight_bytes_per_step(&self.model.decoder) as f64;
                 self.bytes = Some((weights + states) / batch as f64);
                 self.observed = Observed::of(decode.states());
@@ -129,13 +126,6 @@ impl<'m> Workload<'m> {
             }
         }
     }
-}
-
-/// Rows and bytes of state that the next step of a loop reads.
-fn attended(decode: &DecodeLoop<'_>) -> (f64, f64) {
-    let states = decode.states();
-    let rows: usize = states.iter().map(cost::rows_in_step).sum();
-    (rows as f64 / states.len() as f64, cost::state_bytes_per_step(states) as f64)
 }
 
 impl Workload<'_> {

@@ -159,6 +159,11 @@ impl MultiState {
         self.heads.iter().map(Self::slots).max().unwrap_or(self.slots)
     }
 
+    /// Rows of each head at which the state is cut back to k; none where it grows.
+    pub fn cut_at(&self) -> Option<usize> {
+        self.bound.as_ref().and_then(|bound| bound.limit())
+    }
+
     /// Slots allocated per row and head, on average over the heads.
     pub fn mean_slots(&self) -> f64 {
         match self.heads.len() {
