@@ -19,7 +19,7 @@ use crate::error::BenchError;
 ///
 /// When the policy cannot bound a state.
 pub fn road(policy: Arc<dyn Policy>, device: &Device) -> Result<Road, BenchError> {
-    let states = fewest_states(policy.as_ref()).unwrap_or(0).max(8);
+    let states = fewest_states(policy.as_ref(), 0).unwrap_or(0).max(8);
     let compression = Compression::bounded(policy, states)?;
     let attention = Attention { heads: 2, kv_heads: 2, head_dim: 4, scale: 0.5, window: None, placement: None };
     let state = attention.initial_state(1, 0, 1, &compression, DType::F32, device);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::needs::{fewest_states, lacking, layers};
+use crate::needs::{fewest_states, lacking};
 use crate::score::{Program, Score};
 pub use crate::tensors::{Memory, Rows, Sees, Tensors, View};
 
@@ -200,8 +200,12 @@ impl Plan {
         }
     }
 
-    /// Whether it can be carried out.
-    fn check(&self, policy: &dyn Policy) -> Result<(), Error> {
+    /// Whether it can be carried out in that layer.
+    ///
+    /// # Errors
+    ///
+    /// When it cuts at no token, heads would compete for one row, or the score cannot be computed.
+    pub fn check(&self, policy: &dyn Policy, layer: &Layer) -> Result<(), Error> {
         if let Cut::Every(0) = self.cut {
             return Err(Error::EveryNoTokens(policy.name()));
         }
@@ -212,6 +216,9 @@ impl Plan {
             if !(0.0..=1.0).contains(&floor) {
                 return Err(Error::Floor(policy.name()));
             }
+        }
+        if let Rule::Score(score) = &self.rule {
+            Program::new(score, layer)?;
         }
         Ok(())
     }
@@ -242,25 +249,15 @@ impl Compression {
     ///
     /// # Errors
     ///
-    /// When the policy needs more states than that, its score cannot be computed, or its plan for some layer of a stack
-    /// of up to 256 cannot be carried out.
+    /// When the policy needs more states than that, or its plan for a stack of one layer cannot be carried out; see
+    /// [`Plan::check`].
     pub fn bounded(policy: Arc<dyn Policy>, states: usize) -> Result<Self, Error> {
-        if lacking(policy.as_ref(), states) > 0 {
-            let needed = fewest_states(policy.as_ref());
+        if lacking(policy.as_ref(), states, 0) > 0 {
+            let needed = fewest_states(policy.as_ref(), 0);
             return Err(Error::TooFewStates { policy: policy.name(), states, needed: needed.unwrap_or(usize::MAX) });
         }
-        let mut compiled = None;
-        for layer in layers(states) {
-            let plan = policy.plan(&layer);
-            plan.check(policy.as_ref())?;
-            // Most policies have one score for all layers.
-            if let Rule::Score(score) = plan.rule
-                && compiled.as_ref() != Some(&score)
-            {
-                Program::new(&score, &layer)?;
-                compiled = Some(score);
-            }
-        }
+        let layer = Layer::only(states);
+        policy.plan(&layer).check(policy.as_ref(), &layer)?;
         Ok(Self::Bounded { policy, states })
     }
 

@@ -104,14 +104,18 @@ impl<'m> Recurrent<'m> {
     ///
     /// # Errors
     ///
-    /// As [`Length::check`]; and when nothing enters as a block and the policy cuts after the prompt only.
+    /// As [`Length::check`]; when a layer's plan cannot be carried out ([`Plan::check`](msrnn_core::policy::Plan::check));
+    /// and when nothing enters as a block and the policy cuts after the prompt only.
     pub fn check_length(&self, tokens: usize, block: usize) -> Result<(), ModelError> {
-        if let (Some(policy), 0) = (self.compression.policy(), block) {
-            let layers = self.decoder.layers.len();
-            let (kv_heads, states) = (self.decoder.config().kv_heads, self.compression.states().unwrap_or(1));
-            let mut plans = (0..layers).map(|index| policy.plan(&Layer { index, layers, kv_heads, states }));
-            if plans.any(|plan| plan.states.is_some() && plan.cut == Cut::AfterPrompt) {
-                return Err(ModelError::NoPrompt(policy.name()));
+        if let Some((policy, states)) = self.compression.bound() {
+            let (layers, kv_heads) = (self.decoder.layers.len(), self.decoder.config().kv_heads);
+            for index in 0..layers {
+                let layer = Layer { index, layers, kv_heads, states };
+                let plan = policy.plan(&layer);
+                plan.check(policy, &layer)?;
+                if block == 0 && plan.states.is_some() && plan.cut == Cut::AfterPrompt {
+                    return Err(ModelError::NoPrompt(policy.name()));
+                }
             }
         }
         let (states, positions) = (self.compression.states(), self.positions);

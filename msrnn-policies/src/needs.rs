@@ -1,7 +1,30 @@
 //! What is asked of a policy in all of its layers.
 
-use msrnn_core::needs::{fewest_states, layers};
-use msrnn_core::policy::{Cut, Policy};
+use msrnn_core::needs;
+use msrnn_core::policy::{Compression, Cut, Layer, Policy};
+
+/// Layers that may be named, and of the stack that is looked through.
+pub(crate) const LAYERS: usize = 256;
+
+fn layers(states: usize) -> impl Iterator<Item = Layer> {
+    needs::layers(states, LAYERS)
+}
+
+/// By how many rows k is too low for the layer that lacks most.
+pub(crate) fn lacking(policy: &dyn Policy, states: usize) -> usize {
+    needs::lacking(policy, states, LAYERS)
+}
+
+/// The lowest k that is enough in every layer.
+pub(crate) fn fewest_states(policy: &dyn Policy) -> Option<usize> {
+    needs::fewest_states(policy, LAYERS)
+}
+
+/// Whether a bounded plan can be carried out in every layer.
+pub(crate) fn check(compression: &Compression) -> Result<(), msrnn_core::Error> {
+    let Some((policy, states)) = compression.bound() else { return Ok(()) };
+    layers(states).try_for_each(|layer| policy.plan(&layer).check(policy, &layer))
+}
 
 /// Whether every layer has k rows and loses one at every token.
 pub(crate) fn is_one_in_one_out(policy: &dyn Policy) -> bool {

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use msrnn_core::Error;
 use msrnn_core::budget::Budget;
-use msrnn_core::needs::{fewest_states, lacking};
 use msrnn_core::policy::{Compression, Policy};
 use serde::{Deserialize, Serialize};
 
 use crate::error::SpecError;
 use crate::needs;
+use crate::needs::{check, fewest_states, lacking};
 use crate::registry::Registry;
 use crate::text::{self, Parsed};
 
@@ -165,7 +165,9 @@ pub(crate) fn bounded(policy: Arc<dyn Policy>, states: usize) -> Result<Compress
         let needed = fewest_states(policy.as_ref()).ok_or_else(|| SpecError::NeverEnough(policy.name()))?;
         return Err(Error::TooFewStates { policy: policy.name(), states, needed }.into());
     }
-    Ok(Compression::bounded(policy, states)?)
+    let compression = Compression::bounded(policy, states)?;
+    check(&compression)?;
+    Ok(compression)
 }
 
 impl fmt::Display for PolicySpec {

@@ -22,7 +22,7 @@ use crate::registry::Entry;
 ///
 /// assert_eq!(Window { first: 0 }.name(), "window");
 /// assert_eq!(Window { first: 4 }.name(), "window+4");
-/// assert_eq!(fewest_states(&Window { first: 4 }), Some(5));
+/// assert_eq!(fewest_states(&Window { first: 4 }, 0), Some(5));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {

@@ -102,7 +102,7 @@ pub(super) fn check(law: &str, policy: &Arc<dyn Policy>, holds: impl Fn(&Case) -
 
 /// Fewest states of a policy.
 fn enough(policy: &Arc<dyn Policy>) -> usize {
-    fewest_states(policy.as_ref()).expect("a policy under the laws can be given some number of states")
+    fewest_states(policy.as_ref(), 0).expect("a policy under the laws can be given some number of states")
 }
 
 /// Says that a law has nothing to say of a policy, and why.

@@ -3,11 +3,11 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use msrnn_core::needs::LAYERS;
 use msrnn_core::policy::{Layer, Plan, Policy};
 use msrnn_core::score::number;
 
 use crate::error::SpecError;
+use crate::needs::LAYERS;
 
 /// What some layers do; none for full.
 type PerRange = Option<Arc<dyn Policy>>;

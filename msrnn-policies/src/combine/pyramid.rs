@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use msrnn_core::needs::fewest_states;
 use msrnn_core::policy::{Layer, Plan, Policy};
 
 use crate::error::SpecError;
+use crate::needs::fewest_states;
 
 /// Gives each layer what the policy needs at least, and of the rest, r = k − that, a share that falls linearly from
 /// 2·r − ⌊r/β⌋ in the first layer to ⌊r/β⌋ in the last.

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::needs::{LAYERS, fewest_states};
 use msrnn_core::budget::Budget;
-use msrnn_core::needs::{LAYERS, fewest_states};
 use msrnn_core::policy::{Cut, Decides, Layer, Plan, Policy, Rule};
 use msrnn_core::score::{Expr, Input, Score};
 

@@ -4,7 +4,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use msrnn_core::budget::Budget;
-use msrnn_core::needs::fewest_states;
 use msrnn_core::policy::Policy;
 
 use super::arguments::{Arguments, Named};
@@ -12,6 +11,7 @@ use super::cursor::{Cursor, Word};
 use super::list::without_budget;
 use crate::combine::Protect;
 use crate::error::SpecError;
+use crate::needs::fewest_states;
 use crate::registry::{Entry, Registry};
 
 /// Bytes that a text may have.

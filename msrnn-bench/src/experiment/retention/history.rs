@@ -294,7 +294,7 @@ pub(super) mod tests {
     #[test]
     fn every_policy_that_cuts_at_every_token_keeps_rows_for_as_many_steps_as_counts_say() {
         let at_every_token =
-            |policy: &dyn Policy| lacking(policy, 16) == 0 && policy.plan(&Layer::only(16)).cut == Cut::EVERY_TOKEN;
+            |policy: &dyn Policy| lacking(policy, 16, 0) == 0 && policy.plan(&Layer::only(16)).cut == Cut::EVERY_TOKEN;
         for entry in registry::entries().filter(|entry| at_every_token(entry.policy().as_ref())) {
             let (_, history) = of_story(&format!("{}@16", entry.example), 150, false);
             for group in &history.groups {
