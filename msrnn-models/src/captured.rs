@@ -13,7 +13,7 @@ use msrnn_core::state::MultiState;
 
 use crate::recurrent::Recurrent;
 
-/// What one step has computed: `[1, 1, vocab]` logits.
+/// What one step has computed: `[batch, 1, vocab]` logits.
 type Step<'r> = Box<dyn FnMut() -> Tensor<3> + 'r>;
 
 /// States whose steps are replayed.
@@ -27,28 +27,27 @@ pub struct Captured<'r> {
 const BOUND: f32 = 1e-3;
 
 impl<'r> Captured<'r> {
-    /// Whether the next steps of these states can be captured: one batch row, all layers full, a device
-    /// and a policy for which [`kernels::captures`] is true.
+    /// Whether the next steps of these states can be captured: all layers full, a device and a policy for which
+    /// [`kernels::captures`] is true.
     pub fn is_possible(recurrent: &Recurrent<'_>, states: &[MultiState]) -> bool {
-        recurrent.captures()
-            && states[0].shape().batch == 1
-            && states.iter().all(|state| kernels::captures(recurrent.attention(), state))
+        recurrent.captures() && states.iter().all(|state| kernels::captures(recurrent.attention(), state))
     }
 
-    /// Makes one step plainly and captures it: its logits, and the states that go on from there. The
-    /// states as they are after a plain step, where the device cannot capture or replays something else.
+    /// Makes one step plainly and captures it, with a token of every batch row: its logits, row after row, and the
+    /// states that go on from there. The states as they are after a plain step, where the device cannot capture or
+    /// replays something else.
     ///
     /// The error is no failure: these are the states, which have seen the token all the same.
     #[allow(clippy::type_complexity)]
     pub fn step(
         recurrent: &'r Recurrent<'r>,
         states: Vec<MultiState>,
-        id: u32,
+        tokens: &[u32],
     ) -> (Vec<f32>, Result<Self, Vec<MultiState>>) {
         let device = states[0].device();
         let before = states.clone();
         let mut plain = states.clone();
-        let token = token_of(id, &device);
+        let token = column(tokens, &device);
         let expected = host(recurrent.scan(token.clone(), &mut plain));
 
         let token = Rc::new(RefCell::new(token));
@@ -64,7 +63,7 @@ impl<'r> Captured<'r> {
         // The runs of the capture have fed the states; back to where they were, in the same buffers.
         states.borrow_mut().iter_mut().zip(&before).for_each(|(state, before)| state.overwrite(before));
         let mut captured = Self { token, states, graph };
-        let found = captured.replay(id);
+        let found = captured.replay(tokens);
         let held = |states: &[MultiState]| states.iter().map(MultiState::held).collect::<Vec<_>>();
         let near = |(a, b): (&f32, &f32)| (a - b).abs() <= BOUND * (1.0 + a.abs());
         let same = expected.len() == found.len() && expected.iter().zip(&found).all(near);
@@ -74,12 +73,12 @@ impl<'r> Captured<'r> {
         }
     }
 
-    /// One more token: its logits.
-    pub fn replay(&mut self, id: u32) -> Vec<f32> {
+    /// One more token of every batch row: their logits, row after row.
+    pub fn replay(&mut self, tokens: &[u32]) -> Vec<f32> {
         {
             let mut token = self.token.borrow_mut();
             let device = token.device();
-            kernels::overwrite(&mut token, &token_of(id, &device));
+            kernels::overwrite(&mut token, &column(tokens, &device));
         }
         // SAFETY: the graph reads and writes weights, which the borrowed decoder keeps alive, and the
         // token and the states, which only this value holds and which stay in their buffers; nothing else
@@ -97,8 +96,10 @@ impl<'r> Captured<'r> {
     }
 }
 
-fn token_of(id: u32, device: &burn::tensor::Device) -> Tensor<2, Int> {
-    Tensor::from_data(TensorData::new(vec![i64::from(id)], [1, 1]), device)
+/// `[batch, 1]`
+fn column(tokens: &[u32], device: &burn::tensor::Device) -> Tensor<2, Int> {
+    let ids: Vec<i64> = tokens.iter().copied().map(i64::from).collect();
+    Tensor::from_data(TensorData::new(ids, [tokens.len(), 1]), device)
 }
 
 fn host(logits: Tensor<3>) -> Vec<f32> {

@@ -111,13 +111,13 @@ pub fn generate(
         }
         if tokens.len() < max_new_tokens {
             logits = match &mut captured {
-                Some(captured) => captured.replay(token),
+                Some(captured) => captured.replay(&[token]),
                 None if tried || !Captured::is_possible(recurrent, &states) => {
                     last_row(recurrent.scan(ids(&[token]), &mut states))
                 }
                 None => {
                     tried = true;
-                    let (logits, result) = Captured::step(recurrent, std::mem::take(&mut states), token);
+                    let (logits, result) = Captured::step(recurrent, std::mem::take(&mut states), &[token]);
                     match result {
                         Ok(graph) => captured = Some(graph),
                         Err(plain) => states = plain,

@@ -69,6 +69,10 @@ pub(super) struct Args {
     /// Set the time per token in relation to that of this policy
     #[arg(long, value_name = "POLICY", value_parser = named::<PolicySpec>(), hide_possible_values = true)]
     baseline: Option<PolicySpec>,
+    /// Launch the kernels of every decoding step one by one; else, on devices that can, a step is captured once and
+    /// replayed
+    #[arg(long)]
+    no_capture: bool,
     /// Score N tokens as one text instead, and watch memory and the cost of a step
     #[arg(long, value_name = "N", conflicts_with_all = ["depth", "prefill", "score", "decode", "form", "baseline", "batch"])]
     soak: Option<usize>,
@@ -162,7 +166,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
 /// The result as text, and whether it is complete.
 fn measured(args: &Args) -> Result<(String, bool), BenchError> {
     let threads = args.threads.unwrap_or_else(|| args.model.device.threads());
-    let conditions = Conditions { batch: args.batch, threads, seed: args.seed };
+    let conditions = Conditions { batch: args.batch, threads, seed: args.seed, captures: !args.no_capture };
     let (model, setting) = open(args, conditions)?;
     match args.soak {
         Some(tokens) => {

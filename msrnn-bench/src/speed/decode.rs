@@ -6,6 +6,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use msrnn_core::policy::Compression;
 use msrnn_core::rnn::MultiStateRnn;
 use msrnn_core::state::MultiState;
+use msrnn_models::captured::Captured;
 use msrnn_models::decoder::Decoder;
 use msrnn_models::recurrent::{Positions, Recurrent};
 use rand::{Rng, SeedableRng};
@@ -49,6 +50,13 @@ impl<'m> DecodeLoop<'m> {
         let states = recurrent.initial_states(batch);
         let tokens = RandomTokens::new(decoder.config().vocab_size, seed);
         Self { decoder, recurrent, states, tokens, batch }
+    }
+
+    /// Lets [`DecodeLoop::time_steps`] capture a step once and replay it, where the device and the policy allow it.
+    /// That takes the memory of the states three times.
+    #[must_use]
+    pub fn with_capture(self, captures: bool) -> Self {
+        Self { recurrent: self.recurrent.with_capture(captures), ..self }
     }
 
     /// The states of all layers.
@@ -98,8 +106,23 @@ impl<'m> DecodeLoop<'m> {
         self.recurrent.step(tokens, &mut self.states).into_data();
     }
 
-    /// Seconds of `n` steps.
+    /// Seconds of `n` steps. Where they are replayed, one more, which is captured, comes before them.
     pub fn time_steps(&mut self, n: usize) -> f64 {
+        if Captured::is_possible(&self.recurrent, &self.states) {
+            let states = std::mem::take(&mut self.states);
+            match Captured::step(&self.recurrent, states, &self.tokens.draw(self.batch)).1 {
+                Ok(mut captured) => {
+                    let started = Instant::now();
+                    for _ in 0..n {
+                        captured.replay(&self.tokens.draw(self.batch));
+                    }
+                    let seconds = started.elapsed().as_secs_f64();
+                    self.states = captured.into_states();
+                    return seconds;
+                }
+                Err(states) => self.states = states,
+            }
+        }
         let started = Instant::now();
         (0..n).for_each(|_| self.step());
         started.elapsed().as_secs_f64()

@@ -14,6 +14,7 @@ pub mod machine;
 pub mod measure;
 pub mod memory;
 pub mod plan;
+pub mod random;
 pub mod shape;
 pub mod soak;
 pub mod startup;

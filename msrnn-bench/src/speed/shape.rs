@@ -7,9 +7,9 @@ use burn::tensor::Device;
 use msrnn_models::Model;
 use msrnn_models::config::{Architecture, ModelConfig, RopeScaling};
 use msrnn_models::storage::Storage;
-use msrnn_models::weights;
 
 use crate::error::BenchError;
+use crate::speed::random::random_model;
 
 /// Layers, widths, heads and vocabulary of a Llama-architecture decoder with tied embeddings:
 /// `LAYERSxHIDDENxHEADS[:KV_HEADS]xINTERMEDIATExVOCABULARY`.
@@ -65,7 +65,7 @@ impl Shape {
 
     /// A model of this shape with random weights. No tokenizer.
     pub fn model(&self, seed: u64, storage: impl Into<Storage>, device: &Device) -> Model {
-        Model::of(weights::random(&self.config(), seed, storage, device))
+        random_model(&self.config(), seed, storage, device)
     }
 }
 

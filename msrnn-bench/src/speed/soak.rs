@@ -177,7 +177,7 @@ mod tests {
         let shape: Shape = "1x8x2:1x16x20".parse().unwrap();
         let model = shape.model(0, DType::F32, &Device::flex());
         let tova = registry::compression("tova", 8).unwrap();
-        let conditions = Conditions { batch: 1, threads: 1, seed: 0 };
+        let conditions = Conditions { batch: 1, threads: 1, seed: 0, captures: true };
         let run = |tokens, interrupted| {
             soak(&model, "tova", &tova, tokens, conditions, &|_| (), &AtomicBool::new(interrupted))
         };

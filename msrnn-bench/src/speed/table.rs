@@ -223,7 +223,7 @@ mod tests {
             depths: Vec::new(),
         };
         let settings = Settings {
-            conditions: Conditions { batch: 1, threads: 1, seed: 0 },
+            conditions: Conditions { batch: 1, threads: 1, seed: 0, captures: true },
             repetitions: 2,
             warm_up: 1,
             baseline: baseline.map(|baseline| baseline.parse().unwrap()),

@@ -24,6 +24,8 @@ pub struct Conditions {
     pub threads: usize,
     /// Seed of the tokens.
     pub seed: u64,
+    /// Whether steps of decoding are captured once and replayed, where the device and the policy allow it.
+    pub captures: bool,
 }
 
 /// A row that can be repeated.
@@ -66,7 +68,8 @@ impl<'m> Workload<'m> {
                 Kind::Score((0..batch).map(|_| random.draw(tokens).into()).collect())
             }
             Test::Decode { tokens } => {
-                let mut decode = DecodeLoop::new(&model.decoder, compression.clone(), batch, seed);
+                let decode = DecodeLoop::new(&model.decoder, compression.clone(), batch, seed);
+                let mut decode = decode.with_capture(conditions.captures);
                 // A growing state passes the depth half way through its steps, of which one is not timed.
                 let before = match compression {
                     Compression::Unbounded => row.depth.saturating_sub(tokens / 2 + 1),
@@ -179,7 +182,7 @@ mod tests {
         let shape: Shape = "2x16x4:2x32x50".parse().unwrap();
         let model = shape.model(0, DType::F32, &Device::flex());
         let row = Row { test, policy: "any".into(), compression, depth };
-        let mut workload = Workload::new(&model, row, Conditions { batch, threads: 2, seed: 0 }).unwrap();
+        let mut workload = Workload::new(&model, row, Conditions { batch, threads: 2, seed: 0, captures: true }).unwrap();
         for _ in 0..2 {
             let seconds = workload.run(&AtomicBool::new(false)).unwrap().unwrap();
             assert!(seconds > 0.0);
@@ -234,7 +237,7 @@ mod tests {
         let model = shape.model(0, DType::F32, &Device::flex());
         let test = Test::Score { tokens: 20, form: Form::Layer };
         let row = Row { test, policy: "full".into(), compression: Compression::Unbounded, depth: 0 };
-        let mut workload = Workload::new(&model, row, Conditions { batch: 1, threads: 1, seed: 0 }).unwrap();
+        let mut workload = Workload::new(&model, row, Conditions { batch: 1, threads: 1, seed: 0, captures: true }).unwrap();
         assert!(workload.run(&AtomicBool::new(true)).unwrap().is_none());
     }
 }

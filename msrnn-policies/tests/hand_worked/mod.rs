@@ -181,9 +181,10 @@ fn step(layer: &Attention, token: [Tensor<4>; 3], state: &mut MultiState) -> Ten
     layer.step(query, key, value, state).reshape(dims)
 }
 
-/// All cases, by name.
+/// All cases, by name. `MSRNN_TESTDATA` is where they are for a program that runs elsewhere than it was built.
 pub(crate) fn cases() -> Vec<(String, Case)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/policies");
+    let here = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata");
+    let folder = std::env::var_os("MSRNN_TESTDATA").map_or_else(here, PathBuf::from).join("policies");
     let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut files: Vec<PathBuf> = files.map(|file| file.expect("the folder can be listed").path()).collect();
     files.sort();

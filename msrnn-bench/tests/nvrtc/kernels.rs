@@ -1,0 +1,100 @@
+//! The kernels that a driver was given, and what `ptxas` says of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use libtest_mimic::Failed;
+
+use crate::toolkit::Toolkit;
+
+/// A kernel as it was loaded.
+pub(crate) struct Kernel {
+    /// Its entry point.
+    name: String,
+    /// Policy, dtype, head size.
+    case: [String; 3],
+    /// Where its PTX is.
+    path: PathBuf,
+}
+
+/// Largest numbers over the variants of a kernel.
+#[derive(Default)]
+struct Row {
+    variants: usize,
+    policies: BTreeSet<String>,
+    registers: u64,
+    shared: u64,
+    spilled: u64,
+}
+
+/// What is in the driver's folder.
+pub(crate) fn read(folder: &Path) -> Result<Vec<Kernel>, Failed> {
+    let mut kernels = Vec::new();
+    for n in 0.. {
+        let path = folder.join(format!("{n}.ptx"));
+        if !path.exists() {
+            break;
+        }
+        let ptx = std::fs::read_to_string(&path)?;
+        let entry = ptx.lines().find_map(|line| line.trim().strip_prefix(".visible .entry "));
+        let Some(name) = entry else { return Err(format!("{} has no entry point", path.display()).into()) };
+        let name = name.trim_end_matches('(').to_string();
+        let case = std::fs::read_to_string(folder.join(format!("{n}.case"))).unwrap_or_default();
+        let mut words = case.trim().split('\t').map(str::to_string);
+        let case = [(); 3].map(|()| words.next().unwrap_or_default());
+        kernels.push(Kernel { name, case, path });
+    }
+    Ok(kernels)
+}
+
+/// A row per kernel, dtype and head size: how many variants there are, and the largest numbers among them.
+pub(crate) fn table(kernels: &[Kernel], toolkit: &Toolkit, sm: &str) -> Result<String, Failed> {
+    let mut rows: BTreeMap<[&str; 3], Row> = BTreeMap::new();
+    for kernel in kernels {
+        let [policy, dtype, head_size] = &kernel.case;
+        let row = rows.entry([&kernel.name, dtype, head_size]).or_default();
+        row.variants += 1;
+        row.policies.insert(policy.clone());
+        if let Some(ptxas) = &toolkit.ptxas {
+            let used = used(ptxas, &kernel.path, sm)?;
+            row.registers = row.registers.max(used[0]);
+            row.shared = row.shared.max(used[1]);
+            row.spilled = row.spilled.max(used[2]);
+        }
+    }
+    let mut text = format!("{} kernels for sm_{sm}\n\n", kernels.len());
+    text.push_str("| kernel | dtype | head size | variants | registers | shared bytes | spilled bytes |\n");
+    text.push_str("|---|---|---:|---:|---:|---:|---:|\n");
+    for ([name, dtype, head_size], row) in rows {
+        let Row { variants, registers, shared, spilled, .. } = row;
+        let _ = match toolkit.ptxas {
+            Some(_) => {
+                writeln!(text, "| `{name}` | {dtype} | {head_size} | {variants} | {registers} | {shared} | {spilled} |")
+            }
+            None => writeln!(text, "| `{name}` | {dtype} | {head_size} | {variants} | | | |"),
+        };
+    }
+    Ok(text)
+}
+
+/// Registers of a thread, static shared memory of a block and bytes that registers spill.
+fn used(ptxas: &Path, ptx: &Path, sm: &str) -> Result<[u64; 3], Failed> {
+    let arch = match sm {
+        "90" => "sm_90a".to_string(),
+        _ => format!("sm_{sm}"),
+    };
+    let output = Command::new(ptxas).args(["-v", "-arch", &arch, "-o", "/dev/null"]).arg(ptx).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        return Err(format!("ptxas refuses {}: {said}", ptx.display()).into());
+    }
+    let before = |unit: &str| {
+        let words: Vec<&str> = said.split([' ', ',', '\n']).filter(|word| !word.is_empty()).collect();
+        let unit: Vec<&str> = unit.split(' ').collect();
+        let at = (1..words.len()).find(|&i| words[i..].starts_with(&unit));
+        at.and_then(|i| words[i - 1].parse().ok()).unwrap_or(0)
+    };
+    Ok([before("registers"), before("bytes smem"), before("bytes spill stores")])
+}

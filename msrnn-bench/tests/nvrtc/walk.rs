@@ -1,0 +1,99 @@
+//! Everything that launches kernels: models under every policy, in every dtype and head size.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::ExitCode;
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use msrnn_bench::device::DeviceName;
+use msrnn_bench::speed::shape::Shape;
+use msrnn_core::policy::Compression;
+use msrnn_models::Model;
+use msrnn_models::recurrent::{Positions, Recurrent};
+use msrnn_models::storage::{Storage, Weights};
+use msrnn_policies::registry;
+
+/// Of SmolLM2, of Phi-3, of Llama, Mistral, Yi and Qwen.
+const HEAD_SIZES: [usize; 3] = [64, 96, 128];
+
+/// Rows that are held.
+const STATES: usize = 8;
+
+/// Beside the registry's: a score that was typed, cuts at other moments, and what combinators make.
+const COMPOSED: [&str; 3] = [
+    "score(m = 0.5 * m + max_weight; keep m * value_norm / (1 + age); first 1; per head)",
+    "every(3, h2o)",
+    "protect(tova, first=2, newest=3)",
+];
+
+/// Walks through all cases on the device; not a success if a kernel was refused.
+pub(crate) fn walk(out: &Path) -> ExitCode {
+    let device = DeviceName::Cuda(0).open().expect("the driver claims to have a card");
+    let mut refused = 0;
+    for (dtype, storage) in storages() {
+        for head_size in HEAD_SIZES {
+            let shape = Shape {
+                layers: 2,
+                hidden_size: 4 * head_size,
+                heads: 4,
+                kv_heads: 2,
+                intermediate_size: 256,
+                vocab_size: 128,
+            };
+            let model = shape.model(1, storage, &device);
+            let all = registry::entries().map(|entry| entry.example).chain(COMPOSED);
+            for policy in all {
+                let case = format!("{policy}\t{dtype}\t{head_size}\n");
+                std::fs::write(out.join("case"), &case).expect("the folder is there");
+                let done = catch_unwind(AssertUnwindSafe(|| under(policy, &model, &device)));
+                if done.is_err() {
+                    eprintln!("above: {case}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    match refused {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// Weights and states as `--dtype` gives them.
+fn storages() -> Vec<(&'static str, Storage)> {
+    let float = |dtype: DType| Storage { weights: Weights::Float(dtype), states: dtype };
+    vec![
+        ("f32", float(DType::F32)),
+        ("f16", float(DType::F16)),
+        ("bf16", float(DType::BF16)),
+        ("f32/f16", Storage { weights: Weights::Float(DType::F32), states: DType::F16 }),
+    ]
+}
+
+/// A text token by token and in blocks, and after a prompt.
+fn under(policy: &str, model: &Model, device: &Device) {
+    let compression = match registry::policy(policy) {
+        Ok(policy) => {
+            Compression::bounded(policy, STATES).expect("as many states as every policy of the registry needs")
+        }
+        Err(_) => Compression::unbounded(),
+    };
+    let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
+    for batch in [1, 3] {
+        if recurrent.check_length(64, 0).is_ok() {
+            let mut states = recurrent.initial_states(batch);
+            recurrent.scan(ids(batch, 33, device), &mut states).into_data();
+            for _ in 0..3 {
+                recurrent.step(ids(batch, 1, device).reshape([batch]), &mut states).into_data();
+            }
+        }
+        let mut states = recurrent.initial_states(batch);
+        recurrent.prefill(ids(batch, 20, device), &mut states).expect("nothing was seen").into_data();
+        recurrent.scan(ids(batch, 5, device), &mut states).into_data();
+    }
+}
+
+fn ids(batch: usize, n: usize, device: &Device) -> Tensor<2, Int> {
+    let ids: Vec<i32> = (0..batch * n).map(|i| (i * 31 % 97) as i32).collect();
+    Tensor::from_data(TensorData::new(ids, [batch, n]), device)
+}
