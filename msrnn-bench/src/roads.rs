@@ -9,7 +9,8 @@ use msrnn_core::needs::fewest_states;
 use msrnn_core::policy::{Compression, Policy};
 use msrnn_core::road::Road;
 use msrnn_core::state::MultiState;
-use msrnn_models::recurrent::Recurrent;
+use msrnn_models::decoder::Decoder;
+use msrnn_models::recurrent::{Positions, Recurrent};
 
 use crate::error::BenchError;
 
@@ -24,6 +25,14 @@ pub fn road(policy: Arc<dyn Policy>, device: &Device) -> Result<Road, BenchError
     let attention = Attention { heads: 2, kv_heads: 2, head_dim: 4, scale: 0.5, window: None, placement: None };
     let state = attention.initial_state(1, 0, 1, &compression, DType::F32, device);
     Ok(attention.road(&state))
+}
+
+/// The roads of a model's layers under a compression, each once, in words.
+pub fn of(decoder: &Decoder, compression: &Compression) -> String {
+    let recurrent = Recurrent::new(decoder, compression.clone(), Positions::Original);
+    let states = recurrent.initial_states(1);
+    let roads = states.iter().map(|state| recurrent.attention().road(state).to_string());
+    roads.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join("; in other layers: ")
 }
 
 /// Says once for every policy that it goes token by token where it could go faster, and how.

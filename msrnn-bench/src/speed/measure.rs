@@ -65,6 +65,8 @@ pub struct Measured {
     pub depth: usize,
     /// Rows side by side.
     pub batch: usize,
+    /// Which way tokens go under this policy.
+    pub road: String,
     /// Rows that a token attends, on average.
     pub mean_rows: f64,
     /// All batch rows together.
@@ -196,6 +198,7 @@ pub fn measure(
             states: row.compression.states(),
             depth: row.depth,
             batch: settings.conditions.batch,
+            road: workload.road(),
             mean_rows: workload.rows(),
             tokens_per_second: spread(&|round| 1.0 / per_token[round]),
             seconds_per_token: Spread::of(per_token),

@@ -1,5 +1,6 @@
 //! Measured rows as Markdown and CSV.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use crate::error::BenchError;
@@ -8,7 +9,7 @@ use crate::speed::soak::Soak;
 use crate::speed::timing::Spread;
 
 /// The columns of the CSV.
-pub const COLUMNS: [&str; 23] = [
+pub const COLUMNS: [&str; 24] = [
     "test",
     "tokens",
     "policy",
@@ -32,6 +33,7 @@ pub const COLUMNS: [&str; 23] = [
     "omitted",
     "repetitions",
     "form",
+    "road",
 ];
 
 /// One line per row.
@@ -77,6 +79,7 @@ pub fn csv(measurement: &Measurement) -> Result<Vec<u8>, BenchError> {
             row.observed.omitted.to_string(),
             measurement.repetitions.to_string(),
             form.to_owned(),
+            row.road.clone(),
         ];
         writer.write_record(record).map_err(failed)?;
     }
@@ -155,6 +158,12 @@ pub fn summary(measurement: &Measurement) -> String {
         "memory: weights {}, peak resident {peak} with the states of all rows",
         size(measurement.weight_bytes as f64)
     );
+    let mut told = BTreeSet::new();
+    for row in &measurement.rows {
+        if told.insert(&row.policy) {
+            let _ = writeln!(text, "{}: {}", row.policy, row.road);
+        }
+    }
     text
 }
 

@@ -10,6 +10,7 @@ use crate::contexts::Context;
 use crate::error::BenchError;
 use crate::evaluate::{Form, Observed, Scoring, evaluate};
 use crate::memory;
+use crate::roads;
 use crate::room;
 use crate::speed::cost;
 use crate::speed::decode::{DecodeLoop, RandomTokens};
@@ -137,6 +138,11 @@ impl Workload<'_> {
         &self.row
     }
 
+    /// Which way its tokens go; see [`Road`](msrnn_core::road::Road).
+    pub fn road(&self) -> String {
+        roads::of(&self.model.decoder, &self.row.compression)
+    }
+
     /// Tokens of a repetition, all batch rows together.
     pub fn tokens(&self) -> usize {
         self.row.test.tokens() * self.conditions.batch
@@ -182,7 +188,8 @@ mod tests {
         let shape: Shape = "2x16x4:2x32x50".parse().unwrap();
         let model = shape.model(0, DType::F32, &Device::flex());
         let row = Row { test, policy: "any".into(), compression, depth };
-        let mut workload = Workload::new(&model, row, Conditions { batch, threads: 2, seed: 0, captures: true }).unwrap();
+        let mut workload =
+            Workload::new(&model, row, Conditions { batch, threads: 2, seed: 0, captures: true }).unwrap();
         for _ in 0..2 {
             let seconds = workload.run(&AtomicBool::new(false)).unwrap().unwrap();
             assert!(seconds > 0.0);
@@ -237,7 +244,8 @@ mod tests {
         let model = shape.model(0, DType::F32, &Device::flex());
         let test = Test::Score { tokens: 20, form: Form::Layer };
         let row = Row { test, policy: "full".into(), compression: Compression::Unbounded, depth: 0 };
-        let mut workload = Workload::new(&model, row, Conditions { batch: 1, threads: 1, seed: 0, captures: true }).unwrap();
+        let mut workload =
+            Workload::new(&model, row, Conditions { batch: 1, threads: 1, seed: 0, captures: true }).unwrap();
         assert!(workload.run(&AtomicBool::new(true)).unwrap().is_none());
     }
 }
