@@ -32,7 +32,7 @@ impl<'r> Captured<'r> {
     pub fn is_possible(recurrent: &Recurrent<'_>, states: &[MultiState]) -> bool {
         recurrent.captures()
             && states[0].shape().batch == 1
-            && states.iter().all(|state| kernels::captures(recurrent.attention(), state))
+            && recurrent.attentions().iter().zip(states).all(|(attention, state)| kernels::captures(attention, state))
     }
 
     /// Makes one step plainly and captures it: its logits, and the states that go on from there. The
