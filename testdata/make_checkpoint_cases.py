@@ -265,6 +265,66 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 30, "num_key_value_heads": 3, "rms_norm_eps": 1e-05, "rope_interleaved": False,
         "rope_scaling": None, "rope_theta": 100000, "tie_word_embeddings": True, "vocab_size": 49152,
     },
+    "Qwen2.5-0.5B": {
+        "architectures": ["Qwen2ForCausalLM"], "attention_dropout": 0.0, "bos_token_id": 151643, "eos_token_id": 151643,
+        "hidden_act": "silu", "hidden_size": 896, "intermediate_size": 4864, "max_position_embeddings": 32768,
+        "max_window_layers": 24, "model_type": "qwen2", "num_attention_heads": 14, "num_hidden_layers": 24,
+        "num_key_value_heads": 2, "rms_norm_eps": 1e-06, "rope_theta": 1000000.0, "sliding_window": 32768,
+        "tie_word_embeddings": True, "torch_dtype": "bfloat16", "use_mrope": False, "use_sliding_window": False,
+        "vocab_size": 151936,
+    },
+    "Qwen2 with windows": {
+        "architectures": ["Qwen2ForCausalLM"], "hidden_size": 896, "max_window_layers": 3, "model_type": "qwen2",
+        "num_attention_heads": 14, "num_hidden_layers": 5, "num_key_value_heads": 2, "sliding_window": 128,
+        "use_sliding_window": True,
+    },
+    "Qwen2 with windows beyond its layers": {
+        "hidden_size": 896, "max_window_layers": 5, "model_type": "qwen2", "num_attention_heads": 14,
+        "num_hidden_layers": 5, "num_key_value_heads": 2, "sliding_window": 128, "use_sliding_window": True,
+    },
+    "Qwen3-0.6B": {
+        "architectures": ["Qwen3ForCausalLM"], "attention_bias": False, "attention_dropout": 0.0,
+        "bos_token_id": 151643, "eos_token_id": 151645, "head_dim": 128, "hidden_act": "silu", "hidden_size": 1024,
+        "intermediate_size": 3072, "max_position_embeddings": 40960, "max_window_layers": 28, "model_type": "qwen3",
+        "num_attention_heads": 16, "num_hidden_layers": 28, "num_key_value_heads": 8, "rms_norm_eps": 1e-06,
+        "rope_scaling": None, "rope_theta": 1000000, "sliding_window": None, "tie_word_embeddings": True,
+        "torch_dtype": "bfloat16", "use_sliding_window": False, "vocab_size": 151936,
+    },
+    "SmolLM3-3B": {
+        "architectures": ["SmolLM3ForCausalLM"], "attention_bias": False, "attention_dropout": 0.0,
+        "bos_token_id": None, "eos_token_id": 128012, "hidden_act": "silu", "hidden_size": 2048,
+        "intermediate_size": 11008, "max_position_embeddings": 65536, "max_window_layers": 28, "mlp_bias": False,
+        "model_type": "smollm3", "no_rope_layer_interval": 4, "no_rope_layers": [1, 1, 1, 0] * 9,
+        "num_attention_heads": 16, "num_hidden_layers": 36, "num_key_value_heads": 4, "pad_token_id": 128012,
+        "rms_norm_eps": 1e-06, "rope_scaling": None, "rope_theta": 5000000.0, "sliding_window": None,
+        "torch_dtype": "bfloat16", "use_sliding_window": False, "vocab_size": 128256,
+    },
+    "SmolLM3 with windows": {
+        "model_type": "smollm3", "num_hidden_layers": 5, "no_rope_layer_interval": 2, "sliding_window": 64,
+        "use_sliding_window": True,
+    },
+    "Phi-3-mini-4k": {
+        "architectures": ["Phi3ForCausalLM"], "attention_bias": False, "attention_dropout": 0.0, "bos_token_id": 1,
+        "embd_pdrop": 0.0, "eos_token_id": 32000, "hidden_act": "silu", "hidden_size": 3072,
+        "intermediate_size": 8192, "max_position_embeddings": 4096, "model_type": "phi3", "num_attention_heads": 32,
+        "num_hidden_layers": 32, "num_key_value_heads": 32, "original_max_position_embeddings": 4096,
+        "pad_token_id": 32000, "resid_pdrop": 0.0, "rms_norm_eps": 1e-05, "rope_scaling": None,
+        "rope_theta": 10000.0, "sliding_window": 2047, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
+        "vocab_size": 32064,
+    },
+    "Granite-3.1-2B": {
+        "architectures": ["GraniteForCausalLM"], "attention_bias": False, "attention_multiplier": 0.015625,
+        "bos_token_id": 0, "embedding_multiplier": 12.0, "eos_token_id": 0, "hidden_act": "silu", "hidden_size": 2048,
+        "intermediate_size": 8192, "logits_scaling": 8.0, "max_position_embeddings": 131072, "mlp_bias": False,
+        "model_type": "granite", "num_attention_heads": 32, "num_hidden_layers": 40, "num_key_value_heads": 8,
+        "pad_token_id": 0, "residual_multiplier": 0.22, "rms_norm_eps": 1e-05, "rope_scaling": None,
+        "rope_theta": 5000000.0, "tie_word_embeddings": True, "torch_dtype": "bfloat16", "vocab_size": 49155,
+    },
+    "a Qwen2 that says nothing": {"model_type": "qwen2"},
+    "a Qwen3 that says nothing": {"model_type": "qwen3"},
+    "a SmolLM3 that says nothing": {"model_type": "smollm3"},
+    "a Phi-3 that says nothing": {"model_type": "phi3"},
+    "a Granite that says nothing": {"model_type": "granite"},
     "a Llama that says nothing": {"model_type": "llama"},
     "a Mistral that says nothing": {"model_type": "mistral"},
     "nulls": {
@@ -275,6 +335,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
+def window_of(read: Any) -> int | None:
+    """The window that some layer has."""
+    window = getattr(read, "sliding_window", None)
+    types = getattr(read, "layer_types", None)
+    return window if types is None or "sliding_attention" in types else None
+
+
 def make_configs() -> None:
     cases = []
     for name, config in CONFIGS.items():
@@ -283,6 +350,7 @@ def make_configs() -> None:
             read = AutoConfig.from_pretrained(scratch)
         rope = read.rope_parameters
         eos = read.eos_token_id
+        head_dim = getattr(read, "head_dim", None) or read.hidden_size // read.num_attention_heads
         expected = {
             "model_type": read.model_type,
             "hidden_size": read.hidden_size,
@@ -290,16 +358,20 @@ def make_configs() -> None:
             "layers": read.num_hidden_layers,
             "heads": read.num_attention_heads,
             "kv_heads": read.num_key_value_heads,
-            "head_dim": read.head_dim,
+            "head_dim": head_dim,
             "vocab_size": read.vocab_size,
             "max_position_embeddings": read.max_position_embeddings,
             "rms_norm_eps": read.rms_norm_eps,
             "rope_theta": float(rope["rope_theta"]),
             "tie_word_embeddings": read.tie_word_embeddings,
-            "sliding_window": getattr(read, "sliding_window", None),
+            "sliding_window": window_of(read),
+            # As the attention layers have it.
+            "attention_scale": getattr(read, "attention_multiplier", head_dim**-0.5),
             "bos_token_id": read.bos_token_id,
             "eos_token_ids": [] if eos is None else eos if isinstance(eos, list) else [eos],
         }
+        # What layers are, of classes where they may differ.
+        expected |= {key: getattr(read, key) for key in ("layer_types", "no_rope_layers") if hasattr(read, key)}
         cases.append({"name": name, "config": config, "expected": expected})
     write_lines(GOLDENS / "configs.json", {}, cases)
 

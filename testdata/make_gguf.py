@@ -16,6 +16,10 @@ Files with weights (random; scales are such that attention is peaky):
 - ``llama-00001-of-00003.gguf`` and so on: the same in three files;
 - ``llama3.gguf``: frequency factors of Llama 3.1 (``rope_freqs``), byte-level BPE, no tokens that begin a text.
 
+- ``family-NAME.gguf``: the checkpoint of that name, as llama.cpp's converter would write it: keys, names (those of the
+  package gguf), the order of rows. Their logits are the checkpoint's, with the constants of 32 bits that the files
+  have; where transformers reads the architecture from GGUF files it is asked as well, and has to agree.
+
 Files without weights, ``vocab-NAME.gguf``, have tokenizers only. ``goldens/gguf.json`` has, by file, what
 ``AutoTokenizer.from_pretrained(directory, gguf_file=...)`` makes of texts; ``goldens/gguf-logits.json`` the logits of
 ``AutoModelForCausalLM.from_pretrained(directory, gguf_file=...)`` in float64 with float32 islands widened
@@ -46,10 +50,11 @@ import sentencepiece
 import torch
 from gguf import GGMLQuantizationType as Type
 from gguf import GGUFWriter, TokenType
+from safetensors import safe_open
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from make_goldens import float64_islands
+from make_goldens import CHECKPOINTS, float64_islands, hf_logits_with
 
 HERE = Path(__file__).resolve().parent
 GGUF = HERE / "gguf"
@@ -336,6 +341,84 @@ def weights() -> None:
     finish(writer)
 
 
+# Checkpoints of other architectures than Llama: as a file calls it, and whether rows of q and k are in pairs there, as in
+# those that the converter derives from its Llama.
+FAMILIES = {
+    "qwen2-tied": ("qwen2", False),
+    "qwen3-norms": ("qwen3", False),
+    "smollm3": ("smollm3", True),
+    "phi3": ("phi3", False),
+    "granite": ("granite", True),
+}
+# What transformers reads, and what it leaves out of it.
+READ: dict[str, dict[str, Any]] = {"qwen2-tied": {}, "qwen3-norms": {}, "phi3": {"sliding_window": None}}
+
+
+def paired(weight: torch.Tensor, heads: int) -> torch.Tensor:
+    """Rows as llama.cpp's Llama has those of q and k."""
+    return weight.reshape(heads, 2, -1, weight.shape[-1]).swapaxes(1, 2).reshape(weight.shape)
+
+
+def family(name: str) -> None:
+    arch, pairs = FAMILIES[name]
+    raw = json.loads((CHECKPOINTS / name / "config.json").read_text())
+    heads, kv = raw["num_attention_heads"], raw["num_key_value_heads"]
+    head = raw.get("head_dim") or raw["hidden_size"] // heads
+    writer = GGUFWriter(GGUF / f"family-{name}.gguf", arch)
+    writer.add_name(name)
+    writer.add_context_length(raw["max_position_embeddings"])
+    writer.add_embedding_length(raw["hidden_size"])
+    writer.add_block_count(raw["num_hidden_layers"])
+    writer.add_feed_forward_length(raw["intermediate_size"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv)
+    rope = raw.get("rope_parameters") or raw
+    writer.add_rope_freq_base(rope["rope_theta"])
+    writer.add_layer_norm_rms_eps(raw["rms_norm_eps"])
+    if "head_dim" in raw:
+        writer.add_key_length(head)
+        writer.add_value_length(head)
+    if pairs or arch == "phi3":
+        writer.add_rope_dimension_count(head)
+    if raw.get("sliding_window"):
+        writer.add_sliding_window(raw["sliding_window"])
+    if arch == "granite":
+        writer.add_attention_scale(raw["attention_multiplier"])
+        writer.add_embedding_scale(raw["embedding_multiplier"])
+        writer.add_residual_scale(raw["residual_multiplier"])
+        writer.add_logit_scale(raw["logits_scaling"])
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list([f"t{index}" for index in range(raw["vocab_size"])])
+    writer.add_token_merges([])
+    writer.add_vocab_size(raw["vocab_size"])
+
+    names = gguf.get_tensor_name_map(next(k for k, v in gguf.MODEL_ARCH_NAMES.items() if v == arch), 8)
+    with safe_open(CHECKPOINTS / name / "model.safetensors", "pt") as tensors:
+        for key in tensors.keys():
+            weight = tensors.get_tensor(key)
+            if pairs and key.endswith(("q_proj.weight", "k_proj.weight")):
+                weight = paired(weight, heads if "q_proj" in key else kv)
+            part, ending = key.rsplit(".", 1)
+            writer.add_tensor(f"{names.get_name(part)}.{ending}", weight.float().numpy())
+    finish(writer)
+
+
+def family_golden(name: str) -> dict[str, Any]:
+    path, raw = GGUF / f"family-{name}.gguf", json.loads((CHECKPOINTS / name / "config.json").read_text())
+    ids = np.random.default_rng(seed_of(f"family-{name}/ids")).integers(3, raw["vocab_size"], TOKENS).tolist()
+    narrow = {"rms_norm_eps": float(np.float32(raw["rms_norm_eps"]))}
+    logits = hf_logits_with(CHECKPOINTS / name, ids, narrow)
+    if name in READ:
+        # transformers does not read how wide a head is, and takes 128 of a Qwen 3; and it has Phi-3's own padding.
+        keys = {key: raw[key] for key in ("head_dim", "pad_token_id") if key in raw}
+        theirs, expected = logits_of(path, ids, keys=keys), hf_logits_with(CHECKPOINTS / name, ids, narrow | READ[name])
+        off = np.abs(theirs - expected).max() / np.abs(expected).max()
+        print(f"{name}: transformers' reading of the file is off by {off:.1e}")
+        assert off < 1e-9, name
+    picked = [[float(f"{value:.12g}") for value in row[::7]] for row in logits]
+    return {"file": path.name, "ids": ids, "step": 7, "logits": picked}
+
+
 # Tokenizers alone: how each is put into a file, and what is different about it.
 VOCABULARIES: dict[str, Any] = {
     "vocab-gpt2": lambda w: add_byte_level(w, "gpt-2", bos=False),
@@ -346,12 +429,13 @@ VOCABULARIES: dict[str, Any] = {
     "vocab-gpt4o": lambda w: add_byte_level(w, "gpt-4o", bos=False),
     "vocab-llama-old": lambda w: add_sentencepiece(w),
     "vocab-llama-no-space": lambda w: add_sentencepiece(w, space=False, bos=False, eos=True),
+    "vocab-phi3": lambda w: add_sentencepiece(w, bos=True, user=["<|end|>", "<|user|>"]),
 }
 
 
 def vocabularies() -> None:
     for name, add in VOCABULARIES.items():
-        writer = GGUFWriter(GGUF / f"{name}.gguf", "llama")
+        writer = GGUFWriter(GGUF / f"{name}.gguf", "phi3" if name == "vocab-phi3" else "llama")
         shape(writer, d=64, ff=96, layers=1, heads=4, kv=2, head=16, theta=10000.0)
         writer.add_vocab_size(add(writer))
         finish(writer)
@@ -413,11 +497,14 @@ def vocab_of(path: Path) -> int:
     return len(reader.fields["tokenizer.ggml.tokens"].data)
 
 
-def logits_of(path: Path, ids: list[int], change: Any = None) -> np.ndarray:
+def logits_of(path: Path, ids: list[int], change: Any = None, keys: dict[str, Any] = {}) -> np.ndarray:
     with tempfile.TemporaryDirectory() as directory, float64_islands(), torch.no_grad():
         (Path(directory) / path.name).symlink_to(path.resolve())
+        config = AutoConfig.from_pretrained(directory, gguf_file=path.name)
+        for key, value in keys.items():
+            setattr(config, key, value)
         model = AutoModelForCausalLM.from_pretrained(
-            directory, gguf_file=path.name, dtype=torch.float32, attn_implementation="eager"
+            directory, config=config, gguf_file=path.name, dtype=torch.float32, attn_implementation="eager"
         )
         if change is not None:
             model.config.rope_parameters = model.config.rope_parameters | change
@@ -439,6 +526,7 @@ def goldens() -> None:
         # A few of every row: a wrong weight anywhere changes them all.
         picked = [[float(f"{value:.12g}") for value in row[::61]] for row in logits]
         cases.append({"file": path.name, "ids": ids, "step": 61, "logits": picked})
+    cases += [family_golden(name) for name in FAMILIES]
     write_json(GOLDENS / "gguf-logits.json", cases)
 
 
@@ -457,5 +545,7 @@ if __name__ == "__main__":
     else:
         GGUF.mkdir(exist_ok=True)
         weights()
+        for name in FAMILIES:
+            family(name)
         vocabularies()
         goldens()

@@ -11,8 +11,8 @@ Run from this directory, everything (under a minute on one core):
 
 or one part of it:
 
-    python make_goldens.py checkpoints      # needs torch, transformers
-    python make_goldens.py check            # needs torch, transformers; writes nothing
+    python make_goldens.py checkpoints [--model NAME]  # needs torch, transformers
+    python make_goldens.py check [--model NAME]  # needs torch, transformers; writes nothing
     python make_goldens.py policies [--model NAME]  # needs numpy only (uses reference.py)
     python make_goldens.py stories --data DIR   # needs numpy, tokenizers and the data
     python make_goldens.py replay [--data DIR]  # needs torch, transformers; writes nothing
@@ -60,6 +60,7 @@ HERE = Path(__file__).resolve().parent
 CHECKPOINTS = HERE / "checkpoints"
 GOLDENS = HERE / "goldens"
 TOKENS = 40
+PROMPT, GREEDY = 8, 24  # of the checkpoints that have a greedy continuation
 INIT_SCALE = 0.3  # large: attention becomes peaky, mistakes become visible
 
 
@@ -79,7 +80,7 @@ class Variant:
     """A checkpoint to make. ``spelling`` is that of its config.json."""
 
     name: str
-    family: str  # llama or mistral
+    family: str  # its model_type
     config: dict[str, Any]
     theta: float = 10000.0
     scaling: dict[str, Any] | None = None
@@ -88,6 +89,8 @@ class Variant:
     spelling: str = "classic"  # classic: rope_theta, rope_scaling, torch_dtype; new: rope_parameters, dtype
     # classic spelling only: keys that old files lack; readers must fall back to the same value
     unsaid: tuple[str, ...] = ("head_dim",)
+    # Which of the architectures that differ from Llama and Mistral more than by a window.
+    more: bool = False
     # config.json keys to change, one set at a time, each of which must change the logits
     ablations: list[dict[str, Any]] = field(default_factory=list)
 
@@ -187,6 +190,90 @@ VARIANTS: list[Variant] = [
 ]
 
 
+SMALL: dict[str, Any] = BASE | {"hidden_size": 16, "intermediate_size": 24, "pad_token_id": None}
+SLIDING, FULL = "sliding_attention", "full_attention"
+
+VARIANTS += [
+    Variant(
+        "qwen2-window",
+        "qwen2",
+        SMALL | {"num_hidden_layers": 3, "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1},
+        unsaid=("layer_types",),
+        more=True,
+        ablations=[{"use_sliding_window": False}, {"max_window_layers": 2}, {"sliding_window": 9}],
+    ),
+    Variant(
+        "qwen2-tied",
+        "qwen2",
+        SMALL | {"tie_word_embeddings": True, "rms_norm_eps": 1e-6, "bos_token_id": None, "eos_token_id": None},
+        theta=1000000.0,
+        dtype="bfloat16",
+        spelling="new",
+        more=True,
+        ablations=[{"rms_norm_eps": 1e-4}],
+    ),
+    Variant(
+        "qwen3-norms",
+        "qwen3",
+        SMALL | {"head_dim": 6, "eos_token_id": [2, 5]},
+        theta=1000000.0,
+        unsaid=("layer_types", "attention_bias"),
+        more=True,
+        ablations=[{"rms_norm_eps": 1e-4}, {"rope_theta": 10000.0}],
+    ),
+    Variant(
+        "qwen3-window",
+        "qwen3",
+        SMALL
+        | {"num_hidden_layers": 3, "head_dim": 4, "attention_bias": True, "use_sliding_window": True}
+        | {"sliding_window": 8, "layer_types": [SLIDING, FULL, SLIDING]},
+        spelling="new",
+        more=True,
+        ablations=[{"layer_types": [SLIDING, FULL, FULL]}, {"attention_bias": False}, {"sliding_window": 7}],
+    ),
+    Variant(
+        "smollm3",
+        "smollm3",
+        SMALL | {"num_hidden_layers": 5, "tie_word_embeddings": True},
+        theta=5000000.0,
+        unsaid=("layer_types", "no_rope_layers", "no_rope_layer_interval", "attention_bias", "mlp_bias"),
+        more=True,
+        ablations=[{"no_rope_layer_interval": 2}, {"no_rope_layers": [1, 1, 1, 1, 1]}],
+    ),
+    Variant(
+        "smollm3-window",
+        "smollm3",
+        SMALL
+        | {"num_hidden_layers": 3, "attention_bias": True, "mlp_bias": True, "no_rope_layers": [0, 1, 0]}
+        | {"use_sliding_window": True, "sliding_window": 8},
+        spelling="new",
+        more=True,
+        ablations=[{"no_rope_layers": [1, 1, 0]}, {"layer_types": [SLIDING, FULL, FULL]}, {"mlp_bias": False}],
+    ),
+    Variant(
+        "phi3",
+        "phi3",
+        SMALL | {"sliding_window": 8, "original_max_position_embeddings": 256},
+        unsaid=(),
+        more=True,
+        ablations=[{"sliding_window": None}, {"rope_theta": 20000.0}],
+    ),
+    Variant(
+        "granite",
+        "granite",
+        SMALL
+        | {"embedding_multiplier": 3.0, "attention_multiplier": 0.25, "residual_multiplier": 0.5, "logits_scaling": 2.0},
+        more=True,
+        ablations=[
+            {"embedding_multiplier": 1.0},
+            {"attention_multiplier": 0.5},
+            {"residual_multiplier": 1.0},
+            {"logits_scaling": 1.0},
+        ],
+    ),
+]
+
+
 def seed_of(name: str, purpose: str) -> int:
     """A seed that depends on nothing but these two strings."""
     return int.from_bytes(hashlib.sha256(f"{purpose}/{name}".encode()).digest()[:8], "little")
@@ -203,7 +290,7 @@ def ids_of(variant: Variant) -> list[int]:
 
 @contextlib.contextmanager
 def float64_islands() -> Iterator[None]:
-    """Make Hugging Face's Llama and Mistral code compute in float64 throughout.
+    """Make Hugging Face's code compute in float64 throughout.
 
     Even with float64 weights that code casts to float32 in RMSNorm, in the softmax and
     for the RoPE tables. Inside this context its modules see a ``torch`` whose
@@ -211,8 +298,13 @@ def float64_islands() -> Iterator[None]:
     """
     import torch
     from transformers import modeling_rope_utils
+    from transformers.models.granite import modeling_granite
     from transformers.models.llama import modeling_llama
     from transformers.models.mistral import modeling_mistral
+    from transformers.models.phi3 import modeling_phi3
+    from transformers.models.qwen2 import modeling_qwen2
+    from transformers.models.qwen3 import modeling_qwen3
+    from transformers.models.smollm3 import modeling_smollm3
 
     class Widened(types.ModuleType):
         float = torch.float64
@@ -221,7 +313,8 @@ def float64_islands() -> Iterator[None]:
         def __getattr__(self, name: str) -> Any:
             return getattr(torch, name)
 
-    modules = [modeling_llama, modeling_mistral, modeling_rope_utils]
+    modules = [modeling_llama, modeling_mistral, modeling_rope_utils, modeling_qwen2, modeling_qwen3]
+    modules += [modeling_smollm3, modeling_phi3, modeling_granite]
     for module in modules:
         setattr(module, "torch", Widened("torch"))
     try:
@@ -244,6 +337,24 @@ def hf_logits(model_dir: Path, ids: list[int]) -> Array:
         logits = model(torch.tensor([ids]), use_cache=False).logits[0]
     assert logits.dtype == torch.float64
     return logits.numpy()
+
+
+def hf_greedy(model_dir: Path, prompt: list[int]) -> list[int]:
+    """What Hugging Face's ``generate`` continues a prompt with, greedily and past every end."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with float64_islands(), torch.no_grad():
+        model = AutoModelForCausalLM.from_pretrained(
+            model_dir, dtype=torch.float64, attn_implementation="eager", local_files_only=True
+        ).eval()
+        model.generation_config.eos_token_id = None
+        ids = torch.tensor([prompt])
+        made = model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=GREEDY, pad_token_id=0
+        )
+    assert made.shape[1] == len(prompt) + GREEDY
+    return made[0, len(prompt) :].tolist()
 
 
 def hf_logits_float64(model_dir: Path, ids: list[int]) -> Array:
@@ -278,21 +389,20 @@ def respell_config(path: Path, variant: Variant) -> None:
     config["rope_scaling"] = variant.scaling
     config["torch_dtype"] = config.pop("dtype")
     for key in variant.unsaid:
-        del config[key]
+        # A class that has no such key does not write it.
+        assert config.pop(key, None) is not None or key == "head_dim", key
     write_json(path, dict(sorted(config.items())))
 
 
 def make_checkpoint(variant: Variant) -> None:
     """Random weights, saved by transformers."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    config_class, model_class = {
-        "llama": (LlamaConfig, LlamaForCausalLM),
-        "mistral": (MistralConfig, MistralForCausalLM),
-    }[variant.family]
     rope = {"rope_theta": variant.theta} | (variant.scaling or {"rope_type": "default"})
-    model = model_class(config_class(**variant.config, rope_parameters=rope))
+    model = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(variant.family, **variant.config, rope_parameters=rope)
+    )
 
     rng = np.random.default_rng(seed_of(variant.name, "weights"))
     with torch.no_grad():
@@ -339,13 +449,18 @@ def golden_ids(name: str) -> list[int]:
     return json.loads((GOLDENS / f"{name}.json").read_text())["ids"]
 
 
-def make_checkpoints() -> None:
-    """Part 1: checkpoints, ids and logits."""
+def make_checkpoints(only: str | None) -> None:
+    """Part 1: checkpoints, ids and logits; of one checkpoint, or of all."""
     GOLDENS.mkdir(exist_ok=True)
     for variant in VARIANTS:
+        if only and variant.name != only:
+            continue
         make_checkpoint(variant)
         ids = ids_of(variant)
-        (GOLDENS / f"{variant.name}.json").write_text(json.dumps({"ids": ids}) + "\n")
+        golden: dict[str, Any] = {"ids": ids}
+        if variant.more:
+            golden["greedy"] = hf_greedy(CHECKPOINTS / variant.name, ids[:PROMPT])
+        (GOLDENS / f"{variant.name}.json").write_text(json.dumps(golden) + "\n")
         logits = hf_logits_float64(CHECKPOINTS / variant.name, ids)
         np.save(GOLDENS / f"{variant.name}.logits.npy", logits.astype("<f8"))
         print(f"made {variant.name}")
@@ -356,10 +471,12 @@ def relative_error(a: Array, b: Array) -> float:
     return float(np.abs(a - b).max() / np.abs(b).max())
 
 
-def check() -> None:
+def check(only: str | None) -> None:
     """Every config key is honoured, and the three float64 computations agree."""
     print(f"{'variant':20} {'reference':>10} {'plain HF':>10}  changed key -> change of the logits")
     for variant in VARIANTS:
+        if only and variant.name != only:
+            continue
         model_dir = CHECKPOINTS / variant.name
         ids = golden_ids(variant.name)
         golden = np.load(GOLDENS / f"{variant.name}.logits.npy")
@@ -389,6 +506,8 @@ PREFILL, PREFILL_STATES = 12, 6
 # States beyond the model's sliding window: several rows have weight 0, and the oldest of those that no
 # later query sees must go
 BEYOND_MODEL, BEYOND_STATES, BEYOND_PREFILL = "mistral-window", 11, 14
+# Each of the other architectures under a few policies, with fewer states than a window has, and with more.
+FAMILY_POLICIES = [("tova", 5, 0), ("tova", 11, 0), ("h2o", 8, 0), ("window+2", 6, PREFILL), ("tova-head", 6, PREFILL)]
 
 
 def policy_cases() -> Iterator[tuple[str, Policy, int]]:
@@ -405,6 +524,9 @@ def policy_cases() -> Iterator[tuple[str, Policy, int]]:
     for prefill in (0, BEYOND_PREFILL):
         for name in ("tova", "tova-head", "tova+2"):
             yield BEYOND_MODEL, Policy.parse(name, BEYOND_STATES), prefill
+    for variant in VARIANTS:
+        for name, states, prefill in FAMILY_POLICIES if variant.more else []:
+            yield variant.name, Policy.parse(name, states), prefill
 
 
 def check_invariants(result: Result, decoder: Decoder, tokens: int) -> None:
@@ -417,7 +539,7 @@ def check_invariants(result: Result, decoder: Decoder, tokens: int) -> None:
             gone = [o[3] for o in result.trace.omitted if o[1] == layer and o[2] in (None, kv)]
             assert sorted(held + gone) == list(range(tokens))
             assert len(held) == min(tokens, policy.states or tokens)
-            shown = config.sliding_window or tokens + 1  # rows that a query can see, its own included
+            shown = config.windows[layer] or tokens + 1  # rows that a query can see, its own included
             seen_next = set(range(max(0, tokens - shown + 1), tokens))  # of the query of step `tokens`
             if set(held) - seen_next:  # then nothing that it sees is gone
                 assert policy.states is None or seen_next <= set(held)
@@ -443,7 +565,7 @@ def make_policies(only: str | None) -> None:
     before = path.read_text().splitlines()[1:-1] if only else []
     lines: list[str] = []
     for index, (model, policy, prefill) in enumerate(policy_cases()):
-        if only and model != only:
+        if only and model != only and index < len(before):
             line = before[index].rstrip(",")
             assert (json.loads(line)["model"], json.loads(line)["policy"]) == (model, policy.spec)
             lines.append(line)
@@ -521,7 +643,8 @@ def victims_from_weights(
                     continue
                 score = received[layer, decider, step]
                 # Rows that the sliding window has passed before the next query go first, by age.
-                passed = {row for row in rows if config.sliding_window and step + 1 - row >= config.sliding_window}
+                window = config.windows[layer]
+                passed = {row for row in rows if window and step + 1 - row >= window}
                 ranked = [(0, row, row) for row in rows if row in passed]
                 ranked = sorted(ranked + [(1, score[row], row) for row in rows if row not in safe | passed])
                 head = decider if policy.per_head else None
@@ -541,9 +664,10 @@ def replay_run(
     for step, layer, head, position in omitted:
         chosen = slice(None) if head is None else slice(head * group, (head + 1) * group)
         held[layer, chosen, step + 1 :, position] = False
-    visible = held
-    if config.sliding_window is not None:
-        visible = held & ~np.tri(tokens, k=-config.sliding_window, dtype=bool)
+    visible = held.copy()
+    for layer, window in enumerate(config.windows):
+        if window is not None:
+            visible[layer] &= ~np.tri(tokens, k=-window, dtype=bool)
     logits, weights = hf_masked_run(model_dir, ids, visible)
     assert victims_from_weights(policy, config, weights, held, prefill) == omitted, policy.spec
     return logits
@@ -659,13 +783,13 @@ def make_stories(data: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make the checkpoints and goldens of testdata/.")
     parser.add_argument("part", choices=["checkpoints", "check", "policies", "replay", "stories", "all"])
-    parser.add_argument("--model", help="only the lines of this checkpoint, of the part policies")
+    parser.add_argument("--model", help="only this checkpoint, of the parts checkpoints, check and policies")
     parser.add_argument("--data", type=Path, help="folder with stories260K/ and tinystories_val.txt")
     args = parser.parse_args()
     if args.part in ("checkpoints", "all"):
-        make_checkpoints()
+        make_checkpoints(args.model)
     if args.part in ("check", "all"):
-        check()
+        check(args.model)
     if args.part in ("policies", "all"):
         make_policies(args.model)
     if args.part == "stories" or (args.part == "all" and args.data):

@@ -58,6 +58,8 @@ TOKENIZERS = {
     "llama-tied": ("sentencepiece", True),
     "yi-theta": ("sentencepiece", False),
     "llama3-rope": ("byte-level", True),
+    "qwen2-tied": ("qwen", False),
+    "phi3": ("phi", True),
 }
 REAL = ["llama2", "mistral_v1"]
 
@@ -66,6 +68,11 @@ TEXTS = [
     "\n", "it's on, and on!", "the<s>cat", "<s>the cat", "the cat</s>", "</s>", " </s> the",
     "<|begin_of_text|>the cat", "the<|end_of_text|> cat", "cat ", "▁the", "é\nthe", "日本",
 ]  # fmt: skip
+# What is new about a family: composition and special tokens that name no BOS; added tokens that take spaces with them.
+MORE = {
+    "qwen": ["cafe\u0301 e\u0301", "<|im_start|>the cat<|im_end|>\nthe", "the<|endoftext|>the", "a 12 and 345"],
+    "phi": ["<|user|>\nthe cat<|end|>\n<|user|>", "the </s>  cat", "<|end|>   the", " <|user|> the", "the<|end|>"],
+}
 
 
 def piece(bos: str | None, eos: str | None, before: bool, behind: bool) -> dict[str, Any]:
@@ -83,9 +90,11 @@ def piece(bos: str | None, eos: str | None, before: bool, behind: bool) -> dict[
     return {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": tokens}
 
 
-def added(tokens: list[str]) -> list[dict[str, Any]]:
-    flags = dict(single_word=False, lstrip=False, rstrip=False, normalized=False, special=True)
-    return [{"id": index, "content": token, **flags} for index, token in enumerate(tokens)]
+def added(tokens: list[str], stripping: list[str] = []) -> list[dict[str, Any]]:
+    def flags(token: str) -> dict[str, bool]:
+        return dict(single_word=False, lstrip=False, rstrip=token in stripping, normalized=False, special=True)
+
+    return [{"id": index, "content": token, **flags(token)} for index, token in enumerate(tokens)]
 
 
 def pieces(first: list[str], space: str) -> tuple[dict[str, int], list[str]]:
@@ -167,6 +176,32 @@ def byte_level(bos: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def qwen() -> dict[str, Any]:
+    """The shape of Qwen 2's and 3's: nothing is put before a text."""
+    tokenizer = json.loads(
+        json.dumps(byte_level(False))
+        .replace("<|pad|>", "<|endoftext|>")
+        .replace("<|begin_of_text|>", "<|im_start|>")
+        .replace("<|end_of_text|>", "<|im_end|>")
+    )
+    tokenizer["normalizer"] = {"type": "NFC"}
+    tokenizer["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = SPLIT.replace(r"\p{N}{1,3}", r"\p{N}")
+    tokenizer["post_processor"] = tokenizer["post_processor"]["processors"][0]
+    tokenizer["model"]["ignore_merges"] = False
+    return tokenizer
+
+
+def phi() -> dict[str, Any]:
+    """The shape of Phi-3's: added tokens take the spaces behind them."""
+    tokenizer = sentencepiece(True)
+    byte = [f"<0x{value:02X}>" for value in BYTES]
+    special = ["<unk>", "<s>", "</s>", "<|end|>", "<|user|>"]
+    vocab, merges = pieces(special + byte + list("▁.,'!" + LETTERS), "▁")
+    tokenizer["added_tokens"] = added(special, special[2:])
+    tokenizer["model"] |= {"vocab": vocab, "merges": merges}
+    return tokenizer
+
+
 def write(path: Path, value: Any, lines: bool = False) -> None:
     if lines:
         text = "[\n" + ",\n".join(json.dumps(line, ensure_ascii=False) for line in value) + "\n]\n"
@@ -177,11 +212,21 @@ def write(path: Path, value: Any, lines: bool = False) -> None:
 
 def make_tokenizers() -> None:
     for name, (family, bos) in TOKENIZERS.items():
-        sp = family == "sentencepiece"
         directory = CHECKPOINTS / name
-        write(directory / "tokenizer.json", sentencepiece(bos) if sp else byte_level(bos))
+        made = {
+            "sentencepiece": lambda: sentencepiece(bos),
+            "byte-level": lambda: byte_level(bos),
+            "qwen": qwen,
+            "phi": phi,
+        }[family]()
+        write(directory / "tokenizer.json", made)
+        sp = family in ("sentencepiece", "phi")
         config: dict[str, Any] = {"clean_up_tokenization_spaces": not sp}
-        if sp:
+        if family == "qwen":
+            config = {"tokenizer_class": "Qwen2Tokenizer", "add_bos_token": False, "add_prefix_space": False}
+            config |= {"bos_token": None, "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "unk_token": None}
+            config |= {"clean_up_tokenization_spaces": False, "split_special_tokens": False, "errors": "replace"}
+        elif sp:
             config |= {"tokenizer_class": "LlamaTokenizer", "add_bos_token": bos, "add_eos_token": False}
             config |= {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
         else:
@@ -205,7 +250,8 @@ def goldens(data: Path) -> None:
         size = plain.get_vocab_size()
         draw = random.Random(0)
         texts = []
-        for text in TEXTS:
+        family = TOKENIZERS.get(name.removeprefix("checkpoints/"), ("",))[0]
+        for text in TEXTS + MORE.get(family, []):
             ids, whole = plain.encode(text, add_special_tokens=False).ids, plain.encode(text).ids
             assert ours(text).input_ids == whole, (name, text, ours(text).input_ids, whole)
             assert ours(text, add_special_tokens=False).input_ids == ids

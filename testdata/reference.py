@@ -1,4 +1,4 @@
-"""Plain numpy float64 reference: Llama/Mistral decoder with a bounded multi-state.
+"""Plain numpy float64 reference: decoders like Llama's with a bounded multi-state.
 
 Independent of both the Rust crates and of torch/transformers. It is written to be
 read, not to be fast: one token at a time, every state row is an object in a list,
@@ -108,7 +108,12 @@ class Config:
     head_dim: int
     eps: float
     inv_freq: Array
-    sliding_window: int | None
+    windows: list[int | None]  # by layer
+    rotates: list[bool]  # by layer
+    attention: float  # before the softmax
+    embedding: float = 1.0
+    residual: float = 1.0
+    logits: float = 1.0  # logits are divided by it
 
     @classmethod
     def read(cls, model_dir: Path) -> "Config":
@@ -123,8 +128,38 @@ class Config:
             head_dim=head_dim,
             eps=raw["rms_norm_eps"],
             inv_freq=inverse_frequencies(raw, head_dim),
-            sliding_window=raw.get("sliding_window") if raw["model_type"] == "mistral" else None,
+            windows=windows(raw),
+            rotates=rotates(raw),
+            attention=raw["attention_multiplier"] if raw["model_type"] == "granite" else head_dim**-0.5,
+            embedding=raw.get("embedding_multiplier", 1.0),
+            residual=raw.get("residual_multiplier", 1.0),
+            logits=raw.get("logits_scaling", 1.0),
         )
+
+
+def rotates(raw: dict[str, Any]) -> list[bool]:
+    """Which layers rotate: all, but of SmolLM3 those that are listed, or all but every so many-th."""
+    layers = raw["num_hidden_layers"]
+    if raw["model_type"] != "smollm3":
+        return [True] * layers
+    every = raw.get("no_rope_layer_interval", 4)
+    return [bool(one) for one in raw.get("no_rope_layers") or [(i + 1) % every for i in range(layers)]]
+
+
+def windows(raw: dict[str, Any]) -> list[int | None]:
+    """The sliding window of every layer."""
+    layers, window = raw["num_hidden_layers"], raw.get("sliding_window")
+    if raw["model_type"] in ("mistral", "phi3"):
+        return [window] * layers
+    if not raw.get("use_sliding_window"):
+        return [None] * layers
+    if "layer_types" in raw:
+        sliding = [kind == "sliding_attention" for kind in raw["layer_types"]]
+    elif raw["model_type"] == "smollm3":
+        sliding = [not one for one in rotates(raw)]
+    else:
+        sliding = [i >= raw.get("max_window_layers", 28) for i in range(layers)]
+    return [window if one else None for one in sliding]
 
 
 def inverse_frequencies(raw: dict[str, Any], head_dim: int) -> Array:
@@ -281,12 +316,28 @@ def softmax(x: Array) -> Array:
     return e / e.sum()
 
 
+def split(weights: dict[str, Array], c: Config) -> dict[str, Array]:
+    """Maps that share a tensor (Phi-3) on their own."""
+    q, kv = c.heads * c.head_dim, c.kv_heads * c.head_dim
+    parts: dict[str, Array] = {}
+    for name, tensor in weights.items():
+        if ".qkv_proj." in name:
+            for part, rows in zip("qkv", np.split(tensor, [q, q + kv])):
+                parts[name.replace("qkv_proj", f"{part}_proj")] = rows
+        elif ".gate_up_proj." in name:
+            for part, rows in zip(("gate", "up"), np.split(tensor, 2)):
+                parts[name.replace("gate_up_proj", f"{part}_proj")] = rows
+        else:
+            parts[name] = tensor
+    return parts
+
+
 class Decoder:
     """A checkpoint plus its bounded state: ``state[layer][kv_head]`` is a list of rows."""
 
     def __init__(self, model_dir: Path, policy: Policy, prefill: int = 0) -> None:
         self.config = Config.read(model_dir)
-        self.weights = read_weights(model_dir)
+        self.weights = split(read_weights(model_dir), self.config)
         self.policy = policy
         self.prefill = prefill
         self.reset()
@@ -314,25 +365,25 @@ class Decoder:
     def step(self, token: int) -> Array:
         """Logits after one more token."""
         c, w = self.config, self.weights
-        x = w["model.embed_tokens.weight"][token]
+        x = w["model.embed_tokens.weight"][token] * c.embedding
         for layer in range(c.layers):
             p = f"model.layers.{layer}."
             h = rms_norm(x, w[p + "input_layernorm.weight"], c.eps)
-            x = x + self.attention(layer, p + "self_attn.", h)
+            x = x + self.attention(layer, p + "self_attn.", h) * c.residual
             h = rms_norm(x, w[p + "post_attention_layernorm.weight"], c.eps)
             gate = silu(self.linear(p + "mlp.gate_proj", h))
-            x = x + self.linear(p + "mlp.down_proj", gate * self.linear(p + "mlp.up_proj", h))
+            x = x + self.linear(p + "mlp.down_proj", gate * self.linear(p + "mlp.up_proj", h)) * c.residual
         x = rms_norm(x, w["model.norm.weight"], c.eps)
         head = w.get("lm_head.weight")
         self.now += 1
-        return (w["model.embed_tokens.weight"] if head is None else head) @ x
+        return (w["model.embed_tokens.weight"] if head is None else head) @ x / c.logits
 
     def attention(self, layer: int, prefix: str, h: Array) -> Array:
         """Append, attend, omit."""
         c = self.config
         group = c.heads // c.kv_heads
-        queries = self.rotate(self.linear(prefix + "q_proj", h).reshape(c.heads, c.head_dim))
-        keys = self.rotate(self.linear(prefix + "k_proj", h).reshape(c.kv_heads, c.head_dim))
+        queries = self.heads(layer, prefix + "q", h, c.heads)
+        keys = self.heads(layer, prefix + "k", h, c.kv_heads)
         values = self.linear(prefix + "v_proj", h).reshape(c.kv_heads, c.head_dim)
 
         outputs: list[Array] = []
@@ -341,10 +392,10 @@ class Decoder:
             rows.append(Row(self.now, keys[kv], values[kv]))
             held_keys = np.array([row.key for row in rows])
             held_values = np.array([row.value for row in rows])
-            masked = np.array([self.is_masked(row.position) for row in rows])
+            masked = np.array([self.is_masked(layer, row.position) for row in rows])
             weights = np.empty((group, len(rows)))
             for g in range(group):
-                scores = held_keys @ queries[kv * group + g] / math.sqrt(c.head_dim)
+                scores = held_keys @ queries[kv * group + g] * c.attention
                 weights[g] = softmax(np.where(masked, -np.inf, scores))
                 outputs.append(weights[g] @ held_values)
             head_weights.append(weights)
@@ -354,8 +405,17 @@ class Decoder:
             self.omit(layer)
         return self.linear(prefix + "o_proj", np.concatenate(outputs))
 
-    def is_masked(self, position: int) -> bool:
-        window = self.config.sliding_window
+    def heads(self, layer: int, prefix: str, h: Array, heads: int) -> Array:
+        """Queries or keys, each normalised where there is a norm, and rotated where the layer does."""
+        c = self.config
+        x = self.linear(prefix + "_proj", h).reshape(heads, c.head_dim)
+        norm = self.weights.get(prefix + "_norm.weight")
+        if norm is not None:
+            x = np.array([rms_norm(head, norm, c.eps) for head in x])
+        return self.rotate(x) if c.rotates[layer] else x
+
+    def is_masked(self, layer: int, position: int) -> bool:
+        window = self.config.windows[layer]
         return window is not None and self.now - position >= window
 
     def score_rows(self, layer: int, head_weights: list[Array]) -> None:
@@ -379,11 +439,11 @@ class Decoder:
         heads = self.state[layer]
         if self.policy.per_head:
             for kv, rows in enumerate(heads):
-                for position in choose(self.policy, rows, self.now, self.config.sliding_window, self.trace):
+                for position in choose(self.policy, rows, self.now, self.config.windows[layer], self.trace):
                     self.trace.omitted.append((self.now, layer, kv, position))
                     rows[:] = [row for row in rows if row.position != position]
         else:
-            for position in choose(self.policy, heads[0], self.now, self.config.sliding_window, self.trace):
+            for position in choose(self.policy, heads[0], self.now, self.config.windows[layer], self.trace):
                 self.trace.omitted.append((self.now, layer, None, position))
                 for rows in heads:
                     rows[:] = [row for row in rows if row.position != position]

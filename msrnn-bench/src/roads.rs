@@ -31,7 +31,8 @@ pub fn road(policy: Arc<dyn Policy>, device: &Device) -> Result<Road, BenchError
 pub fn of(decoder: &Decoder, compression: &Compression) -> String {
     let recurrent = Recurrent::new(decoder, compression.clone(), Positions::Original);
     let states = recurrent.initial_states(1);
-    let roads = states.iter().map(|state| recurrent.attention().road(state).to_string());
+    let layers = recurrent.attentions().iter().zip(&states);
+    let roads = layers.map(|(attention, state)| attention.road(state).to_string());
     roads.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join("; in other layers: ")
 }
 
@@ -39,7 +40,8 @@ pub fn of(decoder: &Decoder, compression: &Compression) -> String {
 pub fn warn_where_slow(recurrent: &Recurrent<'_>, states: &[MultiState]) {
     static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let Some(policy) = recurrent.compression().policy() else { return };
-    let road = states.iter().map(|state| recurrent.attention().road(state)).find(|road| *road == Road::ByToken);
+    let layers = recurrent.attentions().iter().zip(states);
+    let road = layers.map(|(attention, state)| attention.road(state)).find(|road| *road == Road::ByToken);
     if let Some(road) = road
         && TOLD.lock().is_ok_and(|mut told| told.insert(policy.name()))
     {

@@ -55,6 +55,36 @@ fn a_directory_and_the_gguf_file_made_of_it_give_the_same_perplexity() {
 }
 
 #[test]
+fn checkpoints_of_every_architecture_and_their_gguf_files_are_scored_alike() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["qwen2-tied", "qwen3-norms", "smollm3", "phi3", "granite"] {
+        let ids = write_ids(name, directory.path());
+        let nll = |model: &PathBuf| perplexity(model, &ids, "tova@6", &[])["nll"].as_f64().unwrap();
+        let (file, source) = (nll(&gguf(&format!("family-{name}.gguf"))), nll(&checkpoint(name)));
+        assert!((file - source).abs() < 1e-5 * source, "{name}: {file} and {source}");
+    }
+}
+
+#[test]
+fn a_qwen_begins_with_nothing_a_phi_with_bos_and_both_are_compared_and_continue_text() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = write(directory.path(), "text.txt", "the cat and the cat on the sea, it's on and on. ".repeat(8));
+    let wide = ["--dtype", "f64", "--json"];
+    for (name, prefix) in [("qwen2-tied", serde_json::json!([])), ("phi3", serde_json::json!([1]))] {
+        let model = checkpoint(name);
+        let on = |run: &[&str]| succeeds(&[run, &wide, &["--model", text_of(&model)]].concat());
+        let scored = ["perplexity", "--policy", "full", "--context", "32", "--text", text_of(&text)];
+        assert_eq!(on(&scored).json()["prefix"], prefix, "{name}");
+        // What is asked for is config.json's, which of this Qwen has none.
+        let always = msrnn(&[&scored[..], &["--bos", "always", "--model", text_of(&model)]].concat());
+        assert_eq!(always.code, Some(if name == "phi3" { 0 } else { 1 }), "{}", always.stderr);
+        on(&["compare", "--text", text_of(&text), "--context", "32", "--contexts", "2", "--states", "6"]);
+        let made = on(&["generate", "--prompt", "the cat", "--policy", "window+2@6", "--max-new-tokens", "12"]);
+        assert!(made.json()["text"].is_string(), "{name}: {}", made.stdout);
+    }
+}
+
+#[test]
 fn an_experiments_manifest_has_the_hashes_of_every_part() {
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path().join("run");

@@ -67,6 +67,18 @@ fn the_readme_lists_the_registered_policies() {
 }
 
 #[test]
+fn the_readme_lists_the_supported_architectures() {
+    use msrnn_models::config::Architecture;
+    let (readme, table) = (read("README.md"), Architecture::markdown());
+    assert!(readme.contains(&table), "README.md is to have this table:\n{table}");
+    let families = Architecture::families();
+    assert!(
+        readme.replace('\n', " ").contains(&format!("on {families} checkpoints")),
+        "README.md is to begin with {families}"
+    );
+}
+
+#[test]
 fn every_policy_of_the_paper_and_its_control_are_in_compares_default() {
     let help = read("msrnn-bench/src/cli/compare.rs");
     let of_the_paper = |citation: &str| citation.contains("2401.06104") || citation.contains("A control");

@@ -30,7 +30,8 @@ impl<'r> Captured<'r> {
     /// Whether the next steps of these states can be captured: all layers full, a device and a policy for which
     /// [`kernels::captures`] is true.
     pub fn is_possible(recurrent: &Recurrent<'_>, states: &[MultiState]) -> bool {
-        recurrent.captures() && states.iter().all(|state| kernels::captures(recurrent.attention(), state))
+        let mut layers = recurrent.attentions().iter().zip(states);
+        recurrent.captures() && layers.all(|(attention, state)| kernels::captures(attention, state))
     }
 
     /// Makes one step plainly and captures it, with a token of every batch row: its logits, row after row, and the

@@ -12,7 +12,8 @@ use crate::norm::RmsNorm;
 use crate::rotary::{Rotary, Rotation};
 use crate::storage::Storage;
 
-/// A Llama-architecture decoder: its weights, and the token-wise parts of its computation.
+/// A decoder of one of the supported architectures: its weights, and the token-wise parts of its computation. What one
+/// architecture has and others have not is in the configuration, and absent here where it is not there.
 ///
 /// Weights may be in 16 or 8 bits; everything that is computed from them is in at least f32.
 ///
@@ -47,6 +48,10 @@ pub struct DecoderLayer {
     pub key: Linear,
     /// `[kv_heads · head_dim, d]`
     pub value: Linear,
+    /// Of the queries of a head, `[head_dim]`; absent where they are not normalised.
+    pub query_norm: Option<RmsNorm>,
+    /// Of the keys of a head.
+    pub key_norm: Option<RmsNorm>,
     /// `[d, heads · head_dim]`
     pub output: Linear,
     /// Before the feed-forward.
@@ -83,8 +88,8 @@ impl Decoder {
         let positions = Tensor::<1, Int>::arange(0..n as i64, &tokens.device()).reshape([1, n]);
         let rotation = self.rotary.block(positions.expand([batch, n]), n);
         let mut x = self.embed(tokens);
-        for layer in &self.layers {
-            x = layer.forward(x, &rotation, &self.config);
+        for (index, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(x, &rotation, &self.config, index);
         }
         self.logits(x)
     }
@@ -92,56 +97,81 @@ impl Decoder {
     /// Rows of the embedding, in the accumulation dtype. `[batch, n]` to `[batch, n, d]`
     pub fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         let [batch, n] = tokens.dims();
-        self.embedding.rows(tokens.reshape([batch * n])).reshape([batch, n, self.config.hidden_size])
+        let rows = self.embedding.rows(tokens.reshape([batch * n])).reshape([batch, n, self.config.hidden_size]);
+        scaled(rows, self.config.scales.embedding)
     }
 
     /// Final norm and output projection. `[batch, n, d]` to `[batch, n, vocab]`
     pub fn logits(&self, x: Tensor<3>) -> Tensor<3> {
         let [batch, n, d] = x.dims();
         let x = self.norm.forward(x);
-        match &self.head {
+        let logits = match &self.head {
             Some(head) => head.forward(x),
             None => {
                 let map = kernels::Map { weight: self.embedding.weight(), bias: None };
                 let [y] = kernels::linear(x.reshape([batch * n, d]), [map]);
                 y.reshape([batch, n, self.config.vocab_size])
             }
-        }
+        };
+        scaled(logits, self.config.scales.logits.recip())
     }
 }
 
 impl DecoderLayer {
-    /// The layer over a whole text with vanilla causal attention. `[batch, n, d]`
-    pub fn forward(&self, x: Tensor<3>, rotation: &Rotation, config: &ModelConfig) -> Tensor<3> {
-        let (query, key, value) = self.project(x.clone(), config);
-        let attended =
-            causal_attention(rotation.apply(query), rotation.apply(key), value, scale(config), config.sliding_window);
-        self.finish(x, attended)
+    /// The layer, the `index`-th of its model, over a whole text with vanilla causal attention. `[batch, n, d]`
+    pub fn forward(&self, x: Tensor<3>, rotation: &Rotation, config: &ModelConfig, index: usize) -> Tensor<3> {
+        let (mut query, mut key, value) = self.project(x.clone(), config);
+        if config.rotated.has(index) {
+            (query, key) = (rotation.apply(query), rotation.apply(key));
+        }
+        let attended = causal_attention(query, key, value, config.attention_scale(), config.window(index));
+        self.finish(x, attended, config)
     }
 
     /// Norm and projections to heads: query `[batch, heads, n, head_dim]`, key and value
     /// `[batch, kv_heads, n, head_dim]`, none rotated.
     pub(crate) fn project(&self, x: Tensor<3>, config: &ModelConfig) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
-        let [batch, n, _] = x.dims();
         let x = self.attention_norm.forward(x);
-        let heads = |x: Tensor<3>, heads: usize| x.reshape([batch, n, heads, config.head_dim]).swap_dims(1, 2);
         let [query, key, value] = forward(x, [&self.query, &self.key, &self.value]);
-        (heads(query, config.heads), heads(key, config.kv_heads), heads(value, config.kv_heads))
+        let value = heads(value, config.kv_heads, None);
+        (self.query_heads(query, config), self.key_heads(key, config), value)
+    }
+
+    /// What [`query`](Self::query) gives, by heads and as attention takes it before it is rotated:
+    /// `[batch, n, heads · head_dim]` to `[batch, heads, n, head_dim]`
+    pub fn query_heads(&self, query: Tensor<3>, config: &ModelConfig) -> Tensor<4> {
+        heads(query, config.heads, self.query_norm.as_ref())
+    }
+
+    /// The same of [`key`](Self::key): `[batch, n, kv_heads · head_dim]` to `[batch, kv_heads, n, head_dim]`
+    pub fn key_heads(&self, key: Tensor<3>, config: &ModelConfig) -> Tensor<4> {
+        heads(key, config.kv_heads, self.key_norm.as_ref())
     }
 
     /// Output projection, residuals and feed-forward. `x` is the layer's input, `attended`
     /// `[batch, heads, n, head_dim]`.
-    pub(crate) fn finish(&self, x: Tensor<3>, attended: Tensor<4>) -> Tensor<3> {
+    pub(crate) fn finish(&self, x: Tensor<3>, attended: Tensor<4>, config: &ModelConfig) -> Tensor<3> {
         let [batch, heads, n, head_dim] = attended.dims();
         let attended = attended.swap_dims(1, 2).reshape([batch, n, heads * head_dim]);
-        let x = x + self.output.forward(attended);
+        let x = x + scaled(self.output.forward(attended), config.scales.residual);
         let y = self.feed_forward_norm.forward(x.clone());
         let [gate, up] = forward(y, [&self.gate, &self.up]);
-        x + self.down.forward(kernels::swiglu(gate, up))
+        x + scaled(self.down.forward(kernels::swiglu(gate, up)), config.scales.residual)
     }
 }
 
-/// 1/√head_dim, the factor before the softmax.
-pub(crate) fn scale(config: &ModelConfig) -> f64 {
-    (config.head_dim as f64).sqrt().recip()
+/// `[batch, n, heads · head_dim]` to `[batch, heads, n, head_dim]`, every head normalised where there is a norm.
+fn heads(x: Tensor<3>, heads: usize, norm: Option<&RmsNorm>) -> Tensor<4> {
+    let [batch, n, width] = x.dims();
+    let x = x.reshape([batch, n, heads, width / heads]);
+    let x = match norm {
+        Some(norm) => norm.forward(x),
+        None => x,
+    };
+    x.swap_dims(1, 2)
+}
+
+/// A factor of the model, which is 1 in most.
+fn scaled(x: Tensor<3>, factor: f64) -> Tensor<3> {
+    if factor == 1.0 { x } else { x.mul_scalar(factor) }
 }

@@ -1,4 +1,4 @@
-//! Llama, Mistral and Yi checkpoints as multi-state RNNs.
+//! Checkpoints of Llama and of architectures like it ([`config::Architecture`]) as multi-state RNNs.
 //!
 //! A Hugging Face model directory becomes a [`Decoder`](decoder::Decoder), which computes the
 //! vanilla transformer, and a [`Recurrent`](recurrent::Recurrent), which computes the same weights

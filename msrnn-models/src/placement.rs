@@ -28,18 +28,19 @@ type Rule = fn(Tensor<2, Int>) -> Tensor<2, Int>;
 /// Numbers the held rows anew at every step; keys are held unrotated.
 #[derive(Clone, Debug)]
 pub struct Renumbered {
-    rotary: Rotary,
+    rotary: Option<Rotary>,
     rule: Rule,
 }
 
 impl Renumbered {
-    /// Gaps between neighbouring rows compressed; positions are rotated by `rotary`.
-    pub fn gap_compressed(rotary: Rotary) -> Self {
+    /// Gaps between neighbouring rows compressed; positions are rotated by `rotary`, in a layer without one not at all:
+    /// there the numbers are what a sliding window looks at.
+    pub fn gap_compressed(rotary: Option<Rotary>) -> Self {
         Self { rotary, rule: compress }
     }
 
-    /// Rows counted within the state; positions are rotated by `rotary`.
-    pub fn in_state(rotary: Rotary) -> Self {
+    /// Rows counted within the state; positions are rotated by `rotary`, if there is one.
+    pub fn in_state(rotary: Option<Rotary>) -> Self {
         Self { rotary, rule: count }
     }
 }
@@ -51,11 +52,12 @@ impl Placement for Renumbered {
     }
 
     fn rotate(&self, query: Tensor<4>, keys: Tensor<4>, numbers: Tensor<3, Int>) -> (Tensor<4>, Tensor<4>) {
+        let Some(rotary) = &self.rotary else { return (query, keys) };
         let [batch, kv_heads, rows, head_dim] = keys.dims();
         let [_, heads, _, _] = query.dims();
         let places = numbers.reshape([batch * kv_heads, rows]);
-        let keys = self.rotary.at(places.clone()).apply(keys.reshape([batch * kv_heads, 1, rows, head_dim]));
-        let newest = self.rotary.at(places.max_dim(1));
+        let keys = rotary.at(places.clone()).apply(keys.reshape([batch * kv_heads, 1, rows, head_dim]));
+        let newest = rotary.at(places.max_dim(1));
         let query = newest.apply(query.reshape([batch * kv_heads, heads / kv_heads, 1, head_dim]));
         (query.reshape([batch, heads, 1, head_dim]), keys.reshape([batch, kv_heads, rows, head_dim]))
     }

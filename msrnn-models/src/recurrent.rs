@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor};
 use msrnn_core::attention::Attention;
+use msrnn_core::placement::Placement;
 use msrnn_core::policy::{Compression, Cut, Layer, Policy};
 use msrnn_core::rnn::MultiStateRnn;
 use msrnn_core::state::MultiState;
 use serde::{Deserialize, Serialize};
 
-use crate::decoder::{Decoder, DecoderLayer, scale};
+use crate::decoder::{Decoder, DecoderLayer};
 use crate::error::ModelError;
 use crate::length::Length;
 use crate::placement::Renumbered;
@@ -44,7 +45,8 @@ pub struct Recurrent<'m> {
     decoder: &'m Decoder,
     compression: Compression,
     positions: Positions,
-    attention: Attention,
+    /// Layer by layer.
+    attentions: Vec<Attention>,
     captures: bool,
 }
 
@@ -63,19 +65,27 @@ impl<'m> Recurrent<'m> {
     /// The decoder's weights as a multi-state RNN.
     pub fn new(decoder: &'m Decoder, compression: Compression, positions: Positions) -> Self {
         let config = decoder.config();
-        let attention = Attention {
-            heads: config.heads,
-            kv_heads: config.kv_heads,
-            head_dim: config.head_dim,
-            scale: scale(config),
-            window: config.sliding_window,
-            placement: match positions {
+        let attention = |layer: usize| {
+            let (window, rotated) = (config.window(layer), config.rotated.has(layer));
+            let rotary = || rotated.then(|| decoder.rotary.clone());
+            let placement = match positions {
                 Positions::Original => None,
-                Positions::GapCompressed => Some(Arc::new(Renumbered::gap_compressed(decoder.rotary.clone()))),
-                Positions::InState => Some(Arc::new(Renumbered::in_state(decoder.rotary.clone()))),
-            },
+                // Rows that nothing looks at the numbers of need none.
+                _ if !rotated && window.is_none() => None,
+                Positions::GapCompressed => Some(Renumbered::gap_compressed(rotary())),
+                Positions::InState => Some(Renumbered::in_state(rotary())),
+            };
+            Attention {
+                heads: config.heads,
+                kv_heads: config.kv_heads,
+                head_dim: config.head_dim,
+                scale: config.attention_scale(),
+                window,
+                placement: placement.map(|placement| Arc::new(placement) as Arc<dyn Placement>),
+            }
         };
-        Self { decoder, compression, positions, attention, captures: false }
+        let attentions = (0..config.layers).map(attention).collect();
+        Self { decoder, compression, positions, attentions, captures: false }
     }
 
     /// Lets generation capture a step once and replay it, where the device and the policy allow it.
@@ -94,9 +104,9 @@ impl<'m> Recurrent<'m> {
         &self.compression
     }
 
-    /// The attention of its layers.
-    pub fn attention(&self) -> &Attention {
-        &self.attention
+    /// The attention of its layers, from the first to the last.
+    pub fn attentions(&self) -> &[Attention] {
+        &self.attentions
     }
 
     /// Whether there are positions for `tokens` tokens, the first `block` of which enter as one block, and a prompt
@@ -132,8 +142,9 @@ impl<'m> Recurrent<'m> {
     pub fn initial_states(&self, batch: usize) -> Vec<MultiState> {
         let (dtype, device) = (self.decoder.storage.states, self.decoder.device());
         let layers = self.decoder.layers.len();
-        (0..layers)
-            .map(|layer| self.attention.initial_state(batch, layer, layers, &self.compression, dtype, &device))
+        let attentions = self.attentions.iter().enumerate();
+        attentions
+            .map(|(layer, attention)| attention.initial_state(batch, layer, layers, &self.compression, dtype, &device))
             .collect()
     }
 
@@ -205,7 +216,7 @@ impl<'m> Recurrent<'m> {
     }
 
     fn is_rotated_once(&self) -> bool {
-        self.attention.placement.is_none()
+        self.positions == Positions::Original
     }
 }
 
@@ -224,9 +235,9 @@ pub fn state_bytes(decoder: &Decoder, compression: &Compression, tokens: usize) 
 
 impl RecurrentLayer<'_, '_> {
     fn scan(&self, x: Tensor<3>, rotation: Option<&Rotation>, state: &mut MultiState) -> Tensor<3> {
-        let attention = &self.recurrent.attention;
         let (query, key, value) = self.project(&x, rotation);
-        self.layer.finish(x, attention.scan(query, key, value, state))
+        let attended = self.attention().scan(query, key, value, state);
+        self.layer.finish(x, attended, self.recurrent.decoder.config())
     }
 
     fn prefill(
@@ -235,15 +246,20 @@ impl RecurrentLayer<'_, '_> {
         rotation: Option<&Rotation>,
         state: &mut MultiState,
     ) -> Result<Tensor<3>, ModelError> {
-        let attention = &self.recurrent.attention;
         let (query, key, value) = self.project(&x, rotation);
-        Ok(self.layer.finish(x, attention.prefill(query, key, value, state)?))
+        let attended = self.attention().prefill(query, key, value, state)?;
+        Ok(self.layer.finish(x, attended, self.recurrent.decoder.config()))
     }
 
-    /// Query, key and value; rotated here unless a placement rotates them at every step.
+    fn attention(&self) -> &Attention {
+        &self.recurrent.attentions[self.index]
+    }
+
+    /// Query, key and value; rotated here unless the layer rotates none, or a placement rotates them at every step.
     fn project(&self, x: &Tensor<3>, rotation: Option<&Rotation>) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
-        let (query, key, value) = self.layer.project(x.clone(), self.recurrent.decoder.config());
-        match rotation {
+        let config = self.recurrent.decoder.config();
+        let (query, key, value) = self.layer.project(x.clone(), config);
+        match rotation.filter(|_| config.rotated.has(self.index)) {
             Some(rotation) => (rotation.apply(query), rotation.apply(key), value),
             None => (query, key, value),
         }
@@ -254,9 +270,9 @@ impl MultiStateRnn for RecurrentLayer<'_, '_> {
     type State = MultiState;
 
     fn initial_state(&self, batch: usize, device: &Device) -> MultiState {
-        let Recurrent { attention, compression, decoder, .. } = self.recurrent;
+        let Recurrent { compression, decoder, .. } = self.recurrent;
         let layers = decoder.layers.len();
-        attention.initial_state(batch, self.index, layers, compression, decoder.storage.states, device)
+        self.attention().initial_state(batch, self.index, layers, compression, decoder.storage.states, device)
     }
 
     fn step(&self, x: Tensor<2>, state: &mut MultiState) -> Tensor<2> {

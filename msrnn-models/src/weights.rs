@@ -1,4 +1,9 @@
 //! From named tensors to a [`Decoder`] and back: the one place that knows Hugging Face's names.
+//!
+//! [`tensors`] are those that a decoder is made of, [`stored`] those of a checkpoint's files, of which one may be several
+//! of the others, one below the other.
+
+use std::ops::Range;
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -27,6 +32,15 @@ pub struct Named {
     pub shape: Vec<usize>,
 }
 
+/// A tensor of a checkpoint's files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its name and shape there.
+    pub whole: Named,
+    /// Which of [`tensors`] its rows are, in their order.
+    pub parts: Range<usize>,
+}
+
 impl Named {
     fn new(name: &str, shape: impl Into<Vec<usize>>) -> Self {
         Self { name: name.to_owned(), shape: shape.into() }
@@ -53,7 +67,11 @@ pub fn tensors(config: &ModelConfig) -> Vec<Named> {
         linear(&mut add, "self_attn.q_proj", q, d, config.attention_bias);
         linear(&mut add, "self_attn.k_proj", kv, d, config.attention_bias);
         linear(&mut add, "self_attn.v_proj", kv, d, config.attention_bias);
-        linear(&mut add, "self_attn.o_proj", d, q, config.attention_bias);
+        if config.head_norms {
+            add("self_attn.q_norm.weight", &[config.head_dim]);
+            add("self_attn.k_norm.weight", &[config.head_dim]);
+        }
+        linear(&mut add, "self_attn.o_proj", d, q, config.output_bias);
         add("post_attention_layernorm.weight", &[d]);
         linear(&mut add, "mlp.gate_proj", ff, d, config.mlp_bias);
         linear(&mut add, "mlp.up_proj", ff, d, config.mlp_bias);
@@ -62,6 +80,33 @@ pub fn tensors(config: &ModelConfig) -> Vec<Named> {
     all.push(Named::new("model.norm.weight", [d]));
     if !config.tie_word_embeddings {
         all.push(Named::new(HEAD, [config.vocab_size, d]));
+    }
+    all
+}
+
+/// What stands in one tensor in files of fused maps: the first of several, how many they are, and their name together.
+const FUSED: [(&str, usize, &str); 2] = [
+    ("self_attn.q_proj.weight", 3, "self_attn.qkv_proj.weight"),
+    ("mlp.gate_proj.weight", 2, "mlp.gate_up_proj.weight"),
+];
+
+/// The tensors of a checkpoint's files: [`tensors`], some of them together where a configuration has
+/// [fused](ModelConfig::fused) maps.
+pub fn stored(config: &ModelConfig) -> Vec<Stored> {
+    let tensors = tensors(config);
+    let (mut all, mut next) = (Vec::new(), 0);
+    while let Some(first) = tensors.get(next) {
+        let fused = FUSED.iter().filter(|_| config.fused).find(|(name, ..)| first.name.ends_with(name));
+        let (whole, count) = match fused {
+            None => (first.clone(), 1),
+            Some((name, count, together)) => {
+                let rows = tensors[next..next + count].iter().map(|part| part.shape[0]).sum();
+                let name = first.name.replace(name, together);
+                (Named { name, shape: [&[rows], &first.shape[1..]].concat() }, *count)
+            }
+        };
+        all.push(Stored { whole, parts: next..next + count });
+        next += count;
     }
     all
 }
@@ -83,7 +128,7 @@ pub fn decoder<E>(
     device: &Device,
 ) -> Result<Decoder, E> {
     let mut parts = Parts { data: data.into_iter().enumerate(), storage, device };
-    let (attention_bias, mlp_bias, epsilon) = (config.attention_bias, config.mlp_bias, config.rms_norm_eps);
+    let ModelConfig { attention_bias, output_bias, mlp_bias, head_norms, rms_norm_eps: epsilon, .. } = *config;
     Ok(Decoder {
         embedding: parts.matrix()?,
         layers: (0..config.layers)
@@ -93,7 +138,9 @@ pub fn decoder<E>(
                     query: parts.linear(attention_bias)?,
                     key: parts.linear(attention_bias)?,
                     value: parts.linear(attention_bias)?,
-                    output: parts.linear(attention_bias)?,
+                    query_norm: head_norms.then(|| parts.norm(epsilon)).transpose()?,
+                    key_norm: head_norms.then(|| parts.norm(epsilon)).transpose()?,
+                    output: parts.linear(output_bias)?,
                     feed_forward_norm: parts.norm(epsilon)?,
                     gate: parts.linear(mlp_bias)?,
                     up: parts.linear(mlp_bias)?,

@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device};
 use common::{Copy, Tensors, golden, tokens, values};
 use msrnn_core::policy::Compression;
 use msrnn_models::Model;
-use msrnn_models::config::{Architecture, ModelConfig};
+use msrnn_models::config::ModelConfig;
 use msrnn_models::recurrent::{Positions, Recurrent};
 use serde::Deserialize;
 use serde_json::Value;
@@ -158,12 +158,12 @@ fn configurations_are_read_as_transformers_reads_them() {
     assert!(cases.len() > 8);
     for Config { name, config, mut expected } in cases {
         let read = ModelConfig::parse(&config.to_string()).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let model_type = match read.architecture {
-            Architecture::LlamaForCausalLM => "llama",
-            Architecture::MistralForCausalLM => "mistral",
-        };
         let mut found = serde_json::to_value(&read).unwrap();
-        found["model_type"] = model_type.into();
+        found["model_type"] = read.architecture.model_type().into();
+        found["layer_types"] = read.to_json().get("layer_types").cloned().unwrap_or_default();
+        found["no_rope_layers"] = read.to_json().get("no_rope_layers").cloned().unwrap_or_default();
+        let scale = expected.as_object_mut().unwrap().remove("attention_scale").unwrap().as_f64().unwrap();
+        assert!((read.attention_scale() / scale - 1.0).abs() < 1e-15, "{name}: {scale}");
         for (key, expected) in expected.as_object_mut().unwrap() {
             assert_eq!(&found[key.as_str()], expected, "{name}: {key}");
         }

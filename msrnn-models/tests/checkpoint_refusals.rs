@@ -247,9 +247,10 @@ fn architectures_that_are_not_this_or_contradict_are_refused_by_name() {
     );
     refuses_config(json!({ "architectures": ["MistralForCausalLM"] }), &["MistralForCausalLM", "contradict"]);
     refuses_config(
-        json!({ "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"] }),
-        &["qwen2", "supported are"],
+        json!({ "model_type": "qwen2_moe", "architectures": ["Qwen2MoeForCausalLM"] }),
+        &["qwen2_moe", "supported are", "Qwen2ForCausalLM", "Phi3ForCausalLM"],
     );
+    refuses_config(json!({ "model_type": "gemma2", "architectures": ["Gemma2ForCausalLM"] }), &["gemma2", "supported"]);
     refuses_config(json!({ "model_type": null, "architectures": [] }), &["neither `model_type`", "architectures"]);
     refuses_config(json!({ "architectures": "LlamaForCausalLM" }), &["`architectures` is", "a list"]);
 }

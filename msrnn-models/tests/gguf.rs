@@ -39,7 +39,7 @@ fn main() -> std::process::ExitCode {
         }));
     }
     let logits: Vec<Logits> = golden("gguf-logits.json");
-    assert_eq!(logits.len(), 3);
+    assert_eq!(logits.len(), 8);
     for golden in logits {
         let path = testdata().join("gguf").join(golden.file.as_deref().unwrap());
         let name = golden.file.clone().unwrap();
@@ -217,7 +217,9 @@ fn notes() {
     ] {
         assert!(notes(name).contains(words), "{name}: {}", notes(name));
     }
-    for name in ["vocab-gpt2.gguf", "vocab-tekken.gguf", "types.gguf", "llama.gguf", "vocab-llama-old.gguf"] {
+    for name in
+        ["vocab-gpt2.gguf", "vocab-tekken.gguf", "types.gguf", "llama.gguf", "vocab-llama-old.gguf", "vocab-phi3.gguf"]
+    {
         assert_eq!(notes(name), "", "{name}");
     }
     // The command says them when it opens a model.

@@ -30,12 +30,11 @@ use downloads::DOWNLOADS;
 use interrupt::INTERRUPT;
 use streams::{Remarks, may_colour, outlive_limits, print, print_json, print_raw, say, usage};
 
-/// Transformers as multi-state RNNs: run Llama, Mistral and Yi checkpoints in bounded memory, under
-/// any compression policy, and see what it costs.
 #[derive(Debug, Parser)]
 #[command(
     name = "msrnn",
     version,
+    about = about(),
     after_help = "Without a command, msrnn compares all policies on the bundled model.\n\n\
     Exit codes: 0 done; 1 failed, with the reason on stderr; 2 wrong usage; 130 interrupted, with what was \
     finished kept and marked as partial."
@@ -43,6 +42,14 @@ use streams::{Remarks, may_colour, outlive_limits, print, print_json, print_raw,
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
+}
+
+fn about() -> String {
+    let families = msrnn_models::config::Architecture::families();
+    format!(
+        "Transformers as multi-state RNNs: run {families} checkpoints in bounded memory, under any compression policy, and see \
+         what it costs"
+    )
 }
 
 #[derive(Debug, Subcommand)]

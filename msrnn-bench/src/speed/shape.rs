@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use burn::tensor::Device;
 use msrnn_models::Model;
-use msrnn_models::config::{Architecture, ModelConfig, RopeScaling};
+use msrnn_models::config::{Architecture, Layers, ModelConfig, RopeScaling, Scales};
 use msrnn_models::storage::Storage;
 
 use crate::error::BenchError;
@@ -56,8 +56,14 @@ impl Shape {
             rope_scaling: RopeScaling::None,
             tie_word_embeddings: true,
             attention_bias: false,
+            output_bias: false,
             mlp_bias: false,
+            head_norms: false,
+            fused: false,
             sliding_window: None,
+            windowed: Layers::All,
+            rotated: Layers::All,
+            scales: Scales::default(),
             bos_token_id: None,
             eos_token_ids: Vec::new(),
         }

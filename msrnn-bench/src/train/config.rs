@@ -1,6 +1,6 @@
 //! What a training run depends on.
 
-use msrnn_models::config::{Architecture, ModelConfig, RopeScaling};
+use msrnn_models::config::{Architecture, Layers, ModelConfig, RopeScaling, Scales};
 use serde::{Deserialize, Serialize};
 
 use super::tokenizer::{BOS, EOS};
@@ -99,8 +99,14 @@ impl TrainConfig {
             rope_scaling: RopeScaling::None,
             tie_word_embeddings: true,
             attention_bias: false,
+            output_bias: false,
             mlp_bias: false,
+            head_norms: false,
+            fused: false,
             sliding_window: None,
+            windowed: Layers::All,
+            rotated: Layers::All,
+            scales: Scales::default(),
             bos_token_id: Some(BOS.1),
             eos_token_ids: vec![EOS.1],
         }

@@ -7,7 +7,9 @@ mod read;
 mod shards;
 mod source;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 
 use burn::tensor::{DType, Device};
@@ -18,7 +20,7 @@ use crate::decoder::Decoder;
 use crate::error::ModelError;
 use crate::gguf::Gguf;
 use crate::storage::{Storage, Weights};
-use crate::weights;
+use crate::weights::{self, Stored};
 use crate::whole;
 
 pub(crate) use directory::is_pointer;
@@ -67,7 +69,7 @@ pub fn load(directory: &Path, storage: impl Into<Storage>, device: &Device) -> R
 /// As [`load`] and [`Gguf::config`].
 pub fn load_gguf(gguf: &Gguf, storage: impl Into<Storage>, device: &Device) -> Result<Loaded, ModelError> {
     let (config, mut notes) = gguf.config()?;
-    let shards = Shards::of_gguf(gguf, config.head_dim);
+    let shards = Shards::of_gguf(gguf, &config);
     let mut loaded = decoder(&shards, config, storage.into(), device)?;
     notes.append(&mut loaded.notes);
     Ok(Loaded { notes, ..loaded })
@@ -131,15 +133,21 @@ pub fn save(directory: &Path, decoder: &Decoder) -> Result<(), ModelError> {
 /// The decoder's weights as one safetensors file.
 pub fn to_bytes(decoder: &Decoder) -> Vec<u8> {
     let data = weights::named_data(decoder);
-    let views = data.iter().map(|(named, data)| {
-        let dtype = match data.dtype() {
+    let stored = weights::stored(decoder.config());
+    let bytes = |parts: Range<usize>| match &data[parts] {
+        [(_, one)] => Cow::Borrowed(one.as_bytes()),
+        several => Cow::Owned(several.iter().flat_map(|(_, part)| part.as_bytes()).copied().collect()),
+    };
+    let bytes: Vec<Cow<'_, [u8]>> = stored.iter().map(|stored| bytes(stored.parts.clone())).collect();
+    let views = stored.iter().zip(&bytes).map(|(Stored { whole, parts }, bytes)| {
+        let dtype = match data[parts.start].1.dtype() {
             DType::F64 => Dtype::F64,
             DType::F16 => Dtype::F16,
             DType::BF16 => Dtype::BF16,
             _ => Dtype::F32,
         };
-        let view = TensorView::new(dtype, named.shape.clone(), data.as_bytes());
-        (named.name.clone(), view.expect("a tensor's bytes fit its shape"))
+        let view = TensorView::new(dtype, whole.shape.clone(), bytes);
+        (whole.name.clone(), view.expect("a tensor's bytes fit its shape"))
     });
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::serialize(views, Some(metadata)).expect("tensors of a model serialise")

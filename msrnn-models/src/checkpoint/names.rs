@@ -50,16 +50,23 @@ impl Shards<'_> {
                 ),
             });
         }
-        let wanted = weights::tensors(config);
-        let (mut places, mut missing) = (Vec::with_capacity(wanted.len()), Vec::new());
-        for named in &wanted {
+        let tensors = weights::tensors(config);
+        let (mut places, mut missing) = (Vec::with_capacity(tensors.len()), Vec::new());
+        for weights::Stored { whole: named, parts } in weights::stored(config) {
             let only_head = || self.find(HEAD).filter(|_| config.tie_word_embeddings && named.name == EMBEDDING);
-            match self.find(&named.name).or_else(only_head) {
-                Some(place) => {
-                    self.check(named, place)?;
-                    places.push(place.clone());
-                }
-                None => missing.push(named.name.clone()),
+            let Some(place) = self.find(&named.name).or_else(only_head) else {
+                missing.push(named.name);
+                continue;
+            };
+            self.check(&named, place)?;
+            if parts.len() == 1 {
+                places.push(place.clone());
+                continue;
+            }
+            let mut first = 0;
+            for part in &tensors[parts] {
+                places.push(place.rows(first, part.shape.clone()));
+                first += part.shape[0];
             }
         }
         if !missing.is_empty() {
@@ -74,15 +81,25 @@ impl Shards<'_> {
         unused.retain(|name| {
             Some(name) != tied.as_ref() && !name.ends_with(".rotary_emb.inv_freq") && !name.starts_with("rope_freqs.")
         });
-        if let Some(bias) = unused.iter().find(|name| is_bias_of(name, config.layers)) {
-            return Err(ModelError::OtherForm {
-                path: self.directory.clone(),
-                reason: format!(
-                    "tensor {bias} is a bias that config.json denies, and without it the model is another \
-                     (transformers warns and leaves it out); set `attention_bias` or `mlp_bias` to true in a Llama's \
-                     config.json, or remove the biases from the file"
+        if let Some(surplus) = unused.iter().find(|name| is_of_model(name, config.layers)) {
+            let class = config.architecture.class();
+            let reason = match (surplus.ends_with(".bias"), self.directory.is_file()) {
+                (_, true) => format!(
+                    "tensor {surplus} is one that a {class} does not have, and without it the model is another; take the \
+                     model's safetensors, or a file of an architecture that is read"
                 ),
-            });
+                (true, false) => format!(
+                    "tensor {surplus} is a bias that config.json denies, and without it the model is another (transformers \
+                     warns and leaves it out); set `attention_bias` or `mlp_bias` to true in config.json where its \
+                     architecture has them, or remove the biases from the file"
+                ),
+                (false, false) => format!(
+                    "tensor {surplus} is one that a {class} of this configuration does not have, and without it the model is \
+                     another (transformers warns and leaves it out); correct config.json (`model_type`), or remove it from \
+                     the file"
+                ),
+            };
+            return Err(ModelError::OtherForm { path: self.directory.clone(), reason });
         }
         unused.extend(self.stale.iter().cloned());
         Ok(Wanted { places, unused })
@@ -179,14 +196,14 @@ fn ends_in(name: &str, wanted: &str) -> bool {
     behind(wanted) || wanted.strip_prefix("model.").is_some_and(behind)
 }
 
-/// The number of the layer that a tensor belongs to.
+/// The number of the layer that a tensor belongs to, also by the names of GGUF files.
 fn layer(name: &str) -> Option<usize> {
-    let (_, rest) = name.split_once("layers.")?;
+    let rest = name.split_once("layers.").map(|(_, rest)| rest).or_else(|| name.strip_prefix("blk."))?;
     rest.split('.').next()?.parse().ok()
 }
 
-/// Whether a tensor is the bias of a linear map of one of the first `layers`, or of the head.
-fn is_bias_of(name: &str, layers: usize) -> bool {
-    let inside = layer(name).is_some_and(|layer| layer < layers) && name.ends_with("_proj.bias");
-    inside || name.ends_with("lm_head.bias")
+/// Whether a tensor is one of the first `layers`, or a bias of what stands around them.
+fn is_of_model(name: &str, layers: usize) -> bool {
+    const AROUND: [&str; 4] = ["lm_head.bias", "model.norm.bias", "output.bias", "output_norm.bias"];
+    layer(name).is_some_and(|layer| layer < layers) || AROUND.contains(&name)
 }

@@ -108,7 +108,10 @@ fn refusal(file: &Shard<'_>, place: &Found, first: usize, piece: &[u8], dtype: D
         return ModelError::Read { path: file.path.clone(), source };
     }
     let (path, name) = (file.path.clone(), place.name.clone());
-    let (value, index) = (f64::from_ne_bytes(stored), index(offset, &place.shape));
+    let (value, mut index) = (f64::from_ne_bytes(stored), index(offset, &place.shape));
+    if let Some(row) = index.first_mut() {
+        *row += place.first;
+    }
     if !value.is_finite() {
         return ModelError::NotFinite { path, name, index, value };
     }

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::directory::is_pointer;
 use super::{INDEX, WEIGHTS};
+use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::file::read_text;
 use crate::gguf::blocks::Format;
@@ -47,6 +48,8 @@ pub(super) struct Found {
     pub(super) name: String,
     pub(super) shard: usize,
     pub(super) start: usize,
+    /// Which of the tensor's rows is the first, where this is a part of it.
+    pub(super) first: usize,
     pub(super) shape: Vec<usize>,
     pub(super) stored: Stored,
     /// Of its rows.
@@ -74,6 +77,18 @@ impl Found {
             RowOrder::Pairs { .. } => self.shape[1..].iter().product(),
             RowOrder::Same => self.shape.last().copied().unwrap_or(1),
         }
+    }
+
+    /// Rows of it, from the `first` on, as a tensor of that shape.
+    pub(super) fn rows(&self, first: usize, shape: Vec<usize>) -> Self {
+        let columns: usize = self.shape[1..].iter().product();
+        let bytes = match self.stored {
+            Stored::Safetensors(Dtype::F64) => 8 * columns,
+            Stored::Safetensors(Dtype::F32) => 4 * columns,
+            Stored::Safetensors(_) => 2 * columns,
+            Stored::Gguf(format) => format.bytes(columns).expect("a row of a file"),
+        };
+        Self { start: self.start + first * bytes, first, shape, ..self.clone() }
     }
 }
 
@@ -113,7 +128,7 @@ impl Shard<'_> {
         let found = metadata.tensors().into_iter().map(|(name, info)| {
             let start = size_of::<u64>() + header + info.data_offsets.0;
             let stored = Stored::Safetensors(info.dtype);
-            Found { name, shard, start, shape: info.shape.clone(), stored, order: RowOrder::Same }
+            Found { name, shard, start, first: 0, shape: info.shape.clone(), stored, order: RowOrder::Same }
         });
         Ok(found.collect())
     }
@@ -154,16 +169,17 @@ impl Shards<'static> {
 
 impl Shards<'static> {
     /// The files of a GGUF model, with the tensors by the names that Hugging Face has for them.
-    pub(super) fn of_gguf(gguf: &Gguf, head_dim: usize) -> Self {
+    pub(super) fn of_gguf(gguf: &Gguf, config: &ModelConfig) -> Self {
         let files = gguf.paths().map(|path| Shard { path: path.into(), bytes: Bytes::Closed }).collect();
         let found = gguf.places().map(|place| {
             let found = Found {
                 name: place.own_name.to_owned(),
                 shard: place.file,
                 start: place.start,
+                first: 0,
                 shape: place.shape.to_vec(),
                 stored: Stored::Gguf(place.format),
-                order: order(&place.name, head_dim),
+                order: order(&place.name, config),
             };
             (place.name, found)
         });

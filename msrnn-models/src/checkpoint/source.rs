@@ -9,7 +9,7 @@ use super::{CONFIG, Wanted, refuse};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::gguf::{self, Gguf};
-use crate::weights::{Named, tensors};
+use crate::weights::{Stored, stored};
 
 /// A checkpoint, opened.
 pub(crate) struct Source {
@@ -35,7 +35,7 @@ impl Source {
         let (shards, mut config, mut notes, gguf) = if gguf::is_gguf(path) {
             let gguf = Gguf::open(path)?;
             let (config, notes) = gguf.config()?;
-            (Shards::of_gguf(&gguf, config.head_dim), config, notes, Some(gguf))
+            (Shards::of_gguf(&gguf, &config), config, notes, Some(gguf))
         } else if path.is_dir() {
             refuse(path)?;
             let config = ModelConfig::read(&path.join(CONFIG))?;
@@ -48,17 +48,17 @@ impl Source {
         Ok(Self { shards, places, config, gguf, unused, notes })
     }
 
-    /// Its tensors, in the order of [`tensors`].
-    pub(crate) fn tensors(&self) -> Vec<Named> {
-        tensors(&self.config)
+    /// Its tensors as a file has them.
+    pub(crate) fn stored(&self) -> Vec<Stored> {
+        stored(&self.config)
     }
 
-    /// The values of the tensor of that index.
+    /// The values of a tensor, one part below the other.
     ///
     /// # Errors
     ///
     /// When the file cannot be read, or a value is no number or none of `dtype`.
-    pub(crate) fn read(&self, index: usize, dtype: DType) -> Result<TensorData, ModelError> {
-        Ok(self.shards.read(&self.places[index..=index], dtype)?.remove(0))
+    pub(crate) fn read(&self, stored: &Stored, dtype: DType) -> Result<Vec<TensorData>, ModelError> {
+        self.shards.read(&self.places[stored.parts.clone()], dtype)
     }
 }

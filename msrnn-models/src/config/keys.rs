@@ -73,6 +73,11 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// A whole number from 0 on.
+    pub(crate) fn whole(self, key: &str) -> Result<Said<usize>, String> {
+        self.read(key, "a whole number from 0 on", |value| usize::try_from(value.as_u64()?).ok())
+    }
+
     /// A number.
     pub(crate) fn number(self, key: &str) -> Result<Said<f64>, String> {
         self.read(key, "a number", Value::as_f64)
@@ -91,6 +96,15 @@ impl<'a> Keys<'a> {
     /// Texts.
     pub(crate) fn texts(self, key: &str) -> Result<Said<Vec<&'a str>>, String> {
         self.read(key, "a list of texts", |value| value.as_array()?.iter().map(Value::as_str).collect())
+    }
+
+    /// Ones and zeros, or true and false.
+    pub(crate) fn flags(self, key: &str) -> Result<Said<Vec<bool>>, String> {
+        let flag = |value: &Value| match value.as_u64() {
+            Some(number @ (0 | 1)) => Some(number == 1),
+            _ => value.as_bool(),
+        };
+        self.read(key, "a list of 0 and 1", |value| value.as_array()?.iter().map(flag).collect())
     }
 
     /// An object.

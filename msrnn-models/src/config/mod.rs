@@ -1,9 +1,14 @@
-//! `config.json` of a Llama-architecture checkpoint.
+//! `config.json` of a checkpoint of one of the supported architectures.
 
+mod architecture;
+mod by_layer;
+mod defaults;
 pub(crate) mod keys;
+mod layers;
 mod limits;
 mod read;
 mod rope;
+mod write;
 
 use std::path::Path;
 
@@ -14,6 +19,8 @@ use crate::config::keys::Keys;
 use crate::error::ModelError;
 use crate::file::read_text;
 
+pub use architecture::Architecture;
+pub use layers::{Layers, Scales};
 pub(crate) use read::ends;
 pub use rope::RopeScaling;
 
@@ -46,25 +53,28 @@ pub struct ModelConfig {
     pub rope_scaling: RopeScaling,
     /// Whether the output projection is the embedding.
     pub tie_word_embeddings: bool,
-    /// Whether q, k, v and o have a bias.
+    /// Whether q, k and v have a bias.
     pub attention_bias: bool,
+    /// Whether o has a bias.
+    pub output_bias: bool,
     /// Whether gate, up and down have a bias.
     pub mlp_bias: bool,
-    /// Mistral: a query sees rows with t − position < window only.
+    /// Whether queries and keys are normalised head by head, before they are rotated.
+    pub head_norms: bool,
+    /// Whether files have q, k and v in one tensor, and gate and up in another.
+    pub fused: bool,
+    /// A query sees rows with t − position < window only, in the layers of [`windowed`](Self::windowed).
     pub sliding_window: Option<usize>,
+    /// The layers that the window is in.
+    pub windowed: Layers,
+    /// The layers that rotate queries and keys; in others rows have no position.
+    pub rotated: Layers,
+    /// Factors beside the weights.
+    pub scales: Scales,
     /// First token of a text.
     pub bos_token_id: Option<u32>,
     /// Tokens that end a text.
     pub eos_token_ids: Vec<u32>,
-}
-
-/// The supported architectures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Architecture {
-    /// Llama 1, 2, 3, Yi and everything else that declares `LlamaForCausalLM`.
-    LlamaForCausalLM,
-    /// Mistral, with its sliding window.
-    MistralForCausalLM,
 }
 
 impl ModelConfig {
@@ -91,35 +101,14 @@ impl ModelConfig {
         read::config(Keys(object))
     }
 
-    /// The configuration as Hugging Face writes it, for a checkpoint of our own.
-    pub fn to_json(&self) -> Value {
-        let (architecture, model_type) = match self.architecture {
-            Architecture::LlamaForCausalLM => ("LlamaForCausalLM", "llama"),
-            Architecture::MistralForCausalLM => ("MistralForCausalLM", "mistral"),
-        };
-        serde_json::json!({
-            "architectures": [architecture],
-            "model_type": model_type,
-            "hidden_act": "silu",
-            "hidden_size": self.hidden_size,
-            "intermediate_size": self.intermediate_size,
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads,
-            "num_key_value_heads": self.kv_heads,
-            "head_dim": self.head_dim,
-            "vocab_size": self.vocab_size,
-            "max_position_embeddings": self.max_position_embeddings,
-            "rms_norm_eps": self.rms_norm_eps,
-            "rope_theta": self.rope_theta,
-            "rope_scaling": self.rope_scaling.to_json(),
-            "tie_word_embeddings": self.tie_word_embeddings,
-            "attention_bias": self.attention_bias,
-            "mlp_bias": self.mlp_bias,
-            "sliding_window": self.sliding_window,
-            "bos_token_id": self.bos_token_id,
-            "eos_token_id": self.eos_token_ids,
-            "torch_dtype": "float32",
-        })
+    /// The window of a layer.
+    pub fn window(&self, layer: usize) -> Option<usize> {
+        self.sliding_window.filter(|_| self.windowed.has(layer))
+    }
+
+    /// The factor before the softmax of attention.
+    pub fn attention_scale(&self) -> f64 {
+        self.scales.attention.unwrap_or_else(|| (self.head_dim as f64).sqrt().recip())
     }
 
     /// Query heads that read one KV head.
@@ -143,7 +132,13 @@ impl ModelConfig {
         let (wide, d, ff) = (d as u128, d as u128, ff as u128);
         let mut layer = sums(&[(2 * d, q), (2 * d, kv), (3 * d, ff), (2, d)]);
         if self.attention_bias {
-            layer = sums(&[(1, layer), (1, q), (2, kv), (1, d)]);
+            layer = sums(&[(1, layer), (1, q), (2, kv)]);
+        }
+        if self.output_bias {
+            layer = sums(&[(1, layer), (1, d)]);
+        }
+        if self.head_norms {
+            layer = sums(&[(1, layer), (2, self.head_dim as u128)]);
         }
         if self.mlp_bias {
             layer = sums(&[(1, layer), (2, ff), (1, d)]);

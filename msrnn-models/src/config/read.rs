@@ -1,29 +1,11 @@
 //! From the keys of a `config.json` to a checked configuration: the defaults, and the meaning of absent and null, are
-//! those of transformers' `LlamaConfig` and `MistralConfig`.
+//! those of the architecture's class in transformers.
 
 use serde_json::Value;
 
+use super::by_layer::{rotated, windows};
 use super::keys::{Keys, Said, shown};
-use super::{Architecture, ModelConfig, limits, rope};
-
-/// What an architecture's class in transformers has where a key is absent.
-struct Defaults {
-    intermediate_size: usize,
-    /// None: as many as query heads.
-    kv_heads: Option<usize>,
-    context: usize,
-}
-
-impl Architecture {
-    fn defaults(self) -> Defaults {
-        match self {
-            Architecture::LlamaForCausalLM => Defaults { intermediate_size: 11_008, kv_heads: None, context: 2048 },
-            Architecture::MistralForCausalLM => {
-                Defaults { intermediate_size: 14_336, kv_heads: Some(8), context: 131_072 }
-            }
-        }
-    }
-}
+use super::{Architecture, ModelConfig, Scales, limits, rope};
 
 pub(super) fn config(keys: Keys<'_>) -> Result<ModelConfig, String> {
     let architecture = architecture(keys)?;
@@ -34,19 +16,20 @@ pub(super) fn config(keys: Keys<'_>) -> Result<ModelConfig, String> {
         act => return Err(format!("`hidden_act` {act:?} is not supported; supported is \"silu\"")),
     }
     let count = |key: &str, most: usize, default: usize| keys.count(key, most)?.or_default(key, default);
-    let heads = count("num_attention_heads", limits::HEADS, 32)?;
-    let kv_heads = match (keys.count("num_key_value_heads", limits::HEADS)?, defaults.kv_heads) {
-        (Said::Absent | Said::Null, None) => heads,
-        (said, default) => said.or_default("num_key_value_heads", default.unwrap_or(heads))?,
+    let heads = count("num_attention_heads", limits::HEADS, defaults.heads)?;
+    let kv_heads = match keys.count("num_key_value_heads", limits::HEADS)? {
+        Said::Null if architecture != Architecture::MistralForCausalLM => heads,
+        said => said.or_default("num_key_value_heads", defaults.kv_heads.unwrap_or(heads))?,
     };
     if heads % kv_heads != 0 {
         return Err(format!("`num_attention_heads` {heads} is not a multiple of `num_key_value_heads` {kv_heads}"));
     }
-    let hidden_size = count("hidden_size", limits::WIDTH, 4096)?;
-    let head_dim = match keys.count("head_dim", limits::HEAD_DIM)?.value() {
-        Some(head_dim) => head_dim,
-        None if hidden_size % heads == 0 => hidden_size / heads,
-        None => {
+    let hidden_size = count("hidden_size", limits::WIDTH, defaults.hidden_size)?;
+    let head_dim = match (keys.count("head_dim", limits::HEAD_DIM)?, defaults.head_dim) {
+        (Said::Is(head_dim), _) => head_dim,
+        (said, Some(default)) => said.or_default("head_dim", default)?,
+        _ if hidden_size % heads == 0 => hidden_size / heads,
+        _ => {
             return Err(format!(
                 "`hidden_size` {hidden_size} is not a multiple of `num_attention_heads` {heads} and `head_dim` is not given"
             ));
@@ -56,46 +39,66 @@ pub(super) fn config(keys: Keys<'_>) -> Result<ModelConfig, String> {
         return Err(format!("head_dim {head_dim} is odd; the rotary embedding needs pairs"));
     }
     let max_position_embeddings = count("max_position_embeddings", limits::CONTEXT, defaults.context)?;
-    let (rope_theta, rope_scaling) = rope::read(keys, max_position_embeddings)?;
+    let (rope_theta, rope_scaling) = rope::read(keys, max_position_embeddings, defaults.theta)?;
+    if architecture == Architecture::Phi3ForCausalLM && rope_scaling != rope::RopeScaling::None {
+        return Err(
+            "a Phi-3 has rope scaling \"longrope\" or none, and transformers takes \"yarn\" of one for longrope and \
+                    refuses other types; supported is a Phi-3 without scaling"
+                .into(),
+        );
+    }
     if matches!(rope_scaling, rope::RopeScaling::Dynamic { .. }) && head_dim == 2 {
         return Err("rope scaling \"dynamic\" needs a `head_dim` above 2".into());
     }
-    let rms_norm_eps = keys.number("rms_norm_eps")?.or_default("rms_norm_eps", 1e-6)?;
+    let rms_norm_eps = keys.number("rms_norm_eps")?.or_default("rms_norm_eps", defaults.epsilon)?;
     if !(0.0..1.0).contains(&rms_norm_eps) {
         return Err(format!("`rms_norm_eps` is {rms_norm_eps}; it must be at least 0 and below 1, such as 1e-5"));
     }
     let flag = |key: &str| keys.flag(key)?.or_default(key, false);
-    // transformers' Mistral has no biases, whatever these keys say.
-    let (attention_bias, mlp_bias) = match architecture {
-        Architecture::LlamaForCausalLM => (flag("attention_bias")?, flag("mlp_bias")?),
-        Architecture::MistralForCausalLM => (false, false),
+    // Where a class has no such key it is left alone, as transformers does.
+    let (attention_bias, output_bias, mlp_bias) = match architecture {
+        Architecture::LlamaForCausalLM | Architecture::SmolLM3ForCausalLM | Architecture::GraniteForCausalLM => {
+            (flag("attention_bias")?, flag("attention_bias")?, flag("mlp_bias")?)
+        }
+        Architecture::Qwen3ForCausalLM => (flag("attention_bias")?, flag("attention_bias")?, false),
+        Architecture::Qwen2ForCausalLM => (true, false, false),
+        Architecture::MistralForCausalLM | Architecture::Phi3ForCausalLM => (false, false, false),
     };
+    let layers = count("num_hidden_layers", limits::LAYERS, defaults.layers)?;
+    let rotated = rotated(keys, architecture, layers)?;
+    let (sliding_window, windowed) = windows(keys, architecture, layers, &rotated)?;
     let config = ModelConfig {
         architecture,
         hidden_size,
         intermediate_size: count("intermediate_size", limits::WIDTH, defaults.intermediate_size)?,
-        layers: count("num_hidden_layers", limits::LAYERS, 32)?,
+        layers,
         heads,
         kv_heads,
         head_dim,
-        vocab_size: count("vocab_size", limits::VOCABULARY, 32_000)?,
+        vocab_size: count("vocab_size", limits::VOCABULARY, defaults.vocab_size)?,
         max_position_embeddings,
         rms_norm_eps,
         rope_theta,
         rope_scaling,
-        tie_word_embeddings: flag("tie_word_embeddings")?,
+        tie_word_embeddings: keys.flag("tie_word_embeddings")?.or_default("tie_word_embeddings", defaults.tied)?,
         attention_bias,
+        output_bias,
         mlp_bias,
-        sliding_window: sliding_window(keys, architecture)?,
-        bos_token_id: keys.id("bos_token_id")?.or(Some(1)),
-        eos_token_ids: keys.ids("eos_token_id")?.or(vec![2]),
+        head_norms: architecture == Architecture::Qwen3ForCausalLM,
+        fused: architecture.is_fused(),
+        sliding_window,
+        windowed,
+        rotated,
+        scales: scales(keys, architecture)?,
+        bos_token_id: keys.id("bos_token_id")?.or(defaults.bos),
+        eos_token_ids: keys.ids("eos_token_id")?.or(defaults.eos.into_iter().collect()),
     };
     match config.count() {
         count if count > limits::PARAMETERS => Err(format!(
             "it describes a model of {count} parameters, which is beyond reason; the limit is {}",
             limits::PARAMETERS
         )),
-        _ => layer_types(keys, &config).map(|()| config),
+        _ => Ok(config),
     }
 }
 
@@ -120,31 +123,25 @@ pub(crate) fn ends(generation: &str) -> Result<Vec<u32>, String> {
 
 /// The architecture goes by `model_type`, as in `AutoModelForCausalLM`; where there is none, by `architectures`.
 fn architecture(keys: Keys<'_>) -> Result<Architecture, String> {
-    const SUPPORTED: &str = "supported are LlamaForCausalLM (Llama 2/3, Yi) and MistralForCausalLM";
+    let supported = Architecture::supported();
     let names = keys.texts("architectures")?.value().unwrap_or_default();
-    // Its weights without a head are a part of it, and the older spelling is found in old files.
-    let named = |name: &&str| match *name {
-        "LlamaForCausalLM" | "LLaMAForCausalLM" | "LlamaModel" => Some(Architecture::LlamaForCausalLM),
-        "MistralForCausalLM" | "MistralModel" => Some(Architecture::MistralForCausalLM),
-        _ => None,
-    };
+    let named = |name: &&str| Architecture::of_class(name);
     let by_type = match keys.text("model_type")?.value() {
-        Some("llama") => Architecture::LlamaForCausalLM,
-        Some("mistral") => Architecture::MistralForCausalLM,
-        Some(other) => {
-            return Err(format!(
-                "`model_type` {other:?} is not supported (`architectures` {names:?}); {SUPPORTED}, with `model_type` \
-                 \"llama\" and \"mistral\""
-            ));
-        }
+        Some(name) => Architecture::of_type(name).ok_or_else(|| {
+            let types = Architecture::ALL.map(Architecture::model_type).join(", ");
+            format!(
+                "`model_type` {name:?} is not supported (`architectures` {names:?}); {supported}, with `model_type` one of \
+                 {types}"
+            )
+        })?,
         None => match names.iter().find_map(named) {
             Some(architecture) => architecture,
             None if names.is_empty() => {
-                return Err("it is not a model configuration: it has neither `model_type` (\"llama\" or \"mistral\") \
-                            nor `architectures` ([\"LlamaForCausalLM\"] or [\"MistralForCausalLM\"])"
+                return Err("it is not a model configuration: it has neither `model_type` (such as \"llama\") nor \
+                            `architectures` (such as [\"LlamaForCausalLM\"])"
                     .into());
             }
-            None => return Err(format!("architecture {:?} is not supported; {SUPPORTED}", names[0])),
+            None => return Err(format!("architecture {:?} is not supported; {supported}", names[0])),
         },
     };
     if names.is_empty() || names.iter().any(|name| named(name) == Some(by_type)) {
@@ -157,7 +154,7 @@ fn architecture(keys: Keys<'_>) -> Result<Architecture, String> {
         name if named(&name).is_some() => ": `model_type` and `architectures` contradict each other",
         _ => "",
     };
-    Err(format!("architecture {:?} is not supported{why}; {SUPPORTED}", names[0]))
+    Err(format!("architecture {:?} is not supported{why}; {supported}", names[0]))
 }
 
 /// Keys that change what the weights mean, or where they are.
@@ -179,36 +176,19 @@ fn refuse_what_is_not_read(keys: Keys<'_>) -> Result<(), String> {
     Ok(())
 }
 
-fn sliding_window(keys: Keys<'_>, architecture: Architecture) -> Result<Option<usize>, String> {
-    if architecture == Architecture::LlamaForCausalLM {
-        return Ok(None);
+/// Granite's factors.
+fn scales(keys: Keys<'_>, architecture: Architecture) -> Result<Scales, String> {
+    if architecture != Architecture::GraniteForCausalLM {
+        return Ok(Scales::default());
     }
-    // What transformers takes where the key is absent; null is no window.
-    let window = match keys.count("sliding_window", usize::MAX)? {
-        Said::Absent => Some(4096),
-        said => said.value(),
+    let factor = |key: &str| match keys.number(key)?.or_default(key, 1.0)? {
+        factor if factor.is_finite() && factor > 0.0 => Ok(factor),
+        factor => Err(format!("`{key}` is {factor}; it must be positive")),
     };
-    match (window, keys.flag("use_sliding_window")?.value()) {
-        (Some(window), Some(false)) => Err(format!(
-            "`use_sliding_window` is false and `sliding_window` is {window}; transformers' Mistral goes by the second \
-             alone, so make it null for no window, or remove the first"
-        )),
-        _ => Ok(window),
-    }
-}
-
-/// Layers are all alike; a list that says so is accepted.
-fn layer_types(keys: Keys<'_>, config: &ModelConfig) -> Result<(), String> {
-    let Some(types) = keys.texts("layer_types")?.value() else { return Ok(()) };
-    let all = if config.sliding_window.is_some() { "sliding_attention" } else { "full_attention" };
-    if types.len() != config.layers {
-        return Err(format!("`layer_types` has {} entries for {} layers", types.len(), config.layers));
-    }
-    match types.iter().find(|name| **name != all) {
-        Some(name) => Err(format!(
-            "`layer_types` has {name:?}, and every layer of this model is of {all:?} (`sliding_window` decides for \
-             Mistral); remove the key if that is meant"
-        )),
-        None => Ok(()),
-    }
+    Ok(Scales {
+        embedding: factor("embedding_multiplier")?,
+        attention: Some(factor("attention_multiplier")?),
+        residual: factor("residual_multiplier")?,
+        logits: factor("logits_scaling")?,
+    })
 }

@@ -79,8 +79,8 @@ fn taken(kind: &str) -> Option<&'static [&'static str]> {
     })
 }
 
-/// θ and the scaling of a configuration whose context is `context` tokens.
-pub(super) fn read(config: Keys<'_>, context: usize) -> Result<(f64, RopeScaling), String> {
+/// θ and the scaling of a configuration whose context is `context` tokens; `theta`: where it names none.
+pub(super) fn read(config: Keys<'_>, context: usize, theta: f64) -> Result<(f64, RopeScaling), String> {
     let given = |key: &'static str| {
         let object = config.object(key)?.value();
         Ok::<_, String>(object.filter(|keys| !keys.0.is_empty()).map(|keys| Rope { name: key, keys }))
@@ -91,8 +91,8 @@ pub(super) fn read(config: Keys<'_>, context: usize) -> Result<(f64, RopeScaling
     };
     let outside = config.number("rope_theta")?;
     let theta = match rope.as_ref().map_or(Ok(Said::Absent), |rope| rope.keys.number("rope_theta"))? {
-        Said::Absent => outside.or_default("rope_theta", 10_000.0)?,
-        inside => inside.or_default("rope_theta", 10_000.0)?,
+        Said::Absent => outside.or_default("rope_theta", theta)?,
+        inside => inside.or_default("rope_theta", theta)?,
     };
     if !(theta > 1.0 && theta <= limits::THETA) {
         return Err(format!("`rope_theta` is {theta}; it must be above 1 and at most {:e}", limits::THETA));
@@ -100,8 +100,8 @@ pub(super) fn read(config: Keys<'_>, context: usize) -> Result<(f64, RopeScaling
     for keys in [Some(config), rope.as_ref().map(|rope| rope.keys)].into_iter().flatten() {
         if let Some(part) = keys.number("partial_rotary_factor")?.value().filter(|part| *part != 1.0) {
             return Err(format!(
-                "`partial_rotary_factor` is {part}; a Llama or Mistral rotates all channels, so remove the key, or \
-                 use the architecture that it belongs to"
+                "`partial_rotary_factor` is {part}, which is not read: models whose heads rotate all of their channels are; \
+                 remove the key if this is one"
             ));
         }
     }
@@ -132,7 +132,7 @@ impl Rope<'_> {
                 let nested = self.keys.0.iter().find(|(_, value)| value.is_object());
                 if let Some((layers, _)) = nested {
                     return Err(format!(
-                        "`{name}` has parameters for layers of type {layers:?}; the layers of a Llama or Mistral \
+                        "`{name}` has parameters for layers of type {layers:?}; the layers of the models that are read \
                          share theirs, so write them into `{name}` itself"
                     ));
                 }

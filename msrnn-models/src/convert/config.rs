@@ -5,10 +5,10 @@ use std::path::Path;
 use super::file::entry;
 use super::{WrittenAs, cannot};
 use crate::checkpoint::Source;
-use crate::config::{ModelConfig, RopeScaling};
+use crate::config::{Architecture, Layers, ModelConfig, RopeScaling, Scales};
 use crate::error::ModelError;
-use crate::gguf::factors as frequency_factors;
 use crate::gguf::write::Entry;
+use crate::gguf::{FACTORS as FACTORS_OF_GRANITE, UNROTATED_EVERY, factors as frequency_factors};
 
 /// Name of the tensor that frequencies are divided by.
 pub(super) const FACTORS: &str = "rope_freqs.weight";
@@ -21,8 +21,10 @@ pub(super) fn entries(
     notes: &mut Vec<String>,
 ) -> Result<Vec<(String, Entry)>, ModelError> {
     let config = &source.config;
-    let count = |key: &str, count: usize| entry(&format!("llama.{key}"), Entry::U32(count as u32));
-    let number = |key: &str, number: f64| entry(&format!("llama.{key}"), Entry::F32(number as f32));
+    let prefix = config.architecture.in_gguf();
+    refuse_layers(config, out)?;
+    let count = |key: &str, count: usize| entry(&format!("{prefix}.{key}"), Entry::U32(count as u32));
+    let number = |key: &str, number: f64| entry(&format!("{prefix}.{key}"), Entry::F32(number as f32));
     // As llama.cpp numbers what most tensors of a file are.
     let file_type = match written_as {
         WrittenAs::F32 => 0,
@@ -31,7 +33,7 @@ pub(super) fn entries(
         WrittenAs::BF16 => 32,
     };
     let mut entries = vec![
-        entry("general.architecture", Entry::Text("llama".into())),
+        entry("general.architecture", Entry::Text(prefix.into())),
         entry("general.type", Entry::Text("model".into())),
         entry("general.file_type", Entry::U32(file_type)),
         entry("general.quantization_version", Entry::U32(2)),
@@ -58,7 +60,21 @@ pub(super) fn entries(
              differ from it on longer texts"
         ));
     }
-    let text = |key: &str, text: &str| entry(&format!("llama.{key}"), Entry::Text(text.into()));
+    if config.architecture == Architecture::GraniteForCausalLM {
+        let Scales { embedding, residual, logits, .. } = config.scales;
+        for (key, _) in FACTORS_OF_GRANITE {
+            entries.push(number(
+                key,
+                match key {
+                    "embedding_scale" => embedding,
+                    "residual_scale" => residual,
+                    "logit_scale" => logits,
+                    _ => config.attention_scale(),
+                },
+            ));
+        }
+    }
+    let text = |key: &str, text: &str| entry(&format!("{prefix}.{key}"), Entry::Text(text.into()));
     match config.rope_scaling {
         RopeScaling::None => {}
         RopeScaling::Linear { factor } => {
@@ -106,6 +122,38 @@ pub(super) fn entries(
         }
     }
     Ok(entries)
+}
+
+/// Refuses what differs from layer to layer in a way that a GGUF file has no words for.
+fn refuse_layers(config: &ModelConfig, out: &Path) -> Result<(), ModelError> {
+    let window = config
+        .sliding_window
+        .filter(|_| !matches!(config.architecture, Architecture::MistralForCausalLM | Architecture::Phi3ForCausalLM));
+    if let Some(window) = window {
+        return Err(cannot(
+            format!(
+                "some of its layers have a sliding window of {window} tokens, and a GGUF file of its architecture cannot say \
+                 which; keep the directory"
+            ),
+            out,
+        ));
+    }
+    let usual = match config.architecture {
+        Architecture::SmolLM3ForCausalLM => {
+            Layers::of((1..=config.layers).map(|layer| layer % UNROTATED_EVERY != 0).collect())
+        }
+        _ => Layers::All,
+    };
+    match config.rotated == usual {
+        true => Ok(()),
+        false => Err(cannot(
+            format!(
+                "the layers that do not rotate are others than every {UNROTATED_EVERY}th, and a GGUF file cannot say which; \
+                 keep the directory"
+            ),
+            out,
+        )),
+    }
 }
 
 /// What frequencies are divided by, where a tensor says it.

@@ -12,6 +12,7 @@ use crate::checkpoint::{CONFIG, Source, WEIGHTS};
 use crate::error::ModelError;
 use crate::model::GENERATION_CONFIG;
 use crate::tokenizer::{TOKENIZER, TOKENIZER_CONFIG};
+use crate::weights::Stored;
 use crate::whole;
 
 /// The files that are written. The configuration comes last.
@@ -122,14 +123,14 @@ fn name_of(dtype: burn::tensor::DType) -> (&'static str, &'static str) {
 /// One safetensors file, whose tensors are read when it is their turn.
 fn weights(source: &Source, path: &Path, dtype: burn::tensor::DType) -> Result<(), ModelError> {
     let failed = |source| ModelError::Write { path: path.into(), source };
-    let tensors = source.tensors();
+    let tensors = source.stored();
     let mut header = Map::from_iter([("__metadata__".to_owned(), json!({ "format": "pt" }))]);
     let mut end = 0;
-    for named in &tensors {
+    for Stored { whole, .. } in &tensors {
         let start = end;
-        end += named.shape.iter().product::<usize>() * dtype.size();
-        let described = json!({ "dtype": name_of(dtype).0, "shape": named.shape, "data_offsets": [start, end] });
-        header.insert(named.name.clone(), described);
+        end += whole.shape.iter().product::<usize>() * dtype.size();
+        let described = json!({ "dtype": name_of(dtype).0, "shape": whole.shape, "data_offsets": [start, end] });
+        header.insert(whole.name.clone(), described);
     }
     let mut header = serde_json::to_vec(&header).map_err(|e| failed(e.into()))?;
     header.resize(header.len().next_multiple_of(8), b' ');
@@ -139,8 +140,10 @@ fn weights(source: &Source, path: &Path, dtype: burn::tensor::DType) -> Result<(
         let mut writer = BufWriter::new(file.file());
         writer.write_all(&(header.len() as u64).to_le_bytes()).map_err(failed)?;
         writer.write_all(&header).map_err(failed)?;
-        for index in 0..tensors.len() {
-            writer.write_all(source.read(index, dtype)?.as_bytes()).map_err(failed)?;
+        for stored in &tensors {
+            for part in source.read(stored, dtype)? {
+                writer.write_all(part.as_bytes()).map_err(failed)?;
+            }
         }
         writer.flush().map_err(failed)
     })();

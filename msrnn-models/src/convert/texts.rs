@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use crate::checkpoint::Source;
+use crate::config::{ModelConfig, ends};
 use crate::error::ModelError;
 use crate::file::read_text;
 use crate::model::GENERATION_CONFIG;
@@ -61,6 +62,12 @@ impl Texts {
             texts.tokenizer_config.insert("chat_template".into(), read_text(&template)?.into());
         }
         Ok(texts)
+    }
+
+    /// The ids that end a generated text, as [`Model::load`](crate::Model::load) takes them.
+    pub(super) fn ends(&self, config: &ModelConfig) -> Result<Vec<u32>, ModelError> {
+        let Some(generation) = &self.generation else { return Ok(config.eos_token_ids.clone()) };
+        ends(&generation.to_string()).map_err(|reason| ModelError::Config { path: GENERATION_CONFIG.into(), reason })
     }
 
     /// The name of a token with a part of its own, such as `bos_token`.

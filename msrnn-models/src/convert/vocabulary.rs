@@ -32,8 +32,12 @@ pub(super) fn entries(
     out: &Path,
     notes: &mut Vec<String>,
 ) -> Result<Vec<(String, Entry)>, ModelError> {
+    let config = &source.config;
+    let model_ids = [("bos", config.bos_token_id), ("eos", config.eos_token_ids.first().copied())];
     let Some(json) = &texts.tokenizer else {
-        return Ok(vec![entry("tokenizer.ggml.model", Entry::Text("none".into()))]);
+        let ids = model_ids.into_iter().filter_map(|(name, id)| Some((name, id?)));
+        let ids = ids.map(|(name, id)| entry(&format!("tokenizer.ggml.{name}_token_id"), Entry::U32(id)));
+        return Ok([entry("tokenizer.ggml.model", Entry::Text("none".into()))].into_iter().chain(ids).collect());
     };
     let unfit = |what: &str| {
         cannot(
@@ -83,8 +87,6 @@ pub(super) fn entries(
         entries.push(entry("tokenizer.ggml.add_space_prefix", Entry::Flag(space)));
     }
     let id_of = |name: &str| words.iter().rposition(|word| *word == name).map(|id| id as u32);
-    let config = &source.config;
-    let model_ids = [("bos", config.bos_token_id), ("eos", config.eos_token_ids.first().copied())];
     for (here, there) in
         [("bos", "bos_token"), ("eos", "eos_token"), ("unknown", "unk_token"), ("padding", "pad_token")]
     {
@@ -113,11 +115,16 @@ pub(super) fn entries(
     let (words, types): (Vec<String>, Vec<i32>) = tokens.into_iter().unzip();
     entries.push(entry("tokenizer.ggml.tokens", Entry::Texts(words)));
     entries.push(entry("tokenizer.ggml.token_type", Entry::I32s(types)));
-    let again = vocabulary_of(&header(&entries, &[])).map_err(|what| unfit(&what))?;
+    let architecture = entry("general.architecture", Entry::Text(config.architecture.in_gguf().into()));
+    let whole = [&[architecture], &entries[..]].concat();
+    let again = vocabulary_of(&header(&whole, &[])).map_err(|what| unfit(&what))?;
     let again = Tokenizer::of_vocabulary(&out.display().to_string(), &again, None)?;
     // Whole words that are tokens but not by merges: whoever reads the file must know of them.
     let words = (0..source.config.vocab_size as u32).filter(|_| model["ignore_merges"] == true);
-    let words: Vec<String> = words.map(|id| tokenizer.decode(&[id])).collect::<Result<_, _>>()?;
+    let mut words: Vec<String> = words.map(|id| tokenizer.decode(&[id])).collect::<Result<_, _>>()?;
+    // Added tokens that take spaces with them, or are found in words only.
+    let added = json["added_tokens"].as_array().into_iter().flatten();
+    words.extend(added.filter_map(|token| token["content"].as_str()).map(|text| format!("a  {text}  a{text}a")));
     if let Some(text) = first_difference(&tokenizer, &again, &words)? {
         notes.push(format!(
             "the file gives other ids to some texts than {TOKENIZER}, such as {text:?}: a GGUF file does not say all that is \

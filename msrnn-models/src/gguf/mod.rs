@@ -30,11 +30,12 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 
 use crate::checkpoint::is_pointer;
-use crate::config::ModelConfig;
+use crate::config::{Architecture, ModelConfig};
 use crate::error::ModelError;
 use header::{Header, Refusal, Tensor};
 use metadata::Metadata;
 
+pub(crate) use config::{FACTORS, UNROTATED_EVERY};
 pub(crate) use frequencies::factors;
 pub(crate) use names::{RowOrder, in_gguf, order};
 pub use split::{EXTENSION, parts};
@@ -177,12 +178,18 @@ impl Gguf {
         self.files[0].metadata()
     }
 
+    /// The architecture that it names, if it is one that is read.
+    fn architecture(&self) -> Option<Architecture> {
+        self.metadata().text("general.architecture").ok().flatten().and_then(Architecture::of_gguf)
+    }
+
     /// The tensors of all files.
     pub(crate) fn places(&self) -> impl Iterator<Item = Place<'_>> {
-        self.files.iter().enumerate().flat_map(|(file, opened)| {
+        let fused = self.architecture().is_some_and(Architecture::is_fused);
+        self.files.iter().enumerate().flat_map(move |(file, opened)| {
             opened.header.tensors.iter().map(move |tensor| Place {
                 file,
-                name: names::on_hugging_face(&tensor.name).unwrap_or_else(|| tensor.name.clone()),
+                name: names::on_hugging_face(&tensor.name, fused).unwrap_or_else(|| tensor.name.clone()),
                 own_name: &tensor.name,
                 shape: &tensor.shape,
                 format: tensor.format,

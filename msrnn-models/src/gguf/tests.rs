@@ -10,16 +10,21 @@ type Entries = Vec<(String, Entry)>;
 
 /// A Llama of no layer's worth.
 fn llama() -> Entries {
-    let count = |key: &str, count| (format!("llama.{key}"), Entry::U32(count));
+    of("llama")
+}
+
+/// The same of another architecture.
+fn of(architecture: &str) -> Entries {
+    let count = |key: &str, count| (format!("{architecture}.{key}"), Entry::U32(count));
     vec![
-        ("general.architecture".into(), Entry::Text("llama".into())),
+        ("general.architecture".into(), Entry::Text(architecture.into())),
         count("context_length", 64),
         count("embedding_length", 32),
         count("block_count", 1),
         count("feed_forward_length", 48),
         count("attention.head_count", 4),
         count("vocab_size", 10),
-        ("llama.attention.layer_norm_rms_epsilon".into(), Entry::F32(0.5)),
+        (format!("{architecture}.attention.layer_norm_rms_epsilon"), Entry::F32(0.5)),
     ]
 }
 
@@ -111,7 +116,11 @@ fn a_configuration_is_what_the_keys_say_and_what_llama_cpp_takes_where_they_say_
 #[test]
 fn what_makes_another_model_is_refused_by_its_key_and_what_is_unknown_is_said() {
     for (key, value, words) in [
-        ("general.architecture", Entry::Text("qwen2".into()), "\"qwen2\" is not read"),
+        (
+            "general.architecture",
+            Entry::Text("qwen2moe".into()),
+            "\"qwen2moe\" is not read from GGUF files; read are llama, qwen2",
+        ),
         ("general.architecture", Entry::Text("x".repeat(10_000)), "xxx\" …"),
         ("general.architecture", Entry::U32(3), "expected a text"),
         ("llama.expert_count", Entry::U32(8), "mixture of 8 experts"),
@@ -142,6 +151,69 @@ fn what_makes_another_model_is_refused_by_its_key_and_what_is_unknown_is_said() 
     }
     let (_, notes) = config_of(&file(&set(llama(), "llama.novelty", Entry::U32(1)), &[], &[])).unwrap();
     assert!(matches!(&notes[..], [note] if note.contains("`llama.novelty`")), "{notes:?}");
+}
+
+#[test]
+fn other_architectures_are_read_by_their_own_keys_and_where_they_say_nothing_as_llama_cpp_reads_them() {
+    let config = |entries: &Entries| config_of(&file(entries, &[], &[])).unwrap().0;
+    for (name, architecture) in [
+        ("qwen2", Architecture::Qwen2ForCausalLM),
+        ("qwen3", Architecture::Qwen3ForCausalLM),
+        ("smollm3", Architecture::SmolLM3ForCausalLM),
+        ("phi3", Architecture::Phi3ForCausalLM),
+        ("granite", Architecture::GraniteForCausalLM),
+    ] {
+        let plain = config(&of(name));
+        assert_eq!(plain.architecture, architecture);
+        // Not what the class in transformers has: heads of 128 channels, 32 or 4 KV heads, other θ, a BOS.
+        assert_eq!((plain.kv_heads, plain.head_dim, plain.rope_theta), (4, 8, 10_000.0), "{name}");
+        assert_eq!((plain.bos_token_id, plain.eos_token_ids.len()), (None, 0), "{name}");
+        assert_eq!((plain.attention_bias, plain.output_bias), (name == "qwen2", false), "{name}");
+        assert_eq!((plain.head_norms, plain.fused), (name == "qwen3", name == "phi3"), "{name}");
+        assert!((plain.attention_scale() - 8f64.sqrt().recip()).abs() < 1e-15, "{name}");
+        let partial = set(of(name), &format!("{name}.rope.dimension_count"), Entry::U32(6));
+        let error = config_of(&file(&partial, &[], &[])).unwrap_err();
+        assert!(error.contains("6 of 8 channels") && error.contains(&format!("`{name}.rope.")), "{error}");
+        let window = set(of(name), &format!("{name}.attention.sliding_window"), Entry::U32(24));
+        match config_of(&file(&window, &[], &[])) {
+            Ok((window, _)) => assert_eq!((name, window.sliding_window), ("phi3", Some(24))),
+            Err(error) => assert!(name != "phi3" && error.contains("in which layers"), "{error}"),
+        }
+        let scaled = set(of(name), &format!("{name}.attention.scale"), Entry::F32(0.25));
+        match config_of(&file(&scaled, &[], &[])) {
+            Ok((scaled, _)) => assert_eq!((name, scaled.attention_scale()), ("granite", 0.25)),
+            Err(error) => assert!(name != "granite" && error.contains(&format!("`{name}.attention.scale`")), "{error}"),
+        }
+        let experts = set(of(name), &format!("{name}.expert_count"), Entry::U32(8));
+        assert!(config_of(&file(&experts, &[], &[])).unwrap_err().contains(&format!("`{name}.expert_count`")));
+        let missing: Entries = of(name).into_iter().filter(|(key, _)| !key.ends_with("block_count")).collect();
+        assert!(
+            config_of(&file(&missing, &[], &[])).unwrap_err().contains(&format!("`{name}.block_count` is missing"))
+        );
+        // Keys of another architecture say nothing.
+        let other = set(of(name), "llama.attention.scale", Entry::F32(0.25));
+        assert_eq!(config(&other), config(&of(name)));
+    }
+    let layers = config(&set(of("smollm3"), "smollm3.block_count", Entry::U32(6)));
+    assert_eq!(layers.rotated.list(6), [true, true, true, false, true, true]);
+    let factors = ["embedding_scale", "residual_scale", "logit_scale"];
+    let granite = factors.iter().fold(of("granite"), |entries, key| {
+        set(entries, &format!("granite.{key}"), Entry::F32(if *key == "logit_scale" { 8.0 } else { 0.5 }))
+    });
+    let scales = config(&granite).scales;
+    assert_eq!((scales.embedding, scales.residual, scales.logits), (0.5, 0.5, 8.0));
+    let unsaid = set(of("granite"), "granite.logit_scale", Entry::F32(0.0));
+    assert_eq!(config(&unsaid).scales.logits, 1.0);
+    for name in ["rope_factors_long.weight", "rope_factors_short.weight"] {
+        let error = config_of(&file(&of("phi3"), &[tensor(name, &[4])], &[])).unwrap_err();
+        assert!(error.contains(name) && error.contains("\"longrope\"") && error.contains("take the model"), "{error}");
+    }
+    let yarn = set(
+        set(of("phi3"), "phi3.rope.scaling.type", Entry::Text("yarn".into())),
+        "phi3.rope.scaling.factor",
+        Entry::F32(4.0),
+    );
+    assert!(config_of(&file(&yarn, &[], &[])).unwrap_err().contains("Phi-3"));
 }
 
 #[test]

@@ -80,21 +80,22 @@ impl<'m> Attended<'m> {
         let config = self.decoder.config();
         let (kv_heads, head_dim) = (config.kv_heads, config.head_dim);
         let (group, rows) = (config.heads / kv_heads, first + m);
+        let (rotated, window) = (config.rotated.has(layer), config.window(layer));
         let layer = &self.decoder.layers[layer];
-        let split = |x: Tensor<3>, heads: usize| {
-            let n = x.dims()[1];
-            x.reshape([1, n, heads, head_dim]).swap_dims(1, 2)
-        };
         let x = layer.attention_norm.forward(x.narrow(1, 0, rows));
-        let query = split(layer.query.forward(x.clone().narrow(1, first, m)), config.heads);
-        let query = self.rotation.narrow(first, m).apply(query).mul_scalar((head_dim as f64).sqrt().recip());
-        let key = self.rotation.narrow(0, rows).apply(split(layer.key.forward(x), kv_heads));
+        let mut query = layer.query_heads(layer.query.forward(x.clone().narrow(1, first, m)), config);
+        let mut key = layer.key_heads(layer.key.forward(x), config);
+        if rotated {
+            query = self.rotation.narrow(first, m).apply(query);
+            key = self.rotation.narrow(0, rows).apply(key);
+        }
         let logits = query
+            .mul_scalar(config.attention_scale())
             .reshape([kv_heads, group * m, head_dim])
             .matmul(key.reshape([kv_heads, rows, head_dim]).swap_dims(1, 2))
             .reshape([kv_heads, group, m, rows]);
         let steps = Tensor::<1, Int>::arange(first as i64..rows as i64, &self.device);
-        let later = vanilla::hidden(steps, Tensor::arange(0..rows as i64, &self.device), config.sliding_window);
+        let later = vanilla::hidden(steps, Tensor::arange(0..rows as i64, &self.device), window);
         let later = later.reshape([1, 1, m, rows]).expand([kv_heads, group, m, rows]);
         let logits = logits.mask_fill(later, f32::NEG_INFINITY);
         let held: Vec<bool> = groups
@@ -129,6 +130,7 @@ mod tests {
 
     use burn::tensor::DType;
     use msrnn_core::policy::Compression;
+    use msrnn_core::rnn::MultiStateRnn;
     use msrnn_models::recurrent::{Positions, Recurrent};
 
     use super::super::history::tests::of_story;
@@ -194,6 +196,36 @@ mod tests {
                     // The two computations round differently in f64.
                     assert!(weights.bounded[step][position] <= least + 1e-12, "{policy}, step {step}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn tova_omits_where_the_least_is_lost_in_layers_that_do_not_rotate_or_have_windows_norms_or_factors_too() {
+        for name in ["qwen3-window", "smollm3-window", "granite"] {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/checkpoints").join(name);
+            let model = msrnn_models::Model::load(&path, DType::F64, &Device::flex()).unwrap();
+            let ids: Vec<u32> = (0..30).map(|t| (t * t * 7 + 3) % 64).collect();
+            let compression = msrnn_policies::registry::compression("tova", 6).unwrap();
+            let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
+            let interrupt = AtomicBool::new(false);
+            let watch = Watch { advance: &|_| {}, interrupt: &interrupt };
+            let history = history(&model, &recurrent, &ids, false, &watch).unwrap().unwrap();
+            let device = model.decoder.device();
+            let attended = Attended::new(&model.decoder, ids.len(), &device);
+            let ids: Vec<i64> = ids.into_iter().map(i64::from).collect();
+            let mut x = model.decoder.embed(Tensor::<1, Int>::from_data(&ids[..], &device).reshape([1, 30]));
+            for (index, layer) in recurrent.layers().iter().enumerate() {
+                let groups: Vec<Group> = history.groups.iter().filter(|group| group.layer == index).cloned().collect();
+                let weights = attended.weights(index, x.clone(), &groups, 0, 30);
+                assert_eq!(groups[0].omissions().len(), 24);
+                for (step, position) in groups[0].omissions() {
+                    let of_step = &weights[0].bounded[step];
+                    let in_step = (0..=step).filter(|&row| groups[0].in_step(row, step));
+                    let least = in_step.map(|row| of_step[row]).fold(f64::INFINITY, f64::min);
+                    assert!(of_step[position] <= least + 1e-12, "{name}, layer {index}, step {step}");
+                }
+                x = MultiStateRnn::scan(layer, x, &mut layer.initial_state(1, &device));
             }
         }
     }

@@ -180,7 +180,8 @@ impl<'a> Tokens<'a> {
         for (key, (_, text)) in &self.named {
             config[*key] = (*text).into();
         }
-        if let Some(length) = self.metadata.count("llama.context_length")? {
+        let architecture = self.metadata.text("general.architecture")?.unwrap_or_default();
+        if let Some(length) = self.metadata.count(&format!("{architecture}.context_length"))? {
             config["model_max_length"] = length.into();
         }
         if let Some(template) = self.metadata.text("tokenizer.chat_template")? {

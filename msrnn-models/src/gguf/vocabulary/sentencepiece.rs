@@ -3,9 +3,10 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Tokens, Vocabulary, bpe};
+use crate::config::Architecture;
 
 /// What Llama's class in transformers has where nothing is named.
 const SPECIAL: [&str; 3] = ["<unk>", "<s>", "</s>"];
@@ -41,10 +42,27 @@ pub(super) fn read(tokens: &Tokens<'_>) -> Result<Vocabulary, String> {
     if space {
         decoders.push(json!({ "type": "Strip", "content": " ", "start": 1, "stop": 0 }));
     }
+    // Phi-3's own tokenizer.json puts the first space before it replaces the others, so that a text that begins with a
+    // space gets one more; nothing in a file says so, and transformers goes by the architecture.
+    let normalises = tokens.metadata.text("general.architecture")? == Some(Architecture::Phi3ForCausalLM.in_gguf());
+    let replace = json!({ "type": "Replace", "pattern": { "String": " " }, "content": "▁" });
+    let (normalizer, pre_tokenizer) = match (normalises, space) {
+        (true, true) => {
+            let prepend = json!({ "type": "Prepend", "prepend": "▁" });
+            (json!({ "type": "Sequence", "normalizers": [prepend, replace] }), Value::Null)
+        }
+        (true, false) => (replace, Value::Null),
+        (false, _) => {
+            let scheme = if space { "first" } else { "never" };
+            let metaspace =
+                json!({ "type": "Metaspace", "replacement": "▁", "split": false, "prepend_scheme": scheme });
+            (Value::Null, metaspace)
+        }
+    };
     let parts = json!({
         "added_tokens": tokens.added(&vocabulary, &SPECIAL, |_| true),
-        "pre_tokenizer": { "type": "Metaspace", "replacement": "▁", "split": false,
-            "prepend_scheme": if space { "first" } else { "never" } },
+        "normalizer": normalizer,
+        "pre_tokenizer": pre_tokenizer,
         "decoder": { "type": "Sequence", "decoders": decoders },
         "model": bpe(&vocabulary, &merges, json!({ "continuing_subword_prefix": null, "end_of_word_suffix": null,
             "fuse_unk": true, "byte_fallback": true })),
