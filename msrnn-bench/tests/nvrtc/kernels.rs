@@ -1,6 +1,6 @@
 //! The kernels that a driver was given, and what `ptxas` says of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,11 +19,22 @@ pub(crate) struct Kernel {
     path: PathBuf,
 }
 
+/// msrnn's own kernels, that one excepted which takes burn's products' place where there is no card.
+const OURS: [&str; 10] =
+    ["append", "attend", "decide", "move", "overwrite", "place", "rms_norm", "rotate", "swiglu", "weigh"];
+
+impl Kernel {
+    /// Which of msrnn's own it is.
+    fn ours(&self) -> Option<&'static str> {
+        let (name, _) = self.name.split_once("_kernel")?;
+        OURS.into_iter().find(|own| *own == name)
+    }
+}
+
 /// Largest numbers over the variants of a kernel.
 #[derive(Default)]
 struct Row {
     variants: usize,
-    policies: BTreeSet<String>,
     registers: u64,
     shared: u64,
     spilled: u64,
@@ -49,14 +60,32 @@ pub(crate) fn read(folder: &Path) -> Result<Vec<Kernel>, Failed> {
     Ok(kernels)
 }
 
+/// Fails with the first kernel that NVRTC did not take, and what it said.
+pub(crate) fn none_was_refused(folder: &Path) -> Result<(), Failed> {
+    match std::fs::read_to_string(folder.join("0.refused")) {
+        Err(_) => Ok(()),
+        Ok(first) => Err(format!("NVRTC refuses a kernel:\n{first}").into()),
+    }
+}
+
+/// Fails where kernels that every state needs were not seen: the walk has not gone where it should.
+pub(crate) fn cover(kernels: &[Kernel]) -> Result<(), Failed> {
+    for name in OURS {
+        if !kernels.iter().any(|kernel| kernel.ours() == Some(name)) {
+            return Err(format!("no kernel called {name} was compiled").into());
+        }
+    }
+    Ok(())
+}
+
 /// A row per kernel, dtype and head size: how many variants there are, and the largest numbers among them.
 pub(crate) fn table(kernels: &[Kernel], toolkit: &Toolkit, sm: &str) -> Result<String, Failed> {
     let mut rows: BTreeMap<[&str; 3], Row> = BTreeMap::new();
     for kernel in kernels {
-        let [policy, dtype, head_size] = &kernel.case;
-        let row = rows.entry([&kernel.name, dtype, head_size]).or_default();
+        let Some(name) = kernel.ours() else { continue };
+        let [_, dtype, head_size] = &kernel.case;
+        let row = rows.entry([name, dtype, head_size]).or_default();
         row.variants += 1;
-        row.policies.insert(policy.clone());
         if let Some(ptxas) = &toolkit.ptxas {
             let used = used(ptxas, &kernel.path, sm)?;
             row.registers = row.registers.max(used[0]);
@@ -64,11 +93,12 @@ pub(crate) fn table(kernels: &[Kernel], toolkit: &Toolkit, sm: &str) -> Result<S
             row.spilled = row.spilled.max(used[2]);
         }
     }
-    let mut text = format!("{} kernels for sm_{sm}\n\n", kernels.len());
+    let ours: usize = rows.values().map(|row| row.variants).sum();
+    let mut text = format!("\n### sm_{sm}\n\n{ours} kernels of msrnn, {} of burn.\n\n", kernels.len() - ours);
     text.push_str("| kernel | dtype | head size | variants | registers | shared bytes | spilled bytes |\n");
     text.push_str("|---|---|---:|---:|---:|---:|---:|\n");
     for ([name, dtype, head_size], row) in rows {
-        let Row { variants, registers, shared, spilled, .. } = row;
+        let Row { variants, registers, shared, spilled } = row;
         let _ = match toolkit.ptxas {
             Some(_) => {
                 writeln!(text, "| `{name}` | {dtype} | {head_size} | {variants} | {registers} | {shared} | {spilled} |")

@@ -5,9 +5,9 @@
 //! ```
 //!
 //! The whole road of production is walked, on a driver that keeps memory, launches nothing and writes down the
-//! kernels that it is given (`driver.c`): a model of two layers under every policy of the registry, in every dtype
-//! and head size in use. That NVRTC takes a kernel is all that is shown; its numbers are the cross-device
-//! suite's affair. Wants NVRTC and CUDA's headers (`CUDA_PATH`) and a C compiler, else it counts as ignored;
+//! kernels that it is given (`driver.c`), through an NVRTC that keeps what it refuses (`compiler.c`): a model of two
+//! layers under every policy of the registry, in every dtype and head size in use. That NVRTC takes a kernel is all
+//! that is shown; its numbers are the cross-device suite's affair. Wants NVRTC and CUDA's headers (`CUDA_PATH`) and a C compiler, else it counts as ignored;
 //! `runs/nvrtc-check` gets them from PyPI, and `ptxas`, which says how many registers a kernel takes.
 
 mod kernels;
@@ -47,13 +47,14 @@ fn main() -> ExitCode {
 /// Walks in a process of its own, since a driver is looked for once, and reads what was compiled.
 fn compile(toolkit: &Toolkit, sm: &'static str) -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
-    let driver = toolkit.driver(folder.path())?;
+    toolkit.build(folder.path())?;
     let out = kept(sm).unwrap_or_else(|| folder.path().join("kernels"));
     std::fs::create_dir_all(&out)?;
     let walked = Command::new(std::env::current_exe()?)
         .env(OUT, &out)
         .env("MSRNN_DRIVER_SM", sm)
-        .env("LD_LIBRARY_PATH", std::env::join_paths([&driver, &toolkit.libraries])?)
+        .env("MSRNN_NVRTC", &toolkit.nvrtc)
+        .env("LD_LIBRARY_PATH", folder.path())
         .env("CUDA_PATH", &toolkit.root)
         // Every kernel is compiled anew, and burn does not try variants of its own against each other.
         .env("CUBECL_AUTOTUNE_LEVEL", "minimal")
@@ -62,12 +63,11 @@ fn compile(toolkit: &Toolkit, sm: &'static str) -> Result<(), Failed> {
         .stdin(Stdio::null())
         .status()?;
     if !walked.success() {
-        return Err(format!("not every kernel was compiled for sm_{sm}; see above").into());
+        return Err(format!("the walk for sm_{sm} ended early; see above").into());
     }
+    kernels::none_was_refused(&out)?;
     let kernels = kernels::read(&out)?;
-    if kernels.is_empty() {
-        return Err("the driver was given no kernel".into());
-    }
+    kernels::cover(&kernels)?;
     let table = kernels::table(&kernels, toolkit, sm)?;
     println!("{table}");
     if kept(sm).is_some() {

@@ -10,8 +10,8 @@ use libtest_mimic::Failed;
 pub(crate) struct Toolkit {
     /// The folder with `include`.
     pub(crate) root: PathBuf,
-    /// The folder with NVRTC.
-    pub(crate) libraries: PathBuf,
+    /// NVRTC itself.
+    pub(crate) nvrtc: PathBuf,
     /// Says registers, shared memory and spills of a kernel.
     pub(crate) ptxas: Option<PathBuf>,
 }
@@ -24,31 +24,41 @@ impl Toolkit {
         if !root.join("include/cuda_fp16.h").exists() {
             return Err(format!("no CUDA headers in {told}/include; set CUDA_PATH, or use runs/nvrtc-check"));
         }
-        let libraries = ["lib64", "lib"].map(|folder| root.join(folder)).into_iter().find(|folder| has_nvrtc(folder));
-        let Some(libraries) = libraries else { return Err(format!("no libnvrtc in {told}/lib64 or {told}/lib")) };
+        let Some(nvrtc) = ["lib64", "lib"].into_iter().find_map(|folder| nvrtc(&root.join(folder))) else {
+            return Err(format!("no libnvrtc in {told}/lib64 or {told}/lib"));
+        };
         if Command::new("cc").arg("--version").output().is_err() {
             return Err("no C compiler called cc".into());
         }
         let ptxas = root.join("bin/ptxas");
-        Ok(Self { ptxas: ptxas.exists().then_some(ptxas), root, libraries })
+        Ok(Self { ptxas: ptxas.exists().then_some(ptxas), root, nvrtc })
     }
 
-    /// Builds the driver without a card in a folder; the folder to look for it in.
-    pub(crate) fn driver(&self, folder: &Path) -> Result<PathBuf, Failed> {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nvrtc/driver.c");
-        let built = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-o"])
-            .arg(folder.join("libcuda.so"))
-            .arg(source)
-            .output()?;
-        match built.status.success() {
-            true => Ok(folder.to_path_buf()),
-            false => Err(String::from_utf8_lossy(&built.stderr).into_owned().into()),
+    /// Builds the driver without a card, and what stands before NVRTC, in a folder.
+    pub(crate) fn build(&self, folder: &Path) -> Result<(), Failed> {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nvrtc");
+        for (source, library) in [("driver.c", "libcuda.so"), ("compiler.c", "libnvrtc.so")] {
+            let built = Command::new("cc")
+                .args(["-shared", "-fPIC", "-O1", "-o"])
+                .arg(folder.join(library))
+                .arg(sources.join(source))
+                .arg("-ldl")
+                .output()?;
+            if !built.status.success() {
+                return Err(String::from_utf8_lossy(&built.stderr).into_owned().into());
+            }
         }
+        Ok(())
     }
 }
 
-fn has_nvrtc(folder: &Path) -> bool {
-    let Ok(entries) = folder.read_dir() else { return false };
-    entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libnvrtc.so"))
+/// NVRTC in a folder.
+fn nvrtc(folder: &Path) -> Option<PathBuf> {
+    let mut paths: Vec<PathBuf> = folder.read_dir().ok()?.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    let is_it = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        name.starts_with("libnvrtc.so")
+    };
+    paths.into_iter().find(is_it)
 }
