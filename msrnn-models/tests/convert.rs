@@ -167,14 +167,15 @@ fn what_a_file_cannot_say_of_ends_and_added_tokens_is_said() {
     let one = Copy::of("qwen3-norms");
     std::fs::write(one.path().join("generation_config.json"), r#"{"eos_token_id": [2]}"#).unwrap();
     assert_eq!(notes(one.path()), "");
-    // Spaces behind an added token, and characters in two pieces.
-    let phi = notes(&testdata().join("checkpoints/phi3"));
-    assert!(phi.contains("other ids") && !phi.contains("any of the ids"), "{phi}");
-    let plain = Copy::of("phi3");
-    let path = plain.path().join("tokenizer.json");
+    // Added tokens that take the spaces behind them.
+    let out = directory.path().join("llama");
+    to(&gguf("llama.gguf"), &out, WrittenAs::F32);
+    assert_eq!(notes(&out), "");
+    let path = out.join("tokenizer.json");
     let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, text.replace("\"rstrip\": true", "\"rstrip\": false")).unwrap();
-    assert!(!notes(plain.path()).contains("other ids"), "{}", notes(plain.path()));
+    assert!(text.contains("\"rstrip\":false"));
+    std::fs::write(&path, text.replace("\"rstrip\":false", "\"rstrip\":true")).unwrap();
+    assert!(notes(&out).contains("gives other ids to some texts") && notes(&out).contains("a  <"), "{}", notes(&out));
 }
 
 #[test]
