@@ -16,6 +16,7 @@ use std::sync::OnceLock;
 use tokenizers::models::ModelWrapper;
 use tokenizers::{AddedToken, Encoding, Token, Tokenizer as Inner};
 
+use crate::chat::ChatFiles;
 use crate::error::ModelError;
 use crate::file::read_text;
 use crate::gguf::Vocabulary;
@@ -53,6 +54,7 @@ pub struct Tokenizer {
     /// Where texts may be cut, found out when the first long one comes.
     cuts: OnceLock<Option<Cuts>>,
     notes: Vec<String>,
+    chat: ChatFiles,
 }
 
 impl Tokenizer {
@@ -64,7 +66,10 @@ impl Tokenizer {
     /// When the first is missing or is not a tokenizer, or the second is damaged.
     pub fn read(directory: &Path, bos: Option<u32>) -> Result<Self, ModelError> {
         let path = directory.join(TOKENIZER);
-        Self::new(&path.display().to_string(), read_text(&path)?.as_bytes(), TokenizerConfig::read(directory)?, bos)
+        let config = TokenizerConfig::read(directory)?;
+        let mut made = Self::new(&path.display().to_string(), read_text(&path)?.as_bytes(), config, bos)?;
+        made.chat = made.chat.in_directory(directory)?;
+        Ok(made)
     }
 
     /// Parses the bytes of a `tokenizer.json`.
@@ -138,9 +143,11 @@ impl Tokenizer {
         let clean = settings.cleans_up(bpe);
         let bos = settings.bos_token().and_then(|token| inner.token_to_id(token)).or(bos);
         let stages = Stages::new(inner.get_decoder(), clean);
+        let chat = settings.chat().map_err(|reason| wrong(TOKENIZER_CONFIG, &reason))?;
         let (literal, template) = (settings.literal(), before);
         let prefix = template.clone();
-        let made = Self { inner, bos, unknown, template, prefix, literal, clean, stages, cuts: OnceLock::new(), notes };
+        let cuts = OnceLock::new();
+        let made = Self { inner, bos, unknown, template, prefix, literal, clean, stages, cuts, notes, chat };
         made.with(TextOptions::default())
     }
 
@@ -173,6 +180,11 @@ impl Tokenizer {
     /// What was found in the files that their user should know: sentences for a warning each.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// What the files say about conversations.
+    pub fn chat(&self) -> &ChatFiles {
+        &self.chat
     }
 
     /// The ids of a text, with nothing put before or behind it. Long texts are encoded part by part.
@@ -311,6 +323,50 @@ impl Tokenizer {
             *last = text.len();
         }
         Ok((text, ends))
+    }
+
+    /// The same with special tokens as they are spelled.
+    ///
+    /// # Errors
+    ///
+    /// When the decoder fails.
+    pub fn decode_with_specials(&self, ids: &[u32]) -> Result<(String, Vec<usize>), ModelError> {
+        let (plain, ends) = self.decode_with_ends(ids)?;
+        let (mut text, mut from) = (String::new(), 0);
+        let mut all = Vec::with_capacity(ids.len());
+        for (&id, end) in ids.iter().zip(ends) {
+            text.push_str(&plain[from..end]);
+            from = end;
+            if let Some(special) = self.special(id) {
+                text.push_str(&special);
+            }
+            all.push(text.len());
+        }
+        Ok((text, all))
+    }
+
+    /// The text of one id by itself, special tokens too.
+    ///
+    /// # Errors
+    ///
+    /// When the decoder fails.
+    pub fn shown(&self, id: u32) -> Result<String, ModelError> {
+        self.special(id).map_or_else(|| self.decode(&[id]), Ok)
+    }
+
+    /// Whether a text begins with a special token that is read as one, so that what comes before it changes no id.
+    pub fn begins_with_special(&self, text: &str) -> bool {
+        let added = self.inner.get_added_tokens_decoder();
+        let spelled = added.values().filter(|token| token.special && text.starts_with(&token.content));
+        // Of several the longest is read.
+        let token = spelled.max_by_key(|token| token.content.len());
+        let id = token.and_then(|token| self.inner.token_to_id(&token.content));
+        id.is_some_and(|id| self.encode(text).is_ok_and(|ids| ids.first() == Some(&id)))
+    }
+
+    /// What a special token is spelled as.
+    fn special(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id).filter(|token| self.inner.get_added_vocabulary().is_special_token(token))
     }
 
     /// What the template puts before a text and behind it.

@@ -162,7 +162,7 @@ impl Experiment for Understanding {
             max_new_tokens: self.max_new_tokens,
             stop: &stop,
         };
-        let Some(written) = generation.write(&*inputs.models.get(arm.model)?, &prompt.ids, watch)? else {
+        let Some(written) = generation.write(&*inputs.models.get(arm.model)?, &prompt.ids, &[], watch)? else {
             return Ok(None);
         };
         let scores = self.metric.scores(&written.text, &question.references, self.stem);
