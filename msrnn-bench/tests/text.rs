@@ -1,6 +1,7 @@
 //! What the command makes of texts and prompts: what they begin with, special tokens in them, and the text that comes.
 
 mod common;
+mod writing;
 
 use std::path::Path;
 
