@@ -180,18 +180,19 @@ fn a_sample_of_squality_runs_on_a_trained_checkpoint() {
 #[test]
 fn asked_after_an_answer_is_what_a_saved_state_of_the_document_alone_answers() {
     let place = tempfile::tempdir().unwrap();
-    let document = "Mira owned the old copper bell and lived in the mill. Once upon a time there was a girl. ".repeat(3);
+    let document =
+        "Mira owned the old copper bell and lived in the mill. Once upon a time there was a girl. ".repeat(3);
     let rest = "\n\nWho owned the bell?";
     let line = json!({ "document": document, "prompt": rest, "references": ["Mira"] });
     let data = write(place.path(), "questions.jsonl", line.to_string());
-    let run = "experiment understanding --task jsonl --json --max-new-tokens 12 --policies tova,snapkv@20 --states 20 --no-baseline";
+    let run = "experiment understanding --task jsonl --json --max-new-tokens 12 --policies tova,snapkv(window=4)@20 --states 20 --no-baseline";
     let out = place.path().join("after");
     let after = [&split(run)[..], &["--ask-after", "--data", text_of(&data), "--out", text_of(&out)]].concat();
     let found = succeeds(&after).json();
     assert!(found["notes"].to_string().contains("after the cut"), "{}", found["notes"]);
     let all = samples(&out);
     let policies: Vec<&str> = all.iter().map(|sample| sample["policy"].as_str().unwrap()).collect();
-    assert_eq!(policies, ["full", "after-prompt(tova)@20", "snapkv@20"]);
+    assert_eq!(policies, ["full", "after-prompt(tova)@20", "snapkv(window=4)@20"]);
     for sample in &all {
         let state = place.path().join("state");
         let policy = sample["policy"].as_str().unwrap();
@@ -218,7 +219,10 @@ fn asked_after_an_answer_is_what_a_saved_state_of_the_document_alone_answers() {
     assert!(!std::fs::read_to_string(other.join("manifest.toml")).unwrap().contains("ask_after"));
     // Without a document there is nothing to compress.
     let bare = write(place.path(), "bare.jsonl", json!({ "prompt": "Who?", "references": ["x"] }).to_string());
-    let refused = msrnn(&[&split(run)[..], &["--ask-after", "--data", text_of(&bare), "--out", text_of(&place.path().join("x"))]].concat());
+    let refused = msrnn(
+        &[&split(run)[..], &["--ask-after", "--data", text_of(&bare), "--out", text_of(&place.path().join("x"))]]
+            .concat(),
+    );
     assert!(refused.code == Some(1) && refused.stderr.contains("no document"), "{refused:?}");
     assert_eq!(msrnn(&[&after[..], &["--protocol", "strict"]].concat()).code, Some(2));
 }

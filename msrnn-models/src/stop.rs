@@ -106,7 +106,11 @@ mod tests {
     /// The plain twin: the text before the stop text that ends first.
     fn plain<'t>(stops: &[&str], text: &'t str) -> (&'t str, bool) {
         for end in 0..=text.len() {
-            if let Some(stop) = stops.iter().filter(|stop| text.as_bytes()[..end].ends_with(stop.as_bytes())).max_by_key(|stop| stop.len()) {
+            if let Some(stop) = stops
+                .iter()
+                .filter(|stop| text.as_bytes()[..end].ends_with(stop.as_bytes()))
+                .max_by_key(|stop| stop.len())
+            {
                 return (&text[..end - stop.len()], true);
             }
         }
@@ -115,9 +119,17 @@ mod tests {
 
     #[test]
     fn a_text_ends_before_the_first_stop_text_however_it_is_cut_and_shows_nothing_of_it() {
-        let texts = ["one\né two\n three EN four END five\n\n", "aaab", "abcd", "xab\u{e9}", "", "ENENDEND", "日本語日本"];
-        let stops: [&[&str]; 7] =
-            [&["\n\n", "END"], &["aab"], &["abcd", "bc"], &["é", "b"], &["語日"], &["d", "cd", "bcd"], &["zzz", "本語日本x"]];
+        let texts =
+            ["one\né two\n three EN four END five\n\n", "aaab", "abcd", "xab\u{e9}", "", "ENENDEND", "日本語日本"];
+        let stops: [&[&str]; 7] = [
+            &["\n\n", "END"],
+            &["aab"],
+            &["abcd", "bc"],
+            &["é", "b"],
+            &["語日"],
+            &["d", "cd", "bcd"],
+            &["zzz", "本語日本x"],
+        ];
         for text in texts {
             for stops in stops {
                 let (expected, stopped) = plain(stops, text);

@@ -123,7 +123,9 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let mut sampler = Sampler::new(sampling)?;
     StopTexts::new(&args.draw.stop)?;
     if args.run.json {
-        return Err(BenchError::Input("a conversation is no JSON object; leave --json out, or take generate --chat".into()));
+        return Err(BenchError::Input(
+            "a conversation is no JSON object; leave --json out, or take generate --chat".into(),
+        ));
     }
     let model = args.model.open()?.with_text(options)?;
     let template = template(&model, args.chat_template.as_deref())?;
@@ -264,8 +266,7 @@ impl Args {
         }
         let read = Speed::of(turn.ids.len(), started.elapsed());
         sampler.note(&turn.ids);
-        let writing =
-            Writing { max_new_tokens: self.draw.max_new_tokens, stop: &self.draw.stop, logprobs: None };
+        let writing = Writing { max_new_tokens: self.draw.max_new_tokens, stop: &self.draw.stop, logprobs: None };
         let show = |text: &str| print_text(text, self.raw);
         let began = Instant::now();
         let written = match writing.write(session, model.tokenizer()?, sampler, &INTERRUPT, show, || {}) {

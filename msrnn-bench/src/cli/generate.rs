@@ -110,7 +110,9 @@ struct Sample {
     stop: Ended,
     #[serde(skip_serializing_if = "Option::is_none")]
     logprobs: Option<Vec<Told>>,
-    seed: u64,
+    /// Where it is another than the run's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
     #[serde(flatten)]
     observed: Observed,
 }
@@ -207,11 +209,8 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
             sampler = sampler.from(aside.drawn);
         }
         sampler.note(&session.ids());
-        let writing = Writing {
-            max_new_tokens: args.draw.max_new_tokens,
-            stop: &args.draw.stop,
-            logprobs: args.logprobs,
-        };
+        let writing =
+            Writing { max_new_tokens: args.draw.max_new_tokens, stop: &args.draw.stop, logprobs: args.logprobs };
         let (mut fork, whole) = match index + 1 < args.samples {
             true => (Some(session.clone()), false),
             false => (None, true),
@@ -356,7 +355,7 @@ impl Args {
             ids: written.ids.clone(),
             stop: written.ended,
             logprobs: self.logprobs.map(|_| told(tokenizer)).transpose()?,
-            seed,
+            seed: (self.samples > 1).then_some(seed),
             observed,
         })
     }

@@ -50,8 +50,7 @@ pub(super) fn run(args: &Args, model: &Model, template: Option<&ChatTemplate>) -
     }
     let recurrent = Recurrent::new(&model.decoder, compression, args.run.positions);
     let bar = ProgressBar::new(left.len() as u64);
-    let finished =
-        write((model, recurrent, &identity), &left, args.batch, &mut results, &INTERRUPT, || bar.inc(1))?;
+    let finished = write((model, recurrent, &identity), &left, args.batch, &mut results, &INTERRUPT, || bar.inc(1))?;
     bar.finish_and_clear();
     results.finish()?;
     say(&format!("{finished} of {} prompts continued, {}", left.len(), out.display()));

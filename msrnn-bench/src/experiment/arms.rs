@@ -90,9 +90,16 @@ mod tests {
     #[test]
     fn asked_after_every_policy_cuts_once_and_one_that_does_is_left_alone() {
         let specs = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<PolicySpec>>();
-        let found = asked_after(&specs(&["full", "tova", "window+4@25%", "snapkv@8", "every(8, h2o)@16", "random:3@8"]));
-        let expected = ["full", "after-prompt(tova)", "after-prompt(window+4)@25%", "snapkv@8",
-            "after-prompt(every(8, h2o))@16", "after-prompt(random:3)@8"];
+        let found =
+            asked_after(&specs(&["full", "tova", "window+4@25%", "snapkv@8", "every(8, h2o)@16", "random:3@8"]));
+        let expected = [
+            "full",
+            "after-prompt(tova)",
+            "after-prompt(window+4)@25%",
+            "snapkv@8",
+            "after-prompt(every(8, h2o))@16",
+            "after-prompt(random:3)@8",
+        ];
         assert_eq!(found.unwrap(), specs(&expected));
     }
 }

@@ -192,7 +192,10 @@ mod tests {
         let visible = |text: &str| text.replace('\u{1b}', "ESC");
         assert_eq!(remembered().text(Marking::Brackets, visible), "<b>[-gone too\n-]halfESC");
         assert_eq!(remembered().text(Marking::Dim, visible), "<b>\u{1b}[2mgone too\n\u{1b}[0mhalfESC");
-        assert_eq!(remembered().summary(), "4 tokens seen; 2 of them held in some layer, 1.2 on average over the layers");
+        assert_eq!(
+            remembered().summary(),
+            "4 tokens seen; 2 of them held in some layer, 1.2 on average over the layers"
+        );
     }
 
     #[test]
@@ -213,9 +216,8 @@ mod tests {
             let value = f64::from(u8::from_str_radix(hex, 16).unwrap()) / 255.0;
             if value <= 0.03928 { value / 12.92 } else { ((value + 0.055) / 1.055f64).powf(2.4) }
         };
-        let light = |hex: &str| {
-            0.2126 * channel(&hex[1..3]) + 0.7152 * channel(&hex[3..5]) + 0.0722 * channel(&hex[5..7])
-        };
+        let light =
+            |hex: &str| 0.2126 * channel(&hex[1..3]) + 0.7152 * channel(&hex[3..5]) + 0.0722 * channel(&hex[5..7]);
         let contrast = |a: &str, b: &str| {
             let (a, b) = (light(a), light(b));
             (a.max(b) + 0.05) / (a.min(b) + 0.05)

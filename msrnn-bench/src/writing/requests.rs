@@ -191,10 +191,8 @@ impl Asked {
     /// When a number is none that JSON has.
     pub fn hash(&self, identity: &Identity) -> Result<String, BenchError> {
         let Identity { sha256, policy, precision, positions, .. } = identity;
-        let all = (
-            (sha256, policy, precision, positions),
-            (&self.prompt, self.sampling, self.max_new_tokens, &self.stop),
-        );
+        let all =
+            ((sha256, policy, precision, positions), (&self.prompt, self.sampling, self.max_new_tokens, &self.stop));
         let bytes = serde_json::to_vec(&all).map_err(|e| BenchError::Input(format!("no JSON: {e}")))?;
         Ok(Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect())
     }
@@ -221,7 +219,8 @@ impl Results {
         file.read_to_end(&mut bytes).map_err(failed)?;
         let end = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         let mut done = BTreeMap::new();
-        for (index, line) in bytes[..end].split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
+        for (index, line) in bytes[..end].split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty())
+        {
             let result: Done = serde_json::from_slice(line).map_err(|e| {
                 BenchError::Input(format!(
                     "{}, line {}: this is no result of msrnn generate --prompts ({e}); nothing is written over: take \
@@ -351,7 +350,10 @@ pub fn run(
                 request: one.hash(identity)?,
                 text,
                 ids: completion.tokens,
-                stop: serde_json::to_value(ended).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default(),
+                stop: serde_json::to_value(ended)
+                    .ok()
+                    .and_then(|name| name.as_str().map(str::to_owned))
+                    .unwrap_or_default(),
                 prompt_tokens: one.prompt.len(),
             })?;
             finished += 1;

@@ -176,7 +176,8 @@ fn a_snapshot_of_a_commit_that_lacks_a_file_is_completed() {
     let files = repo.files.clone();
     let server = Server::start(move |request| repo.reply(request));
     let directory = hub(&server.url, home.path()).model(&model(&name), UNWATCHED).unwrap();
-    for lost in ["tokenizer.json", "chat_template.jinja", "generation_config.json", "config.json", "model.safetensors"] {
+    for lost in ["tokenizer.json", "chat_template.jinja", "generation_config.json", "config.json", "model.safetensors"]
+    {
         std::fs::remove_file(directory.join(lost)).unwrap();
         assert_eq!(hub(&server.url, home.path()).model(&model(&name), UNWATCHED).unwrap(), directory);
         let (_, bytes) = files.iter().find(|(name, _)| name == lost).unwrap();

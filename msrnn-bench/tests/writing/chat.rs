@@ -47,9 +47,8 @@ fn talk(
         let mut sampler = Sampler::new(Sampling { temperature: 1.0, seed: 4, ..Sampling::default() }).unwrap();
         let writing = Writing { max_new_tokens: 15, stop: &[], logprobs: None };
         let never = std::sync::atomic::AtomicBool::new(false);
-        let written = writing
-            .write(&mut session, model.tokenizer().unwrap(), &mut sampler, &never, |_| Ok(()), || {})
-            .unwrap();
+        let written =
+            writing.write(&mut session, model.tokenizer().unwrap(), &mut sampler, &never, |_| Ok(()), || {}).unwrap();
         assert_ne!(written.ended, Ended::Interrupted);
         each(number, &session, &reads, turn.again, &model, &recurrent);
         conversation.answered(turn, &written);
@@ -64,7 +63,7 @@ fn a_conversation_by_turns_reads_only_what_is_new_and_leaves_the_states_that_its
         ("window+4@24", Protocol::Prefill(usize::MAX)),
         ("h2o@24", Protocol::Strict),
         ("every(8, tova)@24", Protocol::Strict),
-        ("snapkv@24", Protocol::Prefill(usize::MAX)),
+        ("snapkv(window=4)@24", Protocol::Prefill(usize::MAX)),
     ] {
         let (mut before, mut turns) = (0, 0);
         talk(policy, protocol, &lines(), |number, session, reads, again, model, recurrent| {
@@ -141,7 +140,8 @@ fn lines_of_a_script_are_turns_whose_answers_are_those_of_single_runs_with_saved
     let mut answers = Vec::new();
     for (number, said) in TURNS.iter().enumerate() {
         let (before, after) = (state(number), state(number + 1));
-        let mut arguments = [&["generate", "--chat", "--prompt", said, "--state-out", text_of(&after)], &common[..]].concat();
+        let mut arguments =
+            [&["generate", "--chat", "--prompt", said, "--state-out", text_of(&after)], &common[..]].concat();
         if number > 0 {
             arguments.extend(["--state-in", text_of(&before)]);
         } else {
@@ -163,7 +163,8 @@ fn lines_of_a_script_are_turns_whose_answers_are_those_of_single_runs_with_saved
     let done = fed(&chat, &format!("{}\n/reset\n{}\n/state\n/quit\n{}\n", TURNS[0], TURNS[0], TURNS[1]));
     assert!(done.stdout.starts_with(&answers[0].repeat(2)), "{done:?}");
     let shown = &done.stdout[2 * answers[0].len()..];
-    assert!(shown.contains("[-") && shown.contains("-]") && shown.contains("<|assistant|>"), "{shown:?}");
+    let text = shown.replace("[-", "").replace("-]", "");
+    assert!(text.len() < shown.len() && text.contains("You know all.") && text.contains("<|assistant|>"), "{shown:?}");
     assert!(done.stderr.contains("held in some layer"), "{done:?}");
 
     // A conversation that was saved goes on, wherever it was.
@@ -174,9 +175,13 @@ fn lines_of_a_script_are_turns_whose_answers_are_those_of_single_runs_with_saved
     assert_eq!(first.stdout + &rest.stdout, answers.concat());
 
     // A line that the template refuses was not said.
-    let strict = talker(place.path(), "{% if 'bad' in messages[-1].content %}{{ raise_exception('no') }}{% endif %}x</s>");
+    let strict =
+        talker(place.path(), "{% if 'bad' in messages[-1].content %}{{ raise_exception('no') }}{% endif %}x</s>");
     let done = fed(&["chat", "--model", text_of(&strict), "--policy", "full", "--max-new-tokens", "2"], "bad\ngood\n");
-    assert!(done.code == Some(0) && done.stderr.contains("error: chat template") && !done.stdout.is_empty(), "{done:?}");
+    assert!(
+        done.code == Some(0) && done.stderr.contains("error: chat template") && !done.stdout.is_empty(),
+        "{done:?}"
+    );
 }
 
 #[test]
@@ -190,10 +195,11 @@ fn a_conversation_is_refused_where_it_cannot_be_one() {
     };
     refused(&["--policy", "full"], &["no chat template", "--chat-template"]);
     let here = ["--model", text_of(&model), "--policy"];
-    let with = |more: &[&'static str]| [&here[..], more].concat().iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let with =
+        |more: &[&'static str]| [&here[..], more].concat().iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     for (more, words) in [
         (&["tova@25%"][..], &["--context"][..]),
-        (&["snapkv@24"], &["prefill"]),
+        (&["snapkv(window=4)@24"], &["prefill"]),
         (&["full", "--bos", "never"], &["--bos"]),
         (&["full", "--json"], &["generate --chat"]),
         (&["full", "--stop", ""], &["stop text"]),
@@ -230,7 +236,8 @@ fn an_interrupt_stops_the_answer_and_between_turns_the_command() {
             std::thread::sleep(Duration::from_millis(10));
         }
     };
-    let interrupt = |id: u32| assert!(Command::new("kill").args(["-s", "INT", &id.to_string()]).status().unwrap().success());
+    let interrupt =
+        |id: u32| assert!(Command::new("kill").args(["-s", "INT", &id.to_string()]).status().unwrap().success());
     let rests = || {
         let before = written();
         std::thread::sleep(Duration::from_millis(300));

@@ -55,7 +55,9 @@ fn every_line_ends_in_what_a_run_of_its_own_writes() {
                 options.push((format!("--{}", key.replace('_', "-")), value));
             }
         }
-        single.retain(|word| !options.iter().any(|(key, _)| key == word) && (*word != "20" || !line["max_new_tokens"].is_u64()));
+        single.retain(|word| {
+            !options.iter().any(|(key, _)| key == word) && (*word != "20" || !line["max_new_tokens"].is_u64())
+        });
         single.extend(options.iter().flat_map(|(key, value)| [key.as_str(), value.as_str()]));
         let alone = succeeds(&single).json();
         let together = found.iter().find(|line| line["id"] == id.as_str()).unwrap();

@@ -31,7 +31,7 @@ const POLICIES: [(&str, Protocol); 8] = [
     ("every(5, rkv)@24", Protocol::Strict),
     ("random@12", Protocol::Prefill(10)),
     ("after-prompt(tova)@12", Protocol::Prefill(usize::MAX)),
-    ("pooled(snapkv)@12", Protocol::Prefill(usize::MAX)),
+    ("pooled(snapkv(window=4))@12", Protocol::Prefill(usize::MAX)),
 ];
 
 fn identity(policy: &str, model: &Model) -> (Identity, msrnn_core::policy::Compression) {
@@ -97,7 +97,12 @@ fn a_session_that_is_taken_up_again_goes_on_to_the_bit_as_one_that_never_stopped
 fn the_command_goes_on_token_by_token_where_a_saved_state_was() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("state");
-    for policy in [&["full"][..], &["tova@16"], &["h2o@16", "--positions", "in-state"], &["snapkv@16", "--protocol", "prefill"]] {
+    for policy in [
+        &["full"][..],
+        &["tova@16"],
+        &["h2o@16", "--positions", "in-state"],
+        &["snapkv(window=4)@16", "--protocol", "prefill"],
+    ] {
         let common = [&["generate", "--json", "--temperature", "0.8", "--seed", "9", "--policy"], policy].concat();
         let whole = succeeds(&[&common[..], &["--prompt", STORY, "--max-new-tokens", "30"]].concat()).json();
         let run = |more: &[&str]| succeeds(&[&common[..], more].concat()).json();
@@ -107,7 +112,8 @@ fn the_command_goes_on_token_by_token_where_a_saved_state_was() {
         assert_eq!([ids(&begun), ids(&rest)].concat(), ids(&whole), "{policy:?}");
         assert_eq!(begun["text"].as_str().unwrap().to_owned() + rest["text"].as_str().unwrap(), whole["text"]);
         // Read once, asked twice.
-        let asked = |question: &str| ids(&run(&["--max-new-tokens", "9", "--state-in", text_of(&file), "--prompt", question]));
+        let asked =
+            |question: &str| ids(&run(&["--max-new-tokens", "9", "--state-in", text_of(&file), "--prompt", question]));
         assert_eq!(asked(" The dog"), asked(" The dog"));
         assert_ne!(asked(" The dog"), asked(" The girl"));
     }
@@ -200,11 +206,35 @@ fn hostile_files_with_good_checksums_are_errors_or_states_that_can_be_stepped_an
             let body = whole.len() - 32;
             let header = 16 + u64::from_le_bytes(whole[8..16].try_into().unwrap()) as usize;
             // Names of fields and what is right behind them: lengths, counts, positions, types.
-            let names = ["batch", "slots", "seen", "held", "shape", "dtype", "bytes", "positions", "free", "heads", "layers",
-                "memory", "latest", "first_omission", "bound", "kv_heads", "head_dim", "pending", "logits", "drawn"];
+            let names = [
+                "batch",
+                "slots",
+                "seen",
+                "held",
+                "shape",
+                "dtype",
+                "bytes",
+                "positions",
+                "free",
+                "heads",
+                "layers",
+                "memory",
+                "latest",
+                "first_omission",
+                "bound",
+                "kv_heads",
+                "head_dim",
+                "pending",
+                "logits",
+                "drawn",
+            ];
             let places = names.iter().flat_map(|name| {
                 let found = whole[header..body].windows(name.len()).enumerate();
-                found.filter(|(_, window)| *window == name.as_bytes()).map(|(at, _)| header + at + name.len()).take(6).collect::<Vec<_>>()
+                found
+                    .filter(|(_, window)| *window == name.as_bytes())
+                    .map(|(at, _)| header + at + name.len())
+                    .take(6)
+                    .collect::<Vec<_>>()
             });
             for (number, place) in places.flat_map(|at| (0..3).map(move |more| at + more)).enumerate() {
                 for value in [0x00, 0x01, 0x17, 0x1b, 0x3b, 0x5b, 0x9b, 0xf6, 0xff, whole[place].wrapping_add(1)] {
@@ -236,8 +266,12 @@ fn hostile_files_with_good_checksums_are_errors_or_states_that_can_be_stepped_an
 fn what_is_shown_is_the_text_with_what_the_states_hold() {
     let model = bundled::load(DType::F32, &Device::flex()).unwrap();
     let tokenizer = model.tokenizer().unwrap();
-    for (policy, protocol) in [("full", Protocol::Strict), ("window@9", Protocol::Strict), ("h2o@9", Protocol::Strict),
-        ("pooled(snapkv)@9", Protocol::Prefill(usize::MAX))] {
+    for (policy, protocol) in [
+        ("full", Protocol::Strict),
+        ("window@9", Protocol::Strict),
+        ("h2o@9", Protocol::Strict),
+        ("pooled(snapkv(window=4))@9", Protocol::Prefill(usize::MAX)),
+    ] {
         let (_, compression) = identity(policy, &model);
         let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
         let mut session = Session::new(&model, &recurrent);

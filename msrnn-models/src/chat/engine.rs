@@ -17,8 +17,8 @@ pub(super) const NAME: &str = "chat_template";
 /// The variable that holds the time, in seconds since 1970 as if it were UTC. No template can spell it.
 pub(super) const NOW: &str = " now";
 
-/// Steps that a template may take: a thousand times what any takes for a long conversation, and seconds at most.
-const STEPS: u64 = 50_000_000;
+/// Steps that a template may take: hundreds of times what any takes for a long conversation, and a second at most.
+const STEPS: u64 = 10_000_000;
 
 /// The engine with the template in it.
 pub(super) fn environment(source: &str) -> Result<Environment<'static>, Error> {

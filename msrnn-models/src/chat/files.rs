@@ -82,6 +82,11 @@ impl ChatFiles {
         Ok(self)
     }
 
+    /// The text of the template that counts, if there is one.
+    pub fn text(&self) -> Option<&str> {
+        self.templates.get(DEFAULT).map(String::as_str)
+    }
+
     /// The template that counts.
     ///
     /// # Errors

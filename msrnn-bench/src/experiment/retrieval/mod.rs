@@ -237,8 +237,7 @@ impl Experiment for Retrieval {
         for trial in 0..self.trials {
             let prompt = self.prompt(&model, &inputs.haystack, task, length, depth, trial)?;
             let storage = model.decoder.storage();
-            let Some((trial, observed)) = prompt.answer(&recurrent, storage, &device, self.ask_after, watch)?
-            else {
+            let Some((trial, observed)) = prompt.answer(&recurrent, storage, &device, self.ask_after, watch)? else {
                 return Ok(None);
             };
             sample.observed.add(observed);

@@ -250,7 +250,7 @@ mod tests {
             let ahead = tokenizer.decode(&prompt.context[..prompt.before]).unwrap();
             let asks = tokenizer.decode(&prompt.context[prompt.before..]).unwrap();
             assert!(ahead.len() > 5 * asks.len() && asks.trim_start().starts_with('"'), "{asks:?}");
-            for policy in ["snapkv@64", "after-prompt(tova)@64", "full"] {
+            for policy in ["snapkv(window=8)@64", "after-prompt(tova)@64", "full"] {
                 let compression = policy.parse::<PolicySpec>().unwrap().compression(520, |_| 1).unwrap();
                 let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
                 let storage = model.decoder.storage();
@@ -366,8 +366,13 @@ mod tests {
             "model": {"type": "WordLevel", "vocab": {"[UNK]": 0, "The": 1, "is": 2}, "unk_token": "[UNK]"}}"#;
         let tokenizer = Tokenizer::from_bytes(json.as_bytes(), None).unwrap();
         let candidates = vec![" green".to_owned(), " is".to_owned()];
-        let question =
-            Question { text: "The grass is".into(), stated_at: 0..3, asked_at: 9, answer: candidates[0].clone(), candidates };
+        let question = Question {
+            text: "The grass is".into(),
+            stated_at: 0..3,
+            asked_at: 9,
+            answer: candidates[0].clone(),
+            candidates,
+        };
         let error = Prompt::new(&question, &tokenizer).unwrap_err().to_string();
         assert!(error.contains("\"grass\"") && error.contains("--task"), "{error}");
     }

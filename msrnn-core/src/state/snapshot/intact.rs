@@ -39,7 +39,7 @@ impl Snapshot {
             return wrong("it has omitted rows at a token that it has not seen".into());
         }
         if self.heads.is_empty() {
-            return self.check_tensors(empty, query_heads, empty.groups() / shape.batch.max(1));
+            return self.check_tensors(empty, query_heads, empty.groups(), empty.cut_at());
         }
         let pooled = empty.bound.as_ref().is_some_and(|bound| bound.plan.pooled.is_some());
         if !pooled || self.heads.len() != shape.batch * shape.kv_heads {
@@ -52,13 +52,20 @@ impl Snapshot {
             if head.seen != [self.seen[index / shape.kv_heads]] {
                 return wrong("one of its heads has seen another number of tokens".into());
             }
-            head.check_tensors(empty, query_heads / shape.kv_heads.max(1), 1)?;
+            head.check_tensors(empty, query_heads / shape.kv_heads.max(1), 1, None)?;
         }
         Ok(())
     }
 
-    /// The same of tensors and counters of one state, or of one head of it.
-    fn check_tensors(&self, empty: &MultiState, query_heads: usize, groups: usize) -> Result<(), Error> {
+    /// The same of tensors and counters of one state, or of one head of it. `groups`: of a batch row. `limit`: rows at
+    /// which it is cut, where it is cut by itself.
+    fn check_tensors(
+        &self,
+        empty: &MultiState,
+        query_heads: usize,
+        groups: usize,
+        limit: Option<usize>,
+    ) -> Result<(), Error> {
         let wrong = |what: String| Err(Error::Snapshot(what));
         let (dtype, head_dim, slots) = (empty.shape().dtype, self.head_dim, self.slots);
         let wide: DType = crate::precision::accumulation(dtype).into();
@@ -85,9 +92,8 @@ impl Snapshot {
         if self.first_omission.len() != self.batch || self.seen.len() != self.batch || self.held.len() != self.batch {
             return wrong("its counters contradict its shape".into());
         }
-        let limit = empty.cut_at();
         for (row, (&seen, &held)) in self.seen.iter().zip(&self.held).enumerate() {
-            if held > seen || held >= slots.max(1) && limit.is_none_or(|limit| held >= limit) {
+            if held > seen || held > slots || limit.is_some_and(|limit| held >= limit || slots != limit) {
                 return wrong(format!("it holds {held} rows in {slots} slots after {seen} tokens"));
             }
             let of = groups / self.batch;
@@ -97,7 +103,7 @@ impl Snapshot {
                 if taken != held || positions.iter().any(|&position| position < -1 || position >= seen as i64) {
                     return wrong(format!("its positions are not those of {held} of {seen} tokens"));
                 }
-                if !(0..slots as i64).contains(&integers(&self.free)[group]) {
+                if !(0..(slots + usize::from(held == slots)) as i64).contains(&integers(&self.free)[group]) {
                     return wrong("its free slot is none".into());
                 }
             }
