@@ -139,7 +139,29 @@ def templates() -> None:
         made = tokenizer(case | {"config": case["config"] | config}, extra)
         run = asked(made, CONVERSATIONS[0], True)
         golden["places"].append({"config": config, "files": extra, "text": run.get("text"), "error": run.get("error")})
+    # The names of tokens that a template may write, by class.
+    golden["named"] = names_of_tokens()
     (GOLDENS / "chat.json").write_text(json.dumps(golden, indent=1, ensure_ascii=False) + "\n")
+
+
+def names_of_tokens() -> list[dict[str, Any]]:
+    from transformers import AutoTokenizer
+
+    found = []
+    source = HERE / "checkpoints" / "llama-tied"
+    names = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"]
+    template = "|".join("{{ %s }}" % name for name in names)
+    for kind in ["LlamaTokenizer", "LlamaTokenizerFast", "PreTrainedTokenizerFast", None]:
+        for said in [{}, {"bos_token": None}, {"bos_token": "the"}, {"pad_token": "</s>", "sep_token": "cat"}]:
+            config = said | {"chat_template": template} | ({"tokenizer_class": kind} if kind else {})
+            with tempfile.TemporaryDirectory() as directory:
+                for file in ["tokenizer.json", "config.json"]:
+                    (Path(directory) / file).write_text((source / file).read_text())
+                (Path(directory) / "tokenizer_config.json").write_text(json.dumps(config))
+                made = AutoTokenizer.from_pretrained(directory)
+                text = made.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
+                found.append({"config": config, "text": text})
+    return found
 
 
 def logits() -> None:

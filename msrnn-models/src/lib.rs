@@ -13,6 +13,7 @@
 //! - [`model`]: a directory as a whole; [`tokenizer`], [`sampling`], [`generate`]: text in and out; [`spans`]: which
 //!   bytes of a text its tokens stand for
 //! - [`chat`]: conversations as text, by the model's own template
+//! - [`logprobs`]: how likely tokens were
 //! - [`session`]: a text that is read and written by turns; [`stop`]: texts that end one
 //! - [`trouble`]: logits that are no numbers
 //! - [`batched`]: many generations side by side, refilled from a queue
@@ -34,6 +35,7 @@ pub mod generate;
 pub mod gguf;
 pub mod length;
 pub mod linear;
+pub mod logprobs;
 pub mod matrix;
 pub mod model;
 pub mod norm;

@@ -10,7 +10,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use msrnn_models::generate::Stop;
-use msrnn_models::sampling::{LogProbabilities, Sampler};
+use msrnn_models::logprobs::LogProbabilities;
+use msrnn_models::sampling::Sampler;
 use msrnn_models::session::Session;
 use msrnn_models::stop::StopTexts;
 use msrnn_models::tokenizer::Tokenizer;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::chat::ChatFiles;
@@ -20,8 +20,11 @@ pub(super) struct TokenizerConfig {
     tokenizer_class: Option<String>,
     add_bos_token: Option<bool>,
     add_eos_token: Option<bool>,
+    #[serde(deserialize_with = "said")]
     bos_token: Option<Token>,
+    #[serde(deserialize_with = "said")]
     eos_token: Option<Token>,
+    #[serde(deserialize_with = "said")]
     unk_token: Option<Token>,
     pad_token: Option<Token>,
     clean_up_tokenization_spaces: Option<bool>,
@@ -40,6 +43,11 @@ enum Token {
     Name(String),
     Flagged { content: String },
     Other(IgnoredAny),
+}
+
+/// What a key says that is there: that it is null, too, which is another thing than that it is absent.
+fn said<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Token>, D::Error> {
+    Token::deserialize(from).map(Some)
 }
 
 impl Token {

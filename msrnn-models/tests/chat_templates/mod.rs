@@ -16,6 +16,13 @@ struct Golden {
     now: String,
     families: Vec<Family>,
     places: Vec<Place>,
+    named: Vec<Named>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    config: Map<String, Value>,
+    text: String,
 }
 
 #[derive(Deserialize)]
@@ -120,6 +127,25 @@ fn of_several_templates_the_one_counts_that_transformers_takes() {
             }
             (Err(error), Some(_)) => panic!("{error}"),
         }
+    }
+}
+
+#[test]
+fn tokens_that_a_template_may_write_have_the_names_that_their_class_gives_them() {
+    let golden = golden();
+    let family = golden.families.iter().find(|family| family.name == "turns").unwrap();
+    let family = Family {
+        config: Map::new(),
+        added: Vec::new(),
+        runs: Vec::new(),
+        name: String::new(),
+        checkpoint: family.checkpoint.clone(),
+    };
+    assert!(golden.named.len() > 8);
+    for named in &golden.named {
+        let template = family.tokenizer(&named.config, &[]).chat().template().unwrap();
+        let text = template.render(&[Message::new("user", "x")], false, golden.now()).unwrap();
+        assert_eq!(text, named.text, "{:?}", named.config);
     }
 }
 
