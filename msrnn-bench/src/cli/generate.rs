@@ -165,6 +165,8 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         _ => context,
     };
     let compression = args.policy.compression(&spec, whole, &model)?;
+    // A bounded state has all its rows from the beginning.
+    msrnn_bench::room::check(&model.decoder, &compression, args.draw.max_new_tokens, args.samples.min(2))?;
     let recurrent =
         Recurrent::new(&model.decoder, compression.clone(), args.run.positions).with_capture(!args.no_capture);
     let identity = args.state.identity(&args.model, &compression, args.run.positions)?;
