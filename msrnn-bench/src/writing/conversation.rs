@@ -11,7 +11,7 @@ use msrnn_models::session::Session;
 use msrnn_models::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 
-use super::Written;
+use super::{Ended, Written};
 use crate::error::BenchError;
 
 /// What was said so far.
@@ -92,8 +92,11 @@ impl<'t> Conversation<'t> {
 
     /// Takes note of the answer to a turn.
     pub fn answered(&mut self, turn: Turn, written: &Written) {
-        self.said.text = turn.text;
-        self.said.text.push_str(&written.text);
+        // What was drawn of a stop text is in the states and not in the text.
+        self.said.text = match written.ended {
+            Ended::StopText => String::new(),
+            _ => turn.text + &written.text,
+        };
         self.said.messages.push(Message::new("assistant", &written.text));
     }
 

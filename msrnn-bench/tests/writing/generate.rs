@@ -143,5 +143,5 @@ fn a_model_without_a_chat_template_is_refused_with_the_remedy_and_takes_another(
     refused(&[&other[..], &["--bos", "always"]].concat(), &["--bos"]);
     refused(&[&other[..], &["--special-tokens", "literal"]].concat(), &["--special-tokens"]);
     refused(&["--system", "x"], &["--chat"]);
-    refused(&["--chat"], &["--prompt"]);
+    refused(&["--chat", "--model", text_of(&model)], &["--prompt"]);
 }

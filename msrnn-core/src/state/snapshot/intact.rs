@@ -93,7 +93,8 @@ impl Snapshot {
             return wrong("its counters contradict its shape".into());
         }
         for (row, (&seen, &held)) in self.seen.iter().zip(&self.held).enumerate() {
-            if held > seen || held > slots || limit.is_some_and(|limit| held >= limit || slots != limit) {
+            // One slot is always free.
+            if held > seen || held >= slots || limit.is_some_and(|limit| slots != limit) {
                 return wrong(format!("it holds {held} rows in {slots} slots after {seen} tokens"));
             }
             let of = groups / self.batch;
@@ -103,7 +104,8 @@ impl Snapshot {
                 if taken != held || positions.iter().any(|&position| position < -1 || position >= seen as i64) {
                     return wrong(format!("its positions are not those of {held} of {seen} tokens"));
                 }
-                if !(0..(slots + usize::from(held == slots)) as i64).contains(&integers(&self.free)[group]) {
+                let free = usize::try_from(integers(&self.free)[group]).ok();
+                if free.and_then(|free| positions.get(free)) != Some(&-1) {
                     return wrong("its free slot is none".into());
                 }
             }
