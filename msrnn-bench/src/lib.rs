@@ -60,5 +60,6 @@ pub mod throughput;
 pub mod trace;
 pub mod trace_parquet;
 pub mod train;
+pub mod writing;
 
 pub use cli::main_with;

@@ -83,3 +83,19 @@ fn a_dry_run_plans_without_working() {
     assert_eq!(plan["tokens"], 4 * 2 * 512);
     assert!(!out.exists());
 }
+
+#[test]
+fn asked_after_is_a_run_of_its_own_whose_states_grow_by_the_question() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("run");
+    let arguments = format!("{SMALL} --task facts,passkey --out {}", text_of(&out));
+    let after = format!("{arguments} --ask-after");
+    let results = succeeds(&split(&after)).json();
+    assert!(results["notes"].to_string().contains("after the cut"), "{}", results["notes"]);
+    let arms = results["arms"].as_array().unwrap();
+    assert_eq!((&arms[0]["policy"], &arms[1]["policy"]), (&"full".into(), &"after-prompt(tova)@64".into()));
+    assert!(arms[1]["omitted"].as_u64().unwrap() > 0 && arms[1]["max_rows"].as_u64().unwrap() > 64, "{arms:?}");
+    let again = msrnn(&split(&arguments));
+    assert!(again.code == Some(1) && again.stderr.contains("another run"), "{again:?}");
+    assert!(std::fs::read_to_string(out.join("manifest.toml")).unwrap().contains("ask_after = true"));
+}

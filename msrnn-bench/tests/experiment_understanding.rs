@@ -175,3 +175,54 @@ fn a_sample_of_squality_runs_on_a_trained_checkpoint() {
     assert!(bounded.iter().all(|row| row["omitted"].as_u64().unwrap() > 0));
     println!("{}", serde_json::to_string_pretty(rows).unwrap());
 }
+
+/// The context is read and compressed once; what is asked about it comes later, as from a saved state.
+#[test]
+fn asked_after_an_answer_is_what_a_saved_state_of_the_document_alone_answers() {
+    let place = tempfile::tempdir().unwrap();
+    let document =
+        "Mira owned the old copper bell and lived in the mill. Once upon a time there was a girl. ".repeat(3);
+    let rest = "\n\nWho owned the bell?";
+    let line = json!({ "document": document, "prompt": rest, "references": ["Mira"] });
+    let data = write(place.path(), "questions.jsonl", line.to_string());
+    let run = "experiment understanding --task jsonl --json --max-new-tokens 12 --policies tova,snapkv(window=4)@20 --states 20 --no-baseline";
+    let out = place.path().join("after");
+    let after = [&split(run)[..], &["--ask-after", "--data", text_of(&data), "--out", text_of(&out)]].concat();
+    let found = succeeds(&after).json();
+    assert!(found["notes"].to_string().contains("after the cut"), "{}", found["notes"]);
+    let all = samples(&out);
+    let policies: Vec<&str> = all.iter().map(|sample| sample["policy"].as_str().unwrap()).collect();
+    assert_eq!(policies, ["full", "after-prompt(tova)@20", "snapkv(window=4)@20"]);
+    for sample in &all {
+        let state = place.path().join("state");
+        let policy = sample["policy"].as_str().unwrap();
+        let generate = |more: &[&str]| {
+            let base = ["generate", "--json", "--policy", policy, "--protocol", "prefill"];
+            succeeds(&[&base[..], more].concat()).json()
+        };
+        generate(&["--prompt", &document, "--max-new-tokens", "0", "--state-out", text_of(&state)]);
+        let answer = generate(&["--prompt", rest, "--max-new-tokens", "12", "--state-in", text_of(&state)]);
+        assert_eq!(sample["text"], answer["text"].as_str().unwrap().trim(), "{policy}");
+        assert_eq!(sample["tokens"], answer["tokens"]);
+        // What came after the cut is held beside what it left.
+        let asked = answer["prompt_tokens"].as_u64().unwrap();
+        let document_rows = if policy == "full" { sample["prompt_tokens"].as_u64().unwrap() - asked } else { 20 };
+        assert_eq!(sample["max_rows"].as_u64().unwrap(), document_rows + asked + fed(sample), "{policy}");
+    }
+    // It is another run than one whose question is part of the prompt, and the manifest says which.
+    let manifest = std::fs::read_to_string(out.join("manifest.toml")).unwrap();
+    assert!(manifest.contains("ask_after = true"), "{manifest}");
+    let included = [&split(run)[..], &["--protocol", "prefill", "--data", text_of(&data)]].concat();
+    assert_eq!(msrnn(&[&included[..], &["--out", text_of(&out)]].concat()).code, Some(1));
+    let other = place.path().join("included");
+    succeeds(&[&included[..], &["--out", text_of(&other)]].concat());
+    assert!(!std::fs::read_to_string(other.join("manifest.toml")).unwrap().contains("ask_after"));
+    // Without a document there is nothing to compress.
+    let bare = write(place.path(), "bare.jsonl", json!({ "prompt": "Who?", "references": ["x"] }).to_string());
+    let refused = msrnn(
+        &[&split(run)[..], &["--ask-after", "--data", text_of(&bare), "--out", text_of(&place.path().join("x"))]]
+            .concat(),
+    );
+    assert!(refused.code == Some(1) && refused.stderr.contains("no document"), "{refused:?}");
+    assert_eq!(msrnn(&[&after[..], &["--protocol", "strict"]].concat()).code, Some(2));
+}

@@ -87,6 +87,8 @@ fn options_beyond_reason_are_refused_and_nothing_is_allocated_or_written() {
         "perplexity --policy tova --states HUGE --text text.txt --context 64",
         "generate --policy full --prompt a --context HUGE --max-new-tokens HUGE",
         "generate --policy tova@HUGE --prompt a",
+        "generate --policy full --prompt a --samples HUGE --temperature 1 --max-new-tokens HUGE",
+        "chat --policy tova@HUGE --chat-template text.txt",
         "compare --stories HUGE --context 1024 --out out",
         "compare --stories 1000000 --context HUGE --out out",
         "compare --jobs HUGE --stories 1 --context 32 --out out",

@@ -1,6 +1,7 @@
 //! What the command makes of texts and prompts: what they begin with, special tokens in them, and the text that comes.
 
 mod common;
+mod writing;
 
 use std::path::Path;
 
@@ -62,7 +63,7 @@ fn answers_and_stop_texts_are_looked_for_in_that_text() {
                     max_new_tokens: 60,
                     stop,
                 };
-                generation.write(&model, &prompt, &watch).unwrap().unwrap()
+                generation.write(&model, &prompt, &[], &watch).unwrap().unwrap()
             };
             assert_eq!(write(&[]).text, whole.trim());
             // Every character of the text as a stop text ends it at its first place, with the token that brings it.

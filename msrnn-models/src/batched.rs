@@ -182,11 +182,13 @@ impl<'m> BatchedGeneration<'m> {
                     state.reset(index);
                 }
             }
+            let mut sampler = Sampler::new(sampling)?;
+            sampler.note(&prompt);
             *slot = Some(Row {
                 request,
                 pending: prompt.into(),
-                sampler: Sampler::new(sampling)?,
-                greedy: sampling.temperature == 0.0,
+                sampler,
+                greedy: sampling.is_greedy(),
                 tokens: Vec::new(),
                 left: max_new_tokens,
             });

@@ -135,6 +135,9 @@ pub enum ModelError {
     /// The tokenizer is missing or damaged, or failed on a text.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
+    /// A chat template that is missing or damaged, or refuses a conversation.
+    #[error("chat template: {0}")]
+    Chat(String),
     /// A token id that the model has no embedding for.
     #[error(
         "token id {id} at index {index} is outside the model's vocabulary of {vocab_size}; use ids of this model's tokenizer"
@@ -169,6 +172,12 @@ pub enum ModelError {
         "{0} cuts once, after the prompt, and under the strict protocol there is none, so that nothing would ever go; take the protocol prefill or prefill:N, or cut again and again, as in every(128, ..)"
     )]
     NoPrompt(String),
+    /// A saved session that is not one of this model's.
+    #[error("this is no state of the model: {0}; it is damaged or of another model")]
+    Session(String),
+    /// Texts that end a generation and make no sense.
+    #[error("a stop text is empty; give it a character, or leave it out")]
+    EmptyStop,
     /// Sampling parameters that make no sense.
     #[error("{0}")]
     Sampling(String),

@@ -12,6 +12,9 @@
 //!   they go
 //! - [`model`]: a directory as a whole; [`tokenizer`], [`sampling`], [`generate`]: text in and out; [`spans`]: which
 //!   bytes of a text its tokens stand for
+//! - [`chat`]: conversations as text, by the model's own template
+//! - [`logprobs`]: how likely tokens were
+//! - [`session`]: a text that is read and written by turns; [`stop`]: texts that end one
 //! - [`trouble`]: logits that are no numbers
 //! - [`batched`]: many generations side by side, refilled from a queue
 //! - [`captured`]: steps that a GPU is given all at once
@@ -20,6 +23,7 @@
 
 pub mod batched;
 pub mod captured;
+pub mod chat;
 pub mod checkpoint;
 pub mod config;
 pub mod contained;
@@ -31,6 +35,7 @@ pub mod generate;
 pub mod gguf;
 pub mod length;
 pub mod linear;
+pub mod logprobs;
 pub mod matrix;
 pub mod model;
 pub mod norm;
@@ -39,7 +44,9 @@ pub mod protocol;
 pub mod recurrent;
 pub mod rotary;
 pub mod sampling;
+pub mod session;
 pub mod spans;
+pub mod stop;
 pub mod storage;
 pub mod tokenizer;
 pub mod trouble;

@@ -7,6 +7,7 @@ mod config;
 mod contained;
 mod options;
 mod parts;
+mod spelled;
 mod stages;
 mod stream;
 
@@ -16,6 +17,7 @@ use std::sync::OnceLock;
 use tokenizers::models::ModelWrapper;
 use tokenizers::{AddedToken, Encoding, Token, Tokenizer as Inner};
 
+use crate::chat::ChatFiles;
 use crate::error::ModelError;
 use crate::file::read_text;
 use crate::gguf::Vocabulary;
@@ -53,6 +55,7 @@ pub struct Tokenizer {
     /// Where texts may be cut, found out when the first long one comes.
     cuts: OnceLock<Option<Cuts>>,
     notes: Vec<String>,
+    chat: ChatFiles,
 }
 
 impl Tokenizer {
@@ -64,7 +67,10 @@ impl Tokenizer {
     /// When the first is missing or is not a tokenizer, or the second is damaged.
     pub fn read(directory: &Path, bos: Option<u32>) -> Result<Self, ModelError> {
         let path = directory.join(TOKENIZER);
-        Self::new(&path.display().to_string(), read_text(&path)?.as_bytes(), TokenizerConfig::read(directory)?, bos)
+        let config = TokenizerConfig::read(directory)?;
+        let mut made = Self::new(&path.display().to_string(), read_text(&path)?.as_bytes(), config, bos)?;
+        made.chat = made.chat.in_directory(directory)?;
+        Ok(made)
     }
 
     /// Parses the bytes of a `tokenizer.json`.
@@ -138,9 +144,11 @@ impl Tokenizer {
         let clean = settings.cleans_up(bpe);
         let bos = settings.bos_token().and_then(|token| inner.token_to_id(token)).or(bos);
         let stages = Stages::new(inner.get_decoder(), clean);
+        let chat = settings.chat().map_err(|reason| wrong(TOKENIZER_CONFIG, &reason))?;
         let (literal, template) = (settings.literal(), before);
         let prefix = template.clone();
-        let made = Self { inner, bos, unknown, template, prefix, literal, clean, stages, cuts: OnceLock::new(), notes };
+        let cuts = OnceLock::new();
+        let made = Self { inner, bos, unknown, template, prefix, literal, clean, stages, cuts, notes, chat };
         made.with(TextOptions::default())
     }
 
@@ -173,6 +181,11 @@ impl Tokenizer {
     /// What was found in the files that their user should know: sentences for a warning each.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// What the files say about conversations.
+    pub fn chat(&self) -> &ChatFiles {
+        &self.chat
     }
 
     /// The ids of a text, with nothing put before or behind it. Long texts are encoded part by part.

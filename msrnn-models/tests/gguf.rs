@@ -84,7 +84,7 @@ fn same_text(path: &Path) {
         let recurrent = Recurrent::new(&model.decoder, Compression::Unbounded, Positions::Original);
         let tokenizer = model.tokenizer().unwrap();
         let prompt = tokenizer.prompt("The history of the bicycle begins").unwrap();
-        let greedy = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0 };
+        let greedy = Sampling::default();
         let made = generate(&model, &recurrent, &prompt, Protocol::Strict, greedy, 32, |_| true).unwrap();
         tokenizer.continuation(&prompt, &made.tokens).unwrap()
     };

@@ -1,5 +1,7 @@
 //! Tokenizer files with settings that are not obeyed, and files that are wrong: an error each, never a panic.
 
+mod chat_templates;
+
 use std::path::Path;
 
 use msrnn_models::tokenizer::{Bos, TextOptions, Tokenizer};

@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 mod bench;
+mod chat;
 mod compare;
 mod config_file;
 mod convert;
@@ -12,12 +13,14 @@ mod interrupt;
 mod options;
 mod perplexity;
 mod policies;
+mod prompts;
 mod report;
 mod streams;
 mod texts;
 mod throughput;
 mod trace;
 mod train;
+mod writing;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -60,6 +63,8 @@ enum Command {
     Perplexity(perplexity::Args),
     /// Continue a prompt
     Generate(generate::Args),
+    /// Talk with a model in bounded memory; what was said is read once and stays in the state
+    Chat(chat::Args),
     /// Largest batch and tokens per second for numbers of states, beside the paper's table 1
     Throughput(throughput::Args),
     /// Write which row was omitted when
@@ -142,6 +147,7 @@ pub fn main_with(registry: Registry) -> ExitCode {
         Command::Compare(args) => compare::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Generate(args) => generate::run(&args),
+        Command::Chat(args) => chat::run(&args),
         Command::Throughput(args) => throughput::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::Experiment(which) => experiment::run(&which),

@@ -31,6 +31,11 @@ pub(super) fn say(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", visible(text));
 }
 
+/// A text on stderr in which what could command a terminal is spelled out already.
+pub(super) fn say_raw(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
 /// Warnings and errors of the libraries, on stderr, one a line.
 ///
 /// What they tell of files and servers is spelled out as everything is; the colour of the first word is ours.
@@ -113,7 +118,7 @@ pub(super) fn may_colour() -> bool {
 
 /// A text of which no character moves a cursor, colours a terminal or turns the direction of writing: such are
 /// spelled out. Lines and tabs stay.
-fn visible(text: &str) -> Cow<'_, str> {
+pub(super) fn visible(text: &str) -> Cow<'_, str> {
     let moves = |sign: char| {
         sign.is_control() && !matches!(sign, '\n' | '\t')
             || matches!(sign, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Int, Tensor};
 use msrnn_core::budget::Budget;
-use msrnn_core::policy::{Compression, Policy};
+use msrnn_core::policy::{Compression, Cut, Layer, Policy};
 use msrnn_policies::PolicySpec;
 
 use crate::error::BenchError;
@@ -21,6 +21,32 @@ pub fn arms(policies: &[PolicySpec], states: &[Budget]) -> Vec<PolicySpec> {
         }
     }
     arms
+}
+
+/// The same policies as they compress a context of which nobody knows yet what will be asked about it: cut once, after
+/// it, and never by what comes later. `full`, and a policy that does so by itself, stay as they are.
+///
+/// # Errors
+///
+/// When a policy cannot be cut once.
+pub fn asked_after(policies: &[PolicySpec]) -> Result<Vec<PolicySpec>, BenchError> {
+    let once = |spec: &PolicySpec| {
+        let Some(policy) = spec.policy() else { return Ok(spec.clone()) };
+        // As any layer of a stack has it; those of one that differ are said by `layers(..)`.
+        let by_itself = |index| policy.plan(&Layer { index, layers: 4, kv_heads: 1, states: 4096 });
+        if (0..4).map(by_itself).all(|plan| plan.states.is_none() || plan.cut == Cut::AfterPrompt) {
+            return Ok(spec.clone());
+        }
+        let once: PolicySpec = format!("after-prompt({})", spec.name()).parse()?;
+        Ok(spec.budget().map_or_else(|| once.clone(), |budget| once.with_budget(budget)))
+    };
+    policies.iter().map(once).collect()
+}
+
+/// Whether a setting leaves something at its default, which is then not written.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+pub fn is_off(on: &bool) -> bool {
+    !on
 }
 
 /// An arm on a model, before the model is opened.
@@ -59,5 +85,21 @@ mod tests {
         let specs = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<PolicySpec>>();
         let found = arms(&specs(&["tova", "full", "window@8", "tova@4"]), &[Budget::States(4), Budget::States(8)]);
         assert_eq!(found, specs(&["full", "tova@4", "tova@8", "window@8"]));
+    }
+
+    #[test]
+    fn asked_after_every_policy_cuts_once_and_one_that_does_is_left_alone() {
+        let specs = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<PolicySpec>>();
+        let found =
+            asked_after(&specs(&["full", "tova", "window+4@25%", "snapkv@8", "every(8, h2o)@16", "random:3@8"]));
+        let expected = [
+            "full",
+            "after-prompt(tova)",
+            "after-prompt(window+4)@25%",
+            "snapkv@8",
+            "after-prompt(every(8, h2o))@16",
+            "after-prompt(random:3)@8",
+        ];
+        assert_eq!(found.unwrap(), specs(&expected));
     }
 }

@@ -2,10 +2,10 @@
 
 use msrnn_core::policy::Compression;
 use msrnn_models::Model;
-use msrnn_models::generate::{Stop, generate};
 use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::{Positions, Recurrent};
-use msrnn_models::sampling::Sampling;
+use msrnn_models::sampling::{Sampler, Sampling};
+use msrnn_models::session::Session;
 use serde::{Deserialize, Serialize};
 
 use super::Watch;
@@ -13,6 +13,7 @@ use crate::error::BenchError;
 use crate::evaluate::Observed;
 use crate::numbers;
 use crate::room;
+use crate::writing::{self, Writing};
 
 /// How a prompt is continued.
 #[derive(Clone, Debug)]
@@ -58,110 +59,49 @@ pub enum Ended {
 }
 
 impl Generation<'_> {
-    /// Continues a prompt of ids; none when it was interrupted.
+    /// Continues a prompt of ids; none when it was interrupted. `asked`: ids that come after the prompt and that no cut
+    /// after it has seen; none where the question is part of the prompt.
     ///
     /// # Errors
     ///
     /// When the model has no tokenizer or does not know an id of the prompt, or its logits make no distribution.
-    pub fn write(&self, model: &Model, prompt: &[u32], watch: &Watch<'_>) -> Result<Option<Written>, BenchError> {
-        let mut ending = Ending::new(self.stop)?;
-        let length = prompt.len().saturating_add(self.max_new_tokens);
+    pub fn write(
+        &self,
+        model: &Model,
+        prompt: &[u32],
+        asked: &[u32],
+        watch: &Watch<'_>,
+    ) -> Result<Option<Written>, BenchError> {
+        let length = prompt.len().saturating_add(asked.len()).saturating_add(self.max_new_tokens);
         room::check(&model.decoder, &self.compression, length, 1)?;
         let recurrent = Recurrent::new(&model.decoder, self.compression.clone(), self.positions);
-        let mut text = String::new();
-        let mut stream = model.tokenizer()?.stream_behind(prompt)?;
-        let mut failed = None;
-        let mut stopped = false;
-        let mut passed = prompt.len();
-        let emit = |token| {
-            // The prompt is through when the first token comes.
-            (watch.advance)(std::mem::replace(&mut passed, 1));
-            let shown = stream.push(token).and_then(|piece| {
-                text.push_str(&piece);
-                // Nothing that is held can change any more if this is the last token.
-                stream.held()
-            });
-            match shown {
-                Ok(held) => stopped = ending.reached(&text, &held.unwrap_or_default()),
-                Err(error) => failed = Some(error),
+        let mut sampler = Sampler::new(self.sampling)?;
+        let mut session = Session::new(model, &recurrent);
+        let pass = |tokens| {
+            (watch.advance)(tokens);
+            !watch.interrupted()
+        };
+        for (ids, protocol) in [(prompt, self.protocol), (asked, Protocol::Strict)] {
+            if !ids.is_empty() && !session.read(ids, protocol, pass)? {
+                return Ok(None);
             }
-            failed.is_none() && !stopped && !watch.interrupted()
-        };
-        let done = generate(model, &recurrent, prompt, self.protocol, self.sampling, self.max_new_tokens, emit)?;
-        if let Some(error) = failed {
-            return Err(error.into());
+            sampler.note(ids);
         }
-        let ended = match done.stop {
-            Stop::Eos => Ended::Eos,
-            Stop::Length => Ended::Length,
-            Stop::Interrupted if stopped => Ended::StopText,
-            Stop::Interrupted => return Ok(None),
+        let writing = Writing { max_new_tokens: self.max_new_tokens, stop: self.stop, logprobs: None };
+        let advance = || (watch.advance)(1);
+        let tokenizer = model.tokenizer()?;
+        let done = writing.write(&mut session, tokenizer, &mut sampler, watch.interrupt, |_| Ok(()), advance)?;
+        let ended = match done.ended {
+            writing::Ended::Eos => Ended::Eos,
+            writing::Ended::Length => Ended::Length,
+            writing::Ended::StopText => Ended::StopText,
+            writing::Ended::Interrupted => return Ok(None),
         };
-        text.push_str(&stream.finish()?);
-        text.truncate(ending.of(&text));
         if done.uniform {
             numbers::warn_of_uniform();
         }
-        let mut observed = Observed::of(&done.states);
-        observed.predict(&done.states, 0, done.predicting);
-        Ok(Some(Written { text: text.trim().to_owned(), tokens: done.tokens.len(), ended, observed }))
-    }
-}
-
-/// Looks for stop texts in a text that grows.
-struct Ending<'a> {
-    stop: &'a [String],
-    /// Bytes that were looked through.
-    searched: usize,
-}
-
-impl<'a> Ending<'a> {
-    fn new(stop: &'a [String]) -> Result<Self, BenchError> {
-        match stop.iter().any(String::is_empty) {
-            true => Err(BenchError::Input("a stop text is empty; give it a character, or leave it out".into())),
-            false => Ok(Self { stop, searched: 0 }),
-        }
-    }
-
-    /// Whether one has come, in the text or with what is held behind it.
-    fn reached(&mut self, text: &str, held: &str) -> bool {
-        let longest = self.stop.iter().map(String::len).max().unwrap_or(0);
-        let from = text.floor_char_boundary(self.searched.saturating_sub(longest));
-        self.searched = text.len();
-        let new = format!("{}{held}", &text[from..]);
-        self.stop.iter().any(|stop| new.contains(stop.as_str()))
-    }
-
-    /// Where the text ends: before the first of them.
-    fn of(&self, text: &str) -> usize {
-        self.stop.iter().filter_map(|stop| text.find(stop.as_str())).min().unwrap_or(text.len())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stop_text_is_found_as_soon_as_it_is_there_however_it_comes() {
-        let stop = ["\n\n".to_owned(), "END".to_owned()];
-        let whole = "one\né two\n three EN four END five\n\n";
-        for size in 1..7 {
-            let mut ending = Ending::new(&stop).unwrap();
-            let mut at = 0;
-            let mut found = None;
-            while found.is_none() && at < whole.len() {
-                let next = whole.ceil_char_boundary((at + size).min(whole.len()));
-                let held = whole.ceil_char_boundary((next + size / 2).min(whole.len()));
-                at = next;
-                if ending.reached(&whole[..next], &whole[next..held]) {
-                    found = Some(held);
-                }
-            }
-            let end = whole.find("END").unwrap() + 3;
-            assert!((end..end + 2 * size).contains(&found.unwrap()), "{size}: {found:?}");
-            assert_eq!(ending.of(whole), end - 3);
-        }
-        assert!(Ending::new(&[String::new()]).is_err());
+        let mut observed = Observed::of(session.states());
+        observed.predict(session.states(), 0, done.predicting);
+        Ok(Some(Written { text: done.text.trim().to_owned(), tokens: done.ids.len(), ended, observed }))
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use msrnn_models::chat::CHAT_TEMPLATE;
 use msrnn_models::checkpoint::{CONFIG, INDEX, WEIGHTS};
 use msrnn_models::gguf;
 use msrnn_models::model::GENERATION_CONFIG;
@@ -26,7 +27,7 @@ use crate::http::{Address, Client, Failure, Following, Method, Request, is_page,
 /// How often a file is asked for before giving up. Every time goes on where the last one ended.
 const ATTEMPTS: u32 = 3;
 /// What a model needs to be a model, if its repository has them.
-const COMPANIONS: [&str; 3] = [GENERATION_CONFIG, TOKENIZER, TOKENIZER_CONFIG];
+const COMPANIONS: [&str; 4] = [GENERATION_CONFIG, TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE];
 
 /// Names of shards in an index.
 #[derive(Deserialize)]

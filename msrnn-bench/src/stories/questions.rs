@@ -41,6 +41,8 @@ pub struct Question {
     pub text: String,
     /// Where in `text` the fact is stated: the paragraph, or the sentence, as bytes.
     pub stated_at: std::ops::Range<usize>,
+    /// Where in `text` the asking begins, as bytes.
+    pub asked_at: usize,
     /// What should follow: the rest of the fact, with the space that it begins with.
     pub answer: String,
     /// All answers to choose from, the right one first, written as `answer` is.
@@ -118,7 +120,8 @@ pub fn question(
     let before = join(&filler[..at]);
     let stated_at = before.len()..before.len() + fact.len() - GAP.len();
     let text = before + &fact + &join(&filler[at..]) + &asked;
-    Some(Question { text, stated_at, answer: candidates[0].clone(), candidates })
+    let asked_at = text.len() - asked.len();
+    Some(Question { text, stated_at, asked_at, answer: candidates[0].clone(), candidates })
 }
 
 /// Whether a scene can be told of three people, and mentions nobody else.
@@ -193,7 +196,8 @@ mod tests {
     #[test]
     fn the_fact_is_stated_once_and_the_answer_is_among_the_candidates() {
         for (_, relation, question) in &sample() {
-            let Question { text, stated_at, answer, candidates } = question;
+            let Question { text, stated_at, asked_at, answer, candidates } = question;
+            assert!(stated_at.end <= *asked_at && text[..*asked_at].ends_with(GAP), "{text}");
             let paragraph = &text[stated_at.clone()];
             assert!(paragraph.contains(answer.trim()), "{relation:?}: {answer} is not in {paragraph}");
             let cue = text.split([' ', '"']).next_back().unwrap();

@@ -42,6 +42,7 @@ fn assert_whole(found: &Path, original: &Path) {
                 "generation_config.json",
                 "tokenizer.json",
                 "tokenizer_config.json",
+                "chat_template.jinja",
                 "model.safetensors.index.json",
             ]
             .contains(&name.as_str())
@@ -171,10 +172,12 @@ fn a_snapshot_of_a_commit_that_lacks_a_file_is_completed() {
     let home = tempfile::tempdir().unwrap();
     let name = format!("{ID}@{COMMIT}");
     let repo = Repo::small().with("tokenizer.json", b"{\"a\": 1}").with("generation_config.json", b"{}");
+    let repo = repo.with("chat_template.jinja", b"{{ messages }}");
     let files = repo.files.clone();
     let server = Server::start(move |request| repo.reply(request));
     let directory = hub(&server.url, home.path()).model(&model(&name), UNWATCHED).unwrap();
-    for lost in ["tokenizer.json", "generation_config.json", "config.json", "model.safetensors"] {
+    for lost in ["tokenizer.json", "chat_template.jinja", "generation_config.json", "config.json", "model.safetensors"]
+    {
         std::fs::remove_file(directory.join(lost)).unwrap();
         assert_eq!(hub(&server.url, home.path()).model(&model(&name), UNWATCHED).unwrap(), directory);
         let (_, bytes) = files.iter().find(|(name, _)| name == lost).unwrap();

@@ -1,5 +1,7 @@
 //! A saved multi-state: plain data that serialises with serde.
 
+mod intact;
+
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 

@@ -4,15 +4,13 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use crate::chat::CHAT_TEMPLATE;
 use crate::checkpoint::Source;
 use crate::config::{ModelConfig, ends};
 use crate::error::ModelError;
 use crate::file::read_text;
 use crate::model::GENERATION_CONFIG;
 use crate::tokenizer::{TOKENIZER, TOKENIZER_CONFIG};
-
-/// Where transformers 5 keeps a chat template.
-pub(super) const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
 /// Files of a model directory, as far as there are any.
 #[derive(Clone, Debug, Default)]

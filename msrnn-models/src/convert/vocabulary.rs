@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::cannot;
 use super::file::entry;
 use super::texts::Texts;
+use crate::chat::ChatFiles;
 use crate::checkpoint::Source;
 use crate::error::ModelError;
 use crate::gguf::write::{Entry, header};
@@ -109,7 +110,9 @@ pub(super) fn entries(
         }
         entries.push(entry(&format!("tokenizer.ggml.add_{which}_token"), Entry::Flag(!ids.is_empty())));
     }
-    if let Some(template) = texts.tokenizer_config.get("chat_template").and_then(Value::as_str) {
+    // Of several templates the one that counts.
+    let chat = ChatFiles::new(texts.tokenizer_config.get("chat_template"), Default::default());
+    if let Some(template) = chat.map_err(|reason| unfit(&reason))?.text() {
         entries.push(entry("tokenizer.chat_template", Entry::Text(template.into())));
     }
     let (words, types): (Vec<String>, Vec<i32>) = tokens.into_iter().unzip();

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::chat::ChatFiles;
 use crate::error::ModelError;
 use crate::file::read_text;
 
@@ -19,13 +20,20 @@ pub(super) struct TokenizerConfig {
     tokenizer_class: Option<String>,
     add_bos_token: Option<bool>,
     add_eos_token: Option<bool>,
+    #[serde(deserialize_with = "said")]
     bos_token: Option<Token>,
+    #[serde(deserialize_with = "said")]
     eos_token: Option<Token>,
+    #[serde(deserialize_with = "said")]
     unk_token: Option<Token>,
     pad_token: Option<Token>,
     clean_up_tokenization_spaces: Option<bool>,
     clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output: Option<bool>,
     split_special_tokens: Option<bool>,
+    sep_token: Option<Token>,
+    cls_token: Option<Token>,
+    mask_token: Option<Token>,
+    chat_template: Option<Value>,
 }
 
 /// A token's name, alone or with its flags.
@@ -35,6 +43,11 @@ enum Token {
     Name(String),
     Flagged { content: String },
     Other(IgnoredAny),
+}
+
+/// What a key says that is there: that it is null, too, which is another thing than that it is absent.
+fn said<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Token>, D::Error> {
+    Token::deserialize(from).map(Some)
 }
 
 impl Token {
@@ -77,6 +90,26 @@ impl TokenizerConfig {
     pub(super) fn special(&self) -> impl Iterator<Item = &str> {
         let tokens = [&self.bos_token, &self.eos_token, &self.unk_token, &self.pad_token];
         tokens.into_iter().flatten().filter_map(Token::name)
+    }
+
+    /// What the file says about conversations. transformers' class for Llama tokenizers names the tokens that a file
+    /// leaves out.
+    pub(super) fn chat(&self) -> Result<ChatFiles, String> {
+        let llama = matches!(self.tokenizer_class.as_deref(), Some("LlamaTokenizer" | "LlamaTokenizerFast"));
+        let named = [
+            ("bos_token", &self.bos_token, Some("<s>")),
+            ("eos_token", &self.eos_token, Some("</s>")),
+            ("unk_token", &self.unk_token, Some("<unk>")),
+            ("sep_token", &self.sep_token, None),
+            ("pad_token", &self.pad_token, None),
+            ("cls_token", &self.cls_token, None),
+            ("mask_token", &self.mask_token, None),
+        ];
+        let named = named.into_iter().filter_map(|(key, token, usual)| {
+            let name = token.as_ref().and_then(Token::name).or(usual.filter(|_| llama && token.is_none()))?;
+            Some((key, name.to_owned()))
+        });
+        ChatFiles::new(self.chat_template.as_ref(), named.collect())
     }
 
     /// Whether spelled special tokens are letters.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use msrnn_bench::error::BenchError;
-use msrnn_bench::experiment::arms::arms;
+use msrnn_bench::experiment::arms::{arms, asked_after};
 use msrnn_bench::experiment::retrieval::haystack::Haystack;
 use msrnn_bench::experiment::retrieval::task::Task;
 use msrnn_bench::experiment::retrieval::{Inputs, Retrieval};
@@ -43,6 +43,11 @@ pub(in crate::cli) struct Args {
     haystack: Vec<PathBuf>,
     #[command(flatten, next_help_heading = "Text that needles are hidden in")]
     texts: TextOptions,
+    /// Compress the text, then ask: all before the question is read as one block and cut once, by rules that have not seen
+    /// the question, which comes after it and of which no row goes; as in the leaderboards of kvpress. Off by default:
+    /// the state is bounded from the first token on, the question's included
+    #[arg(long)]
+    ask_after: bool,
     /// Seed of the questions, and of policies that draw at random
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -70,12 +75,13 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let experiment = Retrieval {
         reading: args.options.reading.options(),
         models: models.names().to_vec(),
-        arms: arms(&policies, &args.states),
+        arms: arms(&if args.ask_after { asked_after(&policies)? } else { policies }, &args.states),
         tasks,
         lengths: args.lengths.clone(),
         depths: args.depths.clone(),
         trials: args.trials,
         seed: args.seed,
+        ask_after: args.ask_after,
     };
     let experiment = experiment.checked()?;
     let longest = experiment.lengths.last().copied().unwrap_or(0);

@@ -1,6 +1,7 @@
 //! `msrnn experiment understanding`
 
 use msrnn_bench::error::BenchError;
+use msrnn_bench::experiment::arms::asked_after;
 use msrnn_bench::experiment::understanding::{Inputs, Metric, Task, Understanding, question, stories};
 use msrnn_bench::hub::locate_data;
 use msrnn_core::budget::Budget;
@@ -54,9 +55,14 @@ pub(crate) struct Args {
     /// Stories that are asked about, where the task is stories
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = count)]
     stories: usize,
-    /// strict: token by token from the first; prefill: the prompt as one block, then one cut
+    /// strict: token by token from the first; prefill: the prompt, question included, as one block, then one cut
     #[arg(long, default_value_t)]
     protocol: Protocol,
+    /// Compress the document, then ask: it is read as one block and cut once, by rules that have not seen the question,
+    /// which comes after it and of which no row goes; as in the leaderboards of kvpress. Off by default: the question is
+    /// part of the prompt
+    #[arg(long, conflicts_with = "protocol")]
+    ask_after: bool,
     /// original or gap-compressed
     #[arg(long, default_value = "original", value_parser = positions)]
     positions: Positions,
@@ -92,18 +98,20 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         (true, _) => &["6.25%", "12.5%", "25%", "50%"],
     };
     let states = states.iter().map(|states| states.parse()).collect::<Result<Vec<Budget>, _>>()?;
+    let policies: Vec<_> = all(&args.policies).map(|spec| spec.seeded(args.seed)).collect();
     let setting = Understanding {
         reading: args.options.reading.options(),
         task: args.task,
         metric: args.metric.unwrap_or(args.task.metric()),
         stem: args.stem,
-        policies: all(&args.policies).map(|spec| spec.seeded(args.seed)).collect(),
+        policies: if args.ask_after { asked_after(&policies)? } else { policies },
         states: if args.states.is_empty() { states } else { args.states.clone() },
         baseline: !args.no_baseline,
         context: args.context,
         max_new_tokens: args.max_new_tokens.unwrap_or(args.task.max_new_tokens()),
         stop: args.stop.clone(),
-        protocol: args.protocol,
+        protocol: if args.ask_after { Protocol::Prefill(usize::MAX) } else { args.protocol },
+        ask_after: args.ask_after,
         positions: args.positions,
         seed: args.seed,
     };

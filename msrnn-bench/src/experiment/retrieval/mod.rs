@@ -8,7 +8,8 @@
 //!   its tokens. Who guesses is right once in as many as there are candidates.
 //!
 //! The state is bounded from the first token on, the question's tokens included: a policy does not
-//! know what will be asked for, and the question's own rows take their place in the state.
+//! know what will be asked for, and the question's own rows take their place in the state. With `ask_after` all before
+//! the question is read as one block and cut once, and question and answer are held as they come.
 
 mod fit;
 pub mod haystack;
@@ -25,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::BenchError;
 use crate::evaluate::Observed;
-use crate::experiment::arms::Bound;
+use crate::experiment::arms::{Bound, is_off};
 use crate::experiment::manifest::Source;
 use crate::experiment::models::Models;
 use crate::experiment::{Experiment, Results, Unit, Watch};
@@ -53,6 +54,9 @@ pub struct Retrieval {
     pub trials: usize,
     /// Of the questions.
     pub seed: u64,
+    /// Whether what asks comes after a cut, in which case what is before it enters as one block.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub ask_after: bool,
     /// How texts are read.
     #[serde(flatten)]
     pub reading: TextOptions,
@@ -226,14 +230,16 @@ impl Experiment for Retrieval {
         let (task, length, depth) = (self.tasks[cell.task], self.lengths[cell.length], self.depths[cell.depth]);
         let bound = Bound::new(&self.arms[cell.arm], &inputs.models, cell.model, length)?;
         let recurrent = Recurrent::new(&model.decoder, bound.compression.clone(), Positions::Original);
-        recurrent.check_length(length, 0)?;
+        recurrent.check_length(length, if self.ask_after { length } else { 0 })?;
         let device = model.decoder.device();
         let mut sample =
             Sample { states: bound.compression.states(), observed: Observed::default(), trials: Vec::new() };
         for trial in 0..self.trials {
             let prompt = self.prompt(&model, &inputs.haystack, task, length, depth, trial)?;
             let storage = model.decoder.storage();
-            let Some((trial, observed)) = prompt.answer(&recurrent, storage, &device, watch)? else { return Ok(None) };
+            let Some((trial, observed)) = prompt.answer(&recurrent, storage, &device, self.ask_after, watch)? else {
+                return Ok(None);
+            };
             sample.observed.add(observed);
             sample.trials.push(trial);
         }
@@ -271,6 +277,7 @@ mod tests {
             depths: vec![0.0, 1.0],
             trials: 1,
             seed: 0,
+            ask_after: false,
         };
         let cells: Vec<Cell> = (0..setting.cells()).map(|unit| setting.cell(unit)).collect();
         assert_eq!(cells[0], Cell { model: 0, arm: 0, task: 0, length: 0, depth: 0 });

@@ -22,6 +22,8 @@ use crate::stories::questions::Question;
 pub struct Prompt {
     /// Everything before the answer, with what the tokenizer puts before a text.
     pub context: Vec<u32>,
+    /// How many ids of the context come before what asks.
+    pub before: usize,
     /// The answers to choose from, the right one first. None is empty.
     pub candidates: Vec<Vec<u32>>,
 }
@@ -69,7 +71,10 @@ impl Prompt {
                     .into(),
             ));
         }
-        Ok(Self { context, candidates: whole.into_iter().map(|ids| ids[seam..].to_vec()).collect() })
+        // The tokens that end before the asking begins.
+        let ahead = tokenizer.begun(&tokenizer.encode(&question.text[..question.asked_at])?);
+        let before = ahead.iter().zip(&context).take_while(|(a, b)| a == b).count();
+        Ok(Self { context, before, candidates: whole.into_iter().map(|ids| ids[seam..].to_vec()).collect() })
     }
 
     /// Tokens of the context and the longest candidate.
@@ -77,7 +82,8 @@ impl Prompt {
         self.context.len() + self.candidates.iter().map(Vec::len).max().unwrap_or(0)
     }
 
-    /// Reads the context from empty states and answers. None when interrupted. What is observed are the states
+    /// Reads the context from empty states and answers. None when interrupted. With `ask_after` what comes before the
+    /// asking is one block, after which the states are cut. What is observed are the states
     /// before the answer, and the predictions of the right answer's tokens.
     ///
     /// Greedy decoding writes the answer if and only if, fed the answer, every token of it is the
@@ -91,11 +97,19 @@ impl Prompt {
         recurrent: &Recurrent<'_>,
         storage: Storage,
         device: &Device,
+        ask_after: bool,
         watch: &Watch<'_>,
     ) -> Result<Option<(Trial, Observed)>, BenchError> {
         let mut states = recurrent.initial_states(1);
         let mut last = None;
-        for block in self.context.chunks(BLOCK) {
+        let (block, rest) = self.context.split_at(if ask_after { self.before } else { 0 });
+        if !block.is_empty() {
+            let logits = recurrent.prefill(ids(block, device), &mut states)?;
+            let [_, n, vocab] = logits.dims();
+            last = Some(logits.narrow(1, n - 1, 1).reshape([1, vocab]));
+            (watch.advance)(block.len());
+        }
+        for block in rest.chunks(BLOCK) {
             if watch.interrupt.load(Ordering::Relaxed) {
                 return Ok(None);
             }
@@ -220,7 +234,55 @@ mod tests {
         let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
         let interrupt = AtomicBool::new(false);
         let watch = Watch { advance: &|_| {}, interrupt: &interrupt };
-        prompt.answer(&recurrent, model.decoder.storage(), &model.decoder.device(), &watch).unwrap().unwrap()
+        let device = model.decoder.device();
+        prompt.answer(&recurrent, model.decoder.storage(), &device, false, &watch).unwrap().unwrap()
+    }
+
+    /// What is asked comes after the cut: whatever it is, the same rows of the context are there for it.
+    #[test]
+    fn asked_after_a_cut_the_context_is_compressed_by_what_was_read_before_the_question() {
+        let model = bundled::load(DType::F64, &Device::flex()).unwrap();
+        let device = model.decoder.device();
+        let interrupt = AtomicBool::new(false);
+        let watch = Watch { advance: &|_| {}, interrupt: &interrupt };
+        for prompt in prompts(&model, Task::Facts, 3) {
+            let tokenizer = model.tokenizer().unwrap();
+            let ahead = tokenizer.decode(&prompt.context[..prompt.before]).unwrap();
+            let asks = tokenizer.decode(&prompt.context[prompt.before..]).unwrap();
+            assert!(ahead.len() > 5 * asks.len() && asks.trim_start().starts_with('"'), "{asks:?}");
+            for policy in ["snapkv(window=8)@64", "after-prompt(tova)@64", "full"] {
+                let compression = policy.parse::<PolicySpec>().unwrap().compression(520, |_| 1).unwrap();
+                let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
+                let storage = model.decoder.storage();
+                let ask = |prompt: &Prompt, after| {
+                    prompt.answer(&recurrent, storage, &device, after, &watch).unwrap().unwrap()
+                };
+                let (trial, observed) = ask(&prompt, true);
+                // The plain twin: a block, a cut, and then token by token.
+                let mut states = recurrent.initial_states(1);
+                let (block, rest) = prompt.context.split_at(prompt.before);
+                recurrent.prefill(ids(block, &device), &mut states).unwrap();
+                let held: Vec<_> = states.iter().map(MultiState::held).collect();
+                let mut logits = None;
+                for token in rest.iter().chain(&prompt.candidates[0][..prompt.candidates[0].len() - 1]) {
+                    logits = Some(recurrent.scan(ids(&[*token], &device), &mut states));
+                }
+                assert!(logits.is_some());
+                for (state, held) in states.iter().zip(&held) {
+                    for (now, then) in state.held()[0].iter().zip(&held[0]) {
+                        assert!(then.iter().all(|position| now.contains(position)), "{policy}");
+                    }
+                }
+                assert_eq!(observed.omitted > 0, policy != "full");
+                match policy {
+                    "full" => {
+                        let (strict, _) = answer(&model, policy, &prompt);
+                        assert!((trial.log_likelihood - strict.log_likelihood).abs() < 1e-9);
+                    }
+                    _ => assert!(trial.log_likelihood.is_finite()),
+                }
+            }
+        }
     }
 
     #[test]
@@ -304,8 +366,13 @@ mod tests {
             "model": {"type": "WordLevel", "vocab": {"[UNK]": 0, "The": 1, "is": 2}, "unk_token": "[UNK]"}}"#;
         let tokenizer = Tokenizer::from_bytes(json.as_bytes(), None).unwrap();
         let candidates = vec![" green".to_owned(), " is".to_owned()];
-        let question =
-            Question { text: "The grass is".into(), stated_at: 0..3, answer: candidates[0].clone(), candidates };
+        let question = Question {
+            text: "The grass is".into(),
+            stated_at: 0..3,
+            asked_at: 9,
+            answer: candidates[0].clone(),
+            candidates,
+        };
         let error = Prompt::new(&question, &tokenizer).unwrap_err().to_string();
         assert!(error.contains("\"grass\"") && error.contains("--task"), "{error}");
     }

@@ -206,8 +206,14 @@ fn notes(setting: &Retrieval) -> Vec<String> {
             setting.seed
         ),
         text_ids::note(setting.reading),
-        "Strict protocol: the state is bounded from the first token on, and the question itself takes rows of it."
-            .into(),
+        match setting.ask_after {
+            false => "Strict protocol: the state is bounded from the first token on, and the question itself takes rows of it.",
+            true => {
+                "The question came after the cut: all before it was read as one block and compressed by rules that had not \
+                 seen it; question and answer are held as they come."
+            }
+        }
+        .into(),
     ]
 }
 
@@ -233,6 +239,7 @@ mod tests {
             depths: vec![0.0, 0.5],
             trials: 2,
             seed: 0,
+            ask_after: false,
         };
         let sample = |states: Option<usize>, a: (bool, usize), b: (bool, usize)| Sample {
             states,

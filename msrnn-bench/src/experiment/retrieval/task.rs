@@ -151,8 +151,9 @@ impl Frame {
         text.push_str(&self.fact);
         let stated_at = start..text.len();
         tail.iter().for_each(|sentence| text.extend([" ", sentence]));
+        let asked_at = text.len();
         text.push_str(&self.asked);
-        Some(Question { text, stated_at, answer: candidates[0].clone(), candidates })
+        Some(Question { text, stated_at, asked_at, answer: candidates[0].clone(), candidates })
     }
 }
 
@@ -171,7 +172,8 @@ mod tests {
             for depth in [0.0, 0.25, 0.5, 1.0] {
                 for index in 0..10 {
                     let question = task.question(1, index, 400, depth, &haystack, &words).unwrap();
-                    let Question { text, stated_at, answer, candidates } = question;
+                    let Question { text, stated_at, answer, candidates, asked_at } = question;
+                    assert!(text[asked_at..].starts_with("\n\nWhat is"));
                     let length = words(&text) + 1;
                     assert!(length <= 400 && length > 340, "{length}");
                     let mentions = if task == Task::Passkey { 2 } else { 1 };

@@ -194,7 +194,7 @@ impl Inputs {
 
 impl Story {
     fn sampling(&self, seed: u64) -> Sampling {
-        Sampling { temperature: self.temperature, top_k: 0, top_p: self.top_p, seed }
+        Sampling { temperature: self.temperature, top_p: self.top_p, seed, ..Sampling::default() }
     }
 
     /// The arms of all models, worked out once.
@@ -288,7 +288,7 @@ impl Story {
             max_new_tokens: arm.max_new_tokens,
             stop: &[],
         };
-        generation.write(&*models.get(arm.model)?, &arm.prompt, watch)
+        generation.write(&*models.get(arm.model)?, &arm.prompt, &[], watch)
     }
 
     /// The unit's pair of stories, not yet judged; none when it was interrupted.

@@ -28,6 +28,7 @@ use sha2::{Digest, Sha256};
 
 pub use task::{Metric, Task};
 
+use super::arms::is_off;
 use super::generation::{Generation, Written};
 use super::manifest::Source;
 use super::models::Models;
@@ -60,6 +61,9 @@ pub struct Understanding {
     pub stop: Vec<String>,
     /// How the prompt enters the state.
     pub protocol: Protocol,
+    /// Whether the question comes after the cut: the protocol's block is the document alone.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub ask_after: bool,
     /// How positions are numbered.
     pub positions: Positions,
     /// Seed of the stories that are asked about, where they are the bundled generator's.
@@ -153,6 +157,7 @@ impl Experiment for Understanding {
         let (arm, question) = (&plan.arms[unit / inputs.questions.len()], unit % inputs.questions.len());
         let prompt = &plan.prompts[arm.prompts][question];
         let question = &inputs.questions[question];
+        let (context, asked) = prompt.ids.split_at(prompt.ids.len() - prompt.asked);
         let stop: Vec<String> = self.stop.iter().chain(&question.stop).cloned().collect();
         let generation = Generation {
             compression: arm.compression.clone(),
@@ -162,7 +167,7 @@ impl Experiment for Understanding {
             max_new_tokens: self.max_new_tokens,
             stop: &stop,
         };
-        let Some(written) = generation.write(&*inputs.models.get(arm.model)?, &prompt.ids, watch)? else {
+        let Some(written) = generation.write(&*inputs.models.get(arm.model)?, context, asked, watch)? else {
             return Ok(None);
         };
         let scores = self.metric.scores(&written.text, &question.references, self.stem);

@@ -1,6 +1,7 @@
 //! Which policies answer which questions, with the prompts that they see.
 
 use msrnn_core::policy::Compression;
+use msrnn_models::error::ModelError;
 use msrnn_models::rotary::Rotary;
 use msrnn_policies::PolicySpec;
 
@@ -67,12 +68,30 @@ impl Plan {
                 Rotary::LIMIT
             )));
         }
+        if setting.ask_after
+            && let Some(question) = questions.iter().find(|question| question.document.trim().is_empty())
+        {
+            return Err(BenchError::Input(format!(
+                "question {:?} has no document, so that there is nothing to compress before it is asked; give one as \
+                 \"document\", or leave --ask-after out",
+                question.id
+            )));
+        }
+        // Apart, as a context is encoded that was there before the question.
+        let encode = |document: &str, rest: &str| match setting.ask_after {
+            false => Ok((tokenizer.prompt(&format!("{document}{rest}"))?, 0)),
+            true => {
+                let asked = tokenizer.encode(rest)?;
+                Ok(([tokenizer.prompt(document)?, asked.clone()].concat(), asked.len()))
+            }
+        };
         // The whole list, or the question that does not fit.
         let prompts = |context: usize| -> Result<Result<Vec<Prompt>, &Question>, BenchError> {
             let room = context.saturating_sub(setting.max_new_tokens);
             let mut prompts = Vec::with_capacity(questions.len());
             for question in questions {
-                match fit(question, room, |text| tokenizer.prompt(text))?.filter(|prompt| !prompt.ids.is_empty()) {
+                let fits = |prompt: &Prompt| prompt.ids.len() > prompt.asked;
+                match fit::<ModelError>(question, room, encode)?.filter(fits) {
                     Some(prompt) => prompts.push(prompt),
                     None => return Ok(Err(question)),
                 }

@@ -25,6 +25,8 @@ pub(super) fn rest(task: Task, question: &str) -> String {
 pub struct Prompt {
     /// What the tokenizer puts before a text, document, question.
     pub ids: Vec<u32>,
+    /// How many of the last ids are the question, where it is apart from what comes before.
+    pub asked: usize,
     /// Bytes of the document that are in it.
     pub kept: usize,
 }
@@ -32,7 +34,8 @@ pub struct Prompt {
 /// The prompt of a question in at most `room` tokens: its document cut at its end as far as needed. None where not even
 /// the question fits.
 ///
-/// Document and question are one text. `prompt`: its ids, with what the tokenizer puts before them.
+/// `prompt`: the ids of document and question, with what the tokenizer puts before them, and how many of the last ones
+/// are the question by itself; 0 where both are one text.
 ///
 /// # Errors
 ///
@@ -40,10 +43,13 @@ pub struct Prompt {
 pub fn fit<E>(
     question: &Question,
     room: usize,
-    prompt: impl Fn(&str) -> Result<Vec<u32>, E>,
+    prompt: impl Fn(&str, &str) -> Result<(Vec<u32>, usize), E>,
 ) -> Result<Option<Prompt>, E> {
     let document = &*question.document;
-    let cut_at = |kept: usize| Ok(Prompt { ids: prompt(&format!("{}{}", &document[..kept], question.rest))?, kept });
+    let cut_at = |kept: usize| {
+        let (ids, asked) = prompt(&document[..kept], &question.rest)?;
+        Ok(Prompt { ids, asked, kept })
+    };
     let whole = cut_at(document.len())?;
     if whole.ids.len() <= room {
         return Ok(Some(whole));
@@ -72,9 +78,10 @@ mod tests {
 
     /// A first token, one per word, and one per character of long words.
     #[allow(clippy::unnecessary_wraps)]
-    fn encode(text: &str) -> Result<Vec<u32>, ()> {
+    fn encode(document: &str, rest: &str) -> Result<(Vec<u32>, usize), ()> {
         let tokens = |word: &str| if word.len() > 8 { word.chars().count() } else { 1 };
-        Ok(vec![7; 1 + text.split_whitespace().map(tokens).sum::<usize>()])
+        let text = format!("{document}{rest}");
+        Ok((vec![7; 1 + text.split_whitespace().map(tokens).sum::<usize>()], 0))
     }
 
     fn question(document: &str) -> Question {

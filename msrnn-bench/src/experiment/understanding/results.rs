@@ -160,6 +160,13 @@ fn notes(setting: &Understanding, rows: &[Row]) -> Vec<String> {
          Differences and percentages are paired by document."
             .into(),
     ];
+    if setting.ask_after {
+        notes.push(
+            "The question came after the cut: the document was read as one block and compressed, and nothing that decided \
+             what stays had seen the question; question and answer are held as they come."
+                .into(),
+        );
+    }
     if setting.metric == Metric::Rouge {
         notes.push(format!(
             "ROUGE-1, ROUGE-2 and ROUGE-L are F-measures as rouge-score 0.1.2 computes them{}, each against the \
@@ -335,6 +342,7 @@ mod tests {
             max_new_tokens: 4,
             stop: Vec::new(),
             protocol: Default::default(),
+            ask_after: false,
             positions: Default::default(),
             seed: 0,
         }
