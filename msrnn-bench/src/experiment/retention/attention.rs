@@ -204,7 +204,7 @@ mod tests {
         let ids: Vec<u32> = ids(&model, 200).into_iter().map(|id| id as u32).collect();
         let recurrent = Recurrent::new(&model.decoder, Compression::Unbounded, Positions::Original);
         let interrupt = AtomicBool::new(false);
-        let watch = Watch { advance: &|_| {}, interrupt: &interrupt };
+        let watch = Watch { advance: &|_| {}, tell: &|_| {}, interrupt: &interrupt };
         let history = history(&model, &recurrent, &ids, true, &watch).unwrap().unwrap();
         for losses in history.losses.unwrap() {
             assert!(losses.omitted.is_empty());

@@ -219,7 +219,7 @@ mod tests {
         let compression = policy.parse::<PolicySpec>().unwrap().compression(520, |_| 1).unwrap();
         let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
         let interrupt = AtomicBool::new(false);
-        let watch = Watch { advance: &|_| {}, interrupt: &interrupt };
+        let watch = Watch { advance: &|_| {}, tell: &|_| {}, interrupt: &interrupt };
         prompt.answer(&recurrent, model.decoder.storage(), &model.decoder.device(), &watch).unwrap().unwrap()
     }
 

@@ -10,6 +10,7 @@ use super::question::Question;
 use crate::error::BenchError;
 use crate::experiment::Unit;
 use crate::experiment::arms::{Bound, arms};
+use crate::experiment::manifest::hash;
 use crate::experiment::models::Models;
 
 /// All there is to do. Every arm answers all questions.
@@ -127,14 +128,32 @@ impl Plan {
     }
 
     /// One unit per arm and question.
-    pub fn units(&self, setting: &Understanding, models: &[String], questions: &[Question]) -> Vec<Unit> {
+    pub fn units(&self, setting: &Understanding, questions: &[Question]) -> Vec<Unit> {
         let unit = |arm: &ArmPlan, question: usize| {
-            let tokens = self.prompts[arm.prompts][question].ids.len() + setting.max_new_tokens;
+            let Prompt { ids, kept, .. } = &self.prompts[arm.prompts][question];
+            let tokens = ids.len() + setting.max_new_tokens;
             let rows = if arm.compression.states().is_some() { 1 } else { tokens + 1 };
+            let Question { id, document_id, document, references, stop, .. } = &questions[question];
+            let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
             Unit {
-                name: format!("{}, {}, {}", models[arm.model], arm.policy, questions[question].id),
+                name: format!("{}, {id}", arm.policy),
+                model: Some(arm.model),
+                arm: arm.policy.clone(),
                 tokens,
                 state_bytes: rows * arm.state_bytes,
+                depends: serde_json::json!([
+                    arm.policy,
+                    hash(&bytes),
+                    [kept.to_string(), document.len().to_string(), id.clone(), document_id.clone()],
+                    references,
+                    [stop, &setting.stop],
+                    format!("{:?}", setting.metric),
+                    setting.stem,
+                    setting.max_new_tokens,
+                    setting.positions.to_string(),
+                    setting.protocol.to_string()
+                ]),
+                ..Unit::default()
             }
         };
         self.arms.iter().flat_map(|arm| (0..questions.len()).map(move |question| unit(arm, question))).collect()
