@@ -115,7 +115,7 @@ fn results_on_a_terminal_are_spelled_out_and_elsewhere_are_as_they_are() {
     let place = tempfile::tempdir().unwrap();
     let name = format!("{EVIL}.txt");
     write(place.path(), &name, "Once upon a time there was a fox and a dog, who went to the town of Brim.");
-    let command = "\"$MSRNN\" compare --policies tova --states 4 --context 16 --contexts 1 --text \"$NAME\" --out out 2>/dev/null";
+    let command = "\"$MSRNN\" compare --policies tova --states 4 --context 16 --contexts 1 --text \"$NAME\" --out \"run-$NAME\" 2>/dev/null";
     let run = |program: &str, arguments: &[&str]| {
         let output = Command::new(program)
             .args(arguments)
@@ -135,6 +135,6 @@ fn results_on_a_terminal_are_spelled_out_and_elsewhere_are_as_they_are() {
         return;
     };
     let shown = shown.replace("\r\n", "\n");
-    assert!(shown.contains("perplexity") && shown.contains("\\u{1b}"), "{shown:?}");
+    assert!(shown.contains("Perplexity") && shown.contains("\\u{1b}"), "{shown:?}");
     assert!(!commands_a_terminal(&shown), "{shown:?}");
 }

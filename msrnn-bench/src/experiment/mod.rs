@@ -170,6 +170,18 @@ impl Unit {
     }
 }
 
+/// A setting without what it may have more of and what a unit says better itself, as text: what all its units depend on.
+/// An option that is new to a setting is among it, unless somebody takes it out.
+///
+/// # Errors
+///
+/// When a number is too large for TOML.
+fn common(setting: &impl Serialize, without: &[&str]) -> Result<String, BenchError> {
+    let mut table = manifest::table(setting)?;
+    table.retain(|key, _| !without.contains(&key.as_str()));
+    Ok(table.to_string())
+}
+
 /// A unit that results lack, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missing {

@@ -127,7 +127,7 @@ fn lm(args: &Args) -> Result<Outcome, BenchError> {
         texts: texts.iter().map(|text| text.name.clone()).collect(),
         skipped,
         policies: policies(args, if quick { QUICK_POLICIES } else { every_policy(POLICIES) })?,
-        states: states(args, if quick { &QUICK_STATES } else { &STATES }),
+        states: states(args, if quick { &QUICK_STATES[..] } else { &STATES[..] }),
         contexts,
         seeds: (0..args.seeds as u64).map(|n| args.seed.wrapping_add(n)).collect(),
         positions,

@@ -26,7 +26,7 @@ use crate::evaluate::{Advance, Observed, Scoring, evaluate};
 use crate::experiment::manifest::{Identity, Source, hash};
 use crate::experiment::models::Models;
 use crate::experiment::tidy::Row;
-use crate::experiment::{Arm, Experiment, Results, Unit, Watch};
+use crate::experiment::{Arm, Experiment, Results, Unit, Watch, common};
 use crate::plan::Plan;
 use crate::text_ids;
 use crate::texts::Text;
@@ -182,6 +182,8 @@ impl Experiment for Extrapolate {
     type Sample = Stretch;
 
     fn units(&self, inputs: &ExtrapolateInputs) -> Result<Vec<Unit>, BenchError> {
+        let grows = ["text", "tokens", "full_tokens", "policies", "states", "positions", "points", "models"];
+        let common = common(self, &[&grows[..], &["bos", "special_tokens"]].concat())?;
         let unit = |task: &Task| {
             let opened = inputs.models.get(task.model)?;
             let ids = self.ids(task.model, &opened, &inputs.text)?.1;
@@ -192,7 +194,7 @@ impl Experiment for Extrapolate {
             let bytes: Vec<u8> = ids[..tokens].iter().flat_map(|id| id.to_le_bytes()).collect();
             Ok(Unit {
                 model: Some(task.model),
-                depends: serde_json::json!([name, hash(&bytes), self.step(ids.len())]),
+                depends: serde_json::json!([name, hash(&bytes), self.step(ids.len()), common]),
                 tokens,
                 state_bytes: state_bytes(&opened.decoder, &task.plan.compression, tokens),
                 // As results have it.

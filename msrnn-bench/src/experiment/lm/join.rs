@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Lm, LmModel};
 use crate::error::BenchError;
-use crate::experiment::Unit;
 use crate::experiment::manifest::{Identity, Manifest, Source, hash, table};
 use crate::experiment::merge::Runs;
-use crate::experiment::units;
+use crate::experiment::{Unit, common, units};
+
+/// What a grid may have more of, and how texts are read, which is seen in the ids.
+pub(super) const GROWS: [&str; 10] =
+    ["texts", "skipped", "policies", "states", "contexts", "seeds", "batch", "models", "bos", "special_tokens"];
 
 /// The union of two grids: the units of the first, then those that only the second has, in the order of model, text and
 /// arm. None where anything else differs.
@@ -114,13 +117,6 @@ fn index(known: &mut Vec<Source>, source: &Source, new: impl FnOnce()) -> usize 
 impl Lm {
     /// Whether two settings differ in nothing but what a grid may have more of.
     fn goes_with(&self, other: &Self) -> Result<bool, BenchError> {
-        let rest = |lm: &Self| {
-            let mut table = table(lm)?;
-            for key in ["texts", "skipped", "policies", "states", "contexts", "seeds", "batch", "models"] {
-                table.remove(key);
-            }
-            Ok::<_, BenchError>(table)
-        };
-        Ok(rest(self)? == rest(other)?)
+        Ok(common(self, &GROWS)? == common(other, &GROWS)? && self.reading == other.reading)
     }
 }

@@ -46,7 +46,7 @@ use crate::evaluate::{Advance, Form, Scoring};
 use crate::experiment::manifest::{Identity, Source};
 use crate::experiment::models::Models;
 use crate::experiment::tidy::Row;
-use crate::experiment::{Experiment, Results, Unit, Watch};
+use crate::experiment::{Experiment, Results, Unit, Watch, common};
 use crate::plan::{Kind, Plan};
 use crate::room;
 use crate::texts::Skipped;
@@ -236,7 +236,7 @@ impl Lm {
         }
     }
 
-    fn unit(&self, model: usize, decoder: &Model, cut: &Cut, group: usize, task: &Task) -> Unit {
+    fn unit(&self, common: &str, model: usize, decoder: &Model, cut: &Cut, group: usize, task: &Task) -> Unit {
         let contexts = cut.group(group);
         let longest = contexts.contexts.iter().map(|context| context.len()).max().unwrap_or(0);
         let bytes =
@@ -252,16 +252,7 @@ impl Lm {
             tokens: plan.contexts(&contexts).tokens(),
             // The full state is there to be compared with.
             state_bytes: bytes(&plan.compression).max(bytes(&Compression::Unbounded)),
-            depends: serde_json::json!([
-                arm,
-                seed,
-                cut.digest(group),
-                self.positions.to_string(),
-                self.protocol.to_string(),
-                format!("{:?}", self.form),
-                side_by_side,
-                self.per_token
-            ]),
+            depends: serde_json::json!([arm, seed, cut.digest(group), common, side_by_side]),
             arm,
             ..Unit::default()
         }
@@ -284,6 +275,7 @@ impl Experiment for Lm {
             return Ok(units.clone());
         }
         self.check()?;
+        let common = common(self, &join::GROWS)?;
         let mut units = Vec::new();
         for model in 0..self.models.len() {
             let decoder = inputs.models.get(model)?;
@@ -291,7 +283,7 @@ impl Experiment for Lm {
             let tasks = self.tasks(model, &decoder)?;
             room::check_units(&[cut.groups(), tasks.len()])?;
             for group in 0..cut.groups() {
-                units.extend(tasks.iter().map(|task| self.unit(model, &decoder, &cut, group, task)));
+                units.extend(tasks.iter().map(|task| self.unit(&common, model, &decoder, &cut, group, task)));
             }
         }
         Ok(inputs.units.get_or_init(|| units).clone())

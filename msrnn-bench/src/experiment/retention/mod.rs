@@ -37,7 +37,7 @@ use crate::experiment::arms::Bound;
 use crate::experiment::manifest::{Source, hash};
 use crate::experiment::models::Models;
 use crate::experiment::tidy::Row;
-use crate::experiment::{Experiment, Results, Unit, Watch};
+use crate::experiment::{Experiment, Results, Unit, Watch, common};
 use crate::room;
 use crate::tagging::tags_of_tokens;
 use crate::trace_parquet::{Row, TraceTable};
@@ -127,6 +127,7 @@ impl Experiment for Retention {
     type Sample = Sample;
 
     fn units(&self, inputs: &Inputs) -> Result<Vec<Unit>, BenchError> {
+        let common = common(self, &["models", "arms", "contexts", "seed", "bos", "special_tokens"])?;
         let unit = |index| {
             let (model, arm, context) = self.indices(index);
             let arm = &self.arms[arm];
@@ -140,7 +141,6 @@ impl Experiment for Retention {
             let states = bound.compression.states();
             Length { tokens: ids.len(), block: 0, states, positions: Positions::Original }.check()?;
             let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-            let Self { context: length, first, cells, attention, trace, .. } = self;
             Ok(Unit {
                 name: format!("{arm}, context {context}"),
                 model: Some(model),
@@ -153,11 +153,7 @@ impl Experiment for Retention {
                     arm.name(),
                     context,
                     hash(&bytes),
-                    length,
-                    first,
-                    cells,
-                    attention,
-                    trace
+                    common
                 ]),
                 ..Unit::default()
             })

@@ -31,7 +31,7 @@ use crate::experiment::arms::Bound;
 use crate::experiment::manifest::Source;
 use crate::experiment::models::Models;
 use crate::experiment::tidy::Row;
-use crate::experiment::{Experiment, Results, Unit, Watch};
+use crate::experiment::{Experiment, Results, Unit, Watch, common};
 use crate::memory;
 use crate::room;
 use crate::stories::questions::Question;
@@ -205,6 +205,7 @@ impl Experiment for Retrieval {
 
     fn units(&self, inputs: &Inputs) -> Result<Vec<Unit>, BenchError> {
         let haystack = inputs.haystack.digest();
+        let common = common(self, &["models", "arms", "tasks", "lengths", "depths"])?;
         let unit = |index| {
             let cell = self.cell(index);
             let (length, depth) = (self.lengths[cell.length], self.depths[cell.depth]);
@@ -216,14 +217,7 @@ impl Experiment for Retrieval {
                 arm: arm.to_string(),
                 tokens: self.trials * length,
                 state_bytes: bound.state_bytes,
-                depends: serde_json::json!([
-                    name,
-                    self.trials,
-                    self.seed,
-                    self.reading.bos.to_string(),
-                    self.reading.special_tokens.to_string(),
-                    haystack
-                ]),
+                depends: serde_json::json!([name, haystack, common]),
                 name,
                 ..Unit::default()
             })

@@ -35,7 +35,7 @@ use super::manifest::{self, Identity, MANIFEST};
 use super::merge::Runs;
 use super::models::Models;
 use super::tidy::Row;
-use super::{Experiment, Results, Unit, Watch};
+use super::{Experiment, Results, Unit, Watch, common};
 use crate::error::BenchError;
 use crate::room;
 
@@ -357,6 +357,8 @@ impl Experiment for Story {
             }
         };
         let arms = self.plan(models, plan)?;
+        let written = ["prompt", "policies", "states", "seeds", "seed", "context", "max_new_tokens"];
+        let common = common(self, &[&written[..], &["bos", "special_tokens"]].concat())?;
         room::check_units(&[arms.len(), self.seeds])?;
         let unit = |unit: usize| {
             let (index, seed) = self.locate(&arms, unit);
@@ -372,12 +374,9 @@ impl Experiment for Story {
                     arm.policy,
                     seed,
                     &arm.prompt[..],
-                    [self.temperature, self.top_p],
                     arm.max_new_tokens,
-                    self.positions.to_string(),
-                    self.protocol.to_string(),
                     self.judge.is_some().then_some(&self.prompt),
-                    self.judged_by()
+                    common
                 ]),
                 tokens: if first { 2 * tokens } else { tokens },
                 state_bytes: arm.state_bytes.max(if first { tokens * arm.full_row } else { 0 }),

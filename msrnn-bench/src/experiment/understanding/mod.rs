@@ -146,7 +146,7 @@ impl Experiment for Understanding {
     type Sample = Answer;
 
     fn units(&self, inputs: &Inputs) -> Result<Vec<Unit>, BenchError> {
-        Ok(inputs.plan(self)?.units(self, &inputs.questions))
+        inputs.plan(self)?.units(self, &inputs.questions)
     }
 
     fn sample(&self, inputs: &Inputs, unit: usize, watch: &Watch<'_>) -> Result<Option<Answer>, BenchError> {

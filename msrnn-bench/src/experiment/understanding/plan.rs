@@ -8,10 +8,10 @@ use super::Understanding;
 use super::prompt::{Prompt, fit};
 use super::question::Question;
 use crate::error::BenchError;
-use crate::experiment::Unit;
 use crate::experiment::arms::{Bound, arms};
 use crate::experiment::manifest::hash;
 use crate::experiment::models::Models;
+use crate::experiment::{Unit, common};
 
 /// All there is to do. Every arm answers all questions.
 pub struct Plan {
@@ -128,7 +128,9 @@ impl Plan {
     }
 
     /// One unit per arm and question.
-    pub fn units(&self, setting: &Understanding, questions: &[Question]) -> Vec<Unit> {
+    pub fn units(&self, setting: &Understanding, questions: &[Question]) -> Result<Vec<Unit>, BenchError> {
+        // The seed is that of stories and policies, which are seen in prompts and names.
+        let common = common(setting, &["policies", "states", "baseline", "context", "seed", "bos", "special_tokens"])?;
         let unit = |arm: &ArmPlan, question: usize| {
             let Prompt { ids, kept, .. } = &self.prompts[arm.prompts][question];
             let tokens = ids.len() + setting.max_new_tokens;
@@ -146,16 +148,13 @@ impl Plan {
                     hash(&bytes),
                     [kept.to_string(), document.len().to_string(), id.clone(), document_id.clone()],
                     references,
-                    [stop, &setting.stop],
-                    format!("{:?}", setting.metric),
-                    setting.stem,
-                    setting.max_new_tokens,
-                    setting.positions.to_string(),
-                    setting.protocol.to_string()
+                    stop,
+                    common
                 ]),
                 ..Unit::default()
             }
         };
-        self.arms.iter().flat_map(|arm| (0..questions.len()).map(move |question| unit(arm, question))).collect()
+        let all = self.arms.iter().flat_map(|arm| (0..questions.len()).map(move |question| (arm, question)));
+        Ok(all.map(|(arm, question)| unit(arm, question)).collect())
     }
 }

@@ -7,8 +7,6 @@ mod table;
 
 use std::fmt::Write;
 
-pub use table::aligned;
-
 use super::printable;
 use crate::experiment::Results;
 use crate::experiment::figure::{Content, Figure};
