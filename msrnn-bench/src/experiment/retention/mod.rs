@@ -36,8 +36,7 @@ use crate::error::BenchError;
 use crate::experiment::arms::Bound;
 use crate::experiment::manifest::{Source, hash};
 use crate::experiment::models::Models;
-use crate::experiment::tidy::Row;
-use crate::experiment::{Experiment, Results, Unit, Watch, common};
+use crate::experiment::{Experiment, Results, Unit, Watch, common, tidy};
 use crate::room;
 use crate::tagging::tags_of_tokens;
 use crate::trace_parquet::{Row, TraceTable};
@@ -189,16 +188,16 @@ impl Experiment for Retention {
         self.all_fit(samples)
     }
 
-    fn rows(&self, samples: &[Sample]) -> Vec<Row> {
+    fn rows(&self, samples: &[Sample]) -> Vec<tidy::Row> {
         let of_unit = |(unit, sample): (usize, &Sample)| {
             let (model, arm, context) = self.indices(unit);
-            let row = Row {
+            let row = tidy::Row {
                 model: self.models[model].clone(),
                 policy: self.arms[arm].name(),
                 states: sample.states,
                 context: Some(context),
                 n: Some(sample.tokens),
-                ..Row::default()
+                ..tidy::Row::default()
             };
             let mut all = sample::Kept::default();
             sample.kinds.values().for_each(|kept| all.add(*kept));
