@@ -52,6 +52,15 @@ impl DeviceName {
         }
     }
 
+    /// What kind of device it is, whichever of its kind.
+    pub fn kind(self) -> &'static str {
+        match self {
+            DeviceName::Cpu => "cpu",
+            DeviceName::Wgpu(_) => "wgpu",
+            DeviceName::Cuda(_) => "cuda",
+        }
+    }
+
     /// The feature of this crate that compiles its backend in.
     pub fn feature(self) -> &'static str {
         match self {
@@ -109,10 +118,10 @@ impl DeviceName {
         self == DeviceName::Cpu
     }
 
-    /// Threads that compute: one per core on a CPU, one elsewhere.
+    /// Threads that compute: on a CPU as many as were asked for, one per core as a rule; one elsewhere.
     pub fn threads(self) -> usize {
         match self {
-            DeviceName::Cpu => std::thread::available_parallelism().map_or(1, usize::from),
+            DeviceName::Cpu => rayon::current_num_threads(),
             DeviceName::Wgpu(_) | DeviceName::Cuda(_) => 1,
         }
     }

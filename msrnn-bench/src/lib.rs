@@ -5,8 +5,8 @@
 //!   holds; [`text_ids`]: what a text is as ids
 //! - [`open`]: models by name; [`hub`]: models and data from the Hugging Face hub
 //! - [`evaluate`]: scoring; [`trace`], [`trace_parquet`], [`logits`] and [`divergence`] look on
-//! - [`plan`], [`compare`]: policies × states; [`statistics`] and [`report`]: what came out
-//! - [`claim`]: a directory with one writer
+//! - [`plan`]: policies × states; [`statistics`]: what came out
+//! - [`claim`]: a directory with one writer; [`progress`]: how far a command is; [`trial`]: how long it will take
 //! - [`experiment`]: experiments that write run directories, resume, and report
 //! - [`metrics`]: of answers; [`tagging`]: parts of speech of tokens
 //! - [`render`]: results as report, drawings, data files and text
@@ -24,7 +24,6 @@ pub mod claim;
 // Comments on options are help texts, in which brackets and addresses stand for themselves.
 #[allow(rustdoc::bare_urls, rustdoc::broken_intra_doc_links)]
 mod cli;
-pub mod compare;
 pub mod contexts;
 pub mod device;
 pub mod devices;
@@ -45,8 +44,8 @@ pub mod open;
 pub mod output;
 pub mod plan;
 pub mod precision;
+pub mod progress;
 pub mod render;
-pub mod report;
 pub mod roads;
 pub mod room;
 pub mod speed;
@@ -60,6 +59,7 @@ pub mod throughput;
 pub mod trace;
 pub mod trace_parquet;
 pub mod train;
+pub mod trial;
 pub mod writing;
 
 pub use cli::main_with;

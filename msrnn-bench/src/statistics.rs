@@ -10,8 +10,6 @@
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use crate::evaluate::ContextScore;
-
 /// A mean per token and its standard error over contexts.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Mean {
@@ -38,17 +36,6 @@ pub fn ratio(values: &[(f64, usize)]) -> Mean {
     let squares: f64 = values.iter().map(|&(value, tokens)| (value - mean * tokens as f64).powi(2)).sum();
     let standard_error = (values.len() > 1).then(|| (n / (n - 1.0) * squares).sqrt() / tokens);
     Mean { mean, standard_error }
-}
-
-/// Mean negative log-likelihood per token.
-pub fn mean_nll(contexts: &[ContextScore]) -> Mean {
-    ratio(&contexts.iter().map(|context| (context.nll, context.tokens)).collect::<Vec<_>>())
-}
-
-/// Perplexity and its standard error (by the delta method: perplexity · that of the mean). None where it is beyond a
-/// 64-bit number.
-pub fn perplexity(contexts: &[ContextScore]) -> Option<Mean> {
-    mean_nll(contexts).exp()
 }
 
 impl Mean {
@@ -80,18 +67,6 @@ pub fn perplexity_in_words(nats: f64, decimals: usize) -> String {
 /// What a report says where a perplexity is left out.
 pub const BEYOND: &str = "Where a perplexity is beyond a 64-bit number (709.8 nats per token) it is left out of files, \
                           and shown as a power of e: the negative log-likelihood is there.";
-
-/// Mean difference in nats per token to another run on the same contexts, paired by context.
-/// None where the runs did not score the same contexts.
-pub fn paired_difference(contexts: &[ContextScore], reference: &[ContextScore]) -> Option<Mean> {
-    let alike = contexts.len() == reference.len()
-        && !contexts.is_empty()
-        && contexts.iter().zip(reference).all(|(a, b)| a.tokens == b.tokens);
-    alike.then(|| {
-        let differences = contexts.iter().zip(reference).map(|(a, b)| (a.nll - b.nll, a.tokens));
-        ratio(&differences.collect::<Vec<_>>())
-    })
-}
 
 /// Pairs of value and tokens, summed over the contexts of the same text, in the order in which texts
 /// appear first. `texts`: which text each context is of.
@@ -126,13 +101,9 @@ pub fn interval(mean: &Mean, n: usize) -> Interval {
 mod tests {
     use super::*;
 
-    fn scores(values: &[(f64, usize)]) -> Vec<ContextScore> {
-        values.iter().map(|&(nll, tokens)| ContextScore { nll, tokens, bytes: None }).collect()
-    }
-
     #[test]
     fn equal_contexts_give_the_textbook_standard_error() {
-        let Mean { mean, standard_error } = mean_nll(&scores(&[(10.0, 10), (20.0, 10), (30.0, 10)]));
+        let Mean { mean, standard_error } = ratio(&[(10.0, 10), (20.0, 10), (30.0, 10)]);
         assert_eq!(mean, 2.0);
         // Deviation 1 of the means 1, 2, 3, over √3.
         assert!((standard_error.unwrap() - 1.0 / 3.0f64.sqrt()).abs() < 1e-12);
@@ -140,8 +111,8 @@ mod tests {
 
     #[test]
     fn a_long_context_weighs_more_than_a_short_one() {
-        assert_eq!(mean_nll(&scores(&[(30.0, 10), (5.0, 5)])).mean, 35.0 / 15.0);
-        assert_eq!(mean_nll(&scores(&[(30.0, 10)])).standard_error, None);
+        assert_eq!(ratio(&[(30.0, 10), (5.0, 5)]).mean, 35.0 / 15.0);
+        assert_eq!(ratio(&[(30.0, 10)]).standard_error, None);
     }
 
     #[test]
@@ -170,34 +141,25 @@ mod tests {
     #[test]
     fn an_interval_is_the_mean_and_t_standard_errors() {
         // Differences of 1, 2, 3 per token: mean 2, standard error 1/√3, t of 2 degrees 4.303.
-        let mean = mean_nll(&scores(&[(10.0, 10), (20.0, 10), (30.0, 10)]));
+        let mean = ratio(&[(10.0, 10), (20.0, 10), (30.0, 10)]);
         let (low, high) = interval(&mean, 3).ends.unwrap();
         assert!((high - low - 2.0 * 4.302_653 / 3.0f64.sqrt()).abs() < 1e-5, "{low} to {high}");
         assert!((high + low - 4.0).abs() < 1e-12);
-        assert_eq!(interval(&mean_nll(&scores(&[(10.0, 10)])), 1).ends, None);
+        assert_eq!(interval(&ratio(&[(10.0, 10)]), 1).ends, None);
     }
 
     #[test]
     fn a_perplexity_beyond_64_bits_is_absent_and_no_infinity() {
-        let found = |nll: f64| perplexity(&scores(&[(nll * 10.0, 10), (nll * 11.0, 10)]));
+        let found = |nll: f64| ratio(&[(nll * 10.0, 10), (nll * 11.0, 10)]).exp();
         assert!(found(5.0).is_some_and(|mean| mean.mean.is_finite() && mean.standard_error.is_some()));
         assert_eq!(found(900.0), None);
         // The mean fits, its error does not.
-        let edge = mean_nll(&scores(&[(7090.0, 10), (0.1, 10), (14180.0, 10)])).exp().unwrap();
+        let edge = ratio(&[(7090.0, 10), (0.1, 10), (14180.0, 10)]).exp().unwrap();
         assert!(edge.mean.is_finite() && edge.standard_error.is_none());
-        assert_eq!(perplexity(&scores(&[(50.0, 10)])).unwrap().standard_error, None);
+        assert_eq!(ratio(&[(50.0, 10)]).exp().unwrap().standard_error, None);
         assert_eq!(
             [5.0f64.ln(), 812.34, f64::NAN].map(|nats| perplexity_in_words(nats, 2)),
             ["5.00", "e^812.3", "none"]
         );
-    }
-
-    #[test]
-    fn pairing_removes_what_runs_have_in_common() {
-        let reference = scores(&[(10.0, 10), (90.0, 10)]);
-        let run = scores(&[(11.0, 10), (91.0, 10)]);
-        let Mean { mean, standard_error } = paired_difference(&run, &reference).unwrap();
-        assert!((mean - 0.1).abs() < 1e-12 && standard_error.unwrap() < 1e-12);
-        assert!(paired_difference(&run, &reference[..1]).is_none());
     }
 }

@@ -5,8 +5,8 @@ mod common;
 use std::path::Path;
 
 use common::{
-    assert_close, checkpoint, files, golden, msrnn, perplexity, read_json, split, start, succeeds, testdata, text_of,
-    write, write_ids,
+    assert_close, checkpoint, files, golden, msrnn, perplexity, read_json, split, start, start_in, succeeds, testdata,
+    text_of, write, write_ids,
 };
 use msrnn_policies::registry;
 use serde_json::{Value, json};
@@ -64,11 +64,11 @@ fn lists_of_policies_are_parted_by_commas_outside_parentheses() {
     let arguments =
         ["compare", "--policies", list, "--policies", "h2o", "--states", "6", "--stories", "1", "--context", "24"];
     let found = succeeds(&[&arguments[..], &["--json", "--out", text_of(&out)]].concat()).json();
-    let runs = found["runs"].as_array().unwrap_or_else(|| panic!("no runs in {found}"));
+    let arms = found["metrics"][0]["arms"].as_array().unwrap_or_else(|| panic!("no arms in {found}"));
     let policies: Vec<&str> =
-        runs.iter().filter(|run| run["kind"] == "policy").filter_map(|run| run["policy"].as_str()).collect();
+        arms.iter().filter(|arm| arm["kind"] == "policy").filter_map(|arm| arm["policy"].as_str()).collect();
     assert_eq!(policies, ["tova", "every(4, tova)", "layers(0: full, *: window+1)", "h2o"]);
-    let table = std::fs::read_to_string(out.join("compare.csv")).unwrap();
+    let table = std::fs::read_to_string(out.join("figures/perplexity.csv")).unwrap();
     assert!(table.contains("\"every(4, tova)\""), "{table}");
 }
 
@@ -324,28 +324,37 @@ fn generate_takes_the_same_tokens_under_full_and_under_a_bound_that_is_never_rea
 }
 
 /// Two policies and two bounds on two short stories.
-fn small_comparison<'a>(out: &'a Path, seed: &'a str) -> Vec<&'a str> {
-    let small = split("compare --stories 2 --context 160 --policies tova,window --states 16,32");
-    [small, vec!["--seed", seed, "--out", text_of(out)]].concat()
-}
+const SMALL: &str = "--stories 2 --context 160 --policies tova,window --states 16,32";
 
 #[test]
-fn compare_writes_json_csv_and_plot_that_agree_with_the_printed_table() {
+fn compare_is_the_experiment_lm() {
     let directory = tempfile::tempdir().unwrap();
-    let out = directory.path().join("new/out");
-    let printed = succeeds(&small_comparison(&out, "0")).stdout;
-    let written = files(directory.path());
-    for name in ["compare.csv", "compare.json", "compare.svg", "report.html", "figures/speed.parquet"] {
-        assert!(written.contains(&out.join(name)), "{name} is not among {written:?}");
+    let (one, two) = (directory.path().join("new/compared"), directory.path().join("lm"));
+    let with = |command: &'static str, out: &Path| {
+        let out = text_of(out).to_owned();
+        succeeds(&[&split(command)[..], &split(SMALL), &["--out", &out]].concat()).stdout.replace(&out, "OUT")
+    };
+    let printed = with("compare", &one);
+    assert_eq!(printed, with("experiment lm", &two));
+    for name in ["metrics.json", "samples.jsonl", "plan.jsonl"] {
+        let read = |out: &Path| {
+            let text = std::fs::read_to_string(out.join(name)).unwrap();
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        assert_eq!(read(&one), read(&two), "{name}");
     }
+    let written = files(&one);
     assert!(written.iter().all(|path| path.extension().is_some_and(|ending| ending != "partial")), "{written:?}");
+    for name in ["report.html", "figures/perplexity.csv", "figures/perplexity-lines.svg", "figures/run-times.parquet"] {
+        assert!(written.contains(&one.join(name)), "{name} is not among {written:?}");
+    }
 
-    let report = read_json(&out.join("compare.json"));
-    assert_eq!((&report["complete"], &report["contexts"], &report["tokens"]), (&json!(true), &json!(2), &json!(318)));
-    let runs = report["runs"].as_array().unwrap();
-    let made: Vec<(&str, &str, Option<u64>)> = runs
+    let arms = read_json(&one.join("metrics.json"))["metrics"][0]["arms"].as_array().unwrap().clone();
+    let made: Vec<(&str, &str, Option<u64>)> = arms
         .iter()
-        .map(|run| (run["kind"].as_str().unwrap(), run["policy"].as_str().unwrap(), run["states"].as_u64()))
+        .map(|arm| (arm["kind"].as_str().unwrap(), arm["policy"].as_str().unwrap(), arm["states"].as_u64()))
         .collect();
     assert_eq!(
         made,
@@ -359,42 +368,20 @@ fn compare_writes_json_csv_and_plot_that_agree_with_the_printed_table() {
             ("policy", "window", Some(32)),
         ]
     );
-
-    let mut csv = csv::Reader::from_path(out.join("compare.csv")).unwrap();
-    let header = csv.headers().unwrap().clone();
-    let lines: Vec<csv::StringRecord> = csv.records().map(Result::unwrap).collect();
-    assert_eq!(lines.len(), runs.len());
-    let plot = std::fs::read_to_string(out.join("compare.svg")).unwrap();
-    assert!(plot.starts_with("<svg") && plot.trim_end().ends_with("</svg>"));
-    for (run, line) in runs.iter().zip(&lines) {
-        let cell = |name: &str| line[header.iter().position(|title| title == name).unwrap()].to_owned();
-        for key in ["kind", "policy"] {
-            assert_eq!(run[key], cell(key));
-        }
-        assert_eq!(run["states"].as_u64(), cell("states").parse().ok());
-        let same = |value: &Value, name: &str| assert_close(value, &json!(cell(name).parse::<f64>().unwrap()), 1e-14);
-        for key in ["nll", "tokens", "omitted", "max_rows", "state_bytes", "seconds", "tokens_per_second"] {
-            same(&run[key], key);
-        }
-        for (key, name) in [("perplexity", "perplexity"), ("above_full", "nats_above_full")] {
-            same(&run[key]["mean"], name);
-            same(&run[key]["standard_error"], &format!("{name}_se"));
-        }
-        let mean = |value: &Value| value["mean"].as_f64().unwrap();
-        let shown = format!("{:.3}", mean(&run["perplexity"]));
+    for arm in &arms {
+        let shown = format!("{:.3}", arm["perplexity"]["mean"].as_f64().unwrap());
         assert!(printed.contains(&shown), "{shown} is not in\n{printed}");
-        assert!(plot.contains(run["policy"].as_str().unwrap()), "{run} is not in the plot");
-
-        // Paired by context: the difference of the means is the mean of the differences.
-        assert!(run["above_full"]["standard_error"].is_number(), "{run}");
-        let above = (mean(&run["perplexity"]) / mean(&runs[0]["perplexity"])).ln();
-        assert!((mean(&run["above_full"]) - above).abs() < 1e-9, "{run}");
-        assert_eq!((&run["tokens"], run["contexts"].as_array().unwrap().len()), (&json!(318), 2));
-        if run["kind"] == "policy" {
-            assert!(run["max_rows"].as_u64() <= run["states"].as_u64(), "{run}");
-            assert!(run["omitted"].as_u64().unwrap() > 0, "{run}");
+        if arm["kind"] == "policy" {
+            assert!(arm["max_rows"].as_u64() <= arm["states"].as_u64(), "{arm}");
+            assert!(arm["omitted"].as_u64().unwrap() > 0, "{arm}");
         } else {
-            assert_eq!(run["omitted"], 0);
+            assert_eq!(arm["omitted"], 0);
+        }
+        // Paired: the difference of the means is the mean of the differences.
+        let mean = |value: &Value| value["mean"].as_f64().unwrap();
+        if arm["kind"] != "full" {
+            let above = (mean(&arm["perplexity"]) / mean(&arms[0]["perplexity"])).ln();
+            assert!((mean(&arm["above_full"]) - above).abs() < 1e-9, "{arm}");
         }
     }
 }
@@ -402,34 +389,69 @@ fn compare_writes_json_csv_and_plot_that_agree_with_the_printed_table() {
 #[test]
 fn compare_gives_the_same_table_for_a_seed_whatever_else_runs_beside_it() {
     let directory = tempfile::tempdir().unwrap();
-    let table = |seed: &str, more: &[&str]| {
-        let arguments = small_comparison(directory.path(), seed);
-        let printed = succeeds(&[&arguments[..], more].concat()).stdout;
-        // All but the last line, which tells the time.
+    let table = |name: &str, more: &[&str]| {
+        let out = directory.path().join(name);
+        let printed = succeeds(&[&["compare"], &split(SMALL)[..], &["--out", text_of(&out)], more].concat()).stdout;
+        // All but the last line, which tells the place.
         printed.trim_end().rsplit_once('\n').unwrap().0.to_owned()
     };
-    let first = table("7", &[]);
-    assert_eq!(table("7", &[]), first);
-    assert_eq!(table("7", &["--jobs", "1"]), first);
-    assert_ne!(table("8", &[]), first);
+    let first = table("first", &["--seed", "7"]);
+    assert_eq!(table("first", &["--seed", "7"]), first);
+    assert_eq!(table("one", &["--seed", "7", "--jobs", "1", "--threads", "1"]), first);
+    assert_ne!(table("other", &["--seed", "8"]), first);
 }
 
 #[test]
 fn compare_prints_the_json_that_it_writes() {
     let directory = tempfile::tempdir().unwrap();
     let text = write(directory.path(), "text.txt", "Once upon a time there was a little dog.\n".repeat(8));
-    let paths = ["--text", text_of(&text), "--out", text_of(directory.path())];
+    let out = directory.path().join("out");
+    let paths = ["--text", text_of(&text), "--out", text_of(&out)];
     let grid = split("compare --json --context 40 --policies full,tova@25%,random --states 8");
     let run = split("--protocol prefill:20 --form step --jobs 2");
     let printed = succeeds(&[&grid[..], &run, &paths].concat()).json();
-    assert_eq!(printed, read_json(&directory.path().join("compare.json")));
-    let runs = printed["runs"].as_array().unwrap();
+    assert_eq!(printed, read_json(&out.join("metrics.json")));
+    let arms = printed["metrics"][0]["arms"].as_array().unwrap();
     let names: Vec<(&str, Option<u64>)> =
-        runs.iter().map(|run| (run["policy"].as_str().unwrap(), run["states"].as_u64())).collect();
+        arms.iter().map(|arm| (arm["policy"].as_str().unwrap(), arm["states"].as_u64())).collect();
     let expected =
         [("full", None), ("baseline", Some(8)), ("baseline", Some(10)), ("tova", Some(10)), ("random", Some(8))];
     assert_eq!(names, expected);
-    assert_eq!(printed["protocol"], "prefill:20");
+    assert!(printed["notes"].to_string().contains("Protocol prefill:20"), "{printed}");
+}
+
+#[test]
+fn without_a_directory_nothing_is_overwritten_and_what_is_part_of_it_is_reused() {
+    let place = tempfile::tempdir().unwrap();
+    let run = |arguments: &str| {
+        let done = start_in(&split(arguments), place.path()).wait();
+        assert_eq!(done.code, Some(0), "{done:?}");
+        done
+    };
+    let small = "compare --stories 1 --context 48 --states 8 --policies ";
+    run(&format!("{small}window"));
+    let first = std::fs::read(place.path().join("out/lm/metrics.json")).unwrap();
+    let done = run(&format!("{small}tova"));
+    assert!(done.stdout.contains("out/lm-2") && done.stderr.contains("out/lm-2"), "{done:?}");
+    assert_eq!(std::fs::read(place.path().join("out/lm/metrics.json")).unwrap(), first);
+    let done = run(&format!("{small}window,tova"));
+    assert!(done.stdout.contains("out/lm/") && done.stderr.contains("3 of 4 units were finished before"), "{done:?}");
+    let done = run(&format!("{small}tova,h2o --reuse out/lm --out new"));
+    assert!(done.stderr.contains("3 of 4 units were finished before"), "{done:?}");
+}
+
+#[test]
+fn quiet_says_nothing_but_errors_and_no_escape_reaches_a_file() {
+    let place = tempfile::tempdir().unwrap();
+    let out = place.path().join("out");
+    let run = split("compare --stories 1 --context 48 --states 64 --policies window --out");
+    let done = succeeds(&[&run[..], &[text_of(&out)]].concat());
+    assert!(done.stderr.contains("never omitted") && !done.stderr.contains('\u{1b}'), "{done:?}");
+    let done = succeeds(&[&run[..], &[text_of(&out), "-q"]].concat());
+    assert!(done.stderr.is_empty() && done.stdout.contains("report.html"), "{done:?}");
+    assert_eq!(msrnn(&["-q", "perplexity", "--policy", "tova@8", "--text", "nowhere"]).code, Some(1));
+    assert!(msrnn(&["-q", "perplexity", "--policy", "tova@8", "--text", "nowhere"]).stderr.contains("nowhere"));
+    assert_eq!(msrnn(&[&run[..], &[text_of(&out), "--threads", "0"]].concat()).code, Some(1));
 }
 
 const TINY: &str = "--hidden-size 16 --intermediate-size 32 --layers 1 --heads 2 --kv-heads 1 --vocab-size 300 \

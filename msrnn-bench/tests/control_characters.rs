@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::{checkpoint, configure, copy, text_of, write, write_ids};
+use msrnn_bench::experiment::manifest::{Identity, Manifest, hash};
 use serde_json::json;
 
 /// Clears the screen, sets a title, goes back to the beginning of the line, turns the direction of writing.
@@ -92,10 +93,19 @@ fn names_keys_and_values_of_files_are_spelled_out_in_errors_and_warnings() {
     // Run directories: the experiment's name.
     let run = at.join("run");
     std::fs::create_dir(&run).unwrap();
-    std::fs::write(run.join("manifest.toml"), format!(
-        "[identity]\nexperiment = {}\nversion = \"1\"\ncommit = \"c\"\nfeatures = []\ndevice = \"cpu\"\ndtype = \"f32\"\n\
-         units = 1\n[identity.setting]\n[origin]\ncommand = []\nstarted = 0\nsystem = \"\"\nprocessor = \"\"\ncores = 1\n\
-         memory = 1\njobs = 1\n", json!(EVIL))).unwrap();
+    let identity = Identity {
+        experiment: EVIL.into(),
+        meaning: 1,
+        device: "cpu".into(),
+        dtype: "f32".into(),
+        units: 0,
+        plan: hash(b""),
+        models: Vec::new(),
+        data: Vec::new(),
+        setting: toml::Table::new(),
+    };
+    Manifest::new(identity, Vec::new()).unwrap().write(&run).unwrap();
+    std::fs::write(run.join("plan.jsonl"), "").unwrap();
     std::fs::write(run.join("samples.jsonl"), "").unwrap();
     says(&["report", text_of(&run)], 1);
 }
@@ -105,7 +115,7 @@ fn results_on_a_terminal_are_spelled_out_and_elsewhere_are_as_they_are() {
     let place = tempfile::tempdir().unwrap();
     let name = format!("{EVIL}.txt");
     write(place.path(), &name, "Once upon a time there was a fox and a dog, who went to the town of Brim.");
-    let command = "\"$MSRNN\" compare --policies tova --states 4 --context 16 --contexts 1 --text \"$NAME\" --out out 2>/dev/null";
+    let command = "\"$MSRNN\" compare --policies tova --states 4 --context 16 --contexts 1 --text \"$NAME\" --out \"run-$NAME\" 2>/dev/null";
     let run = |program: &str, arguments: &[&str]| {
         let output = Command::new(program)
             .args(arguments)
@@ -125,6 +135,6 @@ fn results_on_a_terminal_are_spelled_out_and_elsewhere_are_as_they_are() {
         return;
     };
     let shown = shown.replace("\r\n", "\n");
-    assert!(shown.contains("perplexity") && shown.contains("\\u{1b}"), "{shown:?}");
+    assert!(shown.contains("Perplexity") && shown.contains("\\u{1b}"), "{shown:?}");
     assert!(!commands_a_terminal(&shown), "{shown:?}");
 }

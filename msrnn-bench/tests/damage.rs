@@ -24,27 +24,29 @@ const RUNS: [&str; 6] = [
 /// Directories made of each run, some of them with more than one kind of damage.
 const TRIALS: usize = 700;
 
-/// The two files that results follow from.
+/// The files that results follow from.
 #[derive(Clone, PartialEq)]
 struct Pair {
     manifest: Vec<u8>,
     samples: Vec<u8>,
+    plan: Vec<u8>,
 }
 
 fn read(run: &Path) -> Pair {
     let file = |name: &str| std::fs::read(run.join(name)).unwrap();
-    Pair { manifest: file("manifest.toml"), samples: file("samples.jsonl") }
+    Pair { manifest: file("manifest.toml"), samples: file("samples.jsonl"), plan: file("plan.jsonl") }
 }
 
 fn write(run: &Path, pair: &Pair) {
     std::fs::write(run.join("manifest.toml"), &pair.manifest).unwrap();
     std::fs::write(run.join("samples.jsonl"), &pair.samples).unwrap();
+    std::fs::write(run.join("plan.jsonl"), &pair.plan).unwrap();
 }
 
 /// The results as `metrics.json` has them, or why there are none.
 fn results(run: &Path) -> Result<String, String> {
     let runs = Runs::read(&[run.to_owned()]).map_err(|e| e.to_string())?;
-    let results = registry::finish(&runs.manifest, &runs.samples, None).map_err(|e| e.to_string())?;
+    let results = registry::finish(&runs, None).map_err(|e| e.to_string())?;
     Ok(serde_json::to_string_pretty(&results).unwrap() + "\n")
 }
 
@@ -54,8 +56,11 @@ fn lines(text: &[u8]) -> Vec<Vec<u8>> {
 
 /// Damages one of the files somewhere. `other`: lines of another run.
 fn damage(pair: &mut Pair, other: &[u8], dice: &mut ChaCha8Rng) {
-    let in_manifest = dice.random_range(0..3) == 0;
-    let text = if in_manifest { &mut pair.manifest } else { &mut pair.samples };
+    let text = match dice.random_range(0..4) {
+        0 => &mut pair.manifest,
+        1 => &mut pair.plan,
+        _ => &mut pair.samples,
+    };
     if text.is_empty() {
         return;
     }
@@ -118,9 +123,10 @@ fn damaged_run_directories_give_the_same_results_or_an_error_that_names_a_file()
             write(&scratch, &damaged);
             let what = || {
                 format!(
-                    "{}, trial {trial}\n{}\n{}",
+                    "{}, trial {trial}\n{}\n{}\n{}",
                     RUNS[index],
                     String::from_utf8_lossy(&damaged.manifest),
+                    String::from_utf8_lossy(&damaged.plan),
                     String::from_utf8_lossy(&damaged.samples)
                 )
             };

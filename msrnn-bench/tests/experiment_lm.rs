@@ -34,25 +34,24 @@ fn number(value: &Value) -> f64 {
 }
 
 #[test]
-fn numbers_are_those_of_compare_and_distances_are_there() {
+fn numbers_are_those_of_perplexity_and_distances_are_there() {
     let directory = tempfile::tempdir().unwrap();
     let grid = "--stories 2 --context 256 --batch 2 --policies window,tova,random --states 16,64";
     let found = results(&directory.path().join("lm"), grid, &[]);
-    let compared = directory.path().join("compare");
-    let compared = succeeds(&[&["compare", "--json", "--out", text_of(&compared)], &split(grid)[..]].concat()).json();
-    let runs = compared["runs"].as_array().unwrap();
-    assert_eq!(runs.len(), found["metrics"][0]["arms"].as_array().unwrap().len());
-    for run in runs {
-        let arm = arm(&found, run["policy"].as_str().unwrap(), run["states"].clone());
-        // The same computation in the same batches.
-        for key in ["mean", "standard_error"] {
-            assert_close(&arm["perplexity"][key], &run["perplexity"][key], 1e-12);
-        }
+    // The same stories as files, and the same computation in the same batches.
+    let stories = msrnn_bench::texts::stories(0, 2, 256).unwrap();
+    let paths: Vec<PathBuf> =
+        stories.iter().enumerate().map(|(n, text)| write(directory.path(), &format!("{n}.txt"), &text.text)).collect();
+    for (policy, states) in [("full", Value::Null), ("window", json!(16)), ("tova", json!(64)), ("random", json!(16))] {
+        let mut given = vec!["perplexity", "--json", "--context", "256", "--contexts", "1", "--batch", "2", "--policy"];
+        let spec = states.as_u64().map_or_else(|| policy.to_owned(), |k| format!("{policy}@{k}"));
+        given.push(&spec);
+        paths.iter().for_each(|path| given.extend(["--text", text_of(path)]));
+        let run = succeeds(&given).json();
+        let arm = arm(&found, policy, states);
+        assert_close(&arm["perplexity"]["mean"], &run["perplexity"], 1e-12);
         for key in ["omitted", "max_rows", "state_bytes"] {
             assert_eq!(arm[key], run[key], "{arm}");
-        }
-        if run["kind"] != "full" {
-            assert_close(&arm["above_full"]["mean"], &run["above_full"]["mean"], 1e-12);
         }
     }
     for policy in ["window", "tova", "random"] {
@@ -137,7 +136,7 @@ fn seeds_are_averaged_and_only_what_draws_is_repeated() {
         (found, std::fs::read_to_string(out.join("samples.jsonl")).unwrap().lines().count())
     };
     let (both, units) = run("both", "--seed 3 --seeds 2");
-    assert_eq!(units, 4, "references, tova once, random under each seed");
+    assert_eq!(units, 5, "full, baseline, tova once, random under each seed");
     let nll = |found: &Value| number(&arm(found, "random", json!(16))["nll"]["mean"]);
     let singles = [run("first", "--seed 3"), run("second", "--seed 4")].map(|(found, _)| nll(&found));
     assert!((singles[0] - singles[1]).abs() > 1e-6, "the seeds do not differ");
@@ -162,6 +161,136 @@ fn parts_put_together_are_the_whole() {
     succeeds(&["report", first, second, "--out", both]);
     let metrics = |name: &str| std::fs::read(at(name).join("metrics.json")).unwrap();
     assert!(metrics("whole") == metrics("both"));
+}
+
+#[test]
+fn one_more_policy_state_text_seed_or_model_does_nothing_again_and_ends_with_the_bytes_of_the_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let story =
+        |seed: usize| (0..60).map(|n| format!("The baker sold {} loaves. ", (n + seed) * n % 97)).collect::<String>();
+    let (a, b) = (write(directory.path(), "a.txt", story(1)), write(directory.path(), "b.txt", story(5)));
+    let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("bundled");
+    // The same weights, called otherwise, and other weights.
+    let [same, other] = ["same", "other"].map(|name| {
+        let copy = common::copy(&bundled, &at(name));
+        // How it was trained is no part of the model that the command brings with it.
+        ["train.json", "train.jsonl"].iter().for_each(|file| std::fs::remove_file(copy.join(file)).unwrap());
+        copy
+    });
+    common::configure(&other, json!({ "rms_norm_eps": 1e-3 }));
+    let (same, other) = (text_of(&same), text_of(&other));
+    let two_models = format!("bundled,{other}");
+    let (a, b) = (text_of(&a), text_of(&b));
+    let small = "--context 60 --contexts 2 --batch 1 --states";
+    let steps: [(&str, &[&str], usize, usize); 7] = [
+        // Units in all, and those of them that are new.
+        ("8 --policies random,tova", &["--text", a], 8, 8),
+        ("8 --policies random,h2o,tova", &["--text", a], 10, 2),
+        ("4,8 --policies random,h2o,tova", &["--text", a], 18, 8),
+        ("4,8 --policies random,h2o,tova --seeds 2", &["--text", a], 22, 4),
+        ("4,8 --policies random,h2o,tova --seeds 2", &["--text", b, "--text", a], 44, 22),
+        ("4,8 --policies random,h2o,tova --seeds 2", &["--text", b, "--text", a, "--model", same], 44, 0),
+        ("4,8 --policies random,h2o,tova --seeds 2", &["--text", b, "--text", a, "--model", &two_models], 88, 44),
+    ];
+    for (step, (options, more, all, new)) in steps.into_iter().enumerate() {
+        let done = lm(&at("grown"), &format!("{small} {options}"), more);
+        assert_eq!(done.code, Some(0), "{done:?}");
+        let said = format!("{} of {all} units were finished before", all - new);
+        assert!(step == 0 || done.stderr.contains(&said), "step {step}: not {said:?}: {done:?}");
+    }
+    let (options, more, ..) = steps[6];
+    results(&at("whole"), &format!("{small} {options}"), more);
+    let metrics = |name: &str| std::fs::read(at(name).join("metrics.json")).unwrap();
+    assert!(metrics("grown") == metrics("whole"));
+    // What is asked for no more stays where it is.
+    let done = lm(&at("grown"), &format!("{small} 8 --policies tova"), &["--text", a]);
+    assert!(done.code == Some(1) && done.stderr.contains("finished units are not asked for"), "{done:?}");
+    assert!(metrics("grown") == metrics("whole"));
+}
+
+#[test]
+fn grids_of_other_policies_states_or_models_become_one_whatever_their_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let small = "--stories 2 --context 64 --batch 1";
+    results(&at("tova"), &format!("{small} --policies tova --states 8"), &[]);
+    results(&at("h2o"), &format!("{small} --policies h2o --states 16"), &[]);
+    results(&at("other"), "--stories 2 --context 48 --batch 1 --policies h2o --states 16", &[]);
+    let [tova, h2o, other] = ["tova", "h2o", "other"].map(|name| text_of(&at(name)).to_owned());
+    let merged =
+        |a: &str, b: &str, name: &str| succeeds(&["report", a, b, "--json", "--out", text_of(&at(name))]).json();
+    let (one, two) = (merged(&tova, &h2o, "one"), merged(&h2o, &tova, "two"));
+    for (policy, states) in [("tova", 8), ("h2o", 16), ("baseline", 8), ("baseline", 16)] {
+        assert_eq!(arm(&one, policy, json!(states))["nll"], arm(&two, policy, json!(states))["nll"]);
+    }
+    assert_eq!(
+        arm(&one, "tova", json!(8))["nll"],
+        arm(&read_json(&at("tova").join("metrics.json")), "tova", json!(8))["nll"]
+    );
+    // What was put together is a run like any other, and goes on.
+    let done = lm(&at("one"), &format!("{small} --policies tova,h2o --states 8,16"), &[]);
+    assert!(done.code == Some(0) && done.stderr.contains("10 of 14 units were finished before"), "{done:?}");
+    let done = msrnn(&["report", &tova, &other, "--out", text_of(&at("none"))]);
+    assert!(done.code == Some(1) && done.stderr.contains("context: 64, not 48"), "{done:?}");
+    assert!(!at("none").exists());
+}
+
+#[test]
+fn what_every_context_and_token_cost_adds_up_to_what_is_reported() {
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    use parquet::record::RowAccessor;
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("out");
+    let grid = "--stories 2 --context 64 --batch 2 --policies tova,random --states 8 --seeds 2 --per-token";
+    let found = results(&out, grid, &[]);
+
+    let mut rows = csv::Reader::from_path(out.join("results.csv")).unwrap();
+    let heads = ["model", "policy", "states", "text", "context", "seed", "metric", "value", "error", "n"];
+    assert_eq!(rows.headers().unwrap().iter().collect::<Vec<_>>(), heads);
+    let rows: Vec<csv::StringRecord> = rows.records().map(Result::unwrap).collect();
+    let of = |row: &csv::StringRecord| row[7].parse::<f64>().unwrap() * row[9].parse::<f64>().unwrap();
+    let file = std::fs::File::open(out.join("tokens.parquet")).unwrap();
+    let tokens: Vec<parquet::record::Row> =
+        SerializedFileReader::new(file).unwrap().get_row_iter(None).unwrap().map(Result::unwrap).collect();
+    for (policy, states, seeds) in [("full", Value::Null, 1.0), ("baseline", json!(8), 1.0), ("random", json!(8), 2.0)]
+    {
+        let arm = arm(&found, policy, states.clone());
+        let k = states.as_u64().map(|k| k.to_string()).unwrap_or_default();
+        let nll = |row: &&csv::StringRecord| &row[1] == policy && row[2] == k && &row[6] == "nll";
+        let (contexts, whole): (Vec<_>, Vec<_>) = rows.iter().filter(nll).partition(|row| !row[3].is_empty());
+        assert_eq!((contexts.len(), whole.len()), (2 * seeds as usize, 1));
+        assert_close(&json!(whole[0][7].parse::<f64>().unwrap()), &arm["nll"]["mean"], 1e-12);
+        assert_close(&json!(whole[0][8].parse::<f64>().unwrap()), &arm["nll"]["standard_error"], 1e-12);
+        let sum = contexts.iter().map(|row| of(row)).sum::<f64>() / seeds;
+        let expected = number(&arm["nll"]["mean"]) * 126.0;
+        assert_close(&json!(sum), &json!(expected), 1e-9);
+        let of_policy = tokens.iter().filter(|row| row.get_string(1).unwrap() == policy);
+        let costs: Vec<f64> = of_policy.map(|row| row.get_double(7).unwrap()).collect();
+        assert_eq!(costs.len(), 126 * seeds as usize);
+        assert_close(&json!(costs.iter().sum::<f64>() / seeds), &json!(expected), 1e-5);
+    }
+}
+
+#[test]
+fn a_policy_that_finds_no_number_is_left_out_with_its_reason_and_the_others_are_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("out");
+    let policies = ["--policies", "tova,score(log(weight - 2))"];
+    let done = lm(&out, "--stories 1 --context 48 --states 8", &policies);
+    assert_eq!(done.code, Some(3), "{done:?}");
+    let found = done.json();
+    assert_eq!(found, read_json(&out.join("metrics.json")));
+    let missing = found["missing"].as_array().unwrap();
+    assert!(missing.len() == 1 && missing[0]["unit"].as_str().unwrap().starts_with("score("), "{missing:?}");
+    assert!(number(&arm(&found, "tova", json!(8))["nll"]["mean"]) > 0.0);
+    assert_eq!(found["metrics"][0]["arms"].as_array().unwrap().len(), 3);
+    let report = msrnn(&["report", text_of(&out)]);
+    assert!(report.code == Some(3) && report.stdout.contains("MISSING: 1 of 4 units failed"), "{report:?}");
+    assert!(std::fs::read_to_string(out.join("report.html")).unwrap().contains("MISSING"));
+    // It is tried again, and nothing else is done.
+    let done = lm(&out, "--stories 1 --context 48 --states 8", &policies);
+    assert!(done.code == Some(3) && done.stderr.contains("3 of 4 units were finished before"), "{done:?}");
 }
 
 #[test]

@@ -13,7 +13,10 @@ const SMALL: &str = "experiment understanding --questions 2 --policies tova --st
 fn samples(run: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(run.join("samples.jsonl")).unwrap();
     let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    lines.sort_by_key(|line| line["unit"].as_u64());
+    let plan = std::fs::read_to_string(run.join("plan.jsonl")).unwrap();
+    let keys: Vec<Value> =
+        plan.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["key"].take()).collect();
+    lines.sort_by_key(|line| keys.iter().position(|key| *key == line["key"]));
     lines.into_iter().map(|mut line| line["sample"].take()).collect()
 }
 

@@ -101,8 +101,8 @@ fn a_comparison_flags_what_was_not_made_under_a_bound_in_json_text_and_report() 
         split("compare --json --stories 1 --context 64 --policies tova --states 8 --protocol prefill --out");
     let done = succeeds(&[&arguments[..], &[text_of(out.path())]].concat());
     let found = done.json();
-    let runs = found["runs"].as_array().unwrap();
-    let tova = runs.iter().find(|run| run["policy"] == "tova").unwrap();
+    let arms = found["metrics"][0]["arms"].as_array().unwrap();
+    let tova = arms.iter().find(|run| run["policy"] == "tova").unwrap();
     assert_eq!(tova["under_bound"], json!(0));
     assert!(tova["omitted"].as_u64().unwrap() > 0);
     assert!(done.stderr.contains("tova@8 made no prediction under its bound"), "{}", done.stderr);

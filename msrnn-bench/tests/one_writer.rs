@@ -94,7 +94,7 @@ fn a_merge_that_fails_leaves_everything_as_it_was() {
     let before = content(place.path());
     let [a, b, c, o] = [&first, &second, &whole, &other].map(|path| text_of(path));
     for (arguments, words) in [
-        (vec!["report", a], vec!["not finished"]),
+        (vec!["report", a], vec!["is not finished"]),
         (vec!["report", a, "--out", c], vec!["not finished"]),
         (vec!["report", a, a, "--out", c], vec!["not finished"]),
         (vec!["report", a, b], vec!["--out"]),
@@ -164,7 +164,7 @@ fn of_two_runs_that_start_at_once_in_one_directory_one_is_done_and_the_other_ref
         let both = both.map(Running::wait);
         let done: Vec<usize> = (0..2).filter(|&i| both[i].code == Some(0)).collect();
         assert_eq!(done.len(), 1, "{both:?}");
-        refuses(&both[1 - done[0]], &["choose another --out"]);
+        refuses(&both[1 - done[0]], &["another --out"]);
         assert_eq!(metrics(&out), expected[done[0]]);
     }
 }
@@ -257,7 +257,6 @@ fn two_trainings_that_start_at_once_do_not_mix() {
 fn no_link_in_a_result_directory_is_written_through() {
     let place = tempfile::tempdir().unwrap();
     let tiny = "experiment lm --stories 1 --context 48 --policies window --states 8";
-    let compare = "compare --stories 1 --context 48 --policies window --states 8";
     let precious = common::write(place.path(), "precious", "precious");
     let gallery = place.path().join("gallery");
     std::fs::create_dir(&gallery).unwrap();
@@ -268,6 +267,9 @@ fn no_link_in_a_result_directory_is_written_through() {
             &[
                 "manifest.toml",
                 "manifest.toml.partial",
+                "plan.jsonl",
+                "plan.jsonl.partial",
+                "failures.jsonl",
                 "samples.jsonl",
                 "times.jsonl",
                 "metrics.json",
@@ -277,7 +279,6 @@ fn no_link_in_a_result_directory_is_written_through() {
                 "writer.lock",
             ][..],
         ),
-        (compare, &["compare.json", "compare.json.partial", "compare.csv.partial", "report.html.partial"]),
         (TRAINING, &["train.json", "train.jsonl", "train.jsonl.partial", "tokenizer.json.partial", "writer.lock"]),
     ] {
         let more = if command == TRAINING { "--steps 3" } else { "" };
@@ -323,13 +324,18 @@ fn a_directory_that_holds_something_else_is_not_taken() {
     let place = tempfile::tempdir().unwrap();
     let at = |name: &str| place.path().join(name);
     let tiny = "experiment lm --stories 1 --context 48 --policies window --states 8";
-    let compare = "compare --stories 1 --context 48 --policies window --states 8";
-    let (run, compared) = (at("run"), at("compared"));
+    let (run, strange) = (at("run"), at("strange"));
     succeeds(&arguments(tiny, &run, ""));
-    succeeds(&arguments(compare, &compared, ""));
+    std::fs::create_dir(&strange).unwrap();
+    common::write(&strange, "metrics.json", "{}");
     let before = content(place.path());
-    refuses(&msrnn(&arguments(compare, &run, "")), &["experiment", "choose another --out"]);
-    refuses(&msrnn(&arguments(tiny, &compared, "")), &["no manifest.toml", "choose another --out"]);
+    let retrieval = "experiment retrieval --policies tova --states 16 --lengths 400 --depths 0 --trials 1";
+    refuses(&msrnn(&arguments(retrieval, &run, "")), &["experiment lm", "Choose another --out"]);
+    refuses(
+        &msrnn(&arguments("compare --stories 1 --context 40 --policies tova --states 4", &run, "")),
+        &["not asked for", "--out"],
+    );
+    refuses(&msrnn(&arguments(tiny, &strange, "")), &["no manifest.toml", "choose another --out"]);
     assert_eq!(content(place.path()), before);
 }
 

@@ -87,6 +87,7 @@ fn another_setting_is_refused_and_named_and_nothing_is_lost() {
     let done = msrnn(&[&split(&other)[..], &["--out", text_of(&out)]].concat());
     assert_eq!(done.code, Some(1), "{done:?}");
     assert!(done.stderr.contains("context: 160, not 96") && done.stderr.contains("--out"), "{done:?}");
+    assert!(done.stderr.contains("finished units are not asked for"), "{done:?}");
     assert_eq!(metrics(&out), before);
 }
 
@@ -108,7 +109,7 @@ fn parts_put_together_are_the_whole() {
     let missing = msrnn(&["report", text_of(&first), "--out", text_of(&at("half"))]);
     assert_eq!(missing.code, Some(1), "{missing:?}");
     assert!(
-        missing.stderr.contains("not finished") && missing.stderr.contains("parts that are missing"),
+        missing.stderr.contains("is not finished") && missing.stderr.contains("parts that are missing"),
         "{missing:?}"
     );
 }
@@ -127,6 +128,7 @@ fn a_file_says_what_the_command_line_could_and_a_plan_does_nothing() {
     let names = plan["units"].to_string();
     assert!(names.contains("tova") && names.contains("window") && !names.contains("h2o"), "{names}");
     assert!(plan["tokens"].as_u64().unwrap() > 0 && plan["state_bytes"].as_u64().unwrap() > 0);
+    assert!(plan["seconds"].as_f64().unwrap() > 0.0, "{plan}");
     assert!(!out.exists(), "a plan leaves nothing behind");
 
     let only = succeeds(&[&["experiment", "lm", "--policies", "h2o"][..], &more].concat()).json();

@@ -59,7 +59,7 @@ fn a_stdout_that_is_full_is_an_error_and_one_that_is_closed_is_none() {
     let compare = "\"$MSRNN\" compare --policies window --states 8 --stories 1 --context 32 --out out; echo $? >code";
     shell(&format!("({compare}) | true"), directory.path());
     assert_eq!(std::fs::read_to_string(directory.path().join("code")).unwrap().trim(), "0");
-    assert!(directory.path().join("out/compare.json").exists());
+    assert!(directory.path().join("out/metrics.json").exists());
 }
 
 #[test]

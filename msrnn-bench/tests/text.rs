@@ -43,7 +43,7 @@ fn generate_shows_what_the_new_ids_add_to_the_text_of_the_prompt() {
 
 #[test]
 fn answers_and_stop_texts_are_looked_for_in_that_text() {
-    let watch = Watch { advance: &|_| {}, interrupt: &std::sync::atomic::AtomicBool::new(false) };
+    let watch = Watch { advance: &|_| {}, tell: &|_| {}, interrupt: &std::sync::atomic::AtomicBool::new(false) };
     let device = burn::tensor::Device::flex();
     for name in FAMILIES {
         let model = Model::load(&checkpoint(name), burn::tensor::DType::F64, &device).unwrap();

@@ -80,7 +80,7 @@ fn the_readme_lists_the_supported_architectures() {
 
 #[test]
 fn every_policy_of_the_paper_and_its_control_are_in_compares_default() {
-    let help = read("msrnn-bench/src/cli/compare.rs");
+    let help = read("msrnn-bench/src/cli/experiment/lm.rs");
     let of_the_paper = |citation: &str| citation.contains("2401.06104") || citation.contains("A control");
     for entry in msrnn_policies::registry::entries().filter(|entry| of_the_paper(entry.citation)) {
         assert!(help.contains(entry.example), "{} is not among the defaults of compare", entry.example);

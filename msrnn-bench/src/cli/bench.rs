@@ -6,6 +6,7 @@ use indicatif::ProgressBar;
 use msrnn_bench::error::BenchError;
 use msrnn_bench::evaluate::Form;
 use msrnn_bench::output::OutputFile;
+use msrnn_bench::progress::{Progress, among_others};
 use msrnn_bench::room;
 use msrnn_bench::speed::machine::Machine;
 use msrnn_bench::speed::measure::{Measurement, Settings, measure};
@@ -13,14 +14,14 @@ use msrnn_bench::speed::plan::{Grid, Row, Test};
 use msrnn_bench::speed::shape::Shape;
 use msrnn_bench::speed::soak::{Soak, soak};
 use msrnn_bench::speed::startup::{Startup, start};
+use msrnn_bench::speed::table;
 use msrnn_bench::speed::workload::Conditions;
-use msrnn_bench::speed::{table, threads};
 use msrnn_models::Model;
 use msrnn_policies::PolicySpec;
 use serde::Serialize;
 
 use super::interrupt::results_are_in_memory;
-use super::options::{ModelOptions, progress};
+use super::options::ModelOptions;
 use super::policies::{PolicyList, all, named};
 use super::{INTERRUPT, Outcome, command_line, print};
 
@@ -33,9 +34,6 @@ pub(super) struct Args {
     /// A random model instead: LAYERSxHIDDENxHEADS[:KV_HEADS]xINTERMEDIATExVOCABULARY, tied embeddings
     #[arg(long, value_name = "SHAPE", conflicts_with = "model")]
     shape: Option<Shape>,
-    /// Threads that compute; one per core if absent
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
     /// Policies, with or without a bound of their own
     #[arg(long, alias = "policy", value_name = "LIST", value_parser = named::<PolicyList>(), hide_possible_values = true, default_value = "full,tova")]
     policies: Vec<PolicyList>,
@@ -137,9 +135,6 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     if args.soak.is_some() && args.format == Format::Csv {
         return Err(BenchError::Input("a soak is not written as CSV; choose --format markdown or json".into()));
     }
-    if let Some(n) = args.threads {
-        threads::limit(n)?;
-    }
     // What cannot be written is refused before the work.
     let out = args.out.as_deref().map(OutputFile::create_new).transpose()?;
     let done = measured(args);
@@ -165,7 +160,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
 
 /// The result as text, and whether it is complete.
 fn measured(args: &Args) -> Result<(String, bool), BenchError> {
-    let threads = args.threads.unwrap_or_else(|| args.model.device.threads());
+    let threads = args.model.device.threads();
     let conditions = Conditions { batch: args.batch, threads, seed: args.seed, captures: !args.no_capture };
     let (model, setting) = open(args, conditions)?;
     match args.soak {
@@ -239,7 +234,7 @@ fn rows(args: &Args, model: &Model, conditions: Conditions) -> Result<Measuremen
         baseline: args.baseline.clone(),
         on_host: args.model.device.is_host(),
     };
-    let bar = ProgressBar::new_spinner();
+    let bar = among_others(ProgressBar::new_spinner());
     let prepared = |rows| bar.set_message(format!("{rows} rows are ready"));
     results_are_in_memory();
     let result = measure(model, &grid, &settings, &prepared, &INTERRUPT);
@@ -252,11 +247,12 @@ fn soaked(args: &Args, model: &Model, tokens: usize, conditions: Conditions) -> 
     let (states, depths) = (args.states.clone(), Vec::new());
     let grid = Grid { tests: vec![Test::Score { tokens, form: Form::Layer }], policies, states, depths };
     let plan = grid.rows(&model.decoder)?;
-    let bar = progress(tokens * plan.len());
+    let bar = Progress::new("msrnn bench");
+    bar.tokens(tokens * plan.len());
     let mut soaks = Vec::new();
     results_are_in_memory();
     for Row { policy, compression, .. } in &plan {
-        let advance = |tokens| bar.inc(tokens as u64);
+        let advance = |tokens| bar.advance(tokens);
         let soak = soak(model, policy, compression, tokens, conditions, &advance, &INTERRUPT)?;
         let complete = soak.complete;
         soaks.push(soak);
@@ -264,7 +260,7 @@ fn soaked(args: &Args, model: &Model, tokens: usize, conditions: Conditions) -> 
             break;
         }
     }
-    bar.finish_and_clear();
+    drop(bar);
     let complete = soaks.len() == plan.len() && soaks.iter().all(|soak| soak.complete);
     Ok(Soaks { soaks, complete })
 }

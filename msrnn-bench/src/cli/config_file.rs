@@ -21,11 +21,15 @@ pub(super) fn experiment<'c>(cli: &'c Command, name: &str) -> Option<&'c Command
 pub(super) fn expand(cli: &Command, mut arguments: Vec<OsString>) -> Result<Vec<OsString>, BenchError> {
     // What is wrong with the command line is said when it is parsed for good.
     let Ok(matches) = cli.clone().try_get_matches_from(&arguments) else { return Ok(arguments) };
-    let Some((name, matches)) = matches.subcommand_matches("experiment").and_then(|matches| matches.subcommand())
-    else {
-        return Ok(arguments);
+    let (command, matches) = match matches.subcommand() {
+        Some(("experiment", matches)) => match matches.subcommand() {
+            Some((name, matches)) => (experiment(cli, name), matches),
+            None => return Ok(arguments),
+        },
+        Some((name, matches)) => (cli.find_subcommand(name), matches),
+        None => return Ok(arguments),
     };
-    let Some(command) = experiment(cli, name) else { return Ok(arguments) };
+    let Some(command) = command else { return Ok(arguments) };
     if !options(command).any(|(name, _)| name == "config") {
         return Ok(arguments);
     }

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use msrnn_bench::hub::{Downloads, Progress};
+use msrnn_bench::progress::among_others;
 
 use super::INTERRUPT;
 
@@ -21,7 +22,7 @@ fn advance(progress: &Progress<'_>) {
     let shown = bar.get_or_insert_with(|| {
         let style =
             ProgressStyle::with_template("{msg} {bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
-        let bar = ProgressBar::new(size).with_message(file.to_owned());
+        let bar = among_others(ProgressBar::new(size).with_message(file.to_owned()));
         // What was there before this run says nothing about speed.
         bar.reset_eta();
         style.map(|style| bar.clone().with_style(style)).unwrap_or(bar)

@@ -2,7 +2,6 @@
 
 mod bench;
 mod chat;
-mod compare;
 mod config_file;
 mod convert;
 mod devices;
@@ -27,11 +26,13 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use msrnn_bench::error::BenchError;
+use msrnn_bench::progress;
+use msrnn_bench::speed::threads;
 use msrnn_policies::registry::Registry;
 
 use downloads::DOWNLOADS;
 use interrupt::INTERRUPT;
-use streams::{Remarks, may_colour, outlive_limits, print, print_json, print_raw, say, usage};
+use streams::{Remarks, may_colour, outlive_limits, print, print_json, print_raw, remark, say, usage};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -39,12 +40,24 @@ use streams::{Remarks, may_colour, outlive_limits, print, print_json, print_raw,
     version,
     about = about(),
     after_help = "Without a command, msrnn compares all policies on the bundled model.\n\n\
-    Exit codes: 0 done; 1 failed, with the reason on stderr; 2 wrong usage; 130 interrupted, with what was \
-    finished kept and marked as partial."
+    Nothing is overwritten. A --out FILE is written whole or not at all. A --out DIR of a run is a new directory, or one \
+    of which all that is finished is part of what is asked for: that is not done again, and the rest is added. Anything \
+    else is refused and stays as it is.\n\n\
+    Exit codes: 0 done; 1 failed, with the reason on stderr; 2 wrong usage; 3 some units of a run failed, the others are \
+    finished and reported; 130 interrupted, with what was finished kept and marked as partial."
 )]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
+    /// Say nothing on stderr but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say more on stderr
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    /// Threads that compute; RAYON_NUM_THREADS, or one per core, if absent. Results do not depend on it
+    #[arg(long, value_name = "N", global = true)]
+    threads: Option<usize>,
 }
 
 fn about() -> String {
@@ -57,8 +70,8 @@ fn about() -> String {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Compare policies × states by perplexity, against the full state and shorter contexts
-    Compare(compare::Args),
+    /// Compare policies × states by perplexity, against the full state and shorter contexts: `experiment lm`
+    Compare(Box<experiment::lm::Args>),
     /// Perplexity of a text under one policy
     Perplexity(perplexity::Args),
     /// Continue a prompt
@@ -98,6 +111,8 @@ enum Command {
 enum Outcome {
     Done,
     Interrupted,
+    /// Some units failed, the others are finished.
+    Failed,
 }
 
 /// The whole command, with these policies: parses the command line, runs what it asks for, and says how it ended.
@@ -121,15 +136,6 @@ pub fn main_with(registry: Registry) -> ExitCode {
         say(&format!("error: {error}"));
         return ExitCode::FAILURE;
     }
-    // Who embeds the command may have a log already.
-    let _ = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(may_colour())
-        // It would say on stderr that it cannot write to stderr.
-        .log_internal_errors(false)
-        .event_format(Remarks)
-        .with_max_level(tracing::Level::WARN)
-        .try_init();
     interrupt::obey();
     outlive_limits();
     let arguments = match config_file::expand(&Cli::command(), std::env::args_os().collect()) {
@@ -143,8 +149,17 @@ pub fn main_with(registry: Registry) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let result = match cli.command.unwrap_or_else(default_command) {
-        Command::Compare(args) => compare::run(&args),
+    let command = cli.command.unwrap_or_else(default_command);
+    listen(cli.quiet, cli.verbose);
+    // How many threads train decides what comes out of it.
+    if let (Some(n), false) = (cli.threads, matches!(command, Command::Train(_)))
+        && let Err(error) = threads::limit(n)
+    {
+        say(&format!("error: {error}"));
+        return ExitCode::FAILURE;
+    }
+    let result = match command {
+        Command::Compare(args) => experiment::lm::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),
@@ -166,6 +181,7 @@ pub fn main_with(registry: Registry) -> ExitCode {
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => ExitCode::from(3),
         Ok(Outcome::Interrupted) => {
             say(interrupt::ENDED);
             ExitCode::from(130)
@@ -180,6 +196,26 @@ pub fn main_with(registry: Registry) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says on stderr what is asked to be said there.
+fn listen(quiet: bool, verbose: bool) {
+    if quiet {
+        progress::be_quiet();
+    }
+    // Who embeds the command may have a log already.
+    let _ = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(may_colour())
+        // It would say on stderr that it cannot write to stderr.
+        .log_internal_errors(false)
+        .event_format(Remarks)
+        .with_max_level(match (quiet, verbose) {
+            (true, _) => tracing::Level::ERROR,
+            (_, true) => tracing::Level::INFO,
+            _ => tracing::Level::WARN,
+        })
+        .try_init();
 }
 
 /// What this command is called, for completions.

@@ -2,21 +2,24 @@
 
 use std::path::PathBuf;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use msrnn_bench::bundled;
 use msrnn_bench::contexts::Contexts;
 use msrnn_bench::device::DeviceName;
 use msrnn_bench::error::BenchError;
-use msrnn_bench::evaluate::{Block, Evaluation, Form, Observer, Scoring, evaluate};
+use msrnn_bench::evaluate::{Advance, Block, Evaluation, Form, Observer, Scoring, evaluate};
+use msrnn_bench::experiment::Watch;
+use msrnn_bench::memory;
 use msrnn_bench::open;
 use msrnn_bench::precision::Precision;
+use msrnn_bench::progress::{Progress, in_words};
 use msrnn_bench::texts::Skipped;
+use msrnn_bench::trial;
 use msrnn_core::budget::Budget;
 use msrnn_core::state::MultiState;
 use msrnn_models::Model;
 use msrnn_models::length::Length;
 use msrnn_models::protocol::Protocol;
-use msrnn_models::recurrent::{Positions, bytes_per_state};
+use msrnn_models::recurrent::{Positions, bytes_per_state, state_bytes};
 use msrnn_models::tokenizer::{Bos, SpecialTokens, TextOptions};
 use msrnn_policies::PolicySpec;
 use serde::Serialize;
@@ -24,7 +27,7 @@ use serde::Serialize;
 use super::interrupt::results_are_in_memory;
 use super::policies::named;
 use super::texts::Source;
-use super::{DOWNLOADS, INTERRUPT};
+use super::{DOWNLOADS, INTERRUPT, Outcome, print, print_json};
 
 /// Which model runs, where, and in which precision.
 #[derive(Debug, clap::Args)]
@@ -60,10 +63,6 @@ impl TextArgs {
 }
 
 impl ModelOptions {
-    pub(super) fn is_bundled(&self) -> bool {
-        open::is_bundled(&self.model)
-    }
-
     pub(super) fn open(&self) -> Result<Model, BenchError> {
         open::open(open::directory(&self.model, &DOWNLOADS)?.as_deref(), self.device, self.dtype)
     }
@@ -201,6 +200,9 @@ pub(super) struct ScoringOptions {
     /// step: token by token through all layers; layer: blocks of tokens layer by layer, the same result faster
     #[arg(long, value_enum, default_value_t)]
     pub(super) form: Form,
+    /// Say what would be done, with tokens, bytes and the time that it takes, and end
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 /// What [`ScoringOptions`] ask for, opened and checked.
@@ -211,10 +213,12 @@ pub(super) struct Opened {
     pub(super) skipped: Skipped,
     pub(super) spec: PolicySpec,
     pub(super) scoring: Scoring,
+    progress: Progress,
 }
 
 impl ScoringOptions {
     pub(super) fn open(&self, batch: usize) -> Result<Opened, BenchError> {
+        let progress = Progress::new("msrnn");
         let model = self.model.open()?.with_text(self.text.options())?;
         let context = self.run.context(&model)?;
         let (contexts, skipped) = self.source.contexts(context, &model)?;
@@ -228,7 +232,7 @@ impl ScoringOptions {
             batch,
             ..Scoring::new(compression)
         };
-        Ok(Opened { model, context, contexts, skipped, spec, scoring })
+        Ok(Opened { model, context, contexts, skipped, spec, scoring, progress })
     }
 
     pub(super) fn setting(&self, opened: &Opened) -> Setting {
@@ -237,20 +241,57 @@ impl ScoringOptions {
     }
 }
 
+/// What a dry run says.
+#[derive(Serialize)]
+struct Planned {
+    contexts: usize,
+    tokens: usize,
+    state_bytes: usize,
+    /// How long it takes, judged by a second of work.
+    seconds: Option<f64>,
+}
+
 impl Opened {
+    /// Says what would be done.
+    pub(super) fn show_plan(&self, json: bool) -> Result<Outcome, BenchError> {
+        let longest = self.contexts.contexts.iter().map(|context| context.len()).max().unwrap_or(0);
+        let (tokens, contexts) = (self.contexts.tokens(), &self.contexts.contexts);
+        let work = |watch: &Watch<'_>| {
+            drop(evaluate(&self.model, contexts, &self.scoring, &mut Advance(watch.advance), watch.interrupt));
+        };
+        let time = trial::estimate(tokens, 1, &work, &INTERRUPT);
+        self.progress.end();
+        let batch = self.scoring.batch.min(contexts.len());
+        let state_bytes = state_bytes(&self.model.decoder, &self.scoring.compression, longest) * batch;
+        match json {
+            true => {
+                let seconds = time.map(|time| time.as_secs_f64());
+                print_json(&Planned { contexts: contexts.len(), tokens, state_bytes, seconds })?;
+            }
+            false => print(&format!(
+                "{} contexts, {tokens} tokens, at most {} of states{}\n",
+                contexts.len(),
+                memory::in_words(state_bytes as u64),
+                time.map_or_else(String::new, |time| format!(", about {}, judged by a second of work", in_words(time)))
+            ))?,
+        }
+        Ok(Outcome::Done)
+    }
+
     /// Scores the contexts under the eyes of an observer, with a progress bar.
     pub(super) fn evaluate(&self, observer: &mut dyn Observer) -> Result<Evaluation, BenchError> {
-        let mut watch = WithProgress { bar: progress(self.contexts.tokens()), observer };
+        self.progress.tokens(self.contexts.tokens());
+        let mut watch = WithProgress { progress: &self.progress, observer };
         results_are_in_memory();
         let evaluation = evaluate(&self.model, &self.contexts.contexts, &self.scoring, &mut watch, &INTERRUPT);
-        watch.bar.finish_and_clear();
+        self.progress.end();
         evaluation
     }
 }
 
 /// An observer, and a bar that shows how far it is.
 struct WithProgress<'o> {
-    bar: ProgressBar,
+    progress: &'o Progress,
     observer: &'o mut dyn Observer,
 }
 
@@ -264,7 +305,7 @@ impl Observer for WithProgress<'_> {
     }
 
     fn advance(&mut self, tokens: usize) {
-        self.bar.inc(tokens as u64);
+        self.progress.advance(tokens);
         self.observer.advance(tokens);
     }
 }
@@ -308,15 +349,5 @@ impl Setting {
             positions: run.positions,
             seed: run.seed,
         }
-    }
-}
-
-/// A bar over tokens, on stderr, hidden where that is no terminal.
-pub(super) fn progress(tokens: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:40} {percent}% of {len} tokens, {per_sec}, {eta} left");
-    let bar = ProgressBar::new(tokens as u64);
-    match style {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
     }
 }

@@ -53,7 +53,10 @@ struct Report<'a> {
 
 pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let opened = args.scoring.open(if args.logits.is_some() { 1 } else { args.batch })?;
-    let Opened { model, context, contexts, skipped, spec, scoring } = &opened;
+    if args.scoring.dry_run {
+        return opened.show_plan(args.scoring.run.json);
+    }
+    let Opened { model, context, contexts, skipped, spec, scoring, .. } = &opened;
     let mut logits = match &args.logits {
         Some(path) => {
             let file = OutputFile::create(path)?;

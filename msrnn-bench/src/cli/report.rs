@@ -11,10 +11,10 @@ use super::{Outcome, print, print_json};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Run directories: one, or the parts of one experiment
+    /// Run directories: one, or several that overlap or are parts of one experiment
     #[arg(required = true, value_name = "DIR")]
     directories: Vec<PathBuf>,
-    /// Where the whole goes, a new directory; the directory itself if there is only one
+    /// Where the whole goes, a new directory, or one that holds the same; the directory itself if there is only one
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Print one JSON object on stdout
@@ -32,13 +32,13 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     }
     match args.tables {
         true => print(&render::text::tables(&results))?,
-        false => show(&results, directory.as_deref(), args.json)?,
+        false => show(&results, directory.as_deref(), args.json, "")?,
     }
-    Ok(Outcome::Done)
+    Ok(if results.missing.is_empty() { Outcome::Done } else { Outcome::Failed })
 }
 
-/// Shows results on the terminal, and says where the rest is.
-pub(super) fn show(results: &Results, directory: Option<&Path>, json: bool) -> Result<(), BenchError> {
+/// Shows results on the terminal, those tables alone that are called so, and says where the rest is.
+pub(super) fn show(results: &Results, directory: Option<&Path>, json: bool, tables: &str) -> Result<(), BenchError> {
     for arm in results.never_bound() {
         tracing::warn!(
             "{} never omitted a row: its bound was never reached, these are the full state's numbers",
@@ -55,5 +55,5 @@ pub(super) fn show(results: &Results, directory: Option<&Path>, json: bool) -> R
         return print_json(results);
     }
     let page = directory.map_or_else(String::new, |out| format!("{}\n", out.join(render::PAGE).display()));
-    print(&format!("{}\n{page}", render::text::results(results)))
+    print(&format!("{}\n{page}", render::text::brief(results, tables)))
 }

@@ -8,6 +8,7 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
 use msrnn_bench::error::BenchError;
+use msrnn_bench::progress;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -26,9 +27,16 @@ pub(super) fn outlive_limits() {
     }
 }
 
-/// A remark or an error, on stderr.
+/// An error, or how a command ended, on stderr.
 pub(super) fn say(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{}", visible(text));
+    let _ = progress::aside(|| writeln!(std::io::stderr().lock(), "{}", visible(text)));
+}
+
+/// What is good to know, on stderr.
+pub(super) fn remark(text: &str) {
+    if !progress::is_quiet() {
+        say(text);
+    }
 }
 
 /// A text on stderr in which what could command a terminal is spelled out already.
@@ -92,7 +100,8 @@ pub(super) fn print(text: &str) -> Result<(), BenchError> {
 /// that it cannot be written.
 pub(super) fn print_raw(text: &str) -> Result<(), BenchError> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|source| match source.kind() {
+    let written = progress::aside(|| out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+    written.map_err(|source| match source.kind() {
         ErrorKind::BrokenPipe => BenchError::NobodyReads,
         _ => BenchError::Write { path: "standard output".into(), source },
     })

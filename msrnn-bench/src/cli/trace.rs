@@ -34,6 +34,9 @@ struct Report {
 pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     // One context at a time keeps the lines in the order of the text.
     let opened = args.scoring.open(1)?;
+    if args.scoring.dry_run {
+        return opened.show_plan(args.scoring.run.json);
+    }
     let Opened { contexts, spec, scoring, .. } = &opened;
     let mut trace = TraceWriter::new(OutputFile::create(&args.out)?);
     let evaluation = opened.evaluate(&mut trace)?;

@@ -11,9 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::BenchError;
-use crate::experiment::Unit;
-use crate::experiment::manifest::Identity;
-use crate::experiment::seal::Seal;
+use crate::experiment::{Unit, seal};
 use crate::output::{open_lines, write_file};
 
 /// File name of the samples.
@@ -23,7 +21,7 @@ pub const SAMPLES: &str = "samples.jsonl";
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line<'a, S> {
-    unit: usize,
+    key: Cow<'a, str>,
     name: Cow<'a, str>,
     sample: S,
 }
@@ -37,8 +35,8 @@ pub struct Finished {
     pub sample: Value,
 }
 
-/// Finished units by index.
-pub type Samples = BTreeMap<usize, Finished>;
+/// Finished units by [key](Unit::key).
+pub type Samples = BTreeMap<String, Finished>;
 
 /// Samples of a run, appended to a file in a directory that nobody else writes: see
 /// [`Claim`](crate::claim::Claim).
@@ -46,24 +44,22 @@ pub type Samples = BTreeMap<usize, Finished>;
 pub struct Journal {
     path: PathBuf,
     file: File,
-    seal: Seal,
     /// Bytes of whole lines.
     length: u64,
 }
 
 impl Journal {
     /// Opens or creates the samples of a run, with the units that are finished. A last line that was cut
-    /// off, by a kill or a full disk, is dropped. `units`: of the whole experiment.
+    /// off, by a kill or a full disk, is dropped.
     ///
     /// # Errors
     ///
-    /// When a line that is whole is not what a unit of this run has left.
-    pub fn open(directory: &Path, identity: &Identity, units: &[Unit]) -> Result<(Self, Samples), BenchError> {
+    /// When a line that is whole is not what a unit has left.
+    pub fn open(directory: &Path) -> Result<(Self, Samples), BenchError> {
         let path = directory.join(SAMPLES);
         let (file, text) = open_lines(&path)?;
-        let seal = Seal::of(identity)?;
-        let samples = Lines { path: &path, seal: &seal, identity, names: Some(units) }.parse(&text)?;
-        Ok((Self { path, file, seal, length: text.len() as u64 }, samples))
+        let samples = parse(&path, &text)?;
+        Ok((Self { path, file, length: text.len() as u64 }, samples))
     }
 
     /// Appends a line and waits until it is on disk.
@@ -72,21 +68,30 @@ impl Journal {
     ///
     /// When the sample does not survive being written, as a number that is none, or it cannot be written. What
     /// was there before stays good.
-    pub fn append<S: Serialize + DeserializeOwned>(
-        &mut self,
-        unit: usize,
-        name: &str,
-        sample: &S,
-    ) -> Result<(), BenchError> {
-        let object = object(unit, name, sample)?;
+    pub fn append<S: Serialize + DeserializeOwned>(&mut self, unit: &Unit, sample: &S) -> Result<(), BenchError> {
+        let object = object(&unit.key, &unit.name, sample)?;
         // JSON has no word for a number that is not finite, and writes none at all.
         serde_json::from_slice::<Line<'_, S>>(&object).map_err(|e| {
             BenchError::Input(format!(
-                "{name}: what it found cannot be kept ({e}): some number is infinite or none. Look at the model with \
-                 `msrnn perplexity`, and try another --dtype"
+                "{}: what it found cannot be kept ({e}): some number is infinite or none. Look at the model with \
+                 `msrnn perplexity`, and try another --dtype",
+                unit.name
             ))
         })?;
-        let line = [self.seal.close(&object), b"\n".to_vec()].concat();
+        self.put(&object)
+    }
+
+    /// Appends what a unit left elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn adopt(&mut self, key: &str, finished: &Finished) -> Result<(), BenchError> {
+        self.put(&object(key, &finished.name, &finished.sample)?)
+    }
+
+    fn put(&mut self, object: &[u8]) -> Result<(), BenchError> {
+        let line = [seal::close(object), b"\n".to_vec()].concat();
         match self.file.write_all(&line).and_then(|()| self.file.sync_data()) {
             Ok(()) => {
                 self.length += line.len() as u64;
@@ -101,87 +106,66 @@ impl Journal {
     }
 }
 
-fn object(unit: usize, name: &str, sample: &impl Serialize) -> Result<Vec<u8>, BenchError> {
-    let line = Line { unit, name: name.into(), sample };
+fn object(key: &str, name: &str, sample: &impl Serialize) -> Result<Vec<u8>, BenchError> {
+    let line = Line { key: key.into(), name: name.into(), sample };
     serde_json::to_vec(&line).map_err(|e| BenchError::Input(format!("{name}: no JSON: {e}")))
 }
 
-/// Writes all samples of a run at once, in the order of their units.
+/// Writes samples of a run at once, in the order of its units.
 ///
 /// # Errors
 ///
 /// When they cannot be written.
-pub fn write(directory: &Path, identity: &Identity, samples: &Samples) -> Result<(), BenchError> {
-    let seal = Seal::of(identity)?;
+pub fn write(directory: &Path, units: &[Unit], samples: &Samples) -> Result<(), BenchError> {
     let mut text = Vec::new();
-    for (&unit, Finished { name, sample }) in samples {
-        text.extend(seal.close(&object(unit, name, sample)?));
+    for (unit, Finished { name, sample }) in units.iter().filter_map(|unit| Some((unit, samples.get(&unit.key)?))) {
+        text.extend(seal::close(&object(&unit.key, name, sample)?));
         text.push(b'\n');
     }
     write_file(&directory.join(SAMPLES), &text)
 }
 
-/// The samples of a run directory that has that identity, while it may be written: what is not yet a whole
-/// line does not count.
+/// The samples of a run directory, while it may be written: what is not yet a whole line does not count.
 ///
 /// # Errors
 ///
-/// When there are none, or a whole line is not what a unit of this run has left.
-pub fn read(directory: &Path, identity: &Identity) -> Result<Samples, BenchError> {
+/// When there are none, or a whole line is not what a unit has left.
+pub fn read(directory: &Path) -> Result<Samples, BenchError> {
     let path = directory.join(SAMPLES);
     let text = std::fs::read(&path).map_err(|source| BenchError::Read { path: path.clone(), source })?;
     let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-    Lines { path: &path, seal: &Seal::of(identity)?, identity, names: None }.parse(&text[..whole])
+    parse(&path, &text[..whole])
 }
 
-/// Whole lines, and what they must agree with.
-struct Lines<'a> {
-    path: &'a Path,
-    seal: &'a Seal,
-    identity: &'a Identity,
-    /// The units, where they are known.
-    names: Option<&'a [Unit]>,
+/// Whole lines.
+fn parse(path: &Path, text: &[u8]) -> Result<Samples, BenchError> {
+    let mut samples = Samples::new();
+    for (index, line) in text.split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
+        let add = one(line).and_then(|(key, finished)| match samples.get(&key) {
+            Some(before) if before.sample != finished.sample => {
+                Err(format!("another line says something else of the same unit, {}", finished.name))
+            }
+            _ => {
+                samples.insert(key, finished);
+                Ok(())
+            }
+        });
+        add.map_err(|reason| {
+            let (path, number) = (path.display(), index + 1);
+            BenchError::Input(format!(
+                "{path}, line {number}: {reason}. If that line is damaged, remove it (`sed -i {number}d {path}`), and \
+                 the command that made this run does its unit again"
+            ))
+        })?;
+    }
+    Ok(samples)
 }
 
-impl Lines<'_> {
-    fn parse(&self, text: &[u8]) -> Result<Samples, BenchError> {
-        let mut samples = Samples::new();
-        for (index, line) in text.split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
-            let add = self.line(line).and_then(|(unit, finished)| match samples.get(&unit) {
-                Some(before) if *before != finished => {
-                    Err(format!("another line says something else of the same unit {unit}"))
-                }
-                _ => {
-                    samples.insert(unit, finished);
-                    Ok(())
-                }
-            });
-            add.map_err(|reason| {
-                let (path, number) = (self.path.display(), index + 1);
-                BenchError::Input(format!(
-                    "{path}, line {number}: {reason}. If that line is damaged, remove it (`sed -i {number}d {path}`), and \
-                     the command that made this run does its unit again; if the manifest was changed, change it back"
-                ))
-            })?;
-        }
-        Ok(samples)
-    }
-
-    /// What a line says, if it is a line of this run.
-    fn line(&self, line: &[u8]) -> Result<(usize, Finished), String> {
-        let object = self.seal.open(line)?;
-        let Line { unit, name, sample } =
-            serde_json::from_slice::<Line<'_, Value>>(&object).map_err(|e| e.to_string())?;
-        let Identity { units, shard, .. } = self.identity;
-        if unit >= *units || shard.is_some_and(|shard| !shard.holds(unit)) {
-            let part = shard.map_or_else(String::new, |shard| format!(", of which part {shard} was to be done"));
-            return Err(format!("unit {unit} is none of this run's: there are {units}{part}"));
-        }
-        match self.names.and_then(|names| names.get(unit)).filter(|known| known.name != *name) {
-            Some(known) => Err(format!("unit {unit} is {:?}, not {name:?}", known.name)),
-            None => Ok((unit, Finished { name: name.into_owned(), sample })),
-        }
-    }
+/// What a line says, if it is one.
+fn one(line: &[u8]) -> Result<(String, Finished), String> {
+    let object = seal::open(line)?;
+    let Line { key, name, sample } = serde_json::from_slice::<Line<'_, Value>>(&object).map_err(|e| e.to_string())?;
+    Ok((key.into_owned(), Finished { name: name.into_owned(), sample }))
 }
 
 #[cfg(test)]
@@ -189,30 +173,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The identity of a run of six units.
-    fn identity(seed: i64) -> Identity {
-        let setting = toml::Table::from_iter([("seed".to_owned(), seed.into())]);
-        Identity {
-            experiment: "lm".into(),
-            version: "1".into(),
-            commit: "c".into(),
-            features: vec![],
-            device: "cpu".into(),
-            dtype: "f32".into(),
-            units: 6,
-            shard: None,
-            models: vec![],
-            data: vec![],
-            setting,
-        }
-    }
-
     fn units() -> Vec<Unit> {
-        (0..6).map(|unit| Unit { name: format!("a \"name\"\n {unit}"), tokens: 1, state_bytes: 1 }).collect()
+        let unit = |unit| Unit { key: format!("k{unit}"), name: format!("a \"name\"\n {unit}"), ..Unit::default() };
+        (0..6).map(unit).collect()
     }
 
     fn open(directory: &Path) -> Result<(Journal, Samples), BenchError> {
-        Journal::open(directory, &identity(0), &units())
+        Journal::open(directory)
     }
 
     proptest! {
@@ -225,7 +192,7 @@ mod tests {
             let (mut journal, samples) = open(directory.path()).unwrap();
             prop_assert!(samples.is_empty());
             for (unit, value) in values.iter().enumerate() {
-                journal.append(unit, &units()[unit].name, value).unwrap();
+                journal.append(&units()[unit], value).unwrap();
             }
             drop(journal);
             let path = directory.path().join(SAMPLES);
@@ -233,12 +200,12 @@ mod tests {
             let cut = cut.min(text.len());
             std::fs::write(&path, &text[..cut]).unwrap();
             let whole = text[..cut].iter().filter(|&&byte| byte == b'\n').count();
-            prop_assert_eq!(read(directory.path(), &identity(0)).unwrap().len(), whole);
+            prop_assert_eq!(read(directory.path()).unwrap().len(), whole);
 
             let (mut journal, samples) = open(directory.path()).unwrap();
             prop_assert_eq!(samples.len(), whole);
             for (unit, value) in values.iter().enumerate().skip(whole) {
-                journal.append(unit, &units()[unit].name, value).unwrap();
+                journal.append(&units()[unit], value).unwrap();
             }
             prop_assert_eq!(std::fs::read(&path).unwrap(), text);
         }
@@ -248,14 +215,14 @@ mod tests {
     fn lines(directory: &Path) -> Vec<String> {
         let (mut journal, _) = open(directory).unwrap();
         for unit in 0..4 {
-            journal.append(unit, &units()[unit].name, &(unit as f64 / 3.0)).unwrap();
+            journal.append(&units()[unit], &(unit as f64 / 3.0)).unwrap();
         }
         std::fs::read_to_string(directory.join(SAMPLES)).unwrap().lines().map(|line| format!("{line}\n")).collect()
     }
 
     fn refused(directory: &Path, lines: &[String], words: &[&str]) {
         std::fs::write(directory.join(SAMPLES), lines.concat()).unwrap();
-        for error in [open(directory).unwrap_err(), read(directory, &identity(0)).unwrap_err()] {
+        for error in [open(directory).unwrap_err(), read(directory).unwrap_err()] {
             let error = error.to_string();
             assert!(words.iter().all(|word| error.contains(word)) && error.contains("remove"), "{error}");
         }
@@ -274,7 +241,7 @@ mod tests {
         let directory = directory.path();
         refused(directory, &[&good[..], &["nonsense\n".into()]].concat(), &["line 5", "without a checksum"]);
         refused(directory, &changed(1, "0.3333", "0.3334"), &["line 2", "checksum is wrong"]);
-        refused(directory, &changed(2, "\"unit\":2", "\"unit\":3"), &["line 3", "checksum is wrong"]);
+        refused(directory, &changed(2, "k2", "k3"), &["line 3", "checksum is wrong"]);
         refused(directory, &changed(0, "check", "chock"), &["line 1", "without a checksum"]);
     }
 
@@ -282,37 +249,25 @@ mod tests {
     fn lines_in_another_order_or_twice_say_the_same() {
         let directory = tempfile::tempdir().unwrap();
         let good = lines(directory.path());
-        let samples = read(directory.path(), &identity(0)).unwrap();
+        let samples = read(directory.path()).unwrap();
         let other = [good[3].clone(), good[0].clone(), good[2].clone(), good[0].clone(), good[1].clone()];
         std::fs::write(directory.path().join(SAMPLES), other.concat()).unwrap();
-        assert_eq!(read(directory.path(), &identity(0)).unwrap(), samples);
+        assert_eq!(read(directory.path()).unwrap(), samples);
         assert_eq!(open(directory.path()).unwrap().1, samples);
     }
 
     #[test]
-    fn lines_that_contradict_or_belong_elsewhere_are_refused_whatever_their_checksums() {
+    fn lines_that_contradict_each_other_are_refused_whatever_their_checksums() {
         let directory = tempfile::tempdir().unwrap();
         let good = lines(directory.path());
-        let seal = Seal::of(&identity(0)).unwrap();
-        let sealed = |unit: usize, name: &str, sample: f64| {
-            String::from_utf8([seal.close(&object(unit, name, &sample).unwrap()), b"\n".to_vec()].concat()).unwrap()
+        let sealed = |key: &str, name: &str, sample: f64| {
+            String::from_utf8([seal::close(&object(key, name, &sample).unwrap()), b"\n".to_vec()].concat()).unwrap()
         };
         let with = |line: String| [&good[..], &[line]].concat();
-        let directory = directory.path();
-        refused(directory, &with(sealed(1, &units()[1].name, 0.5)), &["line 5", "something else"]);
-        refused(directory, &with(sealed(6, "a", 0.5)), &["line 5", "there are 6"]);
-
-        // Names are known where the inputs are.
-        std::fs::write(directory.join(SAMPLES), with(sealed(4, "a", 0.5)).concat()).unwrap();
-        let error = open(directory).unwrap_err().to_string();
-        assert!(error.contains("line 5") && error.contains("not \"a\""), "{error}");
-
-        std::fs::write(directory.join(SAMPLES), good.concat()).unwrap();
-        let part = Identity { shard: Some("1/2".parse().unwrap()), ..identity(0) };
-        let error = read(directory, &part).unwrap_err().to_string();
-        assert!(error.contains("line 2") && error.contains("part 1/2"), "{error}");
-        let error = read(directory, &identity(1)).unwrap_err().to_string();
-        assert!(error.contains("line 1") && error.contains("manifest"), "{error}");
+        refused(directory.path(), &with(sealed("k1", &units()[1].name, 0.5)), &["line 5", "something else"]);
+        // Another name of the same is no contradiction: texts and models are moved.
+        std::fs::write(directory.path().join(SAMPLES), with(sealed("k0", "elsewhere", 0.0)).concat()).unwrap();
+        assert_eq!(open(directory.path()).unwrap().1.len(), 4);
     }
 
     #[test]
@@ -320,7 +275,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (mut journal, _) = open(directory.path()).unwrap();
         for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-            let error = journal.append(0, &units()[0].name, &value).unwrap_err().to_string();
+            let error = journal.append(&units()[0], &value).unwrap_err().to_string();
             assert!(error.contains("cannot be kept") && error.contains("--dtype"), "{error}");
         }
         assert!(open(directory.path()).unwrap().1.is_empty());

@@ -1,49 +1,53 @@
 //! `manifest.toml`: what a run is, written before the work starts.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::error::BenchError;
+pub use crate::experiment::source::{Source, hash, hash_file};
 use crate::input::read_text;
 use crate::output::write_file;
 
 /// File name of a manifest.
 pub const MANIFEST: &str = "manifest.toml";
 
+/// Version of what results mean: part of what a unit is known by, so that numbers of two meanings never stand in one
+/// table.
+///
+/// **Raise it by hand** with every change after which some unit would leave other numbers behind: another rule of a
+/// built-in policy, another cut of texts, a metric counted otherwise, a fault mended that had changed a result. Rounding is
+/// no reason, nor are new options, policies or outputs: what was measured before keeps its worth.
+pub const MEANING: u32 = 1;
+
 /// What a run is and where it came from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// What decides the samples. A run is resumed, or merged with another, only where it is equal.
+    /// Checksum of the identity, so that one that was changed is known.
+    check: String,
+    /// What decides the samples, and which there are.
     pub identity: Identity,
-    /// What may differ without changing a sample.
-    pub origin: Origin,
+    /// What may differ without changing a sample: who worked here, one after the other.
+    pub origin: Vec<Origin>,
 }
 
-/// What decides the samples of a run.
+/// What decides the samples of a run. What a single one depends on is its unit's [key](crate::experiment::Unit::key).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
     /// Name of the experiment.
     pub experiment: String,
-    /// Version of msrnn.
-    pub version: String,
-    /// Commit that the program was built from.
-    pub commit: String,
-    /// Backends compiled in.
-    pub features: Vec<String>,
-    /// As in `--device`.
+    /// [`MEANING`] of the program that made the run.
+    pub meaning: u32,
+    /// Kind of device: `cpu`, `wgpu`, `cuda`.
     pub device: String,
     /// As in `--dtype`.
     pub dtype: String,
     /// Units of the whole experiment.
     pub units: usize,
-    /// Which part of them this run does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shard: Option<Shard>,
+    /// SHA-256 of the file that lists them.
+    pub plan: String,
     /// The models, with the SHA-256 of their files.
     #[serde(default)]
     pub models: Vec<Source>,
@@ -54,22 +58,22 @@ pub struct Identity {
     pub setting: toml::Table,
 }
 
-/// A model or text by what is in it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Source {
-    /// As the user named it.
-    pub name: String,
-    /// SHA-256 of its files, in hexadecimal, by file name.
-    pub sha256: BTreeMap<String, String>,
-}
-
-/// Where a run was made.
+/// By whom and where a run was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// The command line.
     pub command: Vec<String>,
-    /// Seconds since 1970, when the run was first started.
+    /// Seconds since 1970, when it was first given.
     pub started: u64,
+    /// Version of msrnn.
+    pub version: String,
+    /// Commit that the program was built from.
+    pub commit: String,
+    /// Backends compiled in.
+    pub features: Vec<String>,
+    /// Which part of the units it was to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
     /// Operating system.
     pub system: String,
     /// Processor.
@@ -80,6 +84,8 @@ pub struct Origin {
     pub memory: u64,
     /// Units side by side.
     pub jobs: usize,
+    /// Threads that compute.
+    pub threads: usize,
 }
 
 /// Part `index` of `of`, counted from 1: every `of`-th unit.
@@ -129,68 +135,11 @@ impl From<Shard> for String {
     }
 }
 
-impl Source {
-    /// A source in memory.
-    pub fn of_bytes<'a>(name: &str, files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Self {
-        let hash = |(file, bytes): (&str, &[u8])| (file.to_owned(), hex(&Sha256::digest(bytes)));
-        Self { name: name.into(), sha256: files.into_iter().map(hash).collect() }
-    }
-
-    /// Files by path, each under its file name.
-    ///
-    /// # Errors
-    ///
-    /// When one cannot be read.
-    pub fn of_files(name: &str, paths: &[impl AsRef<Path>]) -> Result<Self, BenchError> {
-        let mut sha256 = BTreeMap::new();
-        for path in paths {
-            let path = path.as_ref();
-            let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-            sha256.insert(file, hash_file(path)?);
-        }
-        Ok(Self { name: name.into(), sha256 })
-    }
-}
-
-impl Source {
-    /// Files of a directory, each under its path within it.
-    ///
-    /// # Errors
-    ///
-    /// When one cannot be read.
-    pub fn of_directory<'a>(
-        name: &str,
-        directory: &Path,
-        files: impl IntoIterator<Item = &'a PathBuf>,
-    ) -> Result<Self, BenchError> {
-        let hash = |file: &PathBuf| {
-            // The same on every system.
-            let parts: Vec<String> = file.iter().map(|part| part.to_string_lossy().into_owned()).collect();
-            Ok((parts.join("/"), hash_file(&directory.join(file))?))
-        };
-        Ok(Self { name: name.into(), sha256: files.into_iter().map(hash).collect::<Result<_, BenchError>>()? })
-    }
-}
-
-/// SHA-256 of a file, in hexadecimal.
-///
-/// # Errors
-///
-/// When it cannot be read.
-pub fn hash_file(path: &Path) -> Result<String, BenchError> {
-    let failed = |source| BenchError::Read { path: path.into(), source };
-    let mut hasher = Sha256::new();
-    std::io::copy(&mut std::fs::File::open(path).map_err(failed)?, &mut hasher).map_err(failed)?;
-    Ok(hex(&hasher.finalize()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 impl Origin {
-    /// This machine, and a command line.
-    pub fn here(command: Vec<String>, jobs: usize) -> Self {
+    /// This program on this machine, and a command line.
+    pub fn here(command: Vec<String>, jobs: usize, shard: Option<Shard>) -> Self {
+        let features =
+            [("flex", cfg!(feature = "flex")), ("wgpu", cfg!(feature = "wgpu")), ("cuda", cfg!(feature = "cuda"))];
         let system = sysinfo::System::new_with_specifics(
             sysinfo::RefreshKind::nothing()
                 .with_cpu(sysinfo::CpuRefreshKind::nothing())
@@ -200,16 +149,60 @@ impl Origin {
         Self {
             command,
             started: since_1970.map_or(0, |time| time.as_secs()),
+            version: env!("CARGO_PKG_VERSION").into(),
+            commit: env!("MSRNN_COMMIT").into(),
+            features: features.into_iter().filter(|(_, on)| *on).map(|(name, _)| name.into()).collect(),
+            shard,
             system: sysinfo::System::long_os_version().unwrap_or_else(|| std::env::consts::OS.into()),
             processor: system.cpus().first().map_or_else(String::new, |cpu| cpu.brand().trim().to_owned()),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             memory: system.total_memory(),
             jobs,
+            threads: rayon::current_num_threads(),
         }
+    }
+
+    /// What numbers should not depend on and yet is not the same as it was, in words.
+    pub fn remarks(&self, before: &Self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        let mut note = |what: &str, then: &dyn fmt::Display, now: &dyn fmt::Display| {
+            let (then, now) = (then.to_string(), now.to_string());
+            if then != now {
+                remarks.push(format!("{what} was {then}, and is {now}"));
+            }
+        };
+        note("version", &before.version, &self.version);
+        note("commit", &before.commit, &self.commit);
+        note("features", &before.features.join(","), &self.features.join(","));
+        note("processor", &before.processor, &self.processor);
+        remarks
+    }
+
+    /// The same but for the time.
+    fn is_again(&self, before: &Self) -> bool {
+        *self == Self { started: self.started, ..before.clone() }
     }
 }
 
 impl Manifest {
+    /// A run that was worked on by these.
+    ///
+    /// # Errors
+    ///
+    /// When a number is too large for TOML.
+    pub fn new(identity: Identity, origin: Vec<Origin>) -> Result<Self, BenchError> {
+        Ok(Self { check: identity.check()?, identity, origin })
+    }
+
+    /// The same run, worked on by one more.
+    #[must_use]
+    pub fn and(mut self, origin: Origin) -> Self {
+        if self.origin.last().is_none_or(|last| !origin.is_again(last)) {
+            self.origin.push(origin);
+        }
+        self
+    }
+
     /// Reads the manifest of a run directory.
     ///
     /// # Errors
@@ -218,9 +211,31 @@ impl Manifest {
     pub fn read(directory: &Path) -> Result<Self, BenchError> {
         let path = directory.join(MANIFEST);
         let text = read_text(&path)?;
-        toml::from_str(&text).map_err(|e| {
+        let wrong = |e: &dyn fmt::Display| {
             BenchError::Input(format!("{}: {e}; a run directory is made by `msrnn experiment`", path.display()))
-        })
+        };
+        let table: toml::Table = toml::from_str(&text).map_err(|e| wrong(&e))?;
+        let identity = table.get("identity").and_then(toml::Value::as_table);
+        if let Some(old) = identity.filter(|identity| !identity.contains_key("meaning") && !table.contains_key("check"))
+        {
+            let made = |key: &str| old.get(key).and_then(toml::Value::as_str).unwrap_or("unknown");
+            return Err(BenchError::Input(format!(
+                "{}: this run was made by an older msrnn (version {}, commit {}), which knew its units by other names. Read \
+                 it with that one, or do it again in another --out",
+                path.display(),
+                made("version"),
+                made("commit")
+            )));
+        }
+        let manifest: Self = table.try_into().map_err(|e| wrong(&e))?;
+        match manifest.check == manifest.identity.check()? {
+            true => Ok(manifest),
+            false => Err(BenchError::Input(format!(
+                "{}: it was changed since it was written (its checksum is wrong). Change it back, or give the command that \
+                 made this run again with another --out",
+                path.display()
+            ))),
+        }
     }
 
     /// Writes it into a run directory.
@@ -243,15 +258,25 @@ impl Manifest {
 }
 
 impl Identity {
-    /// Where another identity differs, as `key: this, not that`.
+    /// Where another identity differs, as `key: this, not that`; not in the list of units, which follows from it.
     ///
     /// # Errors
     ///
     /// When a number is too large for TOML.
     pub fn differences(&self, other: &Self) -> Result<Vec<String>, BenchError> {
+        let table = |identity: &Self| {
+            let mut table = table(identity)?;
+            table.remove("plan");
+            table.remove("units");
+            Ok::<_, BenchError>(toml::Value::Table(table))
+        };
         let mut found = Vec::new();
-        differences(&toml::Value::Table(table(self)?), &toml::Value::Table(table(other)?), "", &mut found);
+        differences(&table(self)?, &table(other)?, "", &mut found);
         Ok(found)
+    }
+
+    fn check(&self) -> Result<String, BenchError> {
+        Ok(hash(table(self)?.to_string().as_bytes()).split_at(16).0.to_owned())
     }
 }
 
@@ -310,6 +335,19 @@ mod tests {
     }
 
     #[test]
+    fn a_manifest_of_an_older_msrnn_is_told_from_a_damaged_one() {
+        let place = tempfile::tempdir().unwrap();
+        let says = |text: &str| {
+            std::fs::write(place.path().join(MANIFEST), text).unwrap();
+            Manifest::read(place.path()).unwrap_err().to_string()
+        };
+        let old = says("[identity]\nexperiment = \"lm\"\nversion = \"0.0\"\ncommit = \"abc\"\n");
+        assert!(old.contains("older msrnn (version 0.0, commit abc)") && old.contains("another --out"), "{old}");
+        let damaged = says("[identity]\nexperiment = \"lm\"\nmeaning = 1\n");
+        assert!(damaged.contains("missing field"), "{damaged}");
+    }
+
+    #[test]
     fn a_difference_names_its_key_and_both_values() {
         let identity = |k: i64, seed: Option<i64>| {
             let mut setting = toml::Table::new();
@@ -319,13 +357,11 @@ mod tests {
             }
             Identity {
                 experiment: "lm".into(),
-                version: "1".into(),
-                commit: "c".into(),
-                features: vec![],
+                meaning: 1,
                 device: "cpu".into(),
                 dtype: "f32".into(),
                 units: 3,
-                shard: None,
+                plan: String::new(),
                 models: vec![],
                 data: vec![],
                 setting,

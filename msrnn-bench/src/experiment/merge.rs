@@ -3,6 +3,7 @@
 //! Reading touches nothing. What is written is a new run directory, which appears whole, or the results and the
 //! report of a run directory that nobody else is writing.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use msrnn_models::whole::sync_directory;
@@ -12,15 +13,20 @@ use crate::error::BenchError;
 use crate::experiment::journal::{self, Samples};
 use crate::experiment::manifest::{MANIFEST, Manifest};
 use crate::experiment::run::WRITTEN;
-use crate::experiment::{Results, registry};
+use crate::experiment::units::{self, Reasons};
+use crate::experiment::{Missing, Results, Unit, registry};
 
-/// A run directory read back: one, or several parts of the same experiment.
+/// Run directories read back: one, or several that overlap or make up a whole.
 #[derive(Clone, Debug)]
 pub struct Runs {
-    /// Of the whole, without a part.
+    /// Of the whole.
     pub manifest: Manifest,
-    /// Of all parts.
+    /// Its units, in the order of the results.
+    pub units: Vec<Unit>,
+    /// What is finished, in all of them.
     pub samples: Samples,
+    /// Why something is not.
+    pub reasons: Reasons,
 }
 
 impl Runs {
@@ -28,48 +34,98 @@ impl Runs {
     ///
     /// # Errors
     ///
-    /// When one cannot be read or is damaged, they are of different experiments, which is said with what
-    /// differs, or they contradict each other.
-    pub fn read(directories: &[PathBuf]) -> Result<Self, BenchError> {
-        let mut whole: Option<Self> = None;
-        for directory in directories {
-            let mut manifest = Manifest::read(directory)?;
-            let samples = journal::read(directory, &manifest.identity)?;
-            manifest.identity.shard = None;
-            match &mut whole {
-                None => whole = Some(Self { manifest, samples }),
-                Some(whole) => {
-                    let differences = whole.manifest.identity.differences(&manifest.identity)?;
-                    if !differences.is_empty() {
+    /// When one cannot be read or is damaged, there is no run among them of which the others are parts, which is said with
+    /// what differs, or they contradict each other.
+    pub fn read<'d>(directories: &'d [PathBuf]) -> Result<Self, BenchError> {
+        let read = |directory: &'d PathBuf| Ok::<_, BenchError>((directory, Self::one(directory)?));
+        let mut all = directories.iter().map(read);
+        let (first, mut whole) =
+            all.next().ok_or_else(|| BenchError::Input("give at least one run directory".into()))??;
+        for other in all {
+            let (directory, mut other) = other?;
+            // The wider of the two says what the whole is.
+            if !whole.asks_for(&other) && other.asks_for(&whole) {
+                std::mem::swap(&mut whole, &mut other);
+            }
+            if !whole.asks_for(&other) {
+                match registry::join(&whole, &other)? {
+                    Some(joined) => whole = joined,
+                    None => {
                         return Err(BenchError::Input(format!(
                             "{} and {} are not parts of one experiment:\n  {}",
-                            directories[0].display(),
+                            first.display(),
                             directory.display(),
-                            differences.join("\n  ")
+                            whole.manifest.identity.differences(&other.manifest.identity)?.join("\n  ")
                         )));
                     }
-                    whole.add(samples, directory)?;
                 }
             }
+            whole.add(other, directory)?;
         }
-        whole.ok_or_else(|| BenchError::Input("give at least one run directory".into()))
+        Ok(whole)
     }
 
-    fn add(&mut self, samples: Samples, directory: &Path) -> Result<(), BenchError> {
-        for (unit, finished) in samples {
-            match self.samples.get(&unit) {
-                Some(before) if *before != finished => {
+    fn one(directory: &Path) -> Result<Self, BenchError> {
+        let manifest = Manifest::read(directory)?;
+        let samples = journal::read(directory)?;
+        let units = units::read(directory, &manifest.identity)?;
+        let runs = Self { manifest, units, samples, reasons: units::reasons(directory)? };
+        let asked = runs.keys();
+        if let Some((_, foreign)) = runs.samples.iter().find(|(key, _)| !asked.contains(key.as_str())) {
+            return Err(BenchError::Input(format!(
+                "{}: unit {:?} is none of this run's; remove its line, or put it back where it was",
+                directory.join(journal::SAMPLES).display(),
+                foreign.name
+            )));
+        }
+        Ok(runs)
+    }
+
+    fn keys(&self) -> BTreeSet<&str> {
+        self.units.iter().map(|unit| unit.key.as_str()).collect()
+    }
+
+    /// Whether all that is asked for there is asked for here.
+    fn asks_for(&self, other: &Self) -> bool {
+        let asked = self.keys();
+        other.units.iter().all(|unit| asked.contains(unit.key.as_str()))
+    }
+
+    fn add(&mut self, other: Self, directory: &Path) -> Result<(), BenchError> {
+        for (key, finished) in other.samples {
+            match self.samples.get(&key) {
+                Some(before) if before.sample != finished.sample => {
                     return Err(BenchError::Input(format!(
-                        "{} says something else of unit {unit}, {}, than the directories before it; leave one of them \
-                         out",
+                        "{} says something else of unit {:?} than the directories before it; leave one of them out",
                         directory.display(),
                         finished.name
                     )));
                 }
-                _ => self.samples.insert(unit, finished),
-            };
+                Some(_) => {}
+                None => drop(self.samples.insert(key, finished)),
+            }
         }
+        self.reasons.extend(other.reasons);
         Ok(())
+    }
+
+    /// Units that nobody has tried, with their index.
+    pub fn unfinished(&self) -> impl Iterator<Item = (usize, &Unit)> {
+        let known = |unit: &Unit| self.samples.contains_key(&unit.key) || self.reasons.contains_key(&unit.key);
+        self.units.iter().enumerate().filter(move |(_, unit)| !known(unit))
+    }
+
+    /// Units that could not be done.
+    pub fn failed(&self) -> Vec<Missing> {
+        let left = self.units.iter().filter(|unit| !self.samples.contains_key(&unit.key));
+        let missing =
+            |unit: &Unit| Some(Missing { unit: unit.name.clone(), reason: self.reasons.get(&unit.key)?.clone() });
+        left.filter_map(missing).collect()
+    }
+
+    /// Whether every unit is finished or has failed.
+    pub fn is_accounted_for(&self) -> bool {
+        self.unfinished().next().is_none()
     }
 
     /// Makes a run directory like any other, under a name that is not taken: whole, or not at all.
@@ -83,12 +139,14 @@ impl Runs {
         name.push(".partial");
         let partial = out.with_file_name(name);
         // Nothing is made for what cannot be finished.
-        registry::finish(&self.manifest, &self.samples, None)?;
+        registry::finish(self, None)?;
         let mut claim = Claim::take(&partial)?;
         clear(&partial)?;
+        units::write(&partial, &self.units)?;
+        units::write_reasons(&partial, &self.units, &self.reasons)?;
         self.manifest.write(&partial)?;
-        journal::write(&partial, &self.manifest.identity, &self.samples)?;
-        let results = registry::finish(&self.manifest, &self.samples, Some(&partial))?;
+        journal::write(&partial, &self.units, &self.samples)?;
+        let results = registry::finish(self, Some(&partial))?;
         // Takes the place of nothing but an empty directory.
         std::fs::rename(&partial, out).map_err(failed)?;
         claim.renamed(out);
@@ -167,9 +225,9 @@ fn in_place(directory: &Path) -> Result<Reported, BenchError> {
     // Says what is wrong before anything is written.
     Manifest::read(directory)?;
     let claim = Claim::try_take(directory)?;
-    let Runs { manifest, samples } = Runs::read(&[directory.into()])?;
+    let runs = Runs::read(&[directory.into()])?;
     let directory = claim.as_ref().map(|_| directory.to_owned());
-    Ok(Reported { results: registry::finish(&manifest, &samples, directory.as_deref())?, directory })
+    Ok(Reported { results: registry::finish(&runs, directory.as_deref())?, directory })
 }
 
 /// Refuses a directory that is not what the runs put together are.

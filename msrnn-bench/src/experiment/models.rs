@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use msrnn_models::Model;
 use msrnn_models::checkpoint::INDEX;
@@ -86,7 +86,8 @@ impl Models {
     ///
     /// When it cannot be opened.
     pub fn get(&self, index: usize) -> Result<Arc<Model>, BenchError> {
-        let mut open = self.open.lock().expect("opening a model does not panic");
+        // Whoever panicked while opening has left nothing open.
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, model)) = open.as_ref().filter(|(at, _)| *at == index) {
             return Ok(model.clone());
         }

@@ -1,13 +1,10 @@
 //! What tells a line of samples that was changed from one that was not.
 //!
-//! Every line ends with a checksum of itself and of what the run is. A digit that was flipped, a line of another
-//! run and a manifest that was edited are found when the line is read, not in the numbers that follow from it.
-//! It guards against accidents, not against who computes checksums too.
+//! Every line ends with a checksum of itself, and names the unit that it is of by all that its sample depends on. A digit
+//! that was flipped is found when the line is read, not in the numbers that follow from it. It guards against accidents,
+//! not against who computes checksums too.
 
-use sha2::{Digest, Sha256};
-
-use crate::error::BenchError;
-use crate::experiment::manifest::{Identity, table};
+use crate::experiment::manifest::hash;
 
 /// Hexadecimal digits of a checksum: 64 bits.
 const DIGITS: usize = 16;
@@ -16,47 +13,29 @@ const KEY: &str = ",\"check\":\"";
 /// What stands behind it.
 const END: &str = "\"}";
 
-/// Makes and checks the checksums of a run, which its parts share.
-#[derive(Clone, Debug)]
-pub struct Seal(Sha256);
+fn check(object: &[u8]) -> String {
+    hash(object).split_at(DIGITS).0.to_owned()
+}
 
-impl Seal {
-    /// The seal of a run, whichever part of it.
-    ///
-    /// # Errors
-    ///
-    /// When a number is too large for TOML.
-    pub fn of(identity: &Identity) -> Result<Self, BenchError> {
-        let whole = table(&Identity { shard: None, ..identity.clone() })?;
-        let text = serde_json::to_vec(&whole).map_err(|e| BenchError::Input(format!("the setting is no JSON: {e}")))?;
-        Ok(Self(Sha256::new_with_prefix(text)))
-    }
+/// A JSON object with its checksum as last entry.
+pub fn close(object: &[u8]) -> Vec<u8> {
+    let open = &object[..object.len() - 1];
+    [open, KEY.as_bytes(), check(object).as_bytes(), END.as_bytes()].concat()
+}
 
-    fn check(&self, line: &[u8]) -> String {
-        let hash = self.0.clone().chain_update(line).finalize();
-        hash.iter().take(DIGITS / 2).map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    /// A JSON object with its checksum as last entry.
-    pub fn close(&self, object: &[u8]) -> Vec<u8> {
-        let open = &object[..object.len() - 1];
-        [open, KEY.as_bytes(), self.check(object).as_bytes(), END.as_bytes()].concat()
-    }
-
-    /// The JSON object that was closed.
-    ///
-    /// # Errors
-    ///
-    /// Says what is wrong with the line.
-    pub fn open(&self, line: &[u8]) -> Result<Vec<u8>, &'static str> {
-        let missing = "it ends without a checksum: it was changed or cut, or an older msrnn wrote it";
-        let (object, end) =
-            line.split_at_checked(line.len().saturating_sub(KEY.len() + DIGITS + END.len())).ok_or(missing)?;
-        let check = end.strip_prefix(KEY.as_bytes()).and_then(|end| end.strip_suffix(END.as_bytes())).ok_or(missing)?;
-        let object = [object, b"}"].concat();
-        match self.check(&object).as_bytes() == check {
-            true => Ok(object),
-            false => Err("its checksum is wrong: the line or the manifest was changed, or it is of another run"),
-        }
+/// The JSON object that was closed.
+///
+/// # Errors
+///
+/// Says what is wrong with the line.
+pub fn open(line: &[u8]) -> Result<Vec<u8>, &'static str> {
+    let missing = "it ends without a checksum: it was changed or cut";
+    let (object, end) =
+        line.split_at_checked(line.len().saturating_sub(KEY.len() + DIGITS + END.len())).ok_or(missing)?;
+    let found = end.strip_prefix(KEY.as_bytes()).and_then(|end| end.strip_suffix(END.as_bytes())).ok_or(missing)?;
+    let object = [object, b"}"].concat();
+    match check(&object).as_bytes() == found {
+        true => Ok(object),
+        false => Err("its checksum is wrong: the line was changed"),
     }
 }

@@ -239,7 +239,7 @@ mod tests {
     use crate::experiment::Results;
 
     fn results(figures: Vec<Figure>, notes: Vec<String>) -> Results {
-        Results { metrics: serde_json::Value::Null, arms: Vec::new(), notes, figures }
+        Results { metrics: serde_json::Value::Null, arms: Vec::new(), notes, figures, missing: Vec::new() }
     }
 
     fn page_of(title: &str, summary: &str, results: &Results, manifest: &toml::Table) -> String {

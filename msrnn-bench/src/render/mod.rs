@@ -4,12 +4,11 @@
 //! - [`html`]: the report, one self-contained file; [`svg`]: its plots; [`text`]: the same in a terminal
 //! - [`frame`]: the data of a figure as columns, for [`csv`](mod@csv) and [`parquet`](mod@parquet)
 //! - [`scale`], [`extent`], [`colour`], [`raster`]: what the drawings share
-//! - [`run`]: the report of a run directory; [`comparison`]: figures of a comparison
+//! - [`run`]: the report of a run directory
 //! - [`check`](mod@check): whether figures can be drawn
 
 pub mod check;
 pub mod colour;
-pub mod comparison;
 pub mod csv;
 pub mod extent;
 pub mod frame;

@@ -47,8 +47,8 @@ pub fn report(directory: &Path, results: &Results) -> Result<(), BenchError> {
 /// A line of the times.
 #[derive(Debug, Deserialize)]
 struct Time {
-    unit: usize,
-    name: String,
+    key: String,
+    arm: String,
     tokens: usize,
     seconds: f64,
 }
@@ -64,15 +64,23 @@ fn times(directory: &Path) -> Result<Vec<Time>, BenchError> {
         Err(source) => return Err(BenchError::Read { path, source }),
     };
     let lines = text.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
-    let by_unit: BTreeMap<usize, Time> = lines.map(|time: Time| (time.unit, time)).collect();
-    Ok(by_unit.into_values().collect())
+    let mut order = Vec::new();
+    let mut by_unit: BTreeMap<String, Time> = BTreeMap::new();
+    for time in lines {
+        let time: Time = time;
+        if !by_unit.contains_key(&time.key) {
+            order.push(time.key.clone());
+        }
+        by_unit.insert(time.key.clone(), time);
+    }
+    Ok(order.into_iter().filter_map(|key| by_unit.remove(&key)).collect())
 }
 
-/// Time by what comes first in the names of units, the policy as a rule.
+/// Time by policy.
 fn speed(times: &[Time]) -> Option<Figure> {
     let mut sums: Vec<(&str, usize, f64)> = Vec::new();
     for time in times {
-        let name = time.name.split(", ").next().unwrap_or_default();
+        let name = time.arm.as_str();
         match sums.iter_mut().find(|(known, ..)| *known == name) {
             Some((_, tokens, seconds)) => {
                 (*tokens, *seconds) = (tokens.saturating_add(time.tokens), *seconds + time.seconds)
@@ -87,7 +95,7 @@ fn speed(times: &[Time]) -> Option<Figure> {
         };
         vec![Cell::text(name), Cell::count(tokens), number(seconds, 2), number(tokens as f64 / seconds, 0)]
     };
-    let columns = ["units", "tokens", "seconds", "tokens per second"];
+    let columns = ["policy", "tokens", "seconds", "tokens per second"];
     (!sums.is_empty()).then(|| Figure {
         id: "run-times".to_owned(),
         title: "Speed".to_owned(),
@@ -105,11 +113,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(speed(&times(folder.path()).unwrap()).is_none());
         let line = |unit: usize, name: &str, seconds: f64| {
-            serde_json::json!({ "unit": unit, "name": name, "tokens": 10, "seconds": seconds }).to_string() + "\n"
+            serde_json::json!({ "key": unit.to_string(), "arm": name, "tokens": 10, "seconds": seconds }).to_string()
+                + "\n"
         };
-        let lines = [line(0, "tova@64, a.txt", 9.0), line(1, "tova@64, b.txt", 3.0), line(2, "full, a.txt", 5.0)];
+        let lines = [line(0, "tova@64", 9.0), line(1, "tova@64", 3.0), line(2, "full", 5.0)];
         // Unit 0 was done again, and the last line was cut off.
-        let text = lines.concat() + &line(0, "tova@64, a.txt", 1.0) + "{\"unit\": 3, \"na";
+        let text = lines.concat() + &line(0, "tova@64", 1.0) + "{\"key\": 3, \"na";
         std::fs::write(folder.path().join(TIMES), text).unwrap();
         let Content::Table { rows, .. } = speed(&times(folder.path()).unwrap()).unwrap().content else { panic!() };
         let number = |value, decimals| Cell::Number { value, error: None, decimals };

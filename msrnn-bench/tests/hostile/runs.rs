@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use msrnn_bench::experiment::manifest::Manifest;
 use msrnn_bench::experiment::merge;
 use msrnn_bench::experiment::registry;
-use msrnn_bench::experiment::seal::Seal;
+use msrnn_bench::experiment::seal;
 use serde_json::Value;
 
 use crate::common::{msrnn, split, succeeds, text_of};
@@ -22,8 +21,8 @@ const RUNS: [&str; 6] = [
     "understanding --stories 1 --questions 2 --policies tova --states 16",
 ];
 
-/// Manifest and samples of every experiment.
-pub(crate) struct Runs(Vec<(Vec<u8>, Vec<u8>)>);
+/// Manifest, samples and plan of every experiment.
+pub(crate) struct Runs(Vec<(Vec<u8>, Vec<u8>, Vec<u8>)>);
 
 impl Runs {
     pub(crate) fn make(place: &Path) -> Self {
@@ -31,7 +30,7 @@ impl Runs {
             let run = place.join(index.to_string());
             succeeds(&[&["experiment"], &split(given)[..], &["--out", text_of(&run)]].concat());
             let read = |name: &str| std::fs::read(run.join(name)).unwrap();
-            (read("manifest.toml"), read("samples.jsonl"))
+            (read("manifest.toml"), read("samples.jsonl"), read("plan.jsonl"))
         };
         Self(RUNS.iter().enumerate().map(make).collect())
     }
@@ -40,7 +39,7 @@ impl Runs {
 /// Reads a run back and writes its report. What it says must be numbers.
 fn report(run: &Path) -> Verdict {
     let runs = merge::Runs::read(&[run.to_owned()]).map_err(|e| e.to_string())?;
-    let results = registry::finish(&runs.manifest, &runs.samples, Some(run)).map_err(|e| e.to_string())?;
+    let results = registry::finish(&runs, Some(run)).map_err(|e| e.to_string())?;
     let written = std::fs::read_to_string(run.join("metrics.json")).unwrap();
     let value: Value = serde_json::from_str(&written).unwrap();
     // A number that is none is written as null: where there must be one, this does not read back.
@@ -49,35 +48,36 @@ fn report(run: &Path) -> Verdict {
     Ok(())
 }
 
-fn write(run: &Path, manifest: &[u8], samples: &[u8]) {
+fn write(run: &Path, manifest: &[u8], samples: &[u8], plan: &[u8]) {
     std::fs::create_dir(run).unwrap();
     std::fs::write(run.join("manifest.toml"), manifest).unwrap();
     std::fs::write(run.join("samples.jsonl"), samples).unwrap();
+    std::fs::write(run.join("plan.jsonl"), plan).unwrap();
 }
 
 pub(crate) fn damaged(world: &World, dice: &mut Dice) -> Verdict {
-    let (mut manifest, mut samples) = dice.of(&world.runs.0).clone();
+    let (mut manifest, mut samples, mut plan) = dice.of(&world.runs.0).clone();
     let other = dice.of(&world.runs.0).1.clone();
     for _ in 0..=dice.below(3) {
-        match dice.one_in(2) {
-            true => dice.bytes(&mut manifest, &other),
-            false => dice.bytes(&mut samples, &other),
+        match dice.below(5) {
+            0 | 1 => dice.bytes(&mut manifest, &other),
+            2 => dice.bytes(&mut plan, &other),
+            _ => dice.bytes(&mut samples, &other),
         }
     }
     let run = world.scratch.join("run");
-    write(&run, &manifest, &samples);
+    write(&run, &manifest, &samples, &plan);
     report(&run)
 }
 
 /// Lines that were changed and sealed anew, of a manifest that may have been changed before.
 pub(crate) fn forged(world: &World, dice: &mut Dice) -> Verdict {
-    let (mut manifest, samples) = dice.of(&world.runs.0).clone();
+    let (mut manifest, samples, plan) = dice.of(&world.runs.0).clone();
     let run = world.scratch.join("run");
     if dice.one_in(3) {
         dice.bytes(&mut manifest, b"");
     }
-    write(&run, &manifest, b"");
-    let seal = Manifest::read(&run).and_then(|manifest| Seal::of(&manifest.identity)).map_err(|e| e.to_string())?;
+    write(&run, &manifest, b"", &plan);
     let mut lines: Vec<Value> =
         String::from_utf8(samples).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for line in &mut lines {
@@ -87,14 +87,14 @@ pub(crate) fn forged(world: &World, dice: &mut Dice) -> Verdict {
         let (at, from) = (dice.below(lines.len()), dice.below(lines.len()));
         match dice.below(4) {
             0 => lines[at]["sample"] = lines[from]["sample"].clone(),
-            1 => lines[at]["unit"] = lines[from]["unit"].clone(),
+            1 => lines[at]["key"] = lines[from]["key"].clone(),
             _ => dice.json(&mut lines[at]["sample"]),
         }
     }
     let text: Vec<u8> = lines
         .iter()
         .filter(|line| line.is_object())
-        .flat_map(|line| [seal.close(line.to_string().as_bytes()), b"\n".to_vec()].concat())
+        .flat_map(|line| [seal::close(line.to_string().as_bytes()), b"\n".to_vec()].concat())
         .collect();
     std::fs::write(run.join("samples.jsonl"), text).unwrap();
     report(&run)

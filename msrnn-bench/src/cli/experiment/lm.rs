@@ -15,15 +15,21 @@ use msrnn_models::recurrent::Positions;
 use msrnn_policies::PolicySpec;
 
 use super::{ExperimentOptions, Outcome, conduct};
-use crate::cli::compare::POLICIES;
 use crate::cli::options::{count, positions};
 use crate::cli::policies::{PolicyList, all, every_policy, named};
 use crate::cli::texts::TextOptions;
 
+/// All policies of the paper.
+const POLICIES: &str = "window,window+4,h2o,h2o-layer,tova,tova-head,tova+4,random";
 /// A share of 1/64 of the context and its doubles: 16 to 256 of 1,024 tokens, 64 to 1,024 of 4,096.
 const STATES: [f64; 5] = [1.5625, 3.125, 6.25, 12.5, 25.0];
 /// The paper's 512 states of a context of 4,096.
 const EXTRAPOLATION_STATES: f64 = 12.5;
+/// What ends in minutes on a real model.
+const QUICK_CONTEXT: usize = 1024;
+const QUICK_CONTEXTS: usize = 2;
+const QUICK_POLICIES: &str = "window+4,h2o,tova,random";
+const QUICK_STATES: [f64; 2] = [12.5, 25.0];
 const EXTRAPOLATION_POLICIES: &str = "window+4,tova";
 /// As many as the paper's.
 const EXTRAPOLATION_TOKENS: usize = 70_000;
@@ -38,9 +44,9 @@ pub(in crate::cli) struct Args {
     experiment: ExperimentOptions,
     #[command(flatten)]
     texts: TextOptions,
-    /// Held-out stories of the bundled generator, one context each, where there is no text
-    #[arg(long, value_name = "N", default_value_t = 16, conflicts_with = "text", value_parser = count)]
-    stories: usize,
+    /// Held-out stories of the bundled generator, one context each, where there is no text; 16 if absent
+    #[arg(long, value_name = "N", conflicts_with = "text", value_parser = count)]
+    stories: Option<usize>,
     /// Policies, with or without a bound of their own; all if absent, window+4 and tova with --extrapolate
     #[arg(long, alias = "policy", value_name = "LIST", value_parser = named::<PolicyList>(), hide_possible_values = true)]
     policies: Vec<PolicyList>,
@@ -73,6 +79,9 @@ pub(in crate::cli) struct Args {
     /// Contexts of equal length side by side; 16 for the bundled model, else 1
     #[arg(long, value_name = "N", conflicts_with = "extrapolate")]
     batch: Option<usize>,
+    /// Also keep what every single token cost, in tokens.parquet
+    #[arg(long, conflicts_with = "extrapolate")]
+    per_token: bool,
     /// One text far beyond the trained context instead: perplexity over position
     #[arg(long)]
     extrapolate: bool,
@@ -84,20 +93,29 @@ pub(in crate::cli) struct Args {
     full_tokens: Option<usize>,
 }
 
-pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
+pub(in crate::cli) fn run(args: &Args) -> Result<Outcome, BenchError> {
     if args.extrapolate { extrapolate(args) } else { lm(args) }
 }
 
 fn lm(args: &Args) -> Result<Outcome, BenchError> {
     let options = &args.experiment;
     let models = Arc::new(options.models());
-    let settings = LmModel::all(&models, args.context)?;
+    let mut settings = LmModel::all(&models, args.context)?;
+    let quick = options.is_quick();
+    if quick && args.context.is_none() {
+        settings.iter_mut().for_each(|model| model.context = model.context.min(QUICK_CONTEXT));
+    }
     let longest = settings.iter().map(|model| model.context).max().unwrap_or(0);
     let (Found { texts, skipped }, contexts) = match args.texts.is_given() {
         // Longer than any tokenizer's context of that many tokens; the rest is dropped.
-        false => (stories(args, args.stories, longest)?, args.contexts.or(Some(1))),
-        true => (args.texts.read()?, args.contexts),
+        false => {
+            (stories(args, args.stories.unwrap_or(if quick { 2 } else { 16 }), longest)?, args.contexts.or(Some(1)))
+        }
+        true => (args.texts.read()?, args.contexts.or(quick.then_some(QUICK_CONTEXTS))),
     };
+    if quick && (args.context.is_none() || args.contexts.is_none() || args.policies.is_empty()) {
+        options.say_that_it_is_quick("contexts, their length, policies and states");
+    }
     let positions = match args.positions[..] {
         [] => Positions::default(),
         [positions] => positions,
@@ -108,14 +126,15 @@ fn lm(args: &Args) -> Result<Outcome, BenchError> {
         reading: options.reading.options(),
         texts: texts.iter().map(|text| text.name.clone()).collect(),
         skipped,
-        policies: policies(args, every_policy(POLICIES))?,
-        states: states(args, &STATES),
+        policies: policies(args, if quick { QUICK_POLICIES } else { every_policy(POLICIES) })?,
+        states: states(args, if quick { &QUICK_STATES[..] } else { &STATES[..] }),
         contexts,
         seeds: (0..args.seeds as u64).map(|n| args.seed.wrapping_add(n)).collect(),
         positions,
         protocol: args.protocol,
         form: args.form,
         batch: args.batch.unwrap_or(if small { 16 } else { 1 }),
+        per_token: args.per_token,
         models: settings,
     };
     let data: Vec<Source> = texts.iter().map(Text::source).collect();

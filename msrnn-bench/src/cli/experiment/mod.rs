@@ -1,12 +1,14 @@
 //! `msrnn experiment`: one file per experiment, and what they share.
 
-mod lm;
+pub(super) mod lm;
 mod retention;
 mod retrieval;
 mod story;
 mod understanding;
 
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use clap::CommandFactory;
 use msrnn_bench::bundled;
@@ -14,14 +16,17 @@ use msrnn_bench::device::DeviceName;
 use msrnn_bench::error::BenchError;
 use msrnn_bench::experiment::manifest::{Shard, Source};
 use msrnn_bench::experiment::models::Models;
-use msrnn_bench::experiment::run::{Plan, RunOptions, identity, run as run_experiment};
+use msrnn_bench::experiment::run::{Asked, Plan, RunOptions, estimate, run as run_experiment};
 use msrnn_bench::experiment::{Experiment, Watch};
+use msrnn_bench::memory;
 use msrnn_bench::open;
 use msrnn_bench::precision::Precision;
+use msrnn_bench::progress::{Progress, in_words};
+use serde::Serialize;
 
-use super::options::{TextArgs, jobs, progress};
+use super::options::{TextArgs, jobs};
 use super::report::show;
-use super::{Cli, DOWNLOADS, INTERRUPT, Outcome, command_line, config_file, print, print_json, say};
+use super::{Cli, DOWNLOADS, INTERRUPT, Outcome, command_line, config_file, print, print_json, remark, say};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Which {
@@ -56,16 +61,26 @@ pub(super) struct ExperimentOptions {
     pub(super) dtype: Precision,
     #[command(flatten)]
     pub(super) reading: TextArgs,
-    /// The run directory; out/EXPERIMENT if absent. A run that was ended goes on where it stopped
+    /// The run directory: a new one, or one of which all that is finished is part of what is asked for, which is then not
+    /// done again. If absent, the first such among out/EXPERIMENT, out/EXPERIMENT-2 and so on
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Run directories whose finished units are taken over where they are asked for
+    #[arg(long, value_name = "DIR")]
+    reuse: Vec<PathBuf>,
+    /// Keep units that were done by a version of msrnn whose results meant something else
+    #[arg(long)]
+    accept_version: bool,
     /// Units of work side by side; one per core for the bundled model, else 1
     #[arg(long, value_name = "N", value_parser = jobs)]
     jobs: Option<usize>,
     /// Do part I of N of the units; `msrnn report` puts the parts together
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
-    /// Say what would be done, with tokens and bytes, and end
+    /// On a model of one's own, sizes that are not given are such that it ends in minutes: take the paper's
+    #[arg(long)]
+    full: bool,
+    /// Say what would be done, with tokens, bytes and the time that it takes, and end
     #[arg(long)]
     dry_run: bool,
     /// A TOML file with these options by name; those of the command line take precedence
@@ -74,17 +89,30 @@ pub(super) struct ExperimentOptions {
     /// Print one JSON object on stdout
     #[arg(long)]
     json: bool,
+    #[arg(skip)]
+    progress: Shown,
 }
 
 impl ExperimentOptions {
     /// The models, not yet opened.
     pub(super) fn models(&self) -> Models {
+        self.progress.get();
         Models::new(&self.model, self.device, self.dtype, DOWNLOADS).reading(self.reading.options())
     }
 
     /// Whether nothing but the bundled model runs.
     pub(super) fn is_bundled(&self) -> bool {
         self.model.iter().all(|model| open::is_bundled(model))
+    }
+
+    /// Whether sizes that are not given are small ones.
+    pub(super) fn is_quick(&self) -> bool {
+        !self.full && !self.is_bundled()
+    }
+
+    /// Says which sizes were chosen so that it ends soon.
+    pub(super) fn say_that_it_is_quick(&self, sizes: &str) {
+        remark(&format!("{sizes} that are not given are small ones, so that this ends soon; --full takes the paper's"));
     }
 
     /// Units side by side.
@@ -104,6 +132,25 @@ pub(super) fn run(which: &Which) -> Result<Outcome, BenchError> {
     }
 }
 
+/// What a plan prints as JSON.
+#[derive(Serialize)]
+struct PlanReport<'a> {
+    #[serde(flatten)]
+    plan: &'a Plan,
+    /// How long it takes, judged by a second of work.
+    seconds: Option<f64>,
+}
+
+/// How far an experiment is, shown from the moment at which somebody asks.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shown(OnceLock<Arc<Progress>>);
+
+impl Shown {
+    pub(super) fn get(&self) -> &Progress {
+        self.0.get_or_init(|| Arc::new(Progress::new("msrnn")))
+    }
+}
+
 /// Plans or runs an experiment in its run directory, and shows what it found.
 fn conduct<E: Experiment>(
     experiment: &E,
@@ -112,50 +159,82 @@ fn conduct<E: Experiment>(
     data: &[Source],
     options: &ExperimentOptions,
 ) -> Result<Outcome, BenchError> {
-    let plan = Plan::of(experiment, inputs, options.shard)?;
-    if options.dry_run {
-        return show_plan(&plan, options.json);
-    }
-    let out = options.out.clone().unwrap_or_else(|| PathBuf::from("out").join(E::NAME));
-    let identity = identity(experiment, inputs, models, data, options.shard)?;
+    let asked = Asked::new(experiment, inputs, models, data)?;
     let (jobs, on_host) = (options.jobs(), options.device.is_host());
-    let run_options = RunOptions { out: out.clone(), shard: options.shard, jobs, on_host, command: command_line() };
-    let bar = progress(plan.tokens);
-    let watch = Watch { advance: &|tokens| bar.inc(tokens as u64), interrupt: &INTERRUPT };
-    let outcome = run_experiment(experiment, inputs, identity, &run_options, watch);
-    bar.finish_and_clear();
+    let progress = &options.progress;
+    let watch = Watch {
+        advance: &|tokens| progress.get().advance(tokens),
+        tell: &|event| progress.get().tell(event),
+        interrupt: &INTERRUPT,
+    };
+    if options.dry_run {
+        let plan = asked.plan(options.shard);
+        let seconds = estimate(experiment, inputs, &plan, jobs, &INTERRUPT);
+        progress.get().end();
+        return show_plan(&plan, seconds, options.json);
+    }
+    let out = match &options.out {
+        Some(out) => out.clone(),
+        None => asked.room_in(&PathBuf::from("out"))?,
+    };
+    let run_options = RunOptions {
+        out: out.clone(),
+        shard: options.shard,
+        jobs,
+        on_host,
+        accept_version: options.accept_version,
+        reuse: options.reuse.clone(),
+        command: command_line(),
+    };
+    let outcome = run_experiment(experiment, inputs, asked, &run_options, watch);
+    progress.get().end();
     let outcome = outcome?;
     if outcome.resumed > 0 {
-        say(&format!("{} of {} units were finished before", outcome.resumed, outcome.units));
+        remark(&format!("{} of {} units were finished before", outcome.resumed, outcome.units));
     }
     match &outcome.results {
-        Some(results) => show(results, Some(&out), options.json)?,
-        None if outcome.complete() => say(&format!(
+        Some(results) => show(results, Some(&out), options.json, E::SHOWN)?,
+        None if outcome.complete() => remark(&format!(
             "this part is finished; when all are, `msrnn report DIR... --out DIR` puts them together (this one is {})",
             out.display()
         )),
-        None => say(&format!(
+        None => remark(&format!(
             "{} of {} units are finished; the same command goes on with the rest",
             outcome.finished, outcome.units
         )),
     }
-    Ok(if outcome.complete() { Outcome::Done } else { Outcome::Interrupted })
+    if !outcome.failed.is_empty() {
+        say(&format!(
+            "{} of {} units failed, the first of them, {}, since {}; the same command tries them again",
+            outcome.failed.len(),
+            outcome.units,
+            outcome.failed[0].unit,
+            outcome.failed[0].reason
+        ));
+    }
+    Ok(match (outcome.complete(), outcome.failed.is_empty()) {
+        (false, _) => Outcome::Interrupted,
+        (true, true) => Outcome::Done,
+        (true, false) => Outcome::Failed,
+    })
 }
 
-fn show_plan(plan: &Plan, json: bool) -> Result<Outcome, BenchError> {
+fn show_plan(plan: &Plan, time: Option<Duration>, json: bool) -> Result<Outcome, BenchError> {
     const SHOWN: usize = 20;
     if json {
-        print_json(plan)?;
+        let seconds = time.map(|time| time.as_secs_f64());
+        print_json(&PlanReport { plan, seconds })?;
         return Ok(Outcome::Done);
     }
     let mut text = format!(
-        "{} units, {} tokens, at most {} bytes of states in a unit\n",
+        "{} units, {} tokens, at most {} of states in a unit{}\n",
         plan.units.len(),
         plan.tokens,
-        plan.state_bytes
+        memory::in_words(plan.state_bytes as u64),
+        time.map_or_else(String::new, |time| format!(", about {}, judged by a second of work", in_words(time)))
     );
     for unit in plan.units.iter().take(SHOWN) {
-        text += &format!("  {}: {} tokens, {} bytes\n", unit.name, unit.tokens, unit.state_bytes);
+        text += &format!("  {}: {} tokens, {}\n", unit.name, unit.tokens, memory::in_words(unit.state_bytes as u64));
     }
     if plan.units.len() > SHOWN {
         text += &format!("  and {} more\n", plan.units.len() - SHOWN);

@@ -31,9 +31,9 @@ pub(in crate::cli) struct Args {
     /// Tokens of a context; 4096, or as many positions as the models have, if absent
     #[arg(long, value_name = "N")]
     context: Option<usize>,
-    /// Contexts of each model, the first ones of the texts
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    contexts: usize,
+    /// Contexts of each model, the first ones of the texts; 8 if absent
+    #[arg(long, value_name = "N")]
+    contexts: Option<usize>,
     /// How many of the first tokens are followed by themselves
     #[arg(long, value_name = "N", default_value_t = 25)]
     first: usize,
@@ -56,7 +56,12 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let indices = 0..models.names().len();
     let positions = indices.clone().map(|index| Ok(models.config(index)?.max_position_embeddings));
     let least = positions.collect::<Result<Vec<usize>, BenchError>>()?.into_iter().min().unwrap_or(0);
-    let context = args.context.unwrap_or(least.min(CONTEXT));
+    let quick = args.options.is_quick();
+    let context = args.context.unwrap_or(least.min(if quick { 1024 } else { CONTEXT }));
+    let number = args.contexts.unwrap_or(if quick { 1 } else { 8 });
+    if quick && (args.context.is_none() || args.contexts.is_none()) {
+        args.options.say_that_it_is_quick("contexts and their length");
+    }
     if context < 2 {
         return Err(BenchError::Input(format!("--context {context} leaves nothing to omit; give at least 2")));
     }
@@ -68,7 +73,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         reading: args.options.reading.options(),
         models: models.names().to_vec(),
         arms: arms(&policies, &args.states),
-        contexts: args.contexts,
+        contexts: number,
         context,
         first: args.first,
         cells: args.cells,
@@ -79,12 +84,12 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let experiment = experiment.checked()?;
     let texts = if args.texts.is_given() { args.texts.read()?.texts } else { Vec::new() };
     // No text need give more than are looked at.
-    let cutting = Cutting { contexts: Some(args.contexts), ..Cutting::new(context) };
+    let cutting = Cutting { contexts: Some(number), ..Cutting::new(context) };
     let contexts = |index| {
         let model = models.get(index)?;
         match texts.is_empty() {
-            true => Contexts::of_stories(args.seed, args.contexts, context, &model),
-            false => Contexts::first_of_texts(&texts, &cutting, args.contexts, &model),
+            true => Contexts::of_stories(args.seed, number, context, &model),
+            false => Contexts::first_of_texts(&texts, &cutting, number, &model),
         }
     };
     let contexts = indices.map(contexts).collect::<Result<Vec<_>, BenchError>>()?;

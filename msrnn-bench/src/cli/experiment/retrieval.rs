@@ -35,9 +35,9 @@ pub(in crate::cli) struct Args {
     /// Shares of the text before the fact
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "0,0.25,0.5,0.75,1")]
     depths: Vec<f64>,
-    /// Questions per length and depth
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    trials: usize,
+    /// Questions per length and depth; 10 if absent
+    #[arg(long, value_name = "N")]
+    trials: Option<usize>,
     /// What needles are hidden in: the sentences of these; stories of the bundled generator if absent
     #[arg(long, value_name = "PATH", conflicts_with = "text")]
     haystack: Vec<PathBuf>,
@@ -67,6 +67,10 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let data: Vec<_> = texts.iter().map(Text::source).collect();
     let policies: Vec<PolicySpec> = all(&args.policies).map(|spec| spec.seeded(args.seed)).collect();
     let only_bundled = args.options.is_bundled();
+    let quick = args.options.is_quick();
+    if quick && args.trials.is_none() {
+        args.options.say_that_it_is_quick("trials");
+    }
     let tasks = match (args.task.is_empty(), only_bundled) {
         (false, _) => args.task.clone(),
         (true, true) => vec![Task::Facts],
@@ -79,7 +83,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         tasks,
         lengths: args.lengths.clone(),
         depths: args.depths.clone(),
-        trials: args.trials,
+        trials: args.trials.unwrap_or(if quick { 2 } else { 10 }),
         seed: args.seed,
         ask_after: args.ask_after,
     };

@@ -109,10 +109,15 @@ impl Args {
 
     fn setting(&self, judge: Option<JudgeSetting>) -> Result<Story, BenchError> {
         let bundled = self.options.is_bundled();
-        let (prompt, states, seeds, new) = match bundled {
-            true => (BUNDLED_PROMPT, "32,64,128", 4, Some(400)),
-            false => (PROMPT, "6.25%,12.5%,25%", 100, None),
+        let quick = self.options.is_quick();
+        let (prompt, states, seeds, new) = match (bundled, quick) {
+            (true, _) => (BUNDLED_PROMPT, "32,64,128", 4, Some(400)),
+            (false, true) => (PROMPT, "32,64,128", 2, Some(256)),
+            (false, false) => (PROMPT, "6.25%,12.5%,25%", 100, None),
         };
+        if quick && (self.seeds.is_none() || self.max_new_tokens.is_none()) {
+            self.options.say_that_it_is_quick("seeds, tokens and states");
+        }
         let states = states.split(',').map(str::parse).collect::<Result<Vec<Budget>, _>>()?;
         Ok(Story {
             reading: self.options.reading.options(),

@@ -50,7 +50,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
     /// Only the first N questions
-    #[arg(long, value_name = "N")]
+    #[arg(long, alias = "limit", value_name = "N")]
     questions: Option<usize>,
     /// Stories that are asked about, where the task is stories
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = count)]
@@ -91,7 +91,11 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
             }
         }
     }
-    questions.truncate(args.questions.unwrap_or(usize::MAX));
+    let quick = args.options.is_quick();
+    if quick && args.questions.is_none() {
+        args.options.say_that_it_is_quick("numbers of questions");
+    }
+    questions.truncate(args.questions.unwrap_or(if quick { 8 } else { usize::MAX }));
     let states: &[&str] = match (args.states.is_empty(), args.task) {
         (false, _) => &[],
         (true, Task::Stories) => &["32", "64", "128"],

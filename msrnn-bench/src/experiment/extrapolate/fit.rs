@@ -27,7 +27,7 @@ impl Extrapolate {
         let asked = self.models.get(index).ok_or_else(none)?;
         same("model", &asked.name[..], model(models, index)?)?;
         let bound = found.states.map_or_else(String::new, |states| format!("@{states}"));
-        same("name", name, &format!("{}: {policy}{bound}, {positions}", asked.name))?;
+        same("name", name, &format!("{policy}{bound}, {positions}"))?;
         observed(found.states, &found.observed)?;
 
         let curve = &found.curve;

@@ -23,9 +23,10 @@ pub use figures::figures;
 
 use crate::error::BenchError;
 use crate::evaluate::{Advance, Observed, Scoring, evaluate};
-use crate::experiment::manifest::Source;
+use crate::experiment::manifest::{Identity, Source, hash};
 use crate::experiment::models::Models;
-use crate::experiment::{Arm, Experiment, Results, Unit, Watch};
+use crate::experiment::tidy::Row;
+use crate::experiment::{Arm, Experiment, Results, Unit, Watch, common};
 use crate::plan::Plan;
 use crate::text_ids;
 use crate::texts::Text;
@@ -90,7 +91,8 @@ pub struct ExtrapolateInputs {
 /// One policy, number of states and numbering on the whole text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stretch {
-    /// Index of the model.
+    /// Index of the model in the setting that the sample is read for.
+    #[serde(skip)]
     pub model: usize,
     /// `tova`, `full`.
     pub policy: String,
@@ -164,6 +166,11 @@ impl Extrapolate {
         }
     }
 
+    /// Tokens from one point of a curve to the next.
+    fn step(&self, tokens: usize) -> usize {
+        tokens.div_ceil(self.points.max(1))
+    }
+
     fn length(&self, plan: &Plan, ids: usize) -> usize {
         if plan.states.is_none() { ids.min(self.full_tokens) } else { ids }
     }
@@ -175,15 +182,25 @@ impl Experiment for Extrapolate {
     type Sample = Stretch;
 
     fn units(&self, inputs: &ExtrapolateInputs) -> Result<Vec<Unit>, BenchError> {
+        let grows = ["text", "tokens", "full_tokens", "policies", "states", "positions", "points", "models"];
+        let common = common(self, &[&grows[..], &["bos", "special_tokens"]].concat())?;
         let unit = |task: &Task| {
             let opened = inputs.models.get(task.model)?;
-            let tokens = self.length(&task.plan, self.ids(task.model, &opened, &inputs.text)?.1.len());
+            let ids = self.ids(task.model, &opened, &inputs.text)?.1;
+            let tokens = self.length(&task.plan, ids.len());
             Length { tokens, block: 0, states: task.plan.states, positions: task.positions }.check()?;
             let bound = task.plan.states.map_or_else(String::new, |states| format!("@{states}"));
+            let name = format!("{}{bound}, {}", task.plan.policy, task.positions);
+            let bytes: Vec<u8> = ids[..tokens].iter().flat_map(|id| id.to_le_bytes()).collect();
             Ok(Unit {
-                name: format!("{}: {}{bound}, {}", self.models[task.model].name, task.plan.policy, task.positions),
+                model: Some(task.model),
+                depends: serde_json::json!([name, hash(&bytes), self.step(ids.len()), common]),
                 tokens,
                 state_bytes: state_bytes(&opened.decoder, &task.plan.compression, tokens),
+                // As results have it.
+                arm: if task.plan.states.is_none() { task.plan.policy.clone() } else { name.clone() },
+                name,
+                ..Unit::default()
             })
         };
         self.tasks(inputs)?.iter().map(unit).collect()
@@ -203,12 +220,17 @@ impl Experiment for Extrapolate {
         let contexts = [ids.into()];
         let scoring = Scoring { positions, ..Scoring::new(plan.compression.clone()) };
         // All curves have their points at the same positions.
-        let recorder = Recorder::new(&contexts, whole.div_ceil(self.points.max(1)));
+        let recorder = Recorder::new(&contexts, self.step(whole));
         let mut observer = (Advance(watch.advance), recorder);
         let found = evaluate(&opened, &contexts, &scoring, &mut observer, watch.interrupt)?;
         let Plan { policy, states, .. } = plan;
         let stretch = |curve| Stretch { model, policy, states, positions, prefix, curve, observed: found.observed };
         Ok(found.complete.then(|| stretch(observer.1.into_curve())))
+    }
+
+    fn place(&self, _identity: &Identity, unit: &Unit, sample: &mut Stretch) -> Result<(), String> {
+        sample.model = unit.model.unwrap_or(usize::MAX);
+        Ok(())
     }
 
     fn check(&self, models: &[Source], unit: usize, name: &str, sample: &Self::Sample) -> Result<(), String> {
@@ -217,6 +239,23 @@ impl Experiment for Extrapolate {
 
     fn check_all(&self, _models: &[Source], samples: &[Self::Sample]) -> Result<(), String> {
         fit::all(samples)
+    }
+
+    fn rows(&self, samples: &[Stretch]) -> Vec<Row> {
+        let of_stretch = |stretch: &Stretch| {
+            let row = Row {
+                model: self.models[stretch.model].name.clone(),
+                policy: format!("{}, {}", stretch.policy, stretch.positions),
+                states: stretch.states,
+                text: Some(self.text.clone()),
+                ..Row::default()
+            };
+            let Curve { positions, nll } = &stretch.curve;
+            // Up to so many tokens: a point of the curve.
+            let point = |(&n, &nll): (&usize, &f64)| Row { n: Some(n), ..row.of("nll", nll / n as f64) };
+            positions.iter().zip(nll).map(point).collect::<Vec<_>>()
+        };
+        samples.iter().flat_map(of_stretch).collect()
     }
 
     fn results(&self, samples: &[Stretch]) -> Result<Results, BenchError> {
@@ -243,6 +282,7 @@ impl Experiment for Extrapolate {
             arms: arms.collect(),
             notes: self.notes(samples),
             figures: figures(self, samples),
+            missing: Vec::new(),
         })
     }
 }

@@ -51,18 +51,17 @@ impl ArmScores {
     pub fn of_samples(samples: &[&Sample]) -> Result<Vec<Self>, BenchError> {
         let mut arms: Vec<(Self, BTreeMap<ContextId, Sums>)> = Vec::new();
         for sample in samples {
-            for run in &sample.runs {
-                let same = |(arm, _): &(Self, _)| arm.policy == run.policy && arm.states == run.states;
-                let at = arms.iter().position(same).unwrap_or_else(|| {
-                    arms.push((Self::empty(run), BTreeMap::new()));
-                    arms.len() - 1
-                });
-                let (arm, sums) = &mut arms[at];
-                arm.observed.add(run.observed);
-                add(sums, sample, run).ok_or_else(|| {
-                    BenchError::Input(format!("the samples of {} do not have one score per context", run.policy))
-                })?;
-            }
+            let run = &sample.run;
+            let same = |(arm, _): &(Self, _)| arm.policy == run.policy && arm.states == run.states;
+            let at = arms.iter().position(same).unwrap_or_else(|| {
+                arms.push((Self::empty(run), BTreeMap::new()));
+                arms.len() - 1
+            });
+            let (arm, sums) = &mut arms[at];
+            arm.observed.add(run.observed);
+            add(sums, sample, run).ok_or_else(|| {
+                BenchError::Input(format!("the samples of {} do not have one score per context", run.policy))
+            })?;
         }
         arms.into_iter().map(|(arm, sums)| arm.with(sums)).collect()
     }
@@ -103,9 +102,9 @@ impl ArmScores {
 
 /// None where a list is shorter than that of the contexts.
 fn add(sums: &mut BTreeMap<ContextId, Sums>, sample: &Sample, run: &RunSample) -> Option<()> {
-    for (index, &id) in sample.contexts.iter().enumerate() {
+    for (index, id) in sample.contexts.iter().enumerate() {
         let score = run.scores.get(index)?;
-        let sums = sums.entry(id).or_default();
+        let sums = sums.entry(id.clone()).or_default();
         sums.seeds += 1;
         sums.nll += score.nll;
         sums.tokens = score.tokens;
@@ -127,16 +126,17 @@ mod tests {
         Sample {
             model: 0,
             prefix: vec![1],
-            contexts: vec![ContextId { text, context: 0 }],
+            contexts: vec![ContextId { text, ..ContextId::default() }],
             seed: Some(seed),
-            runs: vec![RunSample {
+            tokens: None,
+            run: RunSample {
                 kind: Kind::Policy,
                 policy: "random".into(),
                 states: Some(4),
                 scores: vec![ContextScore { nll, tokens: 10, bytes: Some(20) }],
                 divergence: Some(Divergences { kl: vec![nll / 10.0], agreed: vec![agreed] }),
                 observed: Observed { omitted: 3, max_rows: 4, state_bytes: 64, ..Observed::default() },
-            }],
+            },
         }
     }
 
@@ -160,7 +160,7 @@ mod tests {
         let error = ArmScores::of_samples(&samples.each_ref()).unwrap_err().to_string();
         assert!(error.contains("every seed"), "{error}");
         let mut short = sample(0, 0, 10.0, 9);
-        short.runs[0].scores.clear();
+        short.run.scores.clear();
         let error = ArmScores::of_samples(&[&short]).unwrap_err().to_string();
         assert!(error.contains("one score per context"), "{error}");
     }

@@ -5,6 +5,7 @@ use super::summary::{ArmSummary, ModelSummary};
 use crate::experiment::figure::{Axis, Cell, Content, Figure, Line, Point};
 use crate::plan::Kind;
 use crate::statistics::{Interval, Mean, perplexity_in_words};
+use crate::text_ids;
 
 /// Tables and lines of all models.
 pub fn figures(summaries: &[ModelSummary]) -> Vec<Figure> {
@@ -91,7 +92,19 @@ fn perplexities(summary: &ModelSummary) -> Figure {
     Figure {
         id: "perplexity".into(),
         title: "Perplexity over states".into(),
-        caption: format!("Lower is better. {}", over(summary)),
+        caption: format!(
+            "Lower is better. {} {} contexts of at most {} tokens, {}, {} predicted tokens. baseline: contexts of so many \
+             tokens instead{}",
+            over(summary),
+            summary.contexts,
+            summary.context,
+            text_ids::begun(&summary.prefix),
+            summary.tokens,
+            match summary.full().and_then(|full| full.bits_per_byte) {
+                Some(bits) => format!("; full: every state, {bits:.4} bits per byte."),
+                None => "; full: every state.".into(),
+            }
+        ),
         content,
     }
 }

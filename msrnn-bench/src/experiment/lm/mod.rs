@@ -2,7 +2,7 @@
 //!
 //! The paper's section 5.1 on any texts. Texts are cut into contexts of N tokens, each begun from an
 //! empty state with what the tokenizer puts before a text; a short last context is kept; every
-//! predicted token weighs the same. A unit of work is one policy at all its numbers of states on one
+//! predicted token weighs the same. A unit of work is one policy and number of states on one
 //! batch of contexts, compared with what the full state predicts there. Those predictions are
 //! computed once per batch and process and kept while units use them: 4 bytes · tokens · vocabulary.
 //!
@@ -11,12 +11,16 @@
 mod arms;
 mod figures;
 mod fit;
+mod join;
 mod paper;
 mod predicted;
+mod rows;
 mod sample;
 mod summary;
+mod tokens;
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use msrnn_core::budget::Budget;
@@ -30,20 +34,24 @@ use serde::{Deserialize, Serialize};
 
 pub use arms::ArmScores;
 pub use figures::figures;
+pub(super) use join::join;
 pub use paper::{TABLE_3_STATES, is_llama_2_7b, table_3};
 pub use predicted::LmInputs;
 pub use sample::{ContextId, Divergences, RunSample, Sample};
 pub use summary::{ArmSummary, ModelSummary};
+pub use tokens::TOKENS;
 
 use crate::error::BenchError;
 use crate::evaluate::{Advance, Form, Scoring};
-use crate::experiment::manifest::Source;
+use crate::experiment::manifest::{Identity, Source};
 use crate::experiment::models::Models;
-use crate::experiment::{Experiment, Results, Unit, Watch};
-use crate::plan::Plan;
+use crate::experiment::tidy::Row;
+use crate::experiment::{Experiment, Results, Unit, Watch, common};
+use crate::plan::{Kind, Plan};
 use crate::room;
 use crate::texts::Skipped;
 use predicted::Cut;
+use tokens::Recorder;
 
 /// The setting.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -70,6 +78,9 @@ pub struct Lm {
     pub form: Form,
     /// Contexts of equal length side by side.
     pub batch: usize,
+    /// Whether what every token cost is kept, for `tokens.parquet`.
+    #[serde(default)]
+    pub per_token: bool,
     /// How texts are read.
     #[serde(flatten)]
     pub reading: TextOptions,
@@ -108,24 +119,62 @@ impl LmModel {
 }
 
 /// What a unit scores on its batch of contexts.
-enum Task {
-    /// The full state and the short contexts.
-    References,
-    /// The policy of that index, under a seed if it draws at random.
-    Policy(usize, Option<u64>),
+struct Task {
+    plan: Plan,
+    /// The seed of a policy that draws at random.
+    seed: Option<u64>,
+}
+
+/// `tova@64`, `full`, `baseline@64`.
+fn label(policy: &str, states: Option<usize>) -> String {
+    states.map_or_else(|| policy.to_owned(), |states| format!("{policy}@{states}"))
+}
+
+/// What a unit is called: `tova@64, seed 3, 2 contexts from book.txt, context 0`.
+fn name(lm: &Lm, arm: &str, seed: Option<u64>, contexts: &[ContextId]) -> String {
+    let seed = seed.map_or_else(String::new, |seed| format!(", seed {seed}"));
+    let first = format!("{}, context {}", lm.texts[contexts[0].text], contexts[0].context);
+    match contexts.len() {
+        1 => format!("{arm}{seed}, {first}"),
+        n => format!("{arm}{seed}, {n} contexts from {first}"),
+    }
 }
 
 impl Lm {
-    /// What is scored on every batch, in order.
-    fn tasks(&self) -> Vec<Task> {
-        let mut tasks = vec![Task::References];
+    /// A grid of strict scorings in the layer form on all contexts, one after the other.
+    pub fn new(texts: Vec<String>, policies: Vec<PolicySpec>, states: Vec<Budget>, models: Vec<LmModel>) -> Self {
+        Self {
+            texts,
+            skipped: Skipped::default(),
+            policies,
+            states,
+            contexts: None,
+            seeds: vec![0],
+            positions: Positions::default(),
+            protocol: Protocol::default(),
+            form: Form::default(),
+            batch: 1,
+            per_token: false,
+            reading: TextOptions::default(),
+            models,
+        }
+    }
+
+    /// What is scored on every batch of a model, in order: the full state, shorter contexts, policies.
+    fn tasks(&self, model: usize, decoder: &Model) -> Result<Vec<Task>, BenchError> {
+        let once = |plan| Task { plan, seed: None };
+        let mut tasks = vec![once(Plan::full())];
+        tasks.extend(Plan::baselines(&self.all_plans(model, decoder)?).into_iter().map(once));
         for (index, spec) in self.policies.iter().enumerate().filter(|(_, spec)| !spec.is_full()) {
-            match draws(spec) {
-                true => tasks.extend(self.seeds.iter().map(|&seed| Task::Policy(index, Some(seed)))),
-                false => tasks.push(Task::Policy(index, None)),
+            let seeds = if draws(spec) { self.seeds.iter().map(|&seed| Some(seed)).collect() } else { vec![None] };
+            let all = seeds.iter().map(|&seed| self.plans(model, decoder, index, seed));
+            let all = all.collect::<Result<Vec<_>, _>>()?;
+            // All seeds of a number of states follow each other.
+            for at in 0..all.first().map_or(0, Vec::len) {
+                tasks.extend(all.iter().zip(&seeds).map(|(plans, &seed)| Task { plan: plans[at].clone(), seed }));
             }
         }
-        tasks
+        Ok(tasks)
     }
 
     /// The runs of one policy on a model. They bear the policy's name without the seed.
@@ -168,6 +217,15 @@ impl Lm {
         }
     }
 
+    fn summaries(&self, samples: &[Sample]) -> Result<Vec<ModelSummary>, BenchError> {
+        let of_model = |(index, model)| {
+            let of_model: Vec<&Sample> = samples.iter().filter(|sample| sample.model == index).collect();
+            let prefix = of_model.first().map_or(&[][..], |sample| &sample.prefix);
+            Ok(ModelSummary::new(model, prefix, ArmScores::of_samples(&of_model)?))
+        };
+        self.models.iter().enumerate().map(of_model).collect()
+    }
+
     fn scoring(&self) -> Scoring {
         Scoring {
             compression: Compression::Unbounded,
@@ -178,28 +236,26 @@ impl Lm {
         }
     }
 
-    fn unit(&self, model: usize, decoder: &Model, cut: &Cut, group: usize, task: &Task) -> Result<Unit, BenchError> {
+    fn unit(&self, common: &str, model: usize, decoder: &Model, cut: &Cut, group: usize, task: &Task) -> Unit {
         let contexts = cut.group(group);
         let longest = contexts.contexts.iter().map(|context| context.len()).max().unwrap_or(0);
         let bytes =
             |compression: &Compression| state_bytes(&decoder.decoder, compression, longest) * contexts.contexts.len();
-        let full = bytes(&Compression::Unbounded);
-        let (what, tokens, bytes) = match *task {
-            Task::References => {
-                let baselines = Plan::baselines(&self.all_plans(model, decoder)?);
-                let shorter: usize = baselines.iter().map(|plan| plan.contexts(&contexts).tokens()).sum();
-                ("full and baselines".into(), contexts.tokens() + shorter, full)
-            }
-            Task::Policy(policy, seed) => {
-                let plans = self.plans(model, decoder, policy, seed)?;
-                let largest = plans.iter().map(|plan| bytes(&plan.compression)).max().unwrap_or(0);
-                let name = self.policies[policy].to_string();
-                let name = seed.map_or_else(|| name.clone(), |seed| format!("{name}, seed {seed}"));
-                (name, contexts.tokens() * plans.len(), largest.max(full))
-            }
-        };
-        let name = format!("{}: {what}, {}", self.models[model].name, cut.name(group, &self.texts));
-        Ok(Unit { name, tokens, state_bytes: bytes })
+        let Task { plan, seed } = task;
+        let arm = label(&plan.policy, plan.states);
+        // How many short contexts go side by side depends on both.
+        let side_by_side = (plan.kind == Kind::Baseline).then_some((self.batch, self.models[model].context));
+        Unit {
+            name: name(self, &arm, *seed, cut.ids(group)),
+            model: Some(model),
+            texts: cut.ids(group).iter().map(|id| id.text).collect(),
+            tokens: plan.contexts(&contexts).tokens(),
+            // The full state is there to be compared with.
+            state_bytes: bytes(&plan.compression).max(bytes(&Compression::Unbounded)),
+            depends: serde_json::json!([arm, seed, cut.digest(group), common, side_by_side]),
+            arm,
+            ..Unit::default()
+        }
     }
 }
 
@@ -210,6 +266,7 @@ fn draws(spec: &PolicySpec) -> bool {
 
 impl Experiment for Lm {
     const NAME: &'static str = "lm";
+    const SHOWN: &'static str = "perplexity";
     type Inputs = LmInputs;
     type Sample = Sample;
 
@@ -218,78 +275,85 @@ impl Experiment for Lm {
             return Ok(units.clone());
         }
         self.check()?;
+        let common = common(self, &join::GROWS)?;
         let mut units = Vec::new();
         for model in 0..self.models.len() {
             let decoder = inputs.models.get(model)?;
             let cut = inputs.cut(self, model)?;
-            self.all_plans(model, &decoder)?;
-            room::check_units(&[cut.groups(), self.tasks().len()])?;
+            let tasks = self.tasks(model, &decoder)?;
+            room::check_units(&[cut.groups(), tasks.len()])?;
             for group in 0..cut.groups() {
-                for task in self.tasks() {
-                    units.push(self.unit(model, &decoder, &cut, group, &task)?);
-                }
+                units.extend(tasks.iter().map(|task| self.unit(&common, model, &decoder, &cut, group, task)));
             }
         }
         Ok(inputs.units.get_or_init(|| units).clone())
     }
 
     fn sample(&self, inputs: &LmInputs, unit: usize, watch: &Watch<'_>) -> Result<Option<Sample>, BenchError> {
-        let tasks = self.tasks();
-        let (mut at, task) = (unit / tasks.len(), &tasks[unit % tasks.len()]);
-        let mut model = 0;
-        let cut = loop {
-            let cut = inputs.cut(self, model)?;
-            if at < cut.groups() {
-                break cut;
-            }
-            at -= cut.groups();
-            model += 1;
-        };
-        let decoder = inputs.models.get(model)?;
-        let contexts = cut.group(at);
+        let (model, left) = inputs.locate(self, unit)?;
+        let (cut, decoder) = (inputs.cut(self, model)?, inputs.models.get(model)?);
+        let tasks = self.tasks(model, &decoder)?;
+        let (group, Task { plan, seed }) = (left / tasks.len(), &tasks[left % tasks.len()]);
+        let contexts = cut.group(group);
         let scoring = self.scoring();
-        let Some(full) = inputs.full((model, at), &decoder, &contexts, &scoring, watch)? else { return Ok(None) };
-        let sample =
-            |seed, runs| Sample { model, prefix: contexts.prefix.clone(), contexts: cut.ids(at).to_vec(), seed, runs };
-
         let context = self.models[model].context;
-        let mut runs = Vec::new();
-        let (plans, seed) = match *task {
-            Task::References => {
-                (watch.advance)(contexts.tokens());
-                runs.push(RunSample::new(&Plan::full(), full.scores.clone(), full.observed, None));
-                (Plan::baselines(&self.all_plans(model, &decoder)?), None)
+        let wanted = (plan.kind == Kind::Full, self.per_token);
+        let full = match plan.kind {
+            Kind::Baseline => None,
+            Kind::Full | Kind::Policy => {
+                let Some(full) = inputs.full((model, group), &decoder, &contexts, &scoring, watch, wanted)? else {
+                    return Ok(None);
+                };
+                Some(full)
             }
-            Task::Policy(policy, seed) => (self.plans(model, &decoder, policy, seed)?, seed),
         };
-        for plan in plans {
-            let mut divergence = matches!(task, Task::Policy(..)).then(|| full.divergence());
-            let mut observer = (Advance(watch.advance), divergence.as_mut());
-            let run = plan.evaluate(&decoder, &contexts, context, &scoring, &mut observer, watch.interrupt)?;
-            if !run.complete {
-                return Ok(None);
-            }
-            let divergence = divergence.map(|found| Divergences { kl: found.kl, agreed: found.agreed });
-            runs.push(RunSample::new(&plan, run.contexts, run.observed, divergence));
+        let sample = |run, tokens| Sample {
+            model,
+            prefix: contexts.prefix.clone(),
+            contexts: cut.ids(group).to_vec(),
+            seed: *seed,
+            tokens,
+            run,
+        };
+        if let (Kind::Full, Some(full)) = (plan.kind, &full) {
+            let run = RunSample::new(plan, full.scores.clone(), full.observed, None);
+            return Ok(Some(sample(run, full.tokens.clone())));
         }
-        Ok(Some(sample(seed, runs)))
+        let mut divergence = full.as_ref().map(|full| full.divergence());
+        let cut_shorter = plan.contexts(&contexts);
+        let mut recorder = Recorder::new(&cut_shorter.contexts, self.per_token);
+        let mut observer = (Advance(watch.advance), (divergence.as_mut(), &mut recorder));
+        let run = plan.evaluate(&decoder, &contexts, context, &scoring, &mut observer, watch.interrupt)?;
+        let divergence = divergence.map(|found| Divergences { kl: found.kl, agreed: found.agreed });
+        let tokens = match (plan.kind, plan.states) {
+            (Kind::Baseline, Some(length)) => recorder.regrouped(&contexts, length),
+            _ => recorder.into_nll(),
+        };
+        Ok(run.complete.then(|| sample(RunSample::new(plan, run.contexts, run.observed, divergence), tokens)))
     }
 
-    fn check(&self, models: &[Source], unit: usize, name: &str, sample: &Self::Sample) -> Result<(), String> {
-        self.fits(models, unit, name, sample)
+    fn place(&self, identity: &Identity, unit: &Unit, sample: &mut Sample) -> Result<(), String> {
+        self.put(identity, unit, sample)
+    }
+
+    fn check(&self, _models: &[Source], _unit: usize, _name: &str, sample: &Self::Sample) -> Result<(), String> {
+        self.fits(sample)
     }
 
     fn check_all(&self, _models: &[Source], samples: &[Self::Sample]) -> Result<(), String> {
         self.all_fit(samples)
     }
 
+    fn write_files(&self, samples: &[Sample], directory: &Path) -> Result<(), BenchError> {
+        if self.per_token { tokens::write(self, samples, directory) } else { Ok(()) }
+    }
+
+    fn rows(&self, samples: &[Sample]) -> Vec<Row> {
+        rows::rows(self, samples, &self.summaries(samples).unwrap_or_default())
+    }
+
     fn results(&self, samples: &[Sample]) -> Result<Results, BenchError> {
-        let mut summaries = Vec::new();
-        for (index, model) in self.models.iter().enumerate() {
-            let of_model: Vec<&Sample> = samples.iter().filter(|sample| sample.model == index).collect();
-            let prefix = of_model.first().map_or(&[][..], |sample| &sample.prefix);
-            summaries.push(ModelSummary::new(model, prefix, ArmScores::of_samples(&of_model)?));
-        }
+        let summaries = self.summaries(samples)?;
         let notes = summary::notes(self, &summaries);
         Ok(Results {
             metrics: serde_json::to_value(&summaries)
@@ -297,6 +361,7 @@ impl Experiment for Lm {
             arms: summaries.iter().flat_map(ModelSummary::arms).collect(),
             notes,
             figures: figures(&summaries),
+            missing: Vec::new(),
         })
     }
 }

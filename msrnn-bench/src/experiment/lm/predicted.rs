@@ -2,18 +2,20 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use msrnn_models::Model;
 
-use super::sample::ContextId;
+use super::sample::{ContextId, short_hash};
+use super::tokens::Recorder;
 use super::{Lm, Opened};
 use crate::contexts::{Contexts, Cutting, Encoder};
 use crate::divergence::{Divergence, Predictions};
 use crate::error::BenchError;
-use crate::evaluate::{ContextScore, Observed, Scoring, evaluate};
+use crate::evaluate::{Advance, ContextScore, Observed, Scoring, evaluate};
+use crate::experiment::manifest::hash;
 use crate::experiment::models::Models;
-use crate::experiment::{Unit, Watch};
+use crate::experiment::{Experiment, Unit, Watch};
 use crate::texts::Text;
 
 /// Models and texts of one setting, and what was already worked out about them.
@@ -41,6 +43,8 @@ type Slot = Arc<Mutex<Option<Arc<Full>>>>;
 pub(super) struct Full {
     pub(super) scores: Vec<ContextScore>,
     pub(super) observed: Observed,
+    /// −ln p of every predicted token, by context, where that is asked for.
+    pub(super) tokens: Option<Vec<Vec<f32>>>,
     predictions: Predictions,
     length: usize,
 }
@@ -66,10 +70,11 @@ impl Cut {
         let cutting = Cutting { contexts: lm.contexts, ..Cutting::new(lm.models[model].context) };
         let (mut contexts, mut ids) = (Vec::new(), Vec::new());
         for (text, content) in texts.iter().enumerate() {
+            let hash = short_hash(&content.source());
             for (context, tokens) in encoder.contexts(content, &cutting)?.into_iter().enumerate() {
                 decoder.check_ids(&tokens)?;
                 contexts.push(tokens);
-                ids.push(ContextId { text, context });
+                ids.push(ContextId { text, context, hash: hash.clone() });
             }
         }
         if contexts.is_empty() {
@@ -101,13 +106,14 @@ impl Cut {
         &self.ids[self.groups[group].clone()]
     }
 
-    /// The same for people.
-    pub(super) fn name(&self, group: usize, texts: &[String]) -> String {
-        let name = |id: &ContextId| format!("{}, context {}", texts[id.text], id.context);
-        match self.ids(group) {
-            [one] => name(one),
-            ids => format!("{} contexts from {}", ids.len(), name(&ids[0])),
+    /// What its contexts are to who scores them: ids, what they stand for, and which context of its text each is.
+    pub(super) fn digest(&self, group: usize) -> String {
+        let mut bytes = Vec::new();
+        for (context, id) in self.contexts.contexts[self.groups[group].clone()].iter().zip(self.ids(group)) {
+            bytes.extend(format!("{} {} {}:", id.hash, id.context, context.ids.len()).bytes());
+            bytes.extend(context.ids.iter().chain(&context.bytes).flat_map(|id| id.to_le_bytes()));
         }
+        hash(&bytes)
     }
 }
 
@@ -124,6 +130,19 @@ impl LmInputs {
         }
     }
 
+    /// The model of a unit, and which of the model's units it is. Opens no model that was looked at before.
+    pub(super) fn locate(&self, lm: &Lm, unit: usize) -> Result<(usize, usize), BenchError> {
+        if self.units.get().is_none() {
+            lm.units(self)?;
+        }
+        let units = self.units.get().map_or(&[][..], Vec::as_slice);
+        let model = units.get(unit).and_then(|unit| unit.model);
+        let first = units.iter().position(|unit| unit.model == model).unwrap_or(0);
+        let model =
+            model.ok_or_else(|| BenchError::Input(format!("there is no unit {unit}; there are {}", units.len())))?;
+        Ok((model, unit - first))
+    }
+
     /// The texts as contexts of a model.
     pub(super) fn cut(&self, lm: &Lm, model: usize) -> Result<Arc<Cut>, BenchError> {
         let mut cuts = self.cuts.lock().expect("cutting texts does not panic");
@@ -136,7 +155,8 @@ impl LmInputs {
     }
 
     /// The full state on a batch of contexts, from memory if another unit has been there before;
-    /// none when it was interrupted. Who comes while it is being worked out waits for it.
+    /// none when it was interrupted. Who comes while it is being worked out waits for it. `counts`: whether its tokens are
+    /// those of the unit that asks; `per_token`: whether what every token costs is kept.
     pub(super) fn full(
         &self,
         batch: Batch,
@@ -144,17 +164,30 @@ impl LmInputs {
         contexts: &Contexts,
         scoring: &Scoring,
         watch: &Watch<'_>,
+        (counts, per_token): (bool, bool),
     ) -> Result<Option<Arc<Full>>, BenchError> {
         let slot = self.slot(batch);
-        let mut slot = slot.lock().expect("scoring does not panic");
+        // Whoever panicked here has left nothing.
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_some() && counts {
+            (watch.advance)(contexts.tokens());
+        }
         if slot.is_none() {
             let mut predictions = Predictions::default();
-            let found = evaluate(model, &contexts.contexts, scoring, &mut predictions, watch.interrupt)?;
+            let advance = |tokens| {
+                if counts {
+                    (watch.advance)(tokens)
+                }
+            };
+            let mut recorder = Recorder::new(&contexts.contexts, per_token);
+            let mut observer = (Advance(&advance), (&mut predictions, &mut recorder));
+            let found = evaluate(model, &contexts.contexts, scoring, &mut observer, watch.interrupt)?;
             if !found.complete {
                 return Ok(None);
             }
             let length = contexts.contexts[0].len();
-            *slot = Some(Arc::new(Full { scores: found.contexts, observed: found.observed, predictions, length }));
+            let (scores, tokens) = (found.contexts, recorder.into_nll());
+            *slot = Some(Arc::new(Full { scores, observed: found.observed, tokens, predictions, length }));
         }
         Ok(slot.clone())
     }

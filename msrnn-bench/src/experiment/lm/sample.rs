@@ -3,12 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use crate::evaluate::{ContextScore, Observed};
+use crate::experiment::manifest::Source;
 use crate::plan::{Kind, Plan};
 
-/// One policy, or the references, on one batch of contexts.
+/// One policy and number of states on one batch of contexts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// Index of the model.
+    /// Index of the model in the setting that the sample is read for.
+    #[serde(skip)]
     pub model: usize,
     /// Ids that every context begins with.
     pub prefix: Vec<u32>,
@@ -17,17 +19,30 @@ pub struct Sample {
     /// Seed of a policy that draws at random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// One per number of states.
-    pub runs: Vec<RunSample>,
+    /// −ln p of every predicted token, by context, where that is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Vec<Vec<f32>>>,
+    /// What came out.
+    #[serde(flatten)]
+    pub run: RunSample,
 }
 
 /// Which context of which text, both from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ContextId {
-    /// Index of the text.
+    /// Index of the text in the setting that the sample is read for.
+    #[serde(skip)]
     pub text: usize,
     /// Index of the context in its text.
     pub context: usize,
+    /// The text by what is in it: the beginning of its hash.
+    #[serde(rename = "text")]
+    pub hash: String,
+}
+
+/// The beginning of a text's hash.
+pub(super) fn short_hash(text: &Source) -> String {
+    text.digest().split_at(16).0.to_owned()
 }
 
 /// One policy and number of states on one batch of contexts.

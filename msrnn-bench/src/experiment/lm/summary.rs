@@ -258,7 +258,11 @@ mod tests {
             policy: policy.into(),
             states,
             seeds: 1,
-            contexts: scores.iter().enumerate().map(|(context, s)| ContextId { text: s.0, context }).collect(),
+            contexts: scores
+                .iter()
+                .enumerate()
+                .map(|(context, s)| ContextId { text: s.0, context, ..ContextId::default() })
+                .collect(),
             scores: scores
                 .iter()
                 .map(|s| ContextScore { nll: s.1, tokens: s.2, bytes: Some(2 * s.2 as u64) })

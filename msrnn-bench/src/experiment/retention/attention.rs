@@ -209,7 +209,7 @@ mod tests {
             let compression = msrnn_policies::registry::compression("tova", 6).unwrap();
             let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
             let interrupt = AtomicBool::new(false);
-            let watch = Watch { advance: &|_| {}, interrupt: &interrupt };
+            let watch = Watch { advance: &|_| {}, tell: &|_| {}, interrupt: &interrupt };
             let history = history(&model, &recurrent, &ids, false, &watch).unwrap().unwrap();
             let device = model.decoder.device();
             let attended = Attended::new(&model.decoder, ids.len(), &device);
@@ -236,7 +236,7 @@ mod tests {
         let ids: Vec<u32> = ids(&model, 200).into_iter().map(|id| id as u32).collect();
         let recurrent = Recurrent::new(&model.decoder, Compression::Unbounded, Positions::Original);
         let interrupt = AtomicBool::new(false);
-        let watch = Watch { advance: &|_| {}, interrupt: &interrupt };
+        let watch = Watch { advance: &|_| {}, tell: &|_| {}, interrupt: &interrupt };
         let history = history(&model, &recurrent, &ids, true, &watch).unwrap().unwrap();
         for losses in history.losses.unwrap() {
             assert!(losses.omitted.is_empty());

@@ -11,7 +11,7 @@ impl Retention {
         let (index, arm, context) = self.indices(unit);
         let arm = &self.arms[arm];
         same("model", &self.models[index][..], model(models, index)?)?;
-        same("name", name, &format!("{}, {arm}, context {context}", self.models[index]))?;
+        same("name", name, &format!("{arm}, context {context}"))?;
         states(arm.budget(), sample.states)?;
         let (tokens, layers) = (sample.tokens, sample.held.len());
         let asked = self.context;

@@ -217,7 +217,7 @@ pub(super) mod tests {
         let compression = spec.compression(n, |_| 1).unwrap();
         let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
         let interrupt = AtomicBool::new(false);
-        let watch = Watch { advance: &|_| {}, interrupt: &interrupt };
+        let watch = Watch { advance: &|_| {}, tell: &|_| {}, interrupt: &interrupt };
         let history = history(&model, &recurrent, &ids, attention, &watch).unwrap().unwrap();
         (model, history)
     }

@@ -22,6 +22,7 @@ mod notes;
 mod results;
 pub mod sample;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use msrnn_models::length::Length;
@@ -33,9 +34,9 @@ use serde::{Deserialize, Serialize};
 use crate::contexts::Contexts;
 use crate::error::BenchError;
 use crate::experiment::arms::Bound;
-use crate::experiment::manifest::Source;
+use crate::experiment::manifest::{Source, hash};
 use crate::experiment::models::Models;
-use crate::experiment::{Experiment, Results, Unit, Watch};
+use crate::experiment::{Experiment, Results, Unit, Watch, common, tidy};
 use crate::room;
 use crate::tagging::tags_of_tokens;
 use crate::trace_parquet::{Row, TraceTable};
@@ -120,10 +121,12 @@ impl Retention {
 
 impl Experiment for Retention {
     const NAME: &'static str = "retention";
+    const RECTANGLE: bool = true;
     type Inputs = Inputs;
     type Sample = Sample;
 
     fn units(&self, inputs: &Inputs) -> Result<Vec<Unit>, BenchError> {
+        let common = common(self, &["models", "arms", "contexts", "seed", "bos", "special_tokens"])?;
         let unit = |index| {
             let (model, arm, context) = self.indices(index);
             let arm = &self.arms[arm];
@@ -136,10 +139,22 @@ impl Experiment for Retention {
             let bound = Bound::new(arm, &inputs.models, model, self.context)?;
             let states = bound.compression.states();
             Length { tokens: ids.len(), block: 0, states, positions: Positions::Original }.check()?;
+            let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
             Ok(Unit {
-                name: format!("{}, {arm}, context {context}", self.models[model]),
+                name: format!("{arm}, context {context}"),
+                model: Some(model),
+                arm: arm.to_string(),
                 tokens: ids.len(),
                 state_bytes: bound.state_bytes,
+                depends: serde_json::json!([
+                    arm.to_string(),
+                    // What is seen of a policy that draws.
+                    arm.name(),
+                    context,
+                    hash(&bytes),
+                    common
+                ]),
+                ..Unit::default()
             })
         };
         room::check_units(&[self.models.len(), self.arms.len(), self.contexts])?;
@@ -164,8 +179,34 @@ impl Experiment for Retention {
         self.fits(models, unit, name, sample)
     }
 
+    fn without(mut self, arms: &BTreeSet<String>) -> Self {
+        self.arms.retain(|arm| !arms.contains(&arm.to_string()));
+        self
+    }
+
     fn check_all(&self, _models: &[Source], samples: &[Self::Sample]) -> Result<(), String> {
         self.all_fit(samples)
+    }
+
+    fn rows(&self, samples: &[Sample]) -> Vec<tidy::Row> {
+        let of_unit = |(unit, sample): (usize, &Sample)| {
+            let (model, arm, context) = self.indices(unit);
+            let row = tidy::Row {
+                model: self.models[model].clone(),
+                policy: self.arms[arm].name(),
+                states: sample.states,
+                context: Some(context),
+                n: Some(sample.tokens),
+                ..tidy::Row::default()
+            };
+            let mut all = sample::Kept::default();
+            sample.kinds.values().for_each(|kept| all.add(*kept));
+            let decided = (sample.groups * sample.held.len()).max(1) as f64;
+            let kept = all.mean().map(|mean| row.of("steps_kept", mean));
+            let first = sample.first_kept.first().map(|&steps| row.of("steps_kept_of_first", steps as f64 / decided));
+            kept.into_iter().chain(first).collect::<Vec<_>>()
+        };
+        samples.iter().enumerate().flat_map(of_unit).collect()
     }
 
     fn results(&self, samples: &[Sample]) -> Result<Results, BenchError> {

@@ -78,6 +78,7 @@ pub(super) fn results(setting: &Retention, samples: &[Sample]) -> Result<Results
         notes: notes(setting),
         metrics: json!({ "retention": found }),
         arms,
+        missing: Vec::new(),
     })
 }
 

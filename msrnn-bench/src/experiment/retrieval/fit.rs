@@ -11,7 +11,7 @@ impl Retrieval {
         let (arm, task) = (&self.arms[cell.arm], self.tasks[cell.task]);
         let (length, depth) = (self.lengths[cell.length], self.depths[cell.depth]);
         same("model", &self.models[cell.model][..], model(models, cell.model)?)?;
-        let asked = format!("{}, {arm}, {}, {length} tokens, depth {depth}", self.models[cell.model], task.name());
+        let asked = format!("{arm}, {}, {length} tokens, depth {depth}", task.name());
         same("name", name, &asked)?;
         states(arm.budget(), sample.states)?;
         observed(sample.states, &sample.observed)?;

@@ -1,6 +1,7 @@
 //! The text that something is hidden in.
 
 use crate::error::BenchError;
+use crate::experiment::manifest::hash;
 use crate::stories::{Split, Stories};
 use crate::texts::Text;
 
@@ -39,6 +40,11 @@ impl Haystack {
             }
             false => Ok(Self { sentences }),
         }
+    }
+
+    /// Hash of all of it.
+    pub(super) fn digest(&self) -> String {
+        hash(self.sentences.join("\n").as_bytes())
     }
 
     /// Number of sentences.

@@ -17,6 +17,8 @@ pub mod prompt;
 mod results;
 pub mod task;
 
+use std::collections::BTreeSet;
+
 use msrnn_models::Model;
 use msrnn_models::length::Length;
 use msrnn_models::recurrent::{Positions, Recurrent};
@@ -29,7 +31,8 @@ use crate::evaluate::Observed;
 use crate::experiment::arms::{Bound, is_off};
 use crate::experiment::manifest::Source;
 use crate::experiment::models::Models;
-use crate::experiment::{Experiment, Results, Unit, Watch};
+use crate::experiment::tidy::Row;
+use crate::experiment::{Experiment, Results, Unit, Watch, common};
 use crate::memory;
 use crate::room;
 use crate::stories::questions::Question;
@@ -200,23 +203,27 @@ impl Retrieval {
 
 impl Experiment for Retrieval {
     const NAME: &'static str = "retrieval";
+    const RECTANGLE: bool = true;
     type Inputs = Inputs;
     type Sample = Sample;
 
     fn units(&self, inputs: &Inputs) -> Result<Vec<Unit>, BenchError> {
+        let haystack = inputs.haystack.digest();
+        let common = common(self, &["models", "arms", "tasks", "lengths", "depths"])?;
         let unit = |index| {
             let cell = self.cell(index);
             let (length, depth) = (self.lengths[cell.length], self.depths[cell.depth]);
             let arm = &self.arms[cell.arm];
             let bound = Bound::new(arm, &inputs.models, cell.model, length)?;
+            let name = format!("{arm}, {}, {length} tokens, depth {depth}", self.tasks[cell.task].name());
             Ok(Unit {
-                name: format!(
-                    "{}, {arm}, {}, {length} tokens, depth {depth}",
-                    self.models[cell.model],
-                    self.tasks[cell.task].name()
-                ),
+                model: Some(cell.model),
+                arm: arm.to_string(),
                 tokens: self.trials * length,
                 state_bytes: bound.state_bytes,
+                depends: serde_json::json!([name, haystack, common]),
+                name,
+                ..Unit::default()
             })
         };
         let Self { models, arms, tasks, lengths, depths, .. } = self;
@@ -250,8 +257,39 @@ impl Experiment for Retrieval {
         self.fits(models, unit, name, sample)
     }
 
+    fn without(mut self, arms: &BTreeSet<String>) -> Self {
+        self.arms.retain(|arm| !arms.contains(&arm.to_string()));
+        self
+    }
+
     fn check_all(&self, _models: &[Source], _samples: &[Self::Sample]) -> Result<(), String> {
         Ok(())
+    }
+
+    fn rows(&self, samples: &[Sample]) -> Vec<Row> {
+        let of_unit = |(unit, sample): (usize, &Sample)| {
+            let cell = self.cell(unit);
+            let (task, length, depth) = (self.tasks[cell.task], self.lengths[cell.length], self.depths[cell.depth]);
+            let row = Row {
+                model: self.models[cell.model].clone(),
+                policy: self.arms[cell.arm].name(),
+                states: sample.states,
+                text: Some(format!("{}, {length} tokens, depth {depth}", task.name())),
+                seed: Some(self.seed),
+                ..Row::default()
+            };
+            let of_trial = |(number, trial): (usize, &Trial)| {
+                let row = Row { context: Some(number), n: Some(trial.tokens), ..row.clone() };
+                [
+                    row.of("exact", f64::from(u8::from(trial.exact))),
+                    row.of("choice", f64::from(u8::from(trial.rank == 1))),
+                    row.of("rank", trial.rank as f64),
+                    row.of("log_likelihood", trial.log_likelihood),
+                ]
+            };
+            sample.trials.iter().enumerate().flat_map(of_trial).collect::<Vec<_>>()
+        };
+        samples.iter().enumerate().flat_map(of_unit).collect()
     }
 
     fn results(&self, samples: &[Sample]) -> Result<Results, BenchError> {

@@ -233,7 +233,7 @@ mod tests {
         let compression = policy.parse::<PolicySpec>().unwrap().compression(520, |_| 1).unwrap();
         let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
         let interrupt = AtomicBool::new(false);
-        let watch = Watch { advance: &|_| {}, interrupt: &interrupt };
+        let watch = Watch { advance: &|_| {}, tell: &|_| {}, interrupt: &interrupt };
         let device = model.decoder.device();
         prompt.answer(&recurrent, model.decoder.storage(), &device, false, &watch).unwrap().unwrap()
     }
@@ -244,7 +244,7 @@ mod tests {
         let model = bundled::load(DType::F64, &Device::flex()).unwrap();
         let device = model.decoder.device();
         let interrupt = AtomicBool::new(false);
-        let watch = Watch { advance: &|_| {}, interrupt: &interrupt };
+        let watch = Watch { advance: &|_| {}, tell: &|_| {}, interrupt: &interrupt };
         for prompt in prompts(&model, Task::Facts, 3) {
             let tokenizer = model.tokenizer().unwrap();
             let ahead = tokenizer.decode(&prompt.context[..prompt.before]).unwrap();

@@ -59,7 +59,13 @@ pub(super) fn results(setting: &Retrieval, samples: &[Sample]) -> Result<Results
         let of_task: Vec<&Skill> = skills.iter().filter(|skill| skill.task == task).collect();
         [table(setting, task, &of_task), map(setting, task, &of_task), lines(setting, task, &of_task)]
     });
-    Ok(Results { figures: figures.collect(), notes: notes(setting), metrics: json!({ "retrieval": skills }), arms })
+    Ok(Results {
+        figures: figures.collect(),
+        notes: notes(setting),
+        metrics: json!({ "retrieval": skills }),
+        arms,
+        missing: Vec::new(),
+    })
 }
 
 fn skill(setting: &Retrieval, model: &str, policy: &str, task: Task, samples: &[Sample]) -> Skill {

@@ -21,7 +21,7 @@ impl Story {
         same("seed", &pair.seed, &(self.seed.wrapping_add(seed as u64)))?;
         states(spec.budget(), Some(pair.states))?;
         same("policy", &pair.policy, &format!("{}@{}", spec.name(), pair.states))?;
-        same("name", name, &format!("{}, {}, seed {}", pair.model, pair.policy, pair.seed))?;
+        same("name", name, &format!("{}, seed {}", pair.policy, pair.seed))?;
         observed(None, &pair.full.observed)?;
         observed(Some(pair.states), &pair.bounded.observed)?;
         let most = self.max_new_tokens.or(self.context).unwrap_or(usize::MAX);

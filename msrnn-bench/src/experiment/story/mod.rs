@@ -12,7 +12,7 @@ pub mod verdict;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use msrnn_core::budget::Budget;
 use msrnn_core::policy::Compression;
@@ -23,6 +23,7 @@ use msrnn_models::sampling::{Sampler, Sampling};
 use msrnn_models::tokenizer::TextOptions;
 use msrnn_policies::PolicySpec;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 pub use judge::{Judge, Limits};
 use verdict::Judged;
@@ -30,9 +31,11 @@ use verdict::Judged;
 use super::arms::{Bound, arms as arms_of};
 use super::generation::{Generation, Written};
 use super::journal;
-use super::manifest::{self, MANIFEST, Manifest};
+use super::manifest::{self, Identity, MANIFEST};
+use super::merge::Runs;
 use super::models::Models;
-use super::{Experiment, Results, Unit, Watch};
+use super::tidy::Row;
+use super::{Experiment, Results, Unit, Watch, common};
 use crate::error::BenchError;
 use crate::room;
 
@@ -165,7 +168,7 @@ impl Inputs {
     ///
     /// When the directory holds no run of this experiment.
     pub fn of_run(directory: &Path, models: Models, judge: Judge) -> Result<(Story, Self), BenchError> {
-        let manifest = Manifest::read(directory)?;
+        let Runs { manifest, units, mut samples, .. } = Runs::read(&[directory.to_owned()])?;
         let wrong = |reason: String| BenchError::Input(format!("{}: {reason}", directory.display()));
         if manifest.identity.experiment != Story::NAME {
             return Err(wrong(format!(
@@ -176,17 +179,16 @@ impl Inputs {
         }
         let setting = manifest.identity.setting.clone().try_into();
         let setting: Story = setting.map_err(|e| wrong(format!("{MANIFEST}: {e}")))?;
-        let samples = journal::read(directory, &manifest.identity)?;
-        if samples.len() < manifest.identity.units {
+        if samples.len() < units.len() {
             return Err(wrong(format!(
                 "{} of {} pairs of stories are there; finish that run first, or put its parts together with `msrnn \
                  report`",
                 samples.len(),
-                manifest.identity.units
+                units.len()
             )));
         }
-        let pair = |sample: journal::Finished| serde_json::from_value(sample.sample);
-        let pairs = samples.into_values().map(pair).collect::<Result<Vec<Pair>, _>>();
+        let in_order = units.iter().filter_map(|unit| samples.remove(&unit.key));
+        let pairs = in_order.map(|finished| serde_json::from_value(finished.sample)).collect::<Result<Vec<Pair>, _>>();
         let pairs = pairs.map_err(|e| wrong(format!("{}: {e}", journal::SAMPLES)))?;
         Ok((setting, Self { models, source: Source::Pairs(pairs), judge: Some(judge) }))
     }
@@ -257,6 +259,11 @@ impl Story {
         Ok(())
     }
 
+    /// Address and name of the judge.
+    fn judged_by(&self) -> Option<[&str; 2]> {
+        self.judge.as_ref().map(|judge| [&judge.url[..], &judge.model[..]])
+    }
+
     /// Index of arm and seed of a unit: the pairs of a model and seed follow each other.
     fn locate(&self, arms: &[Arm], unit: usize) -> (usize, u64) {
         let mut left = unit;
@@ -303,7 +310,8 @@ impl Story {
         let arm = &arms[index];
         let slot = full.lock().expect("no writer panics").entry((arm.model, seed)).or_default().clone();
         let full = {
-            let mut slot = slot.lock().expect("no writer panics");
+            // Who panicked has written none.
+            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
             if slot.is_none() {
                 *slot = self.write(models, arm, Compression::Unbounded, seed, watch)?;
             }
@@ -334,12 +342,23 @@ impl Experiment for Story {
         let plan = match &inputs.source {
             Source::Models { plan, .. } => plan,
             Source::Pairs(pairs) => {
-                let name = |pair: &Pair| format!("{}, {}, seed {}", pair.model, pair.policy, pair.seed);
-                let unit = |pair: &Pair| Unit { name: name(pair), tokens: 0, state_bytes: 0 };
+                let unit = |pair: &Pair| Unit {
+                    name: format!("{}, seed {}", pair.policy, pair.seed),
+                    arm: pair.policy.clone(),
+                    depends: json!([
+                        [&pair.model, &pair.policy, &pair.full.text, &pair.bounded.text],
+                        [pair.seed, pair.states as u64],
+                        self.prompt,
+                        self.judged_by()
+                    ]),
+                    ..Unit::default()
+                };
                 return Ok(pairs.iter().map(unit).collect());
             }
         };
         let arms = self.plan(models, plan)?;
+        let written = ["prompt", "policies", "states", "seeds", "seed", "context", "max_new_tokens"];
+        let common = common(self, &[&written[..], &["bos", "special_tokens"]].concat())?;
         room::check_units(&[arms.len(), self.seeds])?;
         let unit = |unit: usize| {
             let (index, seed) = self.locate(&arms, unit);
@@ -348,9 +367,20 @@ impl Experiment for Story {
             // The full state's story comes with the first of its pairs.
             let first = index == 0 || arms[index - 1].model != arm.model;
             Unit {
-                name: format!("{}, {}, seed {seed}", models.names()[arm.model], arm.policy),
+                name: format!("{}, seed {seed}", arm.policy),
+                model: Some(arm.model),
+                arm: arm.policy.clone(),
+                depends: json!([
+                    arm.policy,
+                    seed,
+                    &arm.prompt[..],
+                    arm.max_new_tokens,
+                    self.judge.is_some().then_some(&self.prompt),
+                    common
+                ]),
                 tokens: if first { 2 * tokens } else { tokens },
                 state_bytes: arm.state_bytes.max(if first { tokens * arm.full_row } else { 0 }),
+                ..Unit::default()
             }
         };
         Ok((0..arms.len() * self.seeds).map(unit).collect())
@@ -365,12 +395,42 @@ impl Experiment for Story {
         Ok(judged.map(|judged| Pair { judged: Some(judged), ..pair }))
     }
 
+    fn place(&self, identity: &Identity, unit: &Unit, sample: &mut Pair) -> Result<(), String> {
+        // Stories that another run wrote are judged without models.
+        if !identity.models.is_empty() {
+            sample.model = unit.model(identity)?.into();
+        }
+        Ok(())
+    }
+
     fn check(&self, models: &[manifest::Source], unit: usize, name: &str, sample: &Self::Sample) -> Result<(), String> {
         self.fits(models, unit, name, sample)
     }
 
     fn check_all(&self, _models: &[manifest::Source], samples: &[Self::Sample]) -> Result<(), String> {
         self.all_fit(samples)
+    }
+
+    fn rows(&self, samples: &[Pair]) -> Vec<Row> {
+        let of_pair = |pair: &Pair| {
+            let bound = format!("@{}", pair.states);
+            let row = Row {
+                model: pair.model.clone(),
+                policy: pair.policy.strip_suffix(&bound[..]).unwrap_or(&pair.policy).into(),
+                states: Some(pair.states),
+                seed: Some(pair.seed),
+                n: Some(pair.bounded.tokens),
+                ..Row::default()
+            };
+            let flag = |metric, it| row.of(metric, f64::from(u8::from(it)));
+            let judged = pair.judged.as_ref().map(|judged| judged.outcome);
+            let verdict = judged.into_iter().flat_map(|outcome| {
+                [flag("win", outcome == verdict::Outcome::Win), flag("loss", outcome == verdict::Outcome::Loss)]
+            });
+            let own = [flag("identical", pair.identical()), row.of("tokens", pair.bounded.tokens as f64)];
+            own.into_iter().chain(verdict).collect::<Vec<_>>()
+        };
+        samples.iter().flat_map(of_pair).collect()
     }
 
     fn results(&self, samples: &[Pair]) -> Result<Results, BenchError> {

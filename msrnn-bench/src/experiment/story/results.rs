@@ -88,6 +88,7 @@ pub(super) fn results(setting: &Story, pairs: &[Pair]) -> Results {
         arms: arms.collect(),
         notes: notes(setting, &rows),
         figures: figures(&rows, models.len() > 1),
+        missing: Vec::new(),
     }
 }
 

@@ -30,8 +30,9 @@ pub use task::{Metric, Task};
 
 use super::arms::is_off;
 use super::generation::{Generation, Written};
-use super::manifest::Source;
+use super::manifest::{Identity, Source};
 use super::models::Models;
+use super::tidy::Row;
 use super::{Experiment, Results, Unit, Watch};
 use crate::error::BenchError;
 use plan::Plan;
@@ -149,7 +150,7 @@ impl Experiment for Understanding {
     type Sample = Answer;
 
     fn units(&self, inputs: &Inputs) -> Result<Vec<Unit>, BenchError> {
-        Ok(inputs.plan(self)?.units(self, inputs.models.names(), &inputs.questions))
+        inputs.plan(self)?.units(self, &inputs.questions)
     }
 
     fn sample(&self, inputs: &Inputs, unit: usize, watch: &Watch<'_>) -> Result<Option<Answer>, BenchError> {
@@ -186,12 +187,35 @@ impl Experiment for Understanding {
         }))
     }
 
+    fn place(&self, identity: &Identity, unit: &Unit, sample: &mut Answer) -> Result<(), String> {
+        sample.model = unit.model(identity)?.into();
+        Ok(())
+    }
+
     fn check(&self, models: &[Source], _unit: usize, name: &str, sample: &Self::Sample) -> Result<(), String> {
         self.fits(models, name, sample)
     }
 
     fn check_all(&self, models: &[Source], samples: &[Self::Sample]) -> Result<(), String> {
         self.all_fit(models, samples)
+    }
+
+    fn rows(&self, samples: &[Answer]) -> Vec<Row> {
+        let of_answer = |answer: &Answer| {
+            let bound = answer.states.map_or_else(String::new, |states| format!("@{states}"));
+            let row = Row {
+                model: answer.model.clone(),
+                policy: answer.policy.strip_suffix(&bound[..]).unwrap_or(&answer.policy).into(),
+                states: answer.states,
+                text: Some(answer.question.clone()),
+                n: Some(answer.written.tokens),
+                ..Row::default()
+            };
+            let parts = self.metric.parts().iter().copied();
+            let scores = parts.filter_map(|part| Some(row.of(part, *answer.scores.get(part)?)));
+            scores.chain([row.of("answer_tokens", answer.written.tokens as f64)]).collect::<Vec<_>>()
+        };
+        samples.iter().flat_map(of_answer).collect()
     }
 
     fn results(&self, samples: &[Answer]) -> Result<Results, BenchError> {

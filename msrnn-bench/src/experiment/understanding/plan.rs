@@ -9,9 +9,10 @@ use super::Understanding;
 use super::prompt::{Prompt, fit};
 use super::question::Question;
 use crate::error::BenchError;
-use crate::experiment::Unit;
 use crate::experiment::arms::{Bound, arms};
+use crate::experiment::manifest::hash;
 use crate::experiment::models::Models;
+use crate::experiment::{Unit, common};
 
 /// All there is to do. Every arm answers all questions.
 pub struct Plan {
@@ -146,16 +147,33 @@ impl Plan {
     }
 
     /// One unit per arm and question.
-    pub fn units(&self, setting: &Understanding, models: &[String], questions: &[Question]) -> Vec<Unit> {
+    pub fn units(&self, setting: &Understanding, questions: &[Question]) -> Result<Vec<Unit>, BenchError> {
+        // The seed is that of stories and policies, which are seen in prompts and names.
+        let common = common(setting, &["policies", "states", "baseline", "context", "seed", "bos", "special_tokens"])?;
         let unit = |arm: &ArmPlan, question: usize| {
-            let tokens = self.prompts[arm.prompts][question].ids.len() + setting.max_new_tokens;
+            let Prompt { ids, kept, .. } = &self.prompts[arm.prompts][question];
+            let tokens = ids.len() + setting.max_new_tokens;
             let rows = if arm.compression.states().is_some() { 1 } else { tokens + 1 };
+            let Question { id, document_id, document, references, stop, .. } = &questions[question];
+            let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
             Unit {
-                name: format!("{}, {}, {}", models[arm.model], arm.policy, questions[question].id),
+                name: format!("{}, {id}", arm.policy),
+                model: Some(arm.model),
+                arm: arm.policy.clone(),
                 tokens,
                 state_bytes: rows * arm.state_bytes,
+                depends: serde_json::json!([
+                    arm.policy,
+                    hash(&bytes),
+                    [kept.to_string(), document.len().to_string(), id.clone(), document_id.clone()],
+                    references,
+                    stop,
+                    common
+                ]),
+                ..Unit::default()
             }
         };
-        self.arms.iter().flat_map(|arm| (0..questions.len()).map(move |question| unit(arm, question))).collect()
+        let all = self.arms.iter().flat_map(|arm| (0..questions.len()).map(move |question| (arm, question)));
+        Ok(all.map(|(arm, question)| unit(arm, question)).collect())
     }
 }

@@ -85,7 +85,13 @@ pub(super) fn results(setting: &Understanding, samples: &[Answer]) -> Result<Res
         "parts": setting.metric.parts(),
         "rows": rows,
     });
-    Ok(Results { metrics, arms: arms.collect(), notes: notes(setting, &rows), figures: figures(setting.metric, &rows) })
+    Ok(Results {
+        metrics,
+        arms: arms.collect(),
+        notes: notes(setting, &rows),
+        figures: figures(setting.metric, &rows),
+        missing: Vec::new(),
+    })
 }
 
 fn is_baseline(row: &Row) -> bool {

@@ -7,8 +7,6 @@ mod table;
 
 use std::fmt::Write;
 
-pub use table::aligned;
-
 use super::printable;
 use crate::experiment::Results;
 use crate::experiment::figure::{Content, Figure};
@@ -26,6 +24,22 @@ pub fn results(results: &Results) -> String {
         let _ = writeln!(text, "WARNING: {}\n", printable(&warning));
     }
     for note in &results.notes {
+        let _ = writeln!(text, "- {}", printable(note));
+    }
+    text
+}
+
+/// What a command shows of results that are in files: the tables of one kind, which is the beginning of their ids, and
+/// what a reader must not miss; all of it where no kind is named.
+pub fn brief(results: &Results, kind: &str) -> String {
+    if kind.is_empty() {
+        return self::results(results);
+    }
+    let table = |figure: &&Figure| figure.id.starts_with(kind) && matches!(figure.content, Content::Table { .. });
+    let mut text: String = results.figures.iter().filter(table).map(|figure| self::figure(figure) + "\n").collect();
+    let lines = results.missing.len() + usize::from(!results.missing.is_empty());
+    let (first, last) = (results.notes.first(), results.notes.iter().rev().take(lines.saturating_sub(1)).rev());
+    for note in first.filter(|_| lines > 0).into_iter().chain(last) {
         let _ = writeln!(text, "- {}", printable(note));
     }
     text

@@ -18,7 +18,7 @@ pub(super) fn draw(columns: &[String], rows: &[Vec<Cell>]) -> String {
 }
 
 /// Columns padded to their widest cell; the first to the left, the others to the right.
-pub fn aligned(rows: &[Vec<String>]) -> String {
+fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
