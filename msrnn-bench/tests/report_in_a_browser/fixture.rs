@@ -191,6 +191,7 @@ pub(crate) fn results() -> Results {
         arms: vec![arm("full", None, 0), arm("tova", Some(64), 1_234_567), arm("tova", Some(4096), 0)],
         notes: vec!["Each context begins with the beginning-of-text token.".to_owned(), TROUBLE.to_owned()],
         figures: vec![lines(), table(), running(), kinds(), judgements(), retention(), needle(), trouble()],
+        missing: Vec::new(),
     }
 }
 
