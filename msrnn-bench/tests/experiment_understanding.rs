@@ -192,7 +192,7 @@ fn asked_after_an_answer_is_what_a_saved_state_of_the_document_alone_answers() {
     assert!(found["notes"].to_string().contains("after the cut"), "{}", found["notes"]);
     let all = samples(&out);
     let policies: Vec<&str> = all.iter().map(|sample| sample["policy"].as_str().unwrap()).collect();
-    assert_eq!(policies, ["full", "after-prompt(tova)@20", "snapkv(window=4)@20"]);
+    assert_eq!(policies, ["full", "after-prompt(tova)@20", "snapkv(window=4, pool=avg5)@20"]);
     for sample in &all {
         let state = place.path().join("state");
         let policy = sample["policy"].as_str().unwrap();
