@@ -112,6 +112,18 @@ def asked(made: Any, conversation: list[tuple[str, str]], prompted: bool) -> dic
         return case | {"error": str(error)}
 
 
+def compact(value: Any, depth: int = 0) -> str:
+    """JSON with a line for what is small."""
+    flat = json.dumps(value, ensure_ascii=False)
+    if depth == 3 or len(flat) < 110 or not isinstance(value, (dict, list)):
+        return flat
+    keys = [json.dumps(key) + ": " for key in value] if isinstance(value, dict) else [""] * len(value)
+    values = value.values() if isinstance(value, dict) else value
+    parts = [" " * (depth + 1) + key + compact(one, depth + 1) for key, one in zip(keys, values)]
+    open_, close = "{}" if isinstance(value, dict) else "[]"
+    return open_ + "\n" + ",\n".join(parts) + "\n" + " " * depth + close
+
+
 def templates() -> None:
     day()
     golden: dict[str, Any] = {"now": NOW.isoformat(), "families": [], "places": []}
@@ -141,7 +153,7 @@ def templates() -> None:
         golden["places"].append({"config": config, "files": extra, "text": run.get("text"), "error": run.get("error")})
     # The names of tokens that a template may write, by class.
     golden["named"] = names_of_tokens()
-    (GOLDENS / "chat.json").write_text(json.dumps(golden, indent=1, ensure_ascii=False) + "\n")
+    (GOLDENS / "chat.json").write_text(compact(golden) + "\n")
 
 
 def names_of_tokens() -> list[dict[str, Any]]:

@@ -195,7 +195,7 @@ fn asked_after_an_answer_is_what_a_saved_state_of_the_document_alone_answers() {
     assert!(found["notes"].to_string().contains("after the cut"), "{}", found["notes"]);
     let all = samples(&out);
     let policies: Vec<&str> = all.iter().map(|sample| sample["policy"].as_str().unwrap()).collect();
-    assert_eq!(policies, ["full", "after-prompt(tova)@20", "snapkv(window=4)@20"]);
+    assert_eq!(policies, ["full", "after-prompt(tova)@20", "snapkv(window=4, pool=avg5)@20"]);
     for sample in &all {
         let state = place.path().join("state");
         let policy = sample["policy"].as_str().unwrap();
@@ -207,10 +207,11 @@ fn asked_after_an_answer_is_what_a_saved_state_of_the_document_alone_answers() {
         let answer = generate(&["--prompt", rest, "--max-new-tokens", "12", "--state-in", text_of(&state)]);
         assert_eq!(sample["text"], answer["text"].as_str().unwrap().trim(), "{policy}");
         assert_eq!(sample["tokens"], answer["tokens"]);
-        // What came after the cut is held beside what it left.
-        let asked = answer["prompt_tokens"].as_u64().unwrap();
-        let document_rows = if policy == "full" { sample["prompt_tokens"].as_u64().unwrap() - asked } else { 20 };
-        assert_eq!(sample["max_rows"].as_u64().unwrap(), document_rows + asked + fed(sample), "{policy}");
+        // Rows of the document went, and none of what came after the cut: in four layers, under snapkv in two heads each.
+        let document = sample["prompt_tokens"].as_u64().unwrap() - answer["prompt_tokens"].as_u64().unwrap();
+        let heads = if policy.starts_with("snapkv") { 2 } else { 1 };
+        let gone = if policy == "full" { 0 } else { 4 * heads * (document - 20) };
+        assert_eq!(sample["omitted"], gone, "{policy}");
     }
     // It is another run than one whose question is part of the prompt, and the manifest says which.
     let manifest = std::fs::read_to_string(out.join("manifest.toml")).unwrap();
