@@ -481,7 +481,8 @@ def check(only: str | None) -> None:
         ids = golden_ids(variant.name)
         golden = np.load(GOLDENS / f"{variant.name}.logits.npy")
         assert golden.shape == (TOKENS, variant.config["vocab_size"]) and golden.dtype == np.dtype("<f8")
-        assert np.array_equal(golden, hf_logits_float64(model_dir, ids)), "goldens are stale"
+        # Another processor rounds otherwise.
+        assert relative_error(hf_logits_float64(model_dir, ids), golden) < 1e-13, "goldens are stale"
         ours = reference.run(Decoder(model_dir, Policy.parse("full", None)), ids).logits
         agreement = relative_error(ours, golden)
         plain = relative_error(hf_logits(model_dir, ids), golden)
