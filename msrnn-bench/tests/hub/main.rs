@@ -251,7 +251,12 @@ fn a_gguf_file_of_a_repository_is_fetched_with_all_its_parts_and_nothing_else() 
     assert_eq!(names(&snapshot), parts.chain(["llama.gguf".to_owned()]).collect::<Vec<_>>());
     // Of a repository without safetensors a file has to be named.
     let error = hub(&server.url, home.path()).model(&model(ID), UNWATCHED).unwrap_err().to_string();
-    assert!(error.contains("GGUF files") && error.contains(&format!("--model {ID}/llama")), "{error}");
+    assert!(
+        error.contains("GGUF files")
+            && error.contains("llama-00001-of-00003.gguf")
+            && error.contains(&format!("--model {ID}/")),
+        "{error}"
+    );
 }
 
 #[test]
