@@ -169,6 +169,9 @@ pub enum ModelError {
         "{0} cuts once, after the prompt, and under the strict protocol there is none, so that nothing would ever go; take the protocol prefill or prefill:N, or cut again and again, as in every(128, ..)"
     )]
     NoPrompt(String),
+    /// Packed rows on a device that cannot hold their scales.
+    #[error("{0} holds scales of packed rows in f16, which this device does not have; take --device cpu")]
+    PackedScales(String),
     /// Sampling parameters that make no sense.
     #[error("{0}")]
     Sampling(String),

@@ -12,6 +12,7 @@ use crate::experiment::models::Models;
 pub fn arms(policies: &[PolicySpec], states: &[Budget]) -> Vec<PolicySpec> {
     let bounded = policies.iter().filter(|spec| !spec.is_full()).flat_map(|spec| match spec.budget() {
         Some(_) => vec![spec.clone()],
+        None if spec.keeps_all() => vec![spec.clone()],
         None => states.iter().map(|&budget| spec.with_budget(budget)).collect(),
     });
     let mut arms = vec![PolicySpec::full()];
@@ -45,7 +46,7 @@ impl Bound {
         let int = Tensor::<1, Int>::zeros([1], &device).dtype().size();
         let bytes = |policy: Option<&dyn Policy>| storage.bytes_per_state(&config, policy, int);
         let compression = spec.compression(context, |policy| bytes(Some(policy)))?;
-        let state_bytes = storage.state_bytes(&config, compression.bound(), context, int);
+        let state_bytes = storage.state_bytes(&config, compression.planned(), context, int);
         Ok(Self { state_bytes, compression })
     }
 }
@@ -57,7 +58,8 @@ mod tests {
     #[test]
     fn full_comes_first_and_nothing_twice() {
         let specs = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<PolicySpec>>();
-        let found = arms(&specs(&["tova", "full", "window@8", "tova@4"]), &[Budget::States(4), Budget::States(8)]);
-        assert_eq!(found, specs(&["full", "tova@4", "tova@8", "window@8"]));
+        let asked = specs(&["tova", "full", "window@8", "int8(full)", "tova@4"]);
+        let found = arms(&asked, &[Budget::States(4), Budget::States(8)]);
+        assert_eq!(found, specs(&["full", "tova@4", "tova@8", "window@8", "int8(full)"]));
     }
 }

@@ -68,9 +68,9 @@ impl<'m> Workload<'m> {
             Test::Decode { tokens } => {
                 let mut decode = DecodeLoop::new(&model.decoder, compression.clone(), batch, seed);
                 // A growing state passes the depth half way through its steps, of which one is not timed.
-                let before = match compression {
-                    Compression::Unbounded => row.depth.saturating_sub(tokens / 2 + 1),
-                    Compression::Bounded { .. } => row.depth,
+                let before = match compression.states() {
+                    None => row.depth.saturating_sub(tokens / 2 + 1),
+                    Some(_) => row.depth,
                 };
                 decode.fill(before);
                 decode.reserve(tokens + 1);
@@ -109,7 +109,7 @@ impl<'m> Workload<'m> {
                 Ok(evaluation.complete.then_some(evaluation.seconds))
             }
             Kind::Decode(decode) => {
-                let mut fork = matches!(compression, Compression::Unbounded).then(|| (**decode).clone());
+                let mut fork = compression.states().is_none().then(|| (**decode).clone());
                 let decode = fork.as_mut().unwrap_or(decode);
                 // The first step after a fork copies the state.
                 decode.step();

@@ -222,7 +222,7 @@ impl MultiState {
     /// device has kernels.
     pub fn overwrite(&mut self, other: &MultiState) {
         #[cfg(any(feature = "wgpu", feature = "cuda"))]
-        if cube::is_here(&self.keys) {
+        if self.packed.is_none() && cube::is_here(&self.keys) {
             cube::overwrite(&self.keys, &other.keys);
             cube::overwrite(&self.values, &other.values);
             cube::overwrite_int(&self.positions, &other.positions);

@@ -21,7 +21,7 @@ use crate::state::{EMPTY, MultiState, StateShape};
 
 /// Whether [`step`] can be taken.
 pub(in crate::kernels) fn steps(attention: &Attention, query: &Tensor<3>, state: &MultiState) -> bool {
-    attention.placement.is_none() && is_here(query) && is_here(&state.keys) && has_known_integers(state)
+    attention.placement.is_none() && state.packed.is_none() && is_here(query) && is_here(&state.keys) && has_known_integers(state)
 }
 
 /// Appends and attends. If it is to `count` the token it also lets the program decide, if it is to, and omits;
