@@ -193,10 +193,10 @@ impl Comparison {
         states
     }
 
-    /// The names of baseline and policies, in the order of the runs.
+    /// The names of baseline and policies with a number of states, in the order of the runs.
     pub fn names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
-        for run in self.runs.iter().filter(|run| run.kind != Kind::Full) {
+        for run in self.runs.iter().filter(|run| run.states.is_some()) {
             if !names.contains(&run.policy.as_str()) {
                 names.push(&run.policy);
             }
@@ -209,6 +209,11 @@ impl Comparison {
         self.runs.iter().find(|run| run.kind == Kind::Full)
     }
 
+    /// Runs in which nothing goes and rows are held otherwise than they were computed.
+    pub fn held(&self) -> impl Iterator<Item = &Run> {
+        self.runs.iter().filter(|run| run.kind == Kind::Policy && run.states.is_none())
+    }
+
     /// The run of a name and number of states.
     pub fn run(&self, name: &str, states: usize) -> Option<&Run> {
         self.runs.iter().find(|run| run.policy == name && run.states == Some(states))
@@ -216,7 +221,8 @@ impl Comparison {
 
     /// Bounded runs in which nothing was omitted: their bound was never reached.
     pub fn never_bound(&self) -> Vec<&Run> {
-        self.runs.iter().filter(|run| run.kind == Kind::Policy && run.observed.omitted == 0).collect()
+        let never = |run: &&Run| run.states.is_some() && run.observed.omitted == 0;
+        self.runs.iter().filter(|run| run.kind == Kind::Policy).filter(never).collect()
     }
 
     /// Bounded runs that omitted rows, but made no prediction after an omission.

@@ -69,6 +69,9 @@ pub fn table(comparison: &Comparison) -> String {
         let bits = full.bits_per_byte.map_or_else(String::new, |bits| format!(", {bits:.4} bits per byte"));
         let _ = writeln!(text, "\nfull state: {}{bits}", value(full));
     }
+    for run in comparison.held() {
+        let _ = writeln!(text, "{}: {}, {} state bytes", run.policy, value(run), run.observed.state_bytes);
+    }
     text
 }
 

@@ -102,7 +102,7 @@ impl Attention {
     /// - key, value: `[batch, kv_heads, n, head_dim]`
     pub fn scan(&self, query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, state: &mut MultiState) -> Tensor<4> {
         let (n, tokens) = (query.dims()[2], [&query, &key, &value]);
-        let inside = matches!(self.road(state), Road::InBlocks | Road::InKernels);
+        let inside = matches!(Road::deciding(self, state), Road::InBlocks | Road::InKernels);
         let mut attended = Vec::new();
         let mut done = 0;
         while done < n {

@@ -115,7 +115,8 @@ impl<'m> Recurrent<'m> {
                 let layer = Layer { index, layers, kv_heads, states };
                 let plan = policy.plan(&layer);
                 plan.check(policy, &layer)?;
-                let (scales, device) = (plan.packing.map(|_| Packing::scales(self.decoder.storage.states)), self.decoder.device());
+                let (scales, device) =
+                    (plan.packing.map(|_| Packing::scales(self.decoder.storage.states)), self.decoder.device());
                 if scales.is_some_and(|dtype| !device.supports_dtype(dtype)) {
                     return Err(ModelError::PackedScales(policy.name()));
                 }

@@ -24,6 +24,21 @@ pub fn arms(policies: &[PolicySpec], states: &[Budget]) -> Vec<PolicySpec> {
     arms
 }
 
+/// Whether an arm without a bound is the full state, as where all others are told by their numbers of states.
+///
+/// # Errors
+///
+/// When it keeps all and holds rows otherwise.
+pub fn bounded_or_full(spec: &PolicySpec) -> Result<(), BenchError> {
+    match spec.is_full() {
+        true => Ok(()),
+        false => Err(BenchError::Input(format!(
+            "{spec} keeps every state, and here policies are told by their numbers of states; bound it, as in int4(tova), or \
+             compare it with msrnn compare"
+        ))),
+    }
+}
+
 /// An arm on a model, before the model is opened.
 #[derive(Clone, Debug)]
 pub struct Bound {

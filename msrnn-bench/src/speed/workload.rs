@@ -3,7 +3,6 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use msrnn_core::policy::Compression;
 use msrnn_models::Model;
 
 use crate::contexts::Context;

@@ -38,7 +38,7 @@ impl MultiState {
             }
         }
         let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [batch * kv_heads * slots]), &device);
-        let packed = self.cut_packed(&rows);
+        let packed = self.cut_packed(&rows, slots);
         if self.packed.is_none() {
             self.keys.inplace(|keys| keys.select(0, rows.clone()));
             self.values.inplace(|values| values.select(0, rows));
@@ -68,7 +68,7 @@ impl MultiState {
         self.held = kept;
         self.slots = slots;
         if self.packed.is_some() {
-            self.packed_cut(packed);
+            self.packed_cut(packed, &cut);
         }
     }
 

@@ -23,7 +23,7 @@
 //! - `slots.rs`: rows come and go; the only place that writes rows of burn's operations
 //! - `cut.rs`: back to k rows at once
 //! - `ragged.rs`: heads that hold different numbers of rows
-//! - `packed.rs`: rows in fewer bits, by `rounding.rs`
+//! - `packed.rs`, `repacked.rs`: rows in fewer bits, by `rounding.rs`
 //! - `block.rs`: what is left of a block whose decisions were made on the host
 //! - [`snapshot`]: saved and restored
 
@@ -31,6 +31,7 @@ mod block;
 mod cut;
 pub(crate) mod packed;
 mod ragged;
+mod repacked;
 pub(crate) mod rounding;
 mod slots;
 pub mod snapshot;

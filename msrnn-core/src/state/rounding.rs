@@ -5,10 +5,14 @@ use burn::tensor::{Bool, DType, Int, IntDType, Tensor};
 use crate::packing::{Bits, Packing, Per, Side};
 use crate::precision::{accumulation, narrow};
 
+/// Of a word.
+const BYTES: usize = 4;
+
 /// Rows as they are packed: of keys or of values, of `rows` heads with equally many slots each.
 #[derive(Clone, Debug)]
 pub(crate) struct Codes {
-    /// `[rows · slots, words]` in I32: the lowest bits of a word are the first of its numbers.
+    /// `[rows · slots, words]` in I32, whose bytes, lowest first, hold in their lowest bits as many numbers as there are bytes,
+    /// in the next bits as many more: so a run of bytes is read as runs of numbers.
     pub(crate) words: Tensor<2, Int>,
     /// Per token `[rows · slots, groups of a row]`, per channel `[rows · groups of slots, head_dim]`.
     pub(crate) scales: Tensor<2>,
@@ -49,6 +53,21 @@ impl Grid {
         let scales = || Tensor::zeros([rows * lines, each], (device, Packing::scales(dtype)));
         let words = [rows * slots, self.bits.words(self.head_dim)];
         Codes { words: Tensor::zeros(words, (device, DType::I32)), scales: scales(), lows: scales() }
+    }
+
+    /// Scales for another number of slots.
+    pub(crate) fn with_slots(&self, scales: Tensor<2>, [old, new]: [usize; 2]) -> Tensor<2> {
+        let ([before, each], [after, _]) = (self.scales(old), self.scales(new));
+        let heads = scales.dims()[0] / before;
+        let by_head = scales.reshape([heads, before, each]);
+        let by_head = match after > before {
+            false => by_head.narrow(1, 0, after),
+            true => {
+                let more = Tensor::zeros([heads, after - before, each], (&by_head.device(), by_head.dtype()));
+                Tensor::cat(vec![by_head, more], 1)
+            }
+        };
+        by_head.reshape([heads * after, each])
     }
 
     /// Rounds the rows of all slots. x: `[rows, slots, head_dim]`
@@ -94,10 +113,14 @@ impl Grid {
             0 => codes,
             _ => Tensor::cat(vec![codes.clone(), Tensor::zeros([n, missing], (&codes.device(), DType::I32))], 1),
         };
-        let codes = codes.reshape([n, words, per_word]);
+        // [n, numbers of a byte, words, bytes of a word]
+        let in_byte = per_word / BYTES;
+        let codes = codes.reshape([n, in_byte, words, BYTES]);
         let shifted = |i: usize| {
-            let code = codes.clone().narrow(2, i, 1).reshape([n, words]);
-            if i == 0 { code } else { code.bitwise_left_shift_scalar((i * self.bits.number()) as i32) }
+            let (number, byte) = (i / BYTES, i % BYTES);
+            let code = codes.clone().narrow(1, number, 1).narrow(3, byte, 1).reshape([n, words]);
+            let by = 8 * byte + number * self.bits.number();
+            if by == 0 { code } else { code.bitwise_left_shift_scalar(by as i32) }
         };
         (1..per_word).fold(shifted(0), |word, i| word.bitwise_or(shifted(i)))
     }
@@ -107,15 +130,16 @@ impl Grid {
         let (n, words) = (codes.words.dims()[0], codes.words.dims()[1]);
         let (slots, d) = (n / rows.max(1), self.head_dim);
         let wide: DType = accumulation(dtype).into();
-        let of = |i: usize| {
-            let shifted = match i {
-                0 => codes.words.clone(),
-                _ => codes.words.clone().bitwise_right_shift_scalar((i * self.bits.number()) as i32),
+        let of = |number: usize| {
+            let of_byte = |byte: usize| {
+                let by = 8 * byte + number * self.bits.number();
+                let word = codes.words.clone();
+                let shifted = if by == 0 { word } else { word.bitwise_right_shift_scalar(by as i32) };
+                shifted.bitwise_and_scalar(self.bits.highest() as i32).reshape([n, words, 1])
             };
-            shifted.bitwise_and_scalar(self.bits.highest() as i32).reshape([n, words, 1])
+            Tensor::cat((0..BYTES).map(of_byte).collect(), 2).reshape([n, words * BYTES])
         };
-        let numbers = Tensor::cat((0..self.bits.per_word()).map(of).collect(), 2);
-        let numbers = numbers.reshape([n, words * self.bits.per_word()]).narrow(1, 0, d);
+        let numbers = Tensor::cat((0..self.bits.per_word() / BYTES).map(of).collect(), 1).narrow(1, 0, d);
         let numbers = numbers.float().cast(accumulation(dtype)).reshape([rows, slots, d]);
         let [lines, _] = self.scales(slots);
         let along = |table: &Tensor<2>| -> Tensor<3> {
@@ -200,7 +224,7 @@ mod tests {
         let x = Tensor::<3>::from_data(TensorData::new(x.to_vec(), [1, 2, 4]), (&Device::default(), DType::F64));
         let grid = grid(Bits::Two, Per::Token, 4, 4);
         let codes = grid.round(x, DType::F64);
-        assert_eq!(values(codes.words.clone().float()), [f64::from(0b11_10_00_00), 0.0]);
+        assert_eq!(codes.words.clone().into_data().convert::<i32>().try_into_vec::<i32>().unwrap(), [0x0302_0000, 0]);
         assert_eq!(values(grid.read(&codes, 1, DType::F64)), [1.0, 1.0, 3.0, 4.0, 7.0, 7.0, 7.0, 7.0]);
     }
 
@@ -210,7 +234,8 @@ mod tests {
             let mut x = [0.5; 12];
             x[5] = broken;
             for (per, of_group) in [(Per::Token, [4, 5]), (Per::Channel, [1, 5])] {
-                let x = Tensor::<3>::from_data(TensorData::new(x.to_vec(), [1, 3, 4]), (&Device::default(), DType::F32));
+                let x =
+                    Tensor::<3>::from_data(TensorData::new(x.to_vec(), [1, 3, 4]), (&Device::default(), DType::F32));
                 let grid = grid(Bits::Eight, per, 2, 4);
                 let nan: Vec<usize> = values(grid.read(&grid.round(x, DType::F32), 1, DType::F32))
                     .iter()

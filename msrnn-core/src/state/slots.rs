@@ -172,7 +172,7 @@ impl MultiState {
     }
 
     /// The same before any row is packed.
-    pub(super) fn advance_whole(&mut self) {
+    pub(crate) fn advance_whole(&mut self) {
         self.next.inplace(|next| next.add_scalar(1));
         // Slots fill up in order.
         self.free.inplace(|free| free.add_scalar(1));

@@ -37,7 +37,9 @@ impl<'t> Parser<'_, 't> {
         let keys = match options.get::<String>("keys")?.as_deref() {
             None | Some("token") => Per::Token,
             Some("channel") => Per::Channel,
-            Some(_) => return Err(options.refuse("keys", "give keys=token, or keys=channel where no row goes at every token")),
+            Some(_) => {
+                return Err(options.refuse("keys", "give keys=token, or keys=channel where no row goes at every token"));
+            }
         };
         options.check()?;
         if keys == Per::Channel {
@@ -59,7 +61,8 @@ impl<'t> Parser<'_, 't> {
         };
         let (group, recent) = (group(&options)?, recent(&options, 4 * Packing::RECENT)?);
         if recent == 0 || !recent.is_multiple_of(group) {
-            let problem = format!("recent={recent} keys are packed at once in groups of {group}; give a multiple of the group");
+            let problem =
+                format!("recent={recent} keys are packed at once in groups of {group}; give a multiple of the group");
             return Err(options.refuse("recent", problem));
         }
         options.check()?;

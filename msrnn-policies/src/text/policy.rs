@@ -237,7 +237,8 @@ impl<'t> Parser<'_, 't> {
         match policy {
             None => return Err(SpecError::FullBounded(word.text.into())),
             Some(policy) if !omits(policy.as_ref()) => {
-                let problem = format!("{} keeps every state and takes no budget; leave @{} out", policy.name(), word.text);
+                let problem =
+                    format!("{} keeps every state and takes no budget; leave @{} out", policy.name(), word.text);
                 return Err(self.cursor.wrong(word.at, problem));
             }
             Some(_) => {}

@@ -37,7 +37,7 @@ impl Lm {
                 for (run, &budget) in sample.runs.iter().zip(&asked) {
                     same("kind", &run.kind, &Kind::Policy)?;
                     same("policy", &run.policy, &spec.name())?;
-                    states(Some(budget), run.states)?;
+                    states(budget, run.states)?;
                     holds("it was not compared with the full state", run.divergence.is_some())?;
                     run_fits(sample, run)?;
                 }
