@@ -100,6 +100,10 @@ KIVI_CASES = [
     (Problem(seed=12, tokens=24, heads=2, kv_heads=2), 2, 8, 8),
     (Problem(seed=13, tokens=20, heads=3, kv_heads=1, head_dim=4), 4, 2, 6),
     (Problem(seed=14, tokens=20, heads=2, kv_heads=1, head_dim=4, grid=0.25, repeat=1), 2, 4, 4),
+    # Prompts that are no multiple of the residual, or shorter than it.
+    (Problem(seed=11, tokens=30), 2, 4, 8, 21),
+    (Problem(seed=13, tokens=20, heads=3, kv_heads=1, head_dim=4), 4, 2, 6, 5),
+    (Problem(seed=12, tokens=24, heads=2, kv_heads=2), 4, 8, 8, 16),
 ]
 
 BUDGET_CASES = [
@@ -165,19 +169,20 @@ def document_of(case: Case) -> dict[str, Any]:
     return made
 
 
-def kivi_document(problem: Problem, bits: int, group: int, residual: int) -> dict[str, Any]:
-    result = kivi(problem, bits, group, residual)
-    steps = some_steps(problem)
+def kivi_document(problem: Problem, bits: int, group: int, residual: int, prompt: int = 0) -> dict[str, Any]:
+    result = kivi(problem, bits, group, residual, prompt)
+    steps = list(range(problem.tokens))
     return {
         "problem": problem.document(),
         "policy": "kivi",
         "parameters": {"bits": bits, "group": group, "residual": residual},
+        "prompt": prompt,
         "key_rows": result["key_rows"],
         "value_rows": result["value_rows"],
         "key_codes": result["key_codes"],
         "value_codes": result["value_codes"],
-        "first_key": digits(result["first_key"]),
-        "first_value": digits(result["first_value"]),
+        "keys": digits(result["keys"]),
+        "values": digits(result["values"]),
         "output_steps": steps,
         "outputs": digits(result["outputs"][steps].reshape(len(steps), -1)),
     }

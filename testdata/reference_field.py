@@ -511,9 +511,13 @@ def rounded(x: Array, bits: int, choice: Choice) -> tuple[Array, list[int]]:
     return codes * scale + low, [int(c) for c in codes]
 
 
-def kivi(problem: Problem, bits: int, group: int, residual: int) -> dict[str, Any]:
-    """Keys per channel in groups along tokens, values per token in groups along channels."""
+def kivi(problem: Problem, bits: int, group: int, residual: int, prompt: int = 0) -> dict[str, Any]:
+    """Keys per channel in groups along tokens, values per token in groups along channels.
+
+    The first `prompt` tokens are attended whole, and leave what as many steps leave.
+    """
     queries, keys, values = problem.arrays()
+    whole_keys, whole_values = keys, values
     keys, values = keys.copy(), values.copy()
     heads, d = problem.kv_heads, problem.head_dim
     key_codes = [["" for _ in range(problem.tokens)] for _ in range(heads)]
@@ -524,8 +528,9 @@ def kivi(problem: Problem, bits: int, group: int, residual: int) -> dict[str, An
     for t in range(problem.tokens):
         step = []
         for h in range(problem.heads):
-            weights = softmax(keys[: t + 1, h // per_head] @ queries[t, h] / math.sqrt(d))
-            step.append(weights @ values[: t + 1, h // per_head])
+            seen_keys, seen_values = (whole_keys, whole_values) if t < prompt else (keys, values)
+            weights = softmax(seen_keys[: t + 1, h // per_head] @ queries[t, h] / math.sqrt(d))
+            step.append(weights @ seen_values[: t + 1, h // per_head])
         outputs.append(np.array(step))
         if t + 1 - key_rows == residual:
             for head in range(heads):
@@ -551,6 +556,6 @@ def kivi(problem: Problem, bits: int, group: int, residual: int) -> dict[str, An
         "value_rows": value_rows,
         "key_codes": [codes[:key_rows] for codes in key_codes],
         "value_codes": [codes[:value_rows] for codes in value_codes],
-        "first_key": keys[0],
-        "first_value": values[0],
+        "keys": keys,
+        "values": values,
     }

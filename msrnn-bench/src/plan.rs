@@ -64,6 +64,10 @@ impl Plan {
         if spec.is_full() {
             return Ok(Vec::new());
         }
+        if spec.keeps_all() {
+            let compression = spec.compression(context, |_| 1)?;
+            return Ok(vec![Self { kind: Kind::Policy, policy: spec.name(), states: None, compression }]);
+        }
         let own = spec.budget();
         let budgets = own.as_ref().map_or(states, std::slice::from_ref);
         let plan = |&budget: &Budget| {

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex};
 use burn::tensor::{DType, Device};
 use msrnn_core::attention::Attention;
 use msrnn_core::needs::fewest_states;
-use msrnn_core::policy::{Compression, Policy};
+use msrnn_core::packing::Packing;
+use msrnn_core::policy::{Compression, Layer, Policy};
 use msrnn_core::road::Road;
 use msrnn_core::state::MultiState;
 use msrnn_models::decoder::Decoder;
+use msrnn_models::error::ModelError;
 use msrnn_models::recurrent::{Positions, Recurrent};
 
 use crate::error::BenchError;
@@ -21,6 +23,10 @@ use crate::error::BenchError;
 /// When the policy cannot bound a state.
 pub fn road(policy: Arc<dyn Policy>, device: &Device) -> Result<Road, BenchError> {
     let states = fewest_states(policy.as_ref(), 0).unwrap_or(0).max(8);
+    let packing = policy.plan(&Layer::only(states)).packing;
+    if packing.is_some() && !device.supports_dtype(Packing::scales(DType::F32)) {
+        return Err(ModelError::PackedScales(policy.name()).into());
+    }
     let compression = Compression::bounded(policy, states)?;
     let attention = Attention { heads: 2, kv_heads: 2, head_dim: 4, scale: 0.5, window: None, placement: None };
     let state = attention.initial_state(1, 0, 1, &compression, DType::F32, device);
@@ -40,8 +46,8 @@ pub fn of(decoder: &Decoder, compression: &Compression) -> String {
 pub fn warn_where_slow(recurrent: &Recurrent<'_>, states: &[MultiState]) {
     static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let Some(policy) = recurrent.compression().policy() else { return };
-    let layers = recurrent.attentions().iter().zip(states);
-    let road = layers.map(|(attention, state)| attention.road(state)).find(|road| *road == Road::ByToken);
+    let mut layers = recurrent.attentions().iter().zip(states).map(|(attention, state)| attention.road(state));
+    let road = layers.find(|road| matches!(road, Road::ByToken | Road::ByTokenPacked));
     if let Some(road) = road
         && TOLD.lock().is_ok_and(|mut told| told.insert(policy.name()))
     {

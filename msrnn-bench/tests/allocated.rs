@@ -43,7 +43,15 @@ fn predicted_reported_and_allocated_state_bytes_are_equal() {
     let device = Device::flex();
     for dtype in [DType::F32, DType::BF16] {
         let model = shape.model(0, dtype, &device);
-        for name in ["window", "h2o", "tova", "tova-head"] {
+        for name in [
+            "window",
+            "h2o",
+            "tova",
+            "tova-head",
+            "int8(tova)",
+            "int4(h2o, group=8, recent=7)",
+            "int2(every(9, tova), keys=channel)",
+        ] {
             let (states, batch) = (2000, 2);
             let compression = registry::compression(name, states).unwrap();
             let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
@@ -56,7 +64,7 @@ fn predicted_reported_and_allocated_state_bytes_are_equal() {
             let predicted = state_bytes(&shape.config(), policy.as_ref(), states, Sizes::of(dtype, &device));
             assert_eq!(predicted * batch as u64, reported as u64, "{name}, {dtype:?}");
             let tensors = (all.len()
-                * (5 + usize::from(policy.plan(&Layer::only(states)).carried(&Layer::only(states)) > 0)))
+                * (11 + usize::from(policy.plan(&Layer::only(states)).carried(&Layer::only(states)) > 0)))
                 as i64;
             let beside = allocated - reported as i64;
             assert!((0..=tensors * BESIDE).contains(&beside), "{name}, {dtype:?}: {reported} bytes, {beside} beside");

@@ -102,7 +102,7 @@ impl Attention {
     /// - key, value: `[batch, kv_heads, n, head_dim]`
     pub fn scan(&self, query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, state: &mut MultiState) -> Tensor<4> {
         let (n, tokens) = (query.dims()[2], [&query, &key, &value]);
-        let inside = matches!(self.road(state), Road::InBlocks | Road::InKernels);
+        let inside = matches!(Road::deciding(self, state), Road::InBlocks | Road::InKernels);
         let mut attended = Vec::new();
         let mut done = 0;
         while done < n {
@@ -130,7 +130,8 @@ impl Attention {
     }
 
     /// The prefill protocol: `n` tokens with full causal attention, then a cut to k rows at once by
-    /// the scores that the last of them gives. A policy with memory gathers it from all of them.
+    /// the scores that the last of them gives. A policy with memory gathers it from all of them. Of a packed state rows
+    /// are packed once the prompt was attended.
     ///
     /// Shapes as in [`Attention::scan`]. Reads the scores back, once.
     ///
@@ -147,6 +148,17 @@ impl Attention {
         if let Some(&seen) = state.seen.iter().find(|&&seen| seen > 0) {
             return Err(Error::PrefillNotFirst(seen));
         }
+        if state.packing().is_none() {
+            return self.prefill_whole([query, key, value], state);
+        }
+        // A prompt is attended as it was computed, and its rows are packed afterwards.
+        state.unpack();
+        let attended = self.prefill_whole([query, key, value], state);
+        state.pack();
+        attended
+    }
+
+    fn prefill_whole(&self, [query, key, value]: [Tensor<4>; 3], state: &mut MultiState) -> Result<Tensor<4>, Error> {
         let (n, tokens) = (query.dims()[2], [&query, &key, &value]);
         if state.states().is_none_or(|states| n <= states) {
             return Ok(self.scan(query, key, value, state));
@@ -243,9 +255,14 @@ impl Attention {
         block: impl Fn(&Self, [Tensor<4>; 3], &mut MultiState) -> Tensor<4>,
     ) -> Tensor<4> {
         let n = tokens[0].dims()[2];
-        let blocks =
-            (0..n).step_by(BLOCK).map(|first| block(self, part(tokens.each_ref(), first, BLOCK.min(n - first)), state));
-        Tensor::cat(blocks.collect(), 2)
+        let (mut blocks, mut first) = (Vec::new(), 0);
+        while first < n {
+            // Inside a block no row is packed.
+            let m = BLOCK.min(n - first).min(state.until_packed());
+            blocks.push(block(self, part(tokens.each_ref(), first, m), state));
+            first += m;
+        }
+        Tensor::cat(blocks, 2)
     }
 
     /// One token that makes no row go, in burn's operations; a rule that remembers is shown it.

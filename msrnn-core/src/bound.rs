@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::packing::Packing;
 use crate::policy::{Compression, Cut, Decides, Layer, Plan, Rule};
 use crate::score::{Initial, Program};
 use crate::state::StateShape;
@@ -27,6 +28,12 @@ enum Compiled {
 }
 
 impl Bound {
+    /// How a layer holds its rows.
+    pub(crate) fn packing(compression: &Compression, shape: &StateShape) -> Option<Packing> {
+        let (policy, states) = compression.planned()?;
+        policy.plan(&Layer { index: shape.layer, layers: shape.layers, kv_heads: shape.kv_heads, states }).packing
+    }
+
     /// The bound of a layer; none where nothing ever goes.
     ///
     /// # Panics

@@ -29,22 +29,40 @@ pub enum Budget {
     Bytes(u64),
 }
 
+/// Bytes of a state with a bound, in all layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateBytes {
+    /// Of every slot.
+    pub each: usize,
+    /// Beside all slots: of rows that are whole beside packed ones.
+    pub beside: usize,
+}
+
+impl From<usize> for StateBytes {
+    fn from(each: usize) -> Self {
+        Self { each, beside: 0 }
+    }
+}
+
 const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 impl Budget {
     /// The number of states k.
     ///
-    /// `bytes_per_state`: of one row in all layers, the policy's memory included. A bounded state
+    /// `bytes_per_state`: of one row in all layers, the policy's memory included, and beside all rows. A bounded state
     /// of k rows has k + 1 slots, which all count.
     ///
     /// # Errors
     ///
     /// When it comes to less than one state, or to more than the context has tokens.
-    pub fn resolve(&self, context: usize, bytes_per_state: usize) -> Result<usize, Error> {
+    pub fn resolve(&self, context: usize, bytes_per_state: impl Into<StateBytes>) -> Result<usize, Error> {
+        let StateBytes { each: bytes_per_state, beside } = bytes_per_state.into();
         let states = match *self {
             Budget::States(states) => states,
             Budget::Percent(percent) => (context as f64 * percent / 100.0).round() as usize,
-            Budget::Bytes(bytes) => (bytes as usize / bytes_per_state.max(1)).saturating_sub(1),
+            Budget::Bytes(bytes) => {
+                ((bytes as usize).saturating_sub(beside) / bytes_per_state.max(1)).saturating_sub(1)
+            }
         };
         match states {
             0 => Err(Error::EmptyBudget { budget: self.to_string(), states, bytes_per_state, context }),

@@ -80,6 +80,24 @@ pub enum Error {
     /// A share that is none.
     #[error("in {0} every head keeps a share of the states at least; give a floor from 0 to 1")]
     Floor(String),
+    /// Groups that cannot be.
+    #[error(
+        "in {0} groups of numbers do not fit into what is packed at once; give a group of 1 or more, and for keys per channel a number of rows that is a multiple of it"
+    )]
+    PackedGroups(String),
+    /// Keys that share scales with rows that go at every token.
+    #[error(
+        "in {0} keys would share scales with the rows beside them, of which one goes at every token; pack them per token, with keys=token, or cut less often, as in every(128, ..)"
+    )]
+    PackedEveryToken(String),
+    /// Keys that share scales with rows that change.
+    #[error(
+        "in {0} keys would share scales with the rows beside them, and others are merged into them; pack them per token, with keys=token"
+    )]
+    PackedRewritten(String),
+    /// Every row is to be held under a policy that makes rows go.
+    #[error("policy {0} makes rows go and needs a number of states; write {0}@512")]
+    NotHeld(String),
     /// A prefill into a state that has already seen tokens.
     #[error("a prefill starts from an empty state, but {0} tokens were seen; use a fresh state or the strict protocol")]
     PrefillNotFirst(usize),

@@ -11,6 +11,7 @@
 //! - [`attention`]: append, attend, omit; token by token, in blocks, or after a prefill. [`road`]: which way
 //! - [`omission`]: which row goes; [`placement`]: rows numbered anew at every step
 //! - [`kernels`]: what steps are made of, with kernels of their own where the device has them
+//! - [`packing`]: rows in 8, 4 or 2 bits
 //! - [`budget`]: how many states, as a number, a share or bytes; [`needs`]: how many a policy needs
 //! - [`trouble`]: where numbers end
 //! - [`vanilla`]: causal attention as plain tensor code, which the laws compare with
@@ -31,6 +32,7 @@ pub mod kernels;
 pub mod laws;
 pub mod needs;
 pub mod omission;
+pub mod packing;
 pub mod placement;
 pub mod policy;
 pub mod precision;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::needs::{fewest_states, lacking};
+use crate::packing::Packing;
 use crate::score::{Program, Score};
 pub use crate::tensors::{Memory, Rows, Sees, Tensors, View};
 
@@ -82,6 +83,8 @@ pub struct Plan {
     pub first: usize,
     /// The newest that many rows never go. They count inside k.
     pub newest: usize,
+    /// In how many bits keys and values are held; none as they were computed.
+    pub packing: Option<Packing>,
 }
 
 /// How the rows that go are chosen.
@@ -151,6 +154,7 @@ impl Plan {
             cut: Cut::EVERY_TOKEN,
             first: 0,
             newest: 0,
+            packing: None,
         }
     }
 
@@ -184,6 +188,12 @@ impl Plan {
         Self { cut, ..self }
     }
 
+    /// How keys and values are held.
+    #[must_use]
+    pub fn packed(self, packing: Packing) -> Self {
+        Self { packing: Some(packing), ..self }
+    }
+
     /// Rows of each head that the layer makes room for, which is how many it holds before a cut; none where it grows.
     pub fn slots(&self) -> Option<usize> {
         match (self.states, self.cut) {
@@ -204,7 +214,8 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// When it cuts at no token, heads would compete for one row, or the score cannot be computed.
+    /// When it cuts at no token, heads would compete for one row, rows cannot be packed as it says, or the score cannot
+    /// be computed.
     pub fn check(&self, policy: &dyn Policy, layer: &Layer) -> Result<(), Error> {
         if let Cut::Every(0) = self.cut {
             return Err(Error::EveryNoTokens(policy.name()));
@@ -216,6 +227,9 @@ impl Plan {
             if !(0.0..=1.0).contains(&floor) {
                 return Err(Error::Floor(policy.name()));
             }
+        }
+        if let Some(packing) = &self.packing {
+            packing.check(self, policy)?;
         }
         if let Rule::Score(score) = &self.rule {
             Program::new(score, layer)?;
@@ -242,6 +256,12 @@ pub enum Compression {
         /// k, the mean over the layers.
         states: usize,
     },
+    /// Not at all, as [`Compression::Unbounded`], but rows are held as a policy says of which nothing goes in any layer.
+    /// Made by [`Compression::held`].
+    Held {
+        /// How rows are held.
+        policy: Arc<dyn Policy>,
+    },
 }
 
 impl Compression {
@@ -261,10 +281,25 @@ impl Compression {
         Ok(Self::Bounded { policy, states })
     }
 
+    /// Every row, held as `policy` says.
+    ///
+    /// # Errors
+    ///
+    /// When its plan for a stack of one layer cannot be carried out, or makes rows go.
+    pub fn held(policy: Arc<dyn Policy>) -> Result<Self, Error> {
+        let layer = Layer::only(usize::MAX);
+        let plan = policy.plan(&layer);
+        plan.check(policy.as_ref(), &layer)?;
+        match plan.states {
+            None => Ok(Self::Held { policy }),
+            Some(_) => Err(Error::NotHeld(policy.name())),
+        }
+    }
+
     /// The bound k, or none.
     pub fn states(&self) -> Option<usize> {
         match self {
-            Self::Unbounded => None,
+            Self::Unbounded | Self::Held { .. } => None,
             Self::Bounded { states, .. } => Some(*states),
         }
     }
@@ -274,11 +309,16 @@ impl Compression {
         self.policy().map(|policy| policy.as_ref()).zip(self.states())
     }
 
-    /// The policy, if there is a bound.
+    /// The policy and the k that its plans are asked for: without a bound but with a policy, as many as come.
+    pub fn planned(&self) -> Option<(&dyn Policy, usize)> {
+        self.policy().map(|policy| (policy.as_ref(), self.states().unwrap_or(usize::MAX)))
+    }
+
+    /// The policy, if there is one.
     pub fn policy(&self) -> Option<&Arc<dyn Policy>> {
         match self {
             Self::Unbounded => None,
-            Self::Bounded { policy, .. } => Some(policy),
+            Self::Bounded { policy, .. } | Self::Held { policy } => Some(policy),
         }
     }
 }

@@ -19,11 +19,25 @@ pub enum Road {
     ByToken,
     /// Token by token, since rows are numbered anew at every step.
     ByTokenRenumbered,
+    /// Token by token, since a row is packed at every token.
+    ByTokenPacked,
+    /// Whole rows are made of packed ones for every block, since the device has no kernel that reads them packed.
+    Unpacked,
 }
 
 impl Road {
     /// That of a layer.
     pub(crate) fn of(attention: &Attention, state: &MultiState) -> Self {
+        match state.packing() {
+            _ if attention.placement.is_some() => Self::deciding(attention, state),
+            Some(packing) if packing.every() == 1 => Self::ByTokenPacked,
+            Some(_) if !kernels::reads_packed(state) => Self::Unpacked,
+            _ => Self::deciding(attention, state),
+        }
+    }
+
+    /// How rows that go are decided on, however rows are held.
+    pub(crate) fn deciding(attention: &Attention, state: &MultiState) -> Self {
         let Some(bound) = &state.bound else { return Self::Free };
         match (bound.program(), bound.is_strict()) {
             _ if attention.placement.is_some() => Self::ByTokenRenumbered,
@@ -36,7 +50,7 @@ impl Road {
 
     /// Whether it takes a text token by token.
     pub fn is_slow(self) -> bool {
-        matches!(self, Self::ByToken | Self::ByTokenRenumbered)
+        matches!(self, Self::ByToken | Self::ByTokenRenumbered | Self::ByTokenPacked)
     }
 }
 
@@ -52,6 +66,13 @@ impl std::fmt::Display for Road {
                  less often with every(n, ..)"
             }
             Self::ByTokenRenumbered => "token by token, since rows are numbered anew at every step",
+            Self::ByTokenPacked => {
+                "token by token behind the prompt, since a row is packed at every token; int4(full, keys=channel) packs some \
+                 at once"
+            }
+            Self::Unpacked => {
+                "whole blocks, over rows that are unpacked for each: held packed, and no kernel on this device reads them so"
+            }
         })
     }
 }

@@ -178,6 +178,9 @@ pub enum ModelError {
     /// Texts that end a generation and make no sense.
     #[error("a stop text is empty; give it a character, or leave it out")]
     EmptyStop,
+    /// Packed rows on a device that cannot hold their scales.
+    #[error("{0} holds scales of packed rows in f16, which this device does not have; take --device cpu")]
+    PackedScales(String),
     /// Sampling parameters that make no sense.
     #[error("{0}")]
     Sampling(String),

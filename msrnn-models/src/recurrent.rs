@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor};
 use msrnn_core::attention::Attention;
+use msrnn_core::budget::StateBytes;
+use msrnn_core::packing::Packing;
 use msrnn_core::placement::Placement;
 use msrnn_core::policy::{Compression, Cut, Layer, Policy};
 use msrnn_core::rnn::MultiStateRnn;
@@ -117,12 +119,17 @@ impl<'m> Recurrent<'m> {
     /// As [`Length::check`]; when a layer's plan cannot be carried out ([`Plan::check`](msrnn_core::policy::Plan::check));
     /// and when nothing enters as a block and the policy cuts after the prompt only.
     pub fn check_length(&self, tokens: usize, block: usize) -> Result<(), ModelError> {
-        if let Some((policy, states)) = self.compression.bound() {
+        if let Some((policy, states)) = self.compression.planned() {
             let (layers, kv_heads) = (self.decoder.layers.len(), self.decoder.config().kv_heads);
             for index in 0..layers {
                 let layer = Layer { index, layers, kv_heads, states };
                 let plan = policy.plan(&layer);
                 plan.check(policy, &layer)?;
+                let (scales, device) =
+                    (plan.packing.map(|_| Packing::scales(self.decoder.storage.states)), self.decoder.device());
+                if scales.is_some_and(|dtype| !device.supports_dtype(dtype)) {
+                    return Err(ModelError::PackedScales(policy.name()));
+                }
                 if block == 0 && plan.states.is_some() && plan.cut == Cut::AfterPrompt {
                     return Err(ModelError::NoPrompt(policy.name()));
                 }
@@ -221,7 +228,7 @@ impl<'m> Recurrent<'m> {
 }
 
 /// Bytes that one state takes in all layers, key, value, position and the policy's memory.
-pub fn bytes_per_state(decoder: &Decoder, policy: &dyn Policy) -> usize {
+pub fn bytes_per_state(decoder: &Decoder, policy: &dyn Policy) -> StateBytes {
     let int = Tensor::<1, Int>::zeros([1], &decoder.device()).dtype().size();
     decoder.storage.bytes_per_state(decoder.config(), Some(policy), int)
 }
@@ -230,7 +237,7 @@ pub fn bytes_per_state(decoder: &Decoder, policy: &dyn Policy) -> usize {
 /// [`Storage::state_bytes`](crate::storage::Storage::state_bytes).
 pub fn state_bytes(decoder: &Decoder, compression: &Compression, tokens: usize) -> usize {
     let int = Tensor::<1, Int>::zeros([1], &decoder.device()).dtype().size();
-    decoder.storage.state_bytes(decoder.config(), compression.bound(), tokens, int)
+    decoder.storage.state_bytes(decoder.config(), compression.planned(), tokens, int)
 }
 
 impl RecurrentLayer<'_, '_> {

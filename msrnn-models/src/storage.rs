@@ -1,6 +1,7 @@
 //! In which dtypes a decoder is held.
 
 use burn::tensor::{DType, FloatDType};
+use msrnn_core::budget::StateBytes;
 use msrnn_core::kernels::Int8;
 use msrnn_core::policy::{Layer, Plan, Policy};
 use msrnn_core::precision::accumulation;
@@ -57,12 +58,25 @@ impl Storage {
 
     /// Bytes that one state takes in all layers: key, value, position and what the policy carries; of an unbounded
     /// state where there is no policy. `int`: bytes of an integer on the device.
-    pub fn bytes_per_state(&self, config: &ModelConfig, policy: Option<&dyn Policy>, int: usize) -> usize {
-        let layer = |index| {
+    ///
+    /// Of packed rows: the codes of a slot, and beside all of them the rows that are whole.
+    pub fn bytes_per_state(&self, config: &ModelConfig, policy: Option<&dyn Policy>, int: usize) -> StateBytes {
+        let mut all = StateBytes::default();
+        for index in 0..config.layers {
             let layer = Layer { index, layers: config.layers, kv_heads: config.kv_heads, states: 1 };
-            self.row_bytes(config, policy.map(|policy| policy.plan(&layer)).as_ref(), &layer, int)
-        };
-        (0..config.layers).map(layer).sum()
+            let plan = policy.map(|policy| policy.plan(&layer));
+            let beside_rows = self.beside_rows(config, plan.as_ref(), &layer, int);
+            match plan.as_ref().and_then(|plan| plan.packing.map(|packing| (plan, packing))) {
+                None => all.each += beside_rows + self.row_bytes(config),
+                Some((plan, packing)) => {
+                    let (each, beside) = packing.bytes_per_slot(config.head_dim, self.states);
+                    let counters = 2 * plan.decides.groups(config.kv_heads) * int;
+                    all.each += beside_rows + config.kv_heads * each;
+                    all.beside += config.kv_heads * beside + counters;
+                }
+            }
+        }
+        all
     }
 
     /// Bytes of one sequence's states in all layers after `tokens` tokens: as many slots of key, value, position and what
@@ -81,16 +95,26 @@ impl Storage {
             let plan = bound.map(|(policy, _)| policy.plan(&layer));
             let slots = plan.as_ref().and_then(Plan::slots).unwrap_or_else(|| tokens.saturating_add(1));
             let counters = 2 * plan.as_ref().map_or(1, |plan| plan.decides.groups(config.kv_heads)) * int;
-            slots.saturating_mul(self.row_bytes(config, plan.as_ref(), &layer, int)).saturating_add(counters)
+            let rows = match plan.as_ref().and_then(|plan| plan.packing) {
+                None => slots.saturating_mul(self.row_bytes(config)),
+                Some(packing) => packing.bytes(slots, config.head_dim, self.states).saturating_mul(config.kv_heads),
+            };
+            let beside_rows = slots.saturating_mul(self.beside_rows(config, plan.as_ref(), &layer, int));
+            rows.saturating_add(beside_rows).saturating_add(counters)
         };
         (0..config.layers).map(layer).fold(0, usize::saturating_add)
     }
 
-    /// Bytes of one row of a layer.
-    fn row_bytes(&self, config: &ModelConfig, plan: Option<&Plan>, layer: &Layer, int: usize) -> usize {
+    /// Bytes of one row of a layer, as it is computed.
+    fn row_bytes(&self, config: &ModelConfig) -> usize {
+        2 * config.kv_heads * config.head_dim * self.states.size()
+    }
+
+    /// Bytes of what a layer keeps beside a row: its position, and what the policy carries.
+    fn beside_rows(&self, config: &ModelConfig, plan: Option<&Plan>, layer: &Layer, int: usize) -> usize {
         let wide: DType = accumulation(self.states).into();
         let (groups, carried) = plan.map_or((1, 0), |plan| (plan.decides.groups(config.kv_heads), plan.carried(layer)));
-        2 * config.kv_heads * config.head_dim * self.states.size() + groups * (int + carried * wide.size())
+        groups * (int + carried * wide.size())
     }
 
     /// Whether a model of this configuration can be held so.

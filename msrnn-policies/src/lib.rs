@@ -19,6 +19,8 @@
 //! | `after-prompt(p)` | [`AfterPrompt`] | as p, once after the prompt |
 //! | `pooled(p, floor=0.2)` | [`Pooled`] | as p, heads competing for their layer's budget |
 //! | `merge(p, threshold=0.5)` | [`Merge`] | as p, merged into the most similar row that stays |
+//! | `int8(p)`, `int4(p)`, `int2(p)` | [`Packed`] | as p, with rows in fewer bits; `int4(full)`: nothing |
+//! | `kivi(bits=2, group=32, recent=128)` | [`Packed`] | nothing, rows in fewer bits |
 //!
 //! To add one: write a file like [`tova.rs`](Tova) with its entries, put them into
 //! [`Registry::default`](registry::Registry), add a hand-worked case to `testdata/policies/`, and put it through
@@ -39,7 +41,7 @@ mod text;
 mod tova;
 mod window;
 
-pub use combine::{AfterPrompt, Every, Merge, PerLayer, Pooled, Protect, Pyramid};
+pub use combine::{AfterPrompt, Every, Merge, Packed, PerLayer, Pooled, Protect, Pyramid};
 pub use error::SpecError;
 pub use field::{KeyDiff, Knorm, LagKv, Pool, Rkv, SnapKv};
 pub use h2o::H2o;

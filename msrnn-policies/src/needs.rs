@@ -20,9 +20,27 @@ pub(crate) fn fewest_states(policy: &dyn Policy) -> Option<usize> {
     needs::fewest_states(policy, LAYERS)
 }
 
+/// Whether rows go in some layer.
+pub(crate) fn omits(policy: &dyn Policy) -> bool {
+    layers(fewest_states(policy).unwrap_or(1)).any(|layer| policy.plan(&layer).states.is_some())
+}
+
+/// Whether rows are packed in some layer.
+pub(crate) fn packs(policy: &dyn Policy) -> bool {
+    layers(fewest_states(policy).unwrap_or(1)).any(|layer| policy.plan(&layer).packing.is_some())
+}
+
+/// What is wrong with how rows are to be packed in some layer.
+pub(crate) fn check_packed(policy: &dyn Policy) -> Result<(), msrnn_core::Error> {
+    layers(fewest_states(policy).unwrap_or(1)).try_for_each(|layer| {
+        let plan = policy.plan(&layer);
+        plan.packing.map_or(Ok(()), |packing| packing.check(&plan, policy))
+    })
+}
+
 /// Whether a bounded plan can be carried out in every layer.
 pub(crate) fn check(compression: &Compression) -> Result<(), msrnn_core::Error> {
-    let Some((policy, states)) = compression.bound() else { return Ok(()) };
+    let Some((policy, states)) = compression.planned() else { return Ok(()) };
     layers(states).try_for_each(|layer| policy.plan(&layer).check(policy, &layer))
 }
 

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use msrnn_core::Error;
-use msrnn_core::budget::Budget;
+use msrnn_core::budget::{Budget, StateBytes};
 use msrnn_core::policy::{Compression, Policy};
 use serde::{Deserialize, Serialize};
 
@@ -59,9 +59,14 @@ impl PolicySpec {
         Ok(Self { policy, budget, bare: bare.map(|bytes| written[..bytes].to_owned().into()), written: written.into() })
     }
 
-    /// Whether nothing is ever omitted.
+    /// Whether nothing is ever omitted and rows are held as they were computed.
     pub fn is_full(&self) -> bool {
         self.policy.is_none()
+    }
+
+    /// Whether no row goes in any layer, however rows are held: `full` and `int4(full)` take no budget.
+    pub fn keeps_all(&self) -> bool {
+        self.policy.as_ref().is_none_or(|policy| !needs::omits(policy.as_ref()))
     }
 
     /// Name and parameters in the one form that all spellings share, without the budget.
@@ -79,10 +84,10 @@ impl PolicySpec {
         self.budget
     }
 
-    /// The same policy under another budget; `full` stays as it is.
+    /// The same policy under another budget; one that keeps all stays as it is.
     #[must_use]
     pub fn with_budget(&self, budget: Budget) -> Self {
-        if self.is_full() || self.budget == Some(budget) {
+        if self.budget == Some(budget) || self.keeps_all() {
             return self.clone();
         }
         let bare = self.bare.clone().unwrap_or_else(|| self.name().into());
@@ -120,20 +125,23 @@ impl PolicySpec {
 
     /// The policy with its budget resolved to a number of states.
     ///
-    /// `bytes_per_state`: of one row in all layers, given the policy.
+    /// `bytes_per_state`: of one row in all layers, and beside all rows, given the policy.
     ///
     /// # Errors
     ///
     /// When a budget is needed and absent, comes to nothing, or is below what the policy needs; and when it is in
     /// bytes, and the policy lets states grow.
-    pub fn compression(
+    pub fn compression<B: Into<StateBytes>>(
         &self,
         context: usize,
-        bytes_per_state: impl Fn(&dyn Policy) -> usize,
+        bytes_per_state: impl Fn(&dyn Policy) -> B,
     ) -> Result<Compression, SpecError> {
         let Some(policy) = &self.policy else { return Ok(Compression::Unbounded) };
+        if self.budget.is_none() && self.keeps_all() {
+            return Ok(Compression::held(policy.clone())?);
+        }
         let budget = self.budget.ok_or_else(|| SpecError::NoBudget(policy.name()))?;
-        let bytes = bytes_per_state(policy.as_ref());
+        let bytes: StateBytes = bytes_per_state(policy.as_ref()).into();
         let states = match budget {
             Budget::Bytes(_) => {
                 let Some(above) = needs::above(policy.as_ref()) else {
@@ -143,7 +151,8 @@ impl PolicySpec {
                 match budget.resolve(usize::MAX, bytes)?.saturating_sub(above - 1) {
                     0 => {
                         let budget = budget.to_string();
-                        return Err(Error::EmptyBudget { budget, states: 0, bytes_per_state: bytes, context }.into());
+                        let bytes_per_state = bytes.each;
+                        return Err(Error::EmptyBudget { budget, states: 0, bytes_per_state, context }.into());
                     }
                     _ if above == 1 => budget.resolve(context, bytes)?,
                     states => Budget::States(states).resolve(context, bytes)?,
@@ -161,6 +170,9 @@ impl PolicySpec {
 ///
 /// When some layer needs more.
 pub(crate) fn bounded(policy: Arc<dyn Policy>, states: usize) -> Result<Compression, SpecError> {
+    if !needs::omits(policy.as_ref()) {
+        return Ok(Compression::held(policy)?);
+    }
     if lacking(policy.as_ref(), states) > 0 {
         let needed = fewest_states(policy.as_ref()).ok_or_else(|| SpecError::NeverEnough(policy.name()))?;
         return Err(Error::TooFewStates { policy: policy.name(), states, needed }.into());

@@ -46,8 +46,31 @@ under_law! {
     rkv: "rkv(buffer=4, window=2, lambda=0.1)",
     merge: "merge(h2o)",
     merge_every: "every(3, merge(tova))",
+    int8: "int8(tova, group=3, recent=1)",
+    int2_channel: "every(4, int2(tova-head, keys=channel, group=2, recent=1))",
     typed_tova: "score(weight)",
     typed: "score(m = 0.9 * m + weight; keep m * value_norm / (1 + age); first 1, newest ceil(k / 3); per head)",
+}
+
+/// A test for each; the other laws are told of two of these above.
+macro_rules! packed {
+    ($($module:ident: $name:literal),* $(,)?) => {
+        $(#[test]
+        fn $module() {
+            let law = msrnn_core::laws::a_packed_state_equals_the_plain_state_over_rounded_rows;
+            law(&under_law($name), &burn::tensor::Device::default());
+        })*
+    };
+}
+
+packed! {
+    packed_heads: "int4(h2o+1, group=2, recent=0)",
+    packed_between_cuts: "every(3, int4(tova, group=3, recent=5))",
+    packed_per_channel_after_the_prompt: "after-prompt(int8(tova, keys=channel, group=3, recent=0))",
+    packed_pooled: "pooled(every(3, int4(tova-head, group=2, recent=1)), floor=0.3)",
+    packed_pooled_per_channel: "int4(pooled(every(3, h2o), floor=0.3), keys=channel, group=2, recent=1)",
+    packed_merged: "int8(merge(h2o), group=2, recent=1)",
+    packed_by_latest_queries: "protect(int2(snapkv(window=3, pool=max3), group=2, recent=1), first=1)",
 }
 
 #[test]

@@ -3,14 +3,15 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use msrnn_core::budget::Budget;
+use msrnn_core::budget::{Budget, StateBytes};
+use msrnn_core::packing::{Bits, Packing, Per};
 use msrnn_core::policy::{Cut, Decides, Layer, Plan, Policy, Rule};
 use msrnn_core::score::{
     Binary, Expr, Input, Score, Unary, max_weight, number, random, remembered, value_norm, weight,
 };
 use msrnn_policies::registry::{self, Registry};
 use msrnn_policies::{
-    AfterPrompt, Every, H2o, PerLayer, PolicySpec, Protect, Pyramid, Random, Scored, SpecError, Tova, Window,
+    AfterPrompt, Every, H2o, Packed, PerLayer, PolicySpec, Protect, Pyramid, Random, Scored, SpecError, Tova, Window,
 };
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -238,6 +239,53 @@ fn combinations_change_what_they_say() {
 }
 
 #[test]
+fn how_rows_are_held_is_read_and_written() {
+    let packing = |text: &str| plan(text, 100).packing;
+    let four = |per, group, recent| Some(Packing::new(Bits::Four, per, group, recent));
+    assert_eq!(packing("tova"), None);
+    assert_eq!(packing("int4(tova)@512"), four(Per::Token, 32, 32));
+    assert_eq!(packing("int4(h2o+4, recent=5, group=64)@25%"), four(Per::Token, 64, 5));
+    assert_eq!(packing("int8(tova)@64MiB"), Some(Packing::new(Bits::Eight, Per::Token, 32, 32)));
+    assert_eq!(packing("every(64, int4(tova, keys=channel))@9"), four(Per::Channel, 32, 32));
+    assert_eq!(packing("merge(int4(h2o))@9"), four(Per::Token, 32, 32));
+    assert_eq!(packing("pyramid(pooled(every(8, int4(h2o))))@9"), four(Per::Token, 32, 32));
+    assert_eq!(packing("kivi"), Some(Packing::kivi(Bits::Two, 32, 128)));
+    assert_eq!(packing("kivi(bits=4, group=8, recent=16)"), Some(Packing::kivi(Bits::Four, 8, 16)));
+    assert_eq!(plan("int4(full)", 7).states, None);
+    assert_eq!(plan("int4(every(64, tova))@9", 9).cut, Cut::Every(64));
+    for text in [
+        "int8(tova)@512",
+        "int4(h2o+4, recent=32)@25%",
+        "int4(full)",
+        "kivi(bits=2, group=32, recent=128)",
+        "int4(tova, recent=32)@64MiB",
+        "layers(0-1: int8(full), *: int4(tova))@512",
+        "after-prompt( int2(snapkv , keys = channel))@512",
+    ] {
+        let read = round_trips(text);
+        assert_eq!(read.keeps_all(), read.budget().is_none(), "{text}");
+        let compression = read.compression(4096, |_| StateBytes { each: 16 << 10, beside: 1 << 20 }).unwrap();
+        assert_eq!(compression.states().is_none(), read.keeps_all(), "{text}");
+    }
+    assert_eq!(spec("int2( full,recent=7 )").name(), "int2(full, group=32, recent=7)");
+    assert_eq!(spec("kivi").name(), "kivi(bits=2, group=32, recent=128)");
+    // One that keeps all takes no budget from outside either.
+    assert_eq!(spec("int4(full)").with_budget(Budget::States(5)).to_string(), "int4(full)");
+}
+
+/// Whole rows beside the packed ones count.
+#[test]
+fn a_budget_in_bytes_pays_for_whole_rows_first() {
+    let states = |beside| {
+        let bytes = |_: &dyn Policy| StateBytes { each: 100, beside };
+        spec("int8(tova)@1KiB").compression(4096, bytes).map(|compression| compression.states())
+    };
+    assert_eq!(states(0).unwrap(), Some(9));
+    assert_eq!(states(300).unwrap(), Some(6));
+    assert!(states(1000).unwrap_err().to_string().contains("1KiB"));
+}
+
+#[test]
 fn errors_point_at_the_character() {
     for (text, marked, says) in [
         ("tovaa@5", "tovaa", "there are full, window, window+i"),
@@ -260,6 +308,27 @@ fn errors_point_at_the_character() {
         ("protect(tova, first=4, first=5)", "first", "twice"),
         ("protect(tova, first=-4)", "-4", "no value of first"),
         ("protect(tova@5, first=4)", "@", "protect(…)@512"),
+        ("int4", "", "( as in int4(tova, recent=32)"),
+        ("int4(tovaa)", "tovaa", "no policy is called"),
+        ("int4(tova@5)", "@", "int4(…)@512"),
+        ("int4(tova, recent=x)", "x", "no value of recent"),
+        ("int4(tova, recent=9999999)", "9999999", "such as recent=32"),
+        ("int4(tova, group=0)", "0", "such as group=32"),
+        ("int4(tova, keys=row)", "row", "keys=token"),
+        ("int4(tova, bits=2)", "bits", "it takes group, recent, keys"),
+        ("int4(int8(tova))", "int8(tova)", "packed already"),
+        ("int2(kivi)", "kivi", "packed already"),
+        ("int3(tova)", "int3", "no policy is called"),
+        ("int4(full)@512", "512", "keeps every state"),
+        ("kivi(bits=2)@25%", "25%", "keeps every state"),
+        ("layers(0: int8(full)@5, *: tova)", "@", "keeps every state"),
+        ("kivi(bits=3)", "3", "bits=4"),
+        ("kivi(group=32, recent=48)", "48", "multiple of the group"),
+        ("kivi(group=32, recent=0)", "0", "multiple of the group"),
+        ("kivi(keys=token)", "keys", "it takes bits, group, recent"),
+        ("int4(tova, keys=channel)@64", "channel", "every(128, ..)"),
+        ("protect(int4(h2o, keys=channel), first=4)@64", "channel", "keys=token"),
+        ("every(9, int4(merge(tova), keys=channel))@64", "channel", "merged into them"),
         ("protect(full)", "full", "layers(0-1: full"),
         ("pyramid(tova, beta=0)", "0", "has no top"),
         ("every(0, tova)", "0", "give 1"),
@@ -480,6 +549,11 @@ fn explain_tells_of_what_is_composed_and_typed() {
             "k ≥ 5",
         ],
     );
+    told(
+        "int4(tova, recent=5)@64",
+        &["in 4 bits, 32 numbers to a scale", "the newest 5 to 36 whole", "after every token"],
+    );
+    told("kivi", &["nothing goes", "keys per channel, 128 rows at once", "values per token, 1 rows at once"]);
     told("pyramid(tova, beta=20)@101", &["of 8 with k = 101: 196, 169, 142, 115, 87, 60, 33, 6"]);
     assert!(registry::explain("full").unwrap().contains("vanilla"));
     assert!(registry::explain("tovaa").is_err());
@@ -500,6 +574,11 @@ fn policies() -> impl Strategy<Value = (String, Arc<dyn Policy>)> {
             let per = if per_head { ";per head" } else { "" };
             let text = format!("score( {score};newest {newest} {per})");
             (text, shared(Scored { newest: number(newest.into()), decides, ..Scored::by(score) }))
+        }),
+        (0..90_usize, 1..90_usize).prop_map(|(recent, group)| {
+            let packing = Packing::new(Bits::Four, Per::Token, group, recent);
+            let policy = Some(shared(H2o::head_wise()));
+            (format!("int4(h2o ,recent={recent},group= {group})"), shared(Packed { policy, packing }))
         }),
     ];
     leaf.prop_recursive(4, 16, 3, |inner| {

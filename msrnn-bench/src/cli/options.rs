@@ -172,10 +172,11 @@ impl PolicyOptions {
                     "the states are given twice, as @{budget} and as --states; leave one out"
                 )));
             }
-            (None, Some(_)) if self.policy.is_full() => {
-                return Err(BenchError::Input(
-                    "full keeps every state; leave --states out, or choose another policy".into(),
-                ));
+            (None, Some(_)) if self.policy.keeps_all() => {
+                return Err(BenchError::Input(format!(
+                    "{} keeps every state; leave --states out, or choose another policy",
+                    self.policy.name()
+                )));
             }
             (None, Some(states)) => self.policy.with_budget(states),
             (_, None) => self.policy.clone(),

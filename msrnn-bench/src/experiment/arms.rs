@@ -12,6 +12,7 @@ use crate::experiment::models::Models;
 pub fn arms(policies: &[PolicySpec], states: &[Budget]) -> Vec<PolicySpec> {
     let bounded = policies.iter().filter(|spec| !spec.is_full()).flat_map(|spec| match spec.budget() {
         Some(_) => vec![spec.clone()],
+        None if spec.keeps_all() => vec![spec.clone()],
         None => states.iter().map(|&budget| spec.with_budget(budget)).collect(),
     });
     let mut arms = vec![PolicySpec::full()];
@@ -49,6 +50,21 @@ pub fn is_off(on: &bool) -> bool {
     !on
 }
 
+/// Whether an arm without a bound is the full state, as where all others are told by their numbers of states.
+///
+/// # Errors
+///
+/// When it keeps all and holds rows otherwise.
+pub fn bounded_or_full(spec: &PolicySpec) -> Result<(), BenchError> {
+    match spec.is_full() {
+        true => Ok(()),
+        false => Err(BenchError::Input(format!(
+            "{spec} keeps every state, and here policies are told by their numbers of states; bound it, as in int4(tova), or \
+             compare it with msrnn compare"
+        ))),
+    }
+}
+
 /// An arm on a model, before the model is opened.
 #[derive(Clone, Debug)]
 pub struct Bound {
@@ -71,7 +87,7 @@ impl Bound {
         let int = Tensor::<1, Int>::zeros([1], &device).dtype().size();
         let bytes = |policy: Option<&dyn Policy>| storage.bytes_per_state(&config, policy, int);
         let compression = spec.compression(context, |policy| bytes(Some(policy)))?;
-        let state_bytes = storage.state_bytes(&config, compression.bound(), context, int);
+        let state_bytes = storage.state_bytes(&config, compression.planned(), context, int);
         Ok(Self { state_bytes, compression })
     }
 }
@@ -83,8 +99,9 @@ mod tests {
     #[test]
     fn full_comes_first_and_nothing_twice() {
         let specs = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<PolicySpec>>();
-        let found = arms(&specs(&["tova", "full", "window@8", "tova@4"]), &[Budget::States(4), Budget::States(8)]);
-        assert_eq!(found, specs(&["full", "tova@4", "tova@8", "window@8"]));
+        let asked = specs(&["tova", "full", "window@8", "int8(full)", "tova@4"]);
+        let found = arms(&asked, &[Budget::States(4), Budget::States(8)]);
+        assert_eq!(found, specs(&["full", "tova@4", "tova@8", "window@8", "int8(full)"]));
     }
 
     #[test]

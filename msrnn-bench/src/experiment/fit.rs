@@ -51,11 +51,14 @@ pub(super) fn states(budget: Option<Budget>, found: Option<usize>) -> Result<(),
     }
 }
 
-/// The bounds that a policy runs under: its own, or each of those that were asked for; none for the full state.
-pub(super) fn budgets(spec: &PolicySpec, asked: &[Budget]) -> Vec<Budget> {
-    match spec.is_full() {
-        true => Vec::new(),
-        false => spec.budget().map_or_else(|| asked.to_vec(), |own| vec![own]),
+/// The bounds that a policy runs under: its own, or each of those that were asked for; once without one where it keeps all,
+/// and not at all for the full state.
+pub(super) fn budgets(spec: &PolicySpec, asked: &[Budget]) -> Vec<Option<Budget>> {
+    match (spec.is_full(), spec.budget()) {
+        (true, _) => Vec::new(),
+        (false, Some(own)) => vec![Some(own)],
+        (false, None) if spec.keeps_all() => vec![None],
+        (false, None) => asked.iter().copied().map(Some).collect(),
     }
 }
 
@@ -95,8 +98,9 @@ mod tests {
         }
         let tova: PolicySpec = "tova".parse().unwrap();
         let asked = [Budget::States(4), Budget::Percent(5.0)];
-        assert_eq!(budgets(&tova, &asked), asked);
-        assert_eq!(budgets(&"tova@9".parse().unwrap(), &asked), [Budget::States(9)]);
+        assert_eq!(budgets(&tova, &asked), asked.map(Some));
+        assert_eq!(budgets(&"tova@9".parse().unwrap(), &asked), [Some(Budget::States(9))]);
+        assert_eq!(budgets(&"int4(full)".parse().unwrap(), &asked), [None]);
         assert_eq!(budgets(&PolicySpec::full(), &asked), []);
     }
 

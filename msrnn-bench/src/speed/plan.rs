@@ -129,13 +129,14 @@ impl Grid {
         decoder: &Decoder,
     ) -> Result<Vec<(Compression, usize)>, BenchError> {
         let decodes = matches!(test, Test::Decode { .. });
-        if spec.is_full() {
+        if spec.keeps_all() {
+            let compression = spec.compression(usize::MAX, |_| 1)?;
             let depths = match (decodes, self.depths.is_empty()) {
                 (false, _) => vec![0],
                 (true, true) => self.states.clone(),
                 (true, false) => self.depths.clone(),
             };
-            return Ok(depths.into_iter().map(|depth| (Compression::Unbounded, depth)).collect());
+            return Ok(depths.into_iter().map(|depth| (compression.clone(), depth)).collect());
         }
         let budgets = match spec.budget() {
             Some(budget) => vec![budget],

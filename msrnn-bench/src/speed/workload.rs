@@ -3,7 +3,6 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use msrnn_core::policy::Compression;
 use msrnn_models::Model;
 
 use crate::contexts::Context;
@@ -72,9 +71,9 @@ impl<'m> Workload<'m> {
                 let decode = DecodeLoop::new(&model.decoder, compression.clone(), batch, seed);
                 let mut decode = decode.with_capture(conditions.captures);
                 // A growing state passes the depth half way through its steps, of which one is not timed.
-                let before = match compression {
-                    Compression::Unbounded => row.depth.saturating_sub(tokens / 2 + 1),
-                    Compression::Bounded { .. } => row.depth,
+                let before = match compression.states() {
+                    None => row.depth.saturating_sub(tokens / 2 + 1),
+                    Some(_) => row.depth,
                 };
                 decode.fill(before);
                 decode.reserve(tokens + 1);
@@ -113,7 +112,7 @@ impl<'m> Workload<'m> {
                 Ok(evaluation.complete.then_some(evaluation.seconds))
             }
             Kind::Decode(decode) => {
-                let mut fork = matches!(compression, Compression::Unbounded).then(|| (**decode).clone());
+                let mut fork = compression.states().is_none().then(|| (**decode).clone());
                 let decode = fork.as_mut().unwrap_or(decode);
                 // The first step after a fork copies the state.
                 decode.step();
@@ -178,6 +177,7 @@ impl Workload<'_> {
 #[cfg(test)]
 mod tests {
     use burn::tensor::{DType, Device};
+    use msrnn_core::policy::Compression;
     use msrnn_core::state::MultiState;
     use msrnn_policies::registry;
 

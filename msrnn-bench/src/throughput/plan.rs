@@ -101,6 +101,38 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
+    /// A budget in bytes makes as many states as fit, packed or not, and not one more.
+    #[test]
+    fn a_budget_in_bytes_is_met_by_what_is_allocated() {
+        let shape: Shape = "3x24x4:2x32x50".parse().unwrap();
+        let device = Device::flex();
+        let model = shape.model(0, DType::F32, &device);
+        let budget = 96 << 10;
+        let mut states = std::collections::BTreeMap::new();
+        for name in
+            ["tova", "int8(tova, recent=0)", "int4(tova)", "int2(h2o, recent=5)", "int4(every(9, tova), keys=channel)"]
+        {
+            let spec: msrnn_policies::PolicySpec = format!("{name}@96KiB").parse().unwrap();
+            let each = |policy: &dyn Policy| msrnn_models::recurrent::bytes_per_state(&model.decoder, policy);
+            let compression = spec.compression(1 << 20, each).unwrap();
+            let bytes = |states: usize| {
+                let compression = registry::compression(name, states).unwrap();
+                let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
+                recurrent.initial_states(1).iter().map(MultiState::bytes).sum::<usize>()
+            };
+            let k = compression.states().unwrap();
+            if name != "tova" {
+                assert!(bytes(k) <= budget, "{name}@{k}: {} bytes", bytes(k));
+            }
+            // Scales of keys per channel come by whole groups.
+            let more = if name.contains("channel") { 33 } else { 1 };
+            assert!(bytes(k + more) > budget, "{name}@{k} leaves room for more");
+            states.insert(name, k);
+        }
+        assert!(states["tova"] * 2 < states["int8(tova, recent=0)"], "{states:?}");
+        assert!(states["int8(tova, recent=0)"] < states["int4(tova)"], "{states:?}");
+    }
+
     #[test]
     fn predicted_state_bytes_are_what_the_states_report() {
         let shape: Shape = "2x24x4:2x32x50".parse().unwrap();
@@ -109,9 +141,20 @@ mod tests {
         for storage in [DType::F32.into(), DType::F64.into(), DType::F16.into(), DType::BF16.into(), narrow] {
             let model = shape.model(0, storage, &device);
             let sizes = Sizes::of(storage, &device);
-            for name in
-                ["window", "window+4", "h2o", "h2o-layer", "tova", "tova-head", "random", "every(3, h2o)", "knorm"]
-            {
+            for name in [
+                "window",
+                "window+4",
+                "h2o",
+                "h2o-layer",
+                "tova",
+                "tova-head",
+                "random",
+                "every(3, h2o)",
+                "knorm",
+                "int8(tova)",
+                "int4(h2o, group=8, recent=7)",
+                "int2(every(9, tova-head), keys=channel)",
+            ] {
                 for states in [5, 32] {
                     for batch in [1, 3] {
                         let compression = registry::compression(name, states).unwrap();

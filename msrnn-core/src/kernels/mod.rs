@@ -41,6 +41,7 @@ pub use int8::Int8;
 use crate::attention::Attention;
 use crate::road::Road;
 use crate::state::MultiState;
+use crate::state::packed::{Of, Packed};
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub(crate) use step::decide;
@@ -200,6 +201,28 @@ pub fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     crate::precision::widen(x)
 }
 
+/// Whether steps read packed rows as they are where this state lies.
+pub(crate) fn reads_packed(state: &MultiState) -> bool {
+    #[cfg(feature = "flex")]
+    if allowed() {
+        return flex::packs(state);
+    }
+    let _ = state;
+    false
+}
+
+/// Rounds rows of a state whose moment has come, in the host's memory; false where there is no kernel for it. The plain
+/// twin is in `state/packed.rs`.
+pub(crate) fn pack(state: &MultiState, packed: &mut Packed, of: Of, due: &[usize]) -> bool {
+    #[cfg(feature = "flex")]
+    if allowed() && flex::packs(state) {
+        flex::pack(state, packed, of, due);
+        return true;
+    }
+    let _ = (state, packed, of, due);
+    false
+}
+
 /// Whether steps of a bounded state that is full can be captured and replayed
 /// ([`burn::tensor::capture`]): on a device with kernels, of a policy whose score is data and that makes a row go
 /// at every token, since such a step always works in the same buffers and asks the host for nothing.
@@ -222,7 +245,7 @@ impl MultiState {
     /// device has kernels.
     pub fn overwrite(&mut self, other: &MultiState) {
         #[cfg(any(feature = "wgpu", feature = "cuda"))]
-        if cube::is_here(&self.keys) {
+        if self.packed.is_none() && cube::is_here(&self.keys) {
             cube::overwrite(&self.keys, &other.keys);
             cube::overwrite(&self.values, &other.values);
             cube::overwrite_int(&self.positions, &other.positions);

@@ -16,6 +16,9 @@ pub(super) type Verdict = Result<(), String>;
 /// Trials of a law.
 const CASES: u32 = 48;
 
+/// Of one that goes through many forms.
+pub(super) const FEW: u32 = 24;
+
 /// Where the trials start, unless another seed is asked for.
 const SEED: u64 = 2024;
 
@@ -97,7 +100,12 @@ fn cases(min_states: usize) -> impl Strategy<Value = Case> {
 ///
 /// With the law, the policy, and the smallest shape that was found, when it does not hold.
 pub(super) fn check(law: &str, policy: &Arc<dyn Policy>, holds: impl Fn(&Case) -> Verdict) {
-    check_shapes(law, &format!("policy {}", policy.name()), enough(policy), holds);
+    check_few(law, policy, CASES, holds);
+}
+
+/// The same with another number of trials.
+pub(super) fn check_few(law: &str, policy: &Arc<dyn Policy>, cases: u32, holds: impl Fn(&Case) -> Verdict) {
+    check_cases(law, &format!("policy {}", policy.name()), (enough(policy), cases), holds);
 }
 
 /// Fewest states of a policy.
@@ -112,8 +120,12 @@ pub(super) fn skipped(law: &str, policy: &Arc<dyn Policy>, reason: &str) {
 
 /// As [`check`], for something that may be no policy.
 pub(super) fn check_shapes(law: &str, subject: &str, min_states: usize, holds: impl Fn(&Case) -> Verdict) {
+    check_cases(law, subject, (min_states, CASES), holds);
+}
+
+fn check_cases(law: &str, subject: &str, (min_states, trials): (usize, u32), holds: impl Fn(&Case) -> Verdict) {
     let config = Config {
-        cases: CASES,
+        cases: trials,
         rng_seed: RngSeed::Fixed(SEED),
         failure_persistence: None,
         max_shrink_iters: 400,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use burn::tensor::{DType, Device, Tensor};
 
 use super::case::{Case, Verdict};
+use super::packed::{Held, packing};
 use super::scorer::{Scorer, bound};
 use super::spy::{Calls, Change, Look, Spy, is_close, take};
 use super::text::Text;
@@ -97,6 +98,19 @@ impl Machine {
     /// Not bounded.
     pub(super) fn unbounded(case: &Case, batch: usize, device: &Device, dtype: DType) -> Self {
         Self::new(case, batch, Compression::Unbounded, device, dtype)
+    }
+
+    /// Not bounded, with rows held as under a policy.
+    pub(super) fn unbounded_as(
+        case: &Case,
+        batch: usize,
+        policy: &Arc<dyn Policy>,
+        device: &Device,
+        dtype: DType,
+    ) -> Self {
+        let held = |packing| Compression::held(Arc::new(Held(packing))).expect("nothing goes");
+        let compression = packing(policy, case).map_or(Compression::Unbounded, held);
+        Self::new(case, batch, compression, device, dtype)
     }
 
     fn new(case: &Case, batch: usize, compression: Compression, device: &Device, dtype: DType) -> Self {

@@ -26,6 +26,9 @@ pub fn a_mask_simulation_equals_physical_omission(policy: &Arc<dyn Policy>, devi
     if scorer.rewrites() {
         return skipped(LAW, policy, "it rewrites rows, and hidden rows have no part in that");
     }
+    if scorer.plan().packing.is_some() {
+        return skipped(LAW, policy, "the simulation rounds no rows; see the law of packed states");
+    }
     if scorer.sees().queries > 0 {
         return skipped(LAW, policy, "the simulation keeps no queries");
     }

@@ -48,6 +48,7 @@ mod devices;
 mod machine;
 mod masks;
 mod memory;
+mod packed;
 mod prefill;
 mod saved;
 mod scorer;
@@ -70,6 +71,7 @@ pub use decisions::{protected_rows_survive, the_lowest_score_goes_and_on_ties_th
 pub use devices::two_devices_agree;
 pub use masks::a_mask_simulation_equals_physical_omission;
 pub use memory::memory_starts_at_zero_and_stays_with_its_row;
+pub use packed::a_packed_state_equals_the_plain_state_over_rounded_rows;
 pub use prefill::{
     after_a_prefill_chunks_equal_single_tokens, prefill_cut_keeps_k_highest, prefill_equals_strict_when_nothing_must_go,
 };
@@ -160,6 +162,7 @@ macro_rules! __with_every_law {
             prefill_equals_strict_when_nothing_must_go
             prefill_cut_keeps_k_highest
             after_a_prefill_chunks_equal_single_tokens
+            a_packed_state_equals_the_plain_state_over_rounded_rows
         }
     };
 }

@@ -6,6 +6,7 @@ use burn::tensor::Device;
 
 use super::case::check;
 use super::machine::{Machine, all_agree, attention, by_row_and_token, dtypes, near, widest};
+use super::packed::packing;
 use super::spy::gone;
 use super::states::rows_are_their_tokens;
 use super::text::Text;
@@ -21,7 +22,10 @@ pub fn prefill_equals_strict_when_nothing_must_go(policy: &Arc<dyn Policy>, devi
     let dtype = widest(device);
     check("prefill_equals_strict_when_nothing_must_go", policy, |case| {
         let text = Text::new(case, device, dtype);
-        let prompt = case.tokens.min(case.states);
+        let packing = packing(policy, case);
+        // Of a prompt rows are packed afterwards.
+        let whole = packing.map_or(usize::MAX, |packing| packing.keys.whole().min(packing.values.whole()));
+        let prompt = case.tokens.min(case.states).min(whole);
         let machine = || Machine::bounded(case, case.batch, policy, device, dtype);
         let (mut strict, mut prefilled) = (machine(), machine());
         strict.steps(&text, 0..case.tokens);

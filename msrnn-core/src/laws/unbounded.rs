@@ -46,7 +46,7 @@ pub fn unbounded_state_equals_vanilla_attention(device: &Device) {
 }
 
 /// With as many states as there are tokens nothing is omitted, and the outputs are those of the
-/// unbounded state: in f64 and f32.
+/// unbounded state that holds its rows alike: in f64 and f32.
 ///
 /// # Panics
 ///
@@ -56,7 +56,7 @@ pub fn a_budget_of_at_least_the_length_equals_unbounded(policy: &Arc<dyn Policy>
         check("a_budget_of_at_least_the_length_equals_unbounded", policy, |case| {
             let enough = Case { states: case.states.max(case.tokens), ..case.clone() };
             let text = Text::new(case, device, dtype);
-            let mut unbounded = Machine::unbounded(case, case.batch, device, dtype);
+            let mut unbounded = Machine::unbounded_as(case, case.batch, policy, device, dtype);
             unbounded.scans(&text, 0..case.tokens, case);
             let unbounded = unbounded.trace();
 

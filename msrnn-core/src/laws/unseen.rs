@@ -6,8 +6,10 @@ use burn::tensor::Device;
 
 use super::case::{Case, Verdict, check, skipped};
 use super::machine::{Machine, Trace, dtypes, near, widest};
+use super::packed::packing;
 use super::scorer::{Scorer, bound};
 use super::text::Text;
+use crate::packing::Per;
 use crate::policy::Policy;
 use crate::tensors::Tensors;
 
@@ -82,7 +84,8 @@ fn holds(case: &Case, window: usize, traces: &[Trace]) -> Verdict {
 }
 
 /// With as many states as a query sees rows before its own, all that it sees is held: the outputs are those
-/// of the unbounded state, whatever the policy. In f64 and f32. Says nothing of a policy that rewrites rows.
+/// of the unbounded state, whatever the policy. In f64 and f32. Says nothing of a policy that rewrites rows, or rounds
+/// them in groups that change with a cut.
 ///
 /// # Panics
 ///
@@ -92,13 +95,17 @@ pub fn a_budget_of_all_that_the_window_shows_equals_unbounded(policy: &Arc<dyn P
     if Scorer(bound(policy, &Case::smallest(policy))).rewrites() {
         return skipped(LAW, policy, "it rewrites rows");
     }
+    let packing = packing(policy, &Case::smallest(policy));
+    if packing.is_some_and(|packing| packing.keys.per == Per::Channel) {
+        return skipped(LAW, policy, "a cut rounds rows anew, in other groups");
+    }
     for dtype in dtypes(device) {
         check("a_budget_of_all_that_the_window_shows_equals_unbounded", policy, |case| {
             // Of the shapes that have no window some get the widest that the bound allows.
             let window = case.window.unwrap_or(case.states + 1).min(case.states + 1);
             let case = &Case { window: Some(window), ..case.clone() };
             let text = Text::new(case, device, dtype);
-            let mut unbounded = Machine::unbounded(case, case.batch, device, dtype);
+            let mut unbounded = Machine::unbounded_as(case, case.batch, policy, device, dtype);
             unbounded.steps(&text, 0..case.tokens);
             let unbounded = unbounded.trace();
 

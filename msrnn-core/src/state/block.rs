@@ -2,6 +2,7 @@
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
+use super::packed::Of;
 use super::{EMPTY, MultiState, StateShape};
 use crate::precision::narrow;
 
@@ -49,6 +50,13 @@ impl MultiState {
             free.push(empty.next().map_or(slots as i64, |slot| slot as i64));
         }
 
+        if let Some(packed) = self.packed.take() {
+            self.write_whole(&packed, Of::Keys, key.clone());
+            self.write_whole(&packed, Of::Values, value.clone());
+            self.packed = Some(packed);
+            // A new row is told by its number, whatever its slot.
+            moves.iter_mut().for_each(Vec::clear);
+        }
         let (mut from, mut to) = (Vec::new(), Vec::new());
         for row in 0..batch {
             for head in 0..kv_heads {
@@ -104,5 +112,6 @@ impl MultiState {
             true => self.count_omitting(n),
             false => self.count_held(n),
         }
+        self.pack_due();
     }
 }

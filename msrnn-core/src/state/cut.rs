@@ -12,7 +12,7 @@ impl MultiState {
     /// The rows must be in the first slots, as they are in a state whose slots fill up in order.
     pub(crate) fn advance_cutting(&mut self, keep: &[Vec<Vec<usize>>]) {
         let most_rows = self.max_rows;
-        self.advance_holding();
+        self.advance_whole();
         self.cut(keep);
         self.max_rows = self.held.iter().copied().fold(most_rows, usize::max);
     }
@@ -38,8 +38,11 @@ impl MultiState {
             }
         }
         let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [batch * kv_heads * slots]), &device);
-        self.keys.inplace(|keys| keys.select(0, rows.clone()));
-        self.values.inplace(|values| values.select(0, rows));
+        let packed = self.cut_packed(&rows, slots);
+        if self.packed.is_none() {
+            self.keys.inplace(|keys| keys.select(0, rows.clone()));
+            self.values.inplace(|values| values.select(0, rows));
+        }
 
         let before = self.positions.to_data().convert::<i64>();
         let before: &[i64] = before.as_slice().expect("positions are integers");
@@ -64,6 +67,9 @@ impl MultiState {
         }
         self.held = kept;
         self.slots = slots;
+        if self.packed.is_some() {
+            self.packed_cut(packed, &cut);
+        }
     }
 
     /// Writes down which positions go, as omitted by the newest token.

@@ -23,12 +23,16 @@
 //! - `slots.rs`: rows come and go; the only place that writes rows of burn's operations
 //! - `cut.rs`: back to k rows at once
 //! - `ragged.rs`: heads that hold different numbers of rows
+//! - `packed.rs`, `repacked.rs`: rows in fewer bits, by `rounding.rs`
 //! - `block.rs`: what is left of a block whose decisions were made on the host
 //! - [`snapshot`]: saved and restored
 
 mod block;
 mod cut;
+pub(crate) mod packed;
 mod ragged;
+mod repacked;
+pub(crate) mod rounding;
 mod slots;
 pub mod snapshot;
 
@@ -39,10 +43,12 @@ use burn::tensor::{Bool, DType, Device, Int, Tensor};
 pub(crate) use block::Left;
 
 use crate::bound::Bound;
+use crate::packing::Packing;
 use crate::policy::{Compression, Decides};
 use crate::precision::accumulation;
 use crate::score::Initial;
 use crate::tensors::Memory;
+use packed::{Of, Packed};
 
 /// Position of a slot that holds no row.
 pub(crate) const EMPTY: i64 = -1;
@@ -77,10 +83,15 @@ pub struct MultiState {
     pub(crate) shape: StateShape,
     /// What bounds it; none when nothing ever goes.
     pub(crate) bound: Option<Arc<Bound>>,
+    /// How it holds rows; none as they were computed.
+    pub(crate) packing: Option<Packing>,
     pub(crate) slots: usize,
-    /// `[batch · kv_heads · slots, head_dim]`: flat, so that a row is written by one index.
+    /// `[batch · kv_heads · slots, head_dim]`: flat, so that a row is written by one index. Of a packed state the
+    /// places of whole rows, see `packed.rs`.
     pub(crate) keys: Tensor<2>,
     pub(crate) values: Tensor<2>,
+    /// The rows that are packed. None where all are held as they were computed, and while a prompt is attended.
+    pub(crate) packed: Option<Packed>,
     /// `[batch · groups, slots]`, −1 where a slot is empty.
     pub(crate) positions: Tensor<2, Int>,
     /// What is carried with every row, `[channels, batch · groups, slots]`; none without channels.
@@ -115,7 +126,7 @@ impl MultiState {
 
     /// An empty state under a compression, which is asked for this layer's plan.
     pub fn new(shape: StateShape, compression: &Compression, device: &Device) -> Self {
-        let bound = Bound::of(compression, &shape);
+        let (bound, of) = (Bound::of(compression, &shape), shape.clone());
         let slots = bound.as_ref().and_then(|bound| bound.limit()).unwrap_or(FIRST_SLOTS);
         let decides = bound.as_ref().map_or(Decides::Layer, |bound| bound.decides());
         let channels = bound.as_ref().map_or(0, |bound| bound.channels().len());
@@ -139,14 +150,22 @@ impl MultiState {
             first_omission: vec![None; shape.batch],
             unscored: None,
             bound,
+            packing: None,
+            packed: None,
             slots,
             shape,
         }
+        .holding(Bound::packing(compression, &of))
     }
 
     /// What the state is made for.
     pub fn shape(&self) -> &StateShape {
         &self.shape
+    }
+
+    /// How keys and values are held; none as they were computed.
+    pub fn packing(&self) -> Option<Packing> {
+        self.packing
     }
 
     /// The bound k of this layer, or none.
@@ -231,21 +250,23 @@ impl MultiState {
     }
 
     /// Keys in every slot, `[batch, kv_heads, slots, head_dim]`. Of heads that hold different numbers of rows a copy,
-    /// filled up with zeros.
+    /// filled up with zeros; of packed rows what they stand for, in the accumulation dtype.
     ///
     /// Drop the tensor before the next step: while it lives, that step must copy the state.
     pub fn keys(&self) -> Tensor<4> {
-        match self.is_ragged() {
-            true => self.padded(Self::keys),
-            false => self.four(&self.keys),
+        match &self.packed {
+            _ if self.is_ragged() => self.padded(Self::keys),
+            Some(packed) => self.unpacked(packed, Of::Keys),
+            None => self.four(&self.keys),
         }
     }
 
     /// Values in every slot; see [`MultiState::keys`].
     pub fn values(&self) -> Tensor<4> {
-        match self.is_ragged() {
-            true => self.padded(Self::values),
-            false => self.four(&self.values),
+        match &self.packed {
+            _ if self.is_ragged() => self.padded(Self::values),
+            Some(packed) => self.unpacked(packed, Of::Values),
+            None => self.four(&self.values),
         }
     }
 
@@ -271,10 +292,12 @@ impl MultiState {
         groups.chunks(self.groups()).map(<[_]>::to_vec).collect()
     }
 
-    /// Bytes allocated: keys, values, positions, what the policy carries, its latest queries and the counters.
+    /// Bytes allocated: keys, values, packed ones with their scales, positions, what the policy carries, its latest
+    /// queries and the counters.
     pub fn bytes(&self) -> usize {
         let int = self.positions.dtype().size();
-        let rows = 2 * self.keys.shape().num_elements() * self.shape.dtype.size();
+        let numbers = self.keys.shape().num_elements() + self.values.shape().num_elements();
+        let rows = numbers * self.shape.dtype.size() + self.packed.as_ref().map_or(0, Packed::bytes);
         let positions = self.positions.shape().num_elements() * int;
         let memory = self.memory.as_ref().map_or(0, |m| m.shape().num_elements() * m.dtype().size());
         let latest = self.latest.as_ref().map_or(0, |x| x.shape().num_elements() * x.dtype().size());

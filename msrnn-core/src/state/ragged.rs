@@ -21,6 +21,7 @@ impl MultiState {
         let wide: burn::tensor::DType = wide.into();
         head.memory = (channels > 0).then(|| Tensor::zeros([channels, 1, head.slots], (&self.device(), wide)));
         head.bound = bound;
+        head = head.holding(self.packing);
         if self.omitted.is_some() {
             head.record_omissions();
         }
@@ -37,7 +38,10 @@ impl MultiState {
             let held = self.held[row];
             head.slots = slots;
             let rows = |x: &Tensor<2>| x.clone().slice([index * slots..(index + 1) * slots, 0..head_dim]);
-            (head.keys, head.values) = (rows(&self.keys), rows(&self.values));
+            match self.packed_head(index) {
+                Some((keys, values, packed)) => (head.keys, head.values, head.packed) = (keys, values, Some(packed)),
+                None => (head.keys, head.values, head.packed) = (rows(&self.keys), rows(&self.values), None),
+            }
             head.positions = self.positions.clone().narrow(0, group, 1);
             head.memory = self.memory.as_ref().map(|memory| memory.clone().narrow(1, group, 1));
             head.next = self.next.clone().narrow(0, group, 1);
@@ -57,7 +61,7 @@ impl MultiState {
         let nothing = || Tensor::zeros([1, head_dim], (&device, self.shape.dtype));
         (self.keys, self.values) = (nothing(), nothing());
         self.positions = Tensor::full([batch * groups, 1], EMPTY, &device);
-        (self.memory, self.latest, self.slots) = (None, None, 1);
+        (self.memory, self.latest, self.packed, self.slots) = (None, None, None, 1);
     }
 
     /// Counts `n` tokens that every head has seen, after which `rows` are held by all heads of each batch row.
@@ -117,11 +121,12 @@ impl MultiState {
 
     /// Keys or values, filled up with zeros.
     pub(crate) fn padded(&self, of: impl Fn(&Self) -> Tensor<4>) -> Tensor<4> {
-        let StateShape { batch, kv_heads, head_dim, dtype, .. } = self.shape;
+        let StateShape { batch, kv_heads, head_dim, .. } = self.shape;
         let slots = self.slots();
         let pad = |head: &MultiState| {
-            let empty = Tensor::zeros([1, 1, slots, head_dim], (&self.device(), dtype));
-            empty.slice_assign([0..1, 0..1, 0..head.slots, 0..head_dim], of(head))
+            let rows = of(head);
+            let empty = Tensor::zeros([1, 1, slots, head_dim], (&self.device(), rows.dtype()));
+            empty.slice_assign([0..1, 0..1, 0..head.slots, 0..head_dim], rows)
         };
         Tensor::cat(self.heads.iter().map(pad).collect(), 1).reshape([batch, kv_heads, slots, head_dim])
     }

@@ -2,6 +2,7 @@
 
 use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor};
 
+use super::packed::Of;
 use super::{EMPTY, MultiState, StateShape};
 use crate::policy::Decides;
 use crate::precision::{accumulation, narrow, read};
@@ -20,8 +21,12 @@ impl MultiState {
             return;
         }
         let rows = row * per_row..(row + 1) * per_row;
-        self.keys.inplace(|keys| keys.slice_fill([rows.clone()], 0));
-        self.values.inplace(|values| values.slice_fill([rows], 0));
+        if self.packed.is_some() {
+            self.reset_packed(row);
+        } else {
+            self.keys.inplace(|keys| keys.slice_fill([rows.clone()], 0));
+            self.values.inplace(|values| values.slice_fill([rows], 0));
+        }
         self.positions.inplace(|positions| positions.slice_fill([of_row.clone()], EMPTY));
         if let Some(memory) = &mut self.memory {
             let channels = memory.dims()[0];
@@ -69,8 +74,10 @@ impl MultiState {
             Tensor::cat(vec![rows.reshape([batch * kv_heads, old, head_dim]), more], 1)
                 .reshape([batch * kv_heads * slots, head_dim])
         };
-        self.keys.inplace(grow);
-        self.values.inplace(grow);
+        if self.packed.is_none() {
+            self.keys.inplace(grow);
+            self.values.inplace(grow);
+        }
         let groups = batch * self.groups();
         self.positions.inplace(|p| Tensor::cat(vec![p, Tensor::full([groups, added], EMPTY, &device)], 1));
         if let Some(memory) = &mut self.memory {
@@ -78,6 +85,7 @@ impl MultiState {
             memory.inplace(|memory| Tensor::cat(vec![memory, more], 2));
         }
         self.slots = slots;
+        self.grow_packed(old);
     }
 
     /// What the channels hold of new rows, `[channels, batch · groups, n]`; none without channels.
@@ -117,12 +125,26 @@ impl MultiState {
 
     /// Writes one row per batch row and head into the free slots. `[batch, kv_heads, head_dim]`
     pub(crate) fn append(&mut self, key: Tensor<3>, value: Tensor<3>) {
-        let StateShape { batch, kv_heads, head_dim, dtype, .. } = self.shape;
-        let (rows, groups) = (batch * kv_heads, self.groups());
-        let device = self.device();
+        let StateShape { batch, kv_heads, head_dim, .. } = self.shape;
         let one = |x: &Tensor<3>| x.clone().reshape([batch, kv_heads, 1, head_dim]);
         let initial = self.initial(&one(&key), &one(&value));
         self.begin_memory(initial);
+        match self.packed.take() {
+            Some(packed) => {
+                self.write_whole(&packed, Of::Keys, one(&key));
+                self.write_whole(&packed, Of::Values, one(&value));
+                self.packed = Some(packed);
+            }
+            None => self.append_row(key, value),
+        }
+        let (free, next) = (self.free.clone(), self.next.clone());
+        self.positions.inplace(|positions| positions.scatter(1, free, next, IndexingUpdateOp::Assign));
+    }
+
+    /// Keys and values of the same.
+    fn append_row(&mut self, key: Tensor<3>, value: Tensor<3>) {
+        let StateShape { batch, kv_heads, head_dim, dtype, .. } = self.shape;
+        let (rows, groups, device) = (batch * kv_heads, self.groups(), self.device());
         let first = Tensor::<1, Int>::arange(0..rows as i64, &device).mul_scalar(self.slots as i64);
         let free = self.free.clone().reshape([batch, groups]).expand([batch, kv_heads]).reshape([rows]);
         let slot = first + free;
@@ -131,12 +153,13 @@ impl MultiState {
         let (key, value) = (stored(key), stored(value));
         self.keys.inplace(|keys| keys.select_assign(0, slot.clone(), key, assign));
         self.values.inplace(|values| values.select_assign(0, slot, value, assign));
-        let (free, next) = (self.free.clone(), self.next.clone());
-        self.positions.inplace(|positions| positions.scatter(1, free, next, assign));
     }
 
     /// Replaces all keys and values.
     pub(crate) fn set_rows(&mut self, rows: Rows) {
+        if self.packed.is_some() {
+            return self.set_packed(rows);
+        }
         let dims = self.keys.dims();
         self.keys = rows.keys.reshape(dims);
         self.values = rows.values.reshape(dims);
@@ -144,6 +167,12 @@ impl MultiState {
 
     /// Counts one more token of a state none of whose rows goes.
     pub(crate) fn advance_holding(&mut self) {
+        self.advance_whole();
+        self.pack_due();
+    }
+
+    /// The same before any row is packed.
+    pub(crate) fn advance_whole(&mut self) {
         self.next.inplace(|next| next.add_scalar(1));
         // Slots fill up in order.
         self.free.inplace(|free| free.add_scalar(1));
@@ -183,5 +212,6 @@ impl MultiState {
         self.positions.inplace(|positions| positions.scatter(1, free.clone(), empty, IndexingUpdateOp::Assign));
         self.free = free;
         self.count_omitting(1);
+        self.pack_due();
     }
 }

@@ -5,8 +5,11 @@ mod intact;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
+use super::packed::{Of, Packed};
+use super::rounding::Codes;
 use super::{MultiState, StateShape};
 use crate::error::Error;
+use crate::packing::{Packing, Per};
 use crate::policy::Compression;
 
 /// Everything that a [`MultiState`] holds, and under which bound. Recorded omissions are not part of it.
@@ -19,6 +22,9 @@ pub struct Snapshot {
     layers: usize,
     /// Policy and k; none of an unbounded state.
     bound: Option<(String, usize)>,
+    /// How rows are held; none as they were computed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    packing: Option<Packing>,
     slots: usize,
     seen: Vec<usize>,
     held: Vec<usize>,
@@ -26,12 +32,36 @@ pub struct Snapshot {
     first_omission: Vec<Option<usize>>,
     keys: TensorData,
     values: TensorData,
+    /// Packed keys and values. Then `keys` and `values` are the whole ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    packed: Option<[SavedCodes; 2]>,
     positions: TensorData,
     memory: Option<TensorData>,
     latest: Option<TensorData>,
     free: TensorData,
     /// Of heads that are states of their own.
     heads: Vec<Snapshot>,
+}
+
+/// Packed keys, or values.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct SavedCodes {
+    words: TensorData,
+    scales: TensorData,
+    lows: TensorData,
+    whole_from: Vec<usize>,
+}
+
+impl SavedCodes {
+    fn of(packed: &Packed, of: Of) -> Self {
+        let Codes { words, scales, lows } = packed.codes(of);
+        Self {
+            words: words.to_data().convert::<i32>(),
+            scales: scales.to_data(),
+            lows: lows.to_data(),
+            whole_from: packed.whole_from(of).to_vec(),
+        }
+    }
 }
 
 impl MultiState {
@@ -45,6 +75,7 @@ impl MultiState {
             layer,
             layers,
             bound: self.bound.as_ref().map(|bound| (bound.policy.clone(), bound.states)),
+            packing: self.packing,
             slots: self.slots,
             seen: self.seen.clone(),
             held: self.held.clone(),
@@ -52,6 +83,7 @@ impl MultiState {
             first_omission: self.first_omission.clone(),
             keys: self.keys.to_data(),
             values: self.values.to_data(),
+            packed: self.packed.as_ref().map(|packed| Of::BOTH.map(|of| SavedCodes::of(packed, of))),
             positions: self.positions.to_data().convert::<i64>(),
             memory: self.memory.as_ref().map(Tensor::to_data),
             latest: self.latest.as_ref().map(Tensor::to_data),
@@ -77,6 +109,11 @@ impl MultiState {
             };
             let (saved, given) = (name(&snapshot.bound), name(&bound));
             return Err(Error::Snapshot(format!("it was saved under {saved}, not under {given}")));
+        }
+        if state.packing != snapshot.packing {
+            let how = |packing: Option<Packing>| packing.map_or("not packed".into(), |packing| packing.to_string());
+            let (saved, given) = (how(snapshot.packing), how(state.packing));
+            return Err(Error::Snapshot(format!("its rows were saved {saved}, not {given}")));
         }
         if !snapshot.heads.is_empty() {
             if snapshot.heads.len() != batch * kv_heads || snapshot.seen.len() != batch || snapshot.held.len() != batch
@@ -108,8 +145,27 @@ impl MultiState {
             true => Ok(()),
             false => Err(Error::Snapshot(format!("{what} have shape {:?} instead of {dims:?}", data.shape()))),
         };
-        fits("keys", &snapshot.keys, &[batch * kv_heads * slots, head_dim])?;
-        fits("values", &snapshot.values, &[batch * kv_heads * slots, head_dim])?;
+        let places = |of: Of| self.packed.as_ref().map_or(slots, |packed| packed.side(of).whole());
+        fits("keys", &snapshot.keys, &[batch * kv_heads * places(Of::Keys), head_dim])?;
+        fits("values", &snapshot.values, &[batch * kv_heads * places(Of::Values), head_dim])?;
+        if self.packed.is_some() != snapshot.packed.is_some() {
+            return Err(Error::Snapshot("its packed rows are missing".into()));
+        }
+        if let (Some(packed), Some(saved)) = (&self.packed, &snapshot.packed) {
+            for (of, saved) in Of::BOTH.into_iter().zip(saved) {
+                let grid = packed.grid(of, head_dim);
+                let [lines, each] = grid.scales(slots);
+                fits("packed rows", &saved.words, &[batch * kv_heads * slots, grid.bits.words(head_dim)])?;
+                fits("scales", &saved.scales, &[batch * kv_heads * lines, each])?;
+                fits("lows of packed rows", &saved.lows, &[batch * kv_heads * lines, each])?;
+                let side = packed.side(of);
+                let came = if side.per == Per::Token { &snapshot.seen } else { &snapshot.held };
+                let due: Vec<usize> = came.iter().map(|&came| side.packed(came)).collect();
+                if saved.whole_from != due {
+                    return Err(Error::Snapshot("its packed rows contradict its counters".into()));
+                }
+            }
+        }
         fits("positions", &snapshot.positions, &[groups, slots])?;
         fits("free slots", &snapshot.free, &[groups, 1])?;
         let channels = self.channels().len();
@@ -131,6 +187,16 @@ impl MultiState {
         self.slots = slots;
         self.keys = float(snapshot.keys, device);
         self.values = float(snapshot.values, device);
+        if let (Some(packed), Some(saved)) = (&mut self.packed, snapshot.packed) {
+            for (of, saved) in Of::BOTH.into_iter().zip(saved) {
+                *packed.codes_mut(of) = Codes {
+                    words: Tensor::from_data(saved.words, (device, DType::I32)),
+                    scales: float(saved.scales, device),
+                    lows: float(saved.lows, device),
+                };
+                packed.whole_from[of as usize] = saved.whole_from;
+            }
+        }
         self.positions = Tensor::<2, Int>::from_data(snapshot.positions, device);
         self.memory = snapshot.memory.map(|memory| float(memory, device));
         self.latest = snapshot.latest.map(|latest| float(latest, device));

@@ -2,6 +2,7 @@
 
 mod cuts;
 mod merge;
+mod packed;
 mod per_layer;
 mod pooled;
 mod protect;
@@ -9,6 +10,7 @@ mod pyramid;
 
 pub use cuts::{AfterPrompt, Every};
 pub use merge::Merge;
+pub use packed::Packed;
 pub use per_layer::PerLayer;
 pub use pooled::Pooled;
 pub use protect::Protect;

@@ -126,6 +126,9 @@ pub(super) fn needs(policy: &dyn Policy) -> String {
 
 fn of_layer(plan: &Plan, layer: &Layer) -> String {
     let mut text = Lines::default();
+    if let Some(packing) = &plan.packing {
+        text.line("rows", &packing.to_string());
+    }
     if plan.states.is_none() {
         text.line("rule", "nothing goes");
         return text.text;

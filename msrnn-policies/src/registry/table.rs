@@ -12,7 +12,11 @@ fn rows(registry: &Registry) -> Vec<[String; 5]> {
         let bytes = entry.bytes_per_state().to_string();
         [entry.name.into(), entry.sees(), entry.decides().into(), bytes, entry.idea.into()]
     };
-    std::iter::once(full).chain(registry.entries().map(policy)).collect()
+    // What holds rows in fewer bits is made of any policy, or of none.
+    let packed = ["int8(p), int4(p), int2(p)", "as p", "as p", "as p", "As p, or full, with rows in 8, 4 or 2 bits."];
+    let kivi = ["kivi", "nothing", "-", "0", "A state that grows, its older rows in 2 or 4 bits."];
+    let held = [packed, kivi].map(|row| row.map(String::from));
+    std::iter::once(full).chain(registry.entries().map(policy)).chain(held).collect()
 }
 
 pub(super) fn aligned(registry: &Registry) -> String {

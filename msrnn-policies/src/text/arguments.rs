@@ -87,6 +87,11 @@ impl<'t> Arguments<'t> {
         SpecError::Meaning { problem: problem.into(), place: Place::new(self.text, at.clone()) }
     }
 
+    /// Where the value of an argument stands.
+    pub(super) fn place(&self, name: &str) -> Option<Range<usize>> {
+        self.named.iter().find(|argument| argument.name == name).map(|argument| argument.at[1].clone())
+    }
+
     /// Whether a seed was asked for that is not written.
     pub(super) fn wants_seed(&self) -> bool {
         self.seed.is_none() && self.asked.borrow().seed

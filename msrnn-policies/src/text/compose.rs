@@ -10,6 +10,7 @@ use super::cursor::Word;
 use super::policy::{Parser, RESERVED};
 use crate::combine::{AfterPrompt, Every, Merge, PerLayer, Pooled, Protect, Pyramid};
 use crate::error::SpecError;
+use crate::needs::omits;
 
 /// An entry of `layers(...)`.
 struct Part {
@@ -20,13 +21,13 @@ struct Part {
 }
 
 impl<'t> Parser<'_, 't> {
-    fn open(&mut self, name: &Word<'t>) -> Result<(), SpecError> {
+    pub(super) fn open(&mut self, name: &Word<'t>) -> Result<(), SpecError> {
         let example = RESERVED.iter().find(|(known, _)| *known == name.text).map_or("", |(_, example)| example);
         self.cursor.expect("(", &format!("( as in {example}"))
     }
 
     /// The policy inside another, which has no budget of its own.
-    fn inside(&mut self, name: &Word<'t>) -> Result<Arc<dyn Policy>, SpecError> {
+    pub(super) fn inside(&mut self, name: &Word<'t>) -> Result<Arc<dyn Policy>, SpecError> {
         let policy = self.policy()?;
         let at = self.cursor.next();
         match self.cursor.sees("@") {
@@ -38,7 +39,7 @@ impl<'t> Parser<'_, 't> {
     }
 
     /// `name=value` behind the policy inside, up to the parenthesis.
-    fn options(&mut self, name: &Word<'t>) -> Result<Arguments<'t>, SpecError> {
+    pub(super) fn options(&mut self, name: &Word<'t>) -> Result<Arguments<'t>, SpecError> {
         let named = match self.cursor.eat(",") {
             true => self.named()?,
             false => self.cursor.expect(")", ", or )").map(|()| Vec::new())?,
@@ -172,11 +173,16 @@ impl<'t> Parser<'_, 't> {
                     .wrong(at_sign..at_sign + 1, "full keeps every state and takes no budget; leave it out")),
             };
         }
-        let policy = Some(self.policy()?);
+        let policy = self.policy()?;
+        let at_sign = self.cursor.next();
         if self.cursor.eat("@") {
+            if !omits(policy.as_ref()) {
+                let problem = format!("{} keeps every state and takes no budget; leave it out", policy.name());
+                return Err(self.cursor.wrong(at_sign..at_sign + 1, problem));
+            }
             self.inner_budget()?;
         }
-        Ok(Part { range, policy, at })
+        Ok(Part { range, policy: Some(policy), at })
     }
 
     /// A budget inside is one of the whole: k is the same for all layers that are bounded.

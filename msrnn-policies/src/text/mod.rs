@@ -7,6 +7,7 @@ mod compose;
 mod cursor;
 mod expression;
 mod list;
+mod packed;
 mod place;
 mod policy;
 mod score;

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use msrnn_core::budget::Budget;
+use msrnn_core::packing::Bits;
 use msrnn_core::policy::Policy;
 
 use super::arguments::{Arguments, Named};
@@ -11,14 +12,14 @@ use super::cursor::{Cursor, Word};
 use super::list::without_budget;
 use crate::combine::Protect;
 use crate::error::SpecError;
-use crate::needs::fewest_states;
+use crate::needs::{fewest_states, omits};
 use crate::registry::{Entry, Registry};
 
 /// Bytes that a text may have.
 const LONGEST: usize = 4096;
 
 /// Names that cannot be registered, and how they are written.
-pub(crate) const RESERVED: [(&str, &str); 9] = [
+pub(crate) const RESERVED: [(&str, &str); 13] = [
     ("full", "full"),
     ("score", "score(weight)"),
     ("protect", "protect(tova, first=4)"),
@@ -28,6 +29,10 @@ pub(crate) const RESERVED: [(&str, &str); 9] = [
     ("after-prompt", "after-prompt(tova)"),
     ("merge", "merge(h2o)"),
     ("pooled", "pooled(snapkv, floor=0.2)"),
+    ("int8", "int8(tova)"),
+    ("int4", "int4(tova, recent=32)"),
+    ("int2", "int2(full, keys=channel)"),
+    ("kivi", "kivi(bits=2, group=32, recent=128)"),
 ];
 
 /// What a text says.
@@ -50,13 +55,17 @@ pub(crate) fn parse(registry: &Registry, text: &str, seed: Option<u64>) -> Resul
     if length > LONGEST {
         return Err(SpecError::TooLong { length: text.len(), most: LONGEST });
     }
-    let mut parser = Parser { registry, text, seed, cursor: Cursor::new(text), inner: None, unseeded: Vec::new() };
+    let cursor = Cursor::new(text);
+    let mut parser = Parser { registry, text, seed, cursor, inner: None, unseeded: Vec::new(), channels: Vec::new() };
     let policy = match parser.full() {
         true => None,
         false => Some(parser.policy()?),
     };
     let bare = parser.cursor.now();
-    let outer = parser.budget(policy.is_none())?;
+    let outer = parser.budget(policy.as_ref())?;
+    if let Some(policy) = &policy {
+        parser.check_packed(policy.as_ref(), 0..bare)?;
+    }
     if let Some(policy) = &policy
         && fewest_states(policy.as_ref()).is_none()
     {
@@ -101,6 +110,8 @@ pub(super) struct Parser<'r, 't> {
     /// A budget that stood inside.
     pub(super) inner: Option<(Budget, Range<usize>)>,
     unseeded: Vec<usize>,
+    /// Where keys are said to be packed per channel.
+    pub(super) channels: Vec<Range<usize>>,
 }
 
 impl<'t> Parser<'_, 't> {
@@ -130,6 +141,10 @@ impl<'t> Parser<'_, 't> {
             "after-prompt" => self.after_prompt(&name)?,
             "merge" => self.merge(&name)?,
             "pooled" => self.pooled(&name)?,
+            "int8" => self.packed(&name, Bits::Eight)?,
+            "int4" => self.packed(&name, Bits::Four)?,
+            "int2" => self.packed(&name, Bits::Two)?,
+            "kivi" => self.kivi(&name)?,
             _ => self.registered(&name)?,
         };
         self.cursor.up();
@@ -211,7 +226,7 @@ impl<'t> Parser<'_, 't> {
     }
 
     /// The budget behind the policy, up to the end.
-    fn budget(&mut self, full: bool) -> Result<Option<(Budget, Range<usize>)>, SpecError> {
+    fn budget(&mut self, policy: Option<&Arc<dyn Policy>>) -> Result<Option<(Budget, Range<usize>)>, SpecError> {
         if self.cursor.is_at_end() {
             return Ok(None);
         }
@@ -219,8 +234,14 @@ impl<'t> Parser<'_, 't> {
             return Err(self.cursor.expected("@ and a budget as in @512, or the end"));
         }
         let word = self.cursor.all();
-        if full {
-            return Err(SpecError::FullBounded(word.text.into()));
+        match policy {
+            None => return Err(SpecError::FullBounded(word.text.into())),
+            Some(policy) if !omits(policy.as_ref()) => {
+                let problem =
+                    format!("{} keeps every state and takes no budget; leave @{} out", policy.name(), word.text);
+                return Err(self.cursor.wrong(word.at, problem));
+            }
+            Some(_) => {}
         }
         self.read_budget(word).map(Some)
     }

@@ -12,7 +12,38 @@ use serde::Deserialize;
 pub(crate) struct Goldens {
     pub(crate) uniform: Uniform,
     pub(crate) runs: Vec<Run>,
-    pub(crate) kivi: Vec<serde_json::Value>,
+    pub(crate) kivi: Vec<Kivi>,
+}
+
+/// Rows that are rounded, and what is attended to over them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Kivi {
+    pub(crate) problem: Problem,
+    #[serde(rename = "policy")]
+    _policy: String,
+    pub(crate) parameters: Grid,
+    /// Tokens that are attended before anything is rounded.
+    pub(crate) prompt: usize,
+    /// Rows that are rounded at the end.
+    pub(crate) key_rows: usize,
+    pub(crate) value_rows: usize,
+    /// By KV head and row: a digit per channel.
+    pub(crate) key_codes: Vec<Vec<String>>,
+    pub(crate) value_codes: Vec<Vec<String>>,
+    /// By token and KV head, as held at the end.
+    pub(crate) keys: Vec<Vec<Vec<f64>>>,
+    pub(crate) values: Vec<Vec<Vec<f64>>>,
+    pub(crate) output_steps: Vec<usize>,
+    pub(crate) outputs: Vec<Vec<f64>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Grid {
+    pub(crate) bits: usize,
+    pub(crate) group: usize,
+    pub(crate) residual: usize,
 }
 
 /// The first numbers of a seed.

@@ -14,7 +14,7 @@ impl Extrapolate {
         }
         for spec in &self.policies {
             for budget in budgets(spec, &self.states) {
-                asked.extend(self.positions.iter().map(|&positions| (spec.name(), Some(budget), positions)));
+                asked.extend(self.positions.iter().map(|&positions| (spec.name(), budget, positions)));
             }
         }
         let none = || format!("it is none of the units that were asked for, {} of each model", asked.len());

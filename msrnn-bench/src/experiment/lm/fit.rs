@@ -54,7 +54,7 @@ impl Lm {
                 observed(None, &run.observed)
             }
             Kind::Policy => {
-                let fits = |budget| states(Some(budget), run.states).is_ok();
+                let fits = |budget| states(budget, run.states).is_ok();
                 let asked = self.policies.iter().filter(|spec| spec.name() == run.policy);
                 let asked = asked.flat_map(|spec| budgets(spec, &self.states)).any(fits);
                 holds("its policy and number of states are none that were asked for", asked)?;

@@ -91,7 +91,7 @@ impl Retention {
     ///
     /// When there is nothing to look at, or a map would be too fine.
     pub fn checked(mut self) -> Result<Self, BenchError> {
-        self.arms.retain(|arm| !arm.is_full());
+        self.arms.retain(|arm| !arm.keeps_all());
         let wrong = |reason: String| Err(BenchError::Input(reason));
         if self.arms.is_empty() || self.contexts == 0 {
             return wrong("there is nothing to look at; give at least one policy, number of states and context".into());

@@ -28,7 +28,7 @@ use serde_json::json;
 pub use judge::{Judge, Limits};
 use verdict::Judged;
 
-use super::arms::{Bound, arms as arms_of};
+use super::arms::{Bound, arms as arms_of, bounded_or_full};
 use super::generation::{Generation, Written};
 use super::journal;
 use super::manifest::{self, Identity, MANIFEST};
@@ -244,7 +244,10 @@ impl Story {
         let full = Bound::new(&PolicySpec::full(), models, index, context)?.state_bytes / (context + 1);
         for spec in arms_of(&self.policies, &self.states) {
             let bound = Bound::new(&spec, models, index, context)?;
-            let Some(states) = bound.compression.states() else { continue };
+            let Some(states) = bound.compression.states() else {
+                bounded_or_full(&spec)?;
+                continue;
+            };
             arms.push(Arm {
                 model: index,
                 policy: format!("{}@{states}", spec.name()),

@@ -9,7 +9,7 @@ use super::Understanding;
 use super::prompt::{Prompt, fit};
 use super::question::Question;
 use crate::error::BenchError;
-use crate::experiment::arms::{Bound, arms};
+use crate::experiment::arms::{Bound, arms, bounded_or_full};
 use crate::experiment::manifest::hash;
 use crate::experiment::models::Models;
 use crate::experiment::{Unit, common};
@@ -127,7 +127,10 @@ impl Plan {
         for spec in arms(&setting.policies, &setting.states) {
             let bound = bound(&spec)?;
             match bound.compression.states() {
-                None => self.arms.push(arm("full".into(), None, bound, full)),
+                None => {
+                    bounded_or_full(&spec)?;
+                    self.arms.push(arm("full".into(), None, bound, full));
+                }
                 Some(states) => bounded.push(arm(format!("{}@{states}", spec.name()), Some(states), bound, full)),
             }
         }

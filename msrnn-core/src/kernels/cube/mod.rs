@@ -34,6 +34,7 @@ pub(super) use step::step;
 /// a device that runs the kernels.
 pub(super) fn takes<const D: usize>(attention: &Attention, query: &Tensor<D>, state: &MultiState) -> bool {
     attention.placement.is_none()
+        && state.packed.is_none()
         && is_here(query)
         && is_read(query)
         && is_here(&state.keys)

@@ -25,7 +25,7 @@ pub(in crate::kernels) fn takes_block(attention: &Attention, query: &Tensor<4>, 
     // What a sliding window hides is told by slots, which are positions while every row is held.
     let suits = attention.placement.is_none() && (attention.window.is_none() || state.is_whole());
     let carries = state.memory.is_none() || (state.is_level() && !state.remembers());
-    suits && carries && is_here(query) && is_here(&state.keys) && has_known_integers(state)
+    suits && carries && state.packed.is_none() && is_here(query) && is_here(&state.keys) && has_known_integers(state)
 }
 
 /// `n` tokens of every batch row, none of which makes a row go. Shapes as in [`Attention::scan`].

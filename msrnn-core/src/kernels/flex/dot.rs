@@ -14,6 +14,10 @@ pub(super) const ROWS: usize = 4;
 
 /// Products of rows of a dtype with vectors of its accumulation dtype.
 pub(super) trait Dot<T>: Stored<T> {
+    /// Whether rows that several queries read are better widened once, before. What an instruction widens is; what takes a
+    /// shift is not worth a buffer.
+    const IS_WIDENED: bool = false;
+
     /// A vector in the order in which [`Dot::dot`] wants it.
     fn arranged(x: &[T]) -> Vec<T>;
 
@@ -56,8 +60,10 @@ dot_of_reals!(f64, as_simd_f64s, splat_f64s, mul_add_e_f64s, add_f64s, reduce_su
 /// Two neighbouring 16-bit values at a time, as the halves of an integer; so x is arranged as its even
 /// places and then its odd ones.
 macro_rules! dot_of_pairs {
-    ($stored:ident, $halves:ident) => {
+    ($stored:ident, $halves:ident, $is_widened:expr) => {
         impl Dot<f32> for $stored {
+            const IS_WIDENED: bool = $is_widened;
+
             fn arranged(x: &[f32]) -> Vec<f32> {
                 let pairs = x.len() / 2 * 2;
                 let even = x[..pairs].iter().step_by(2);
@@ -107,8 +113,8 @@ macro_rules! dot_of_pairs {
     };
 }
 
-dot_of_pairs!(bf16, halves_of_bf16);
-dot_of_pairs!(f16, halves_of_f16);
+dot_of_pairs!(bf16, halves_of_bf16, false);
+dot_of_pairs!(f16, halves_of_f16, true);
 
 #[inline(always)]
 fn halves_of_bf16<V: Simd>(simd: V, pair: V::u32s) -> [V::f32s; 2] {

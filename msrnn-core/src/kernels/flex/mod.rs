@@ -14,6 +14,8 @@ mod likelihood;
 mod linear;
 mod number;
 mod opened;
+mod pack;
+mod packed;
 mod product;
 mod step;
 mod weight;
@@ -26,6 +28,7 @@ pub(super) use block::{block, takes_block};
 pub(super) use elementwise::{rms_norm, rotate, swiglu, widen};
 pub(super) use likelihood::log_likelihood;
 pub(super) use linear::linear;
+pub(super) use pack::{pack, packs};
 pub(super) use step::{step, steps};
 
 /// Runs a loop with the widest registers that the processor has.

@@ -12,12 +12,17 @@ use super::decide::{Decider, decide};
 use super::dot::{Dot, ROWS, add_rows};
 use super::number::{Index, Stored};
 use super::opened::{Opened, has_known_integers};
+use super::packed::{OfCode, OpenedCodes, PackedLogits, PackedRows, Parts, add_packed};
 use super::{is_worth_cores, wide};
 use crate::attention::Attention;
 use crate::precision::{accumulation, narrow};
 use crate::score::{Initial, Op};
 use crate::simd::{Buffer, Real};
+use crate::state::packed::Of;
 use crate::state::{EMPTY, MultiState, StateShape};
+
+/// Rows that are widened at once, where every query reads them widened; a multiple of [`ROWS`].
+const WIDENED: usize = 16;
 
 /// Whether [`step`] can be taken.
 pub(in crate::kernels) fn steps(attention: &Attention, query: &Tensor<3>, state: &MultiState) -> bool {
@@ -37,24 +42,26 @@ pub(in crate::kernels) fn step(
 ) -> (Tensor<3>, Option<Tensor<4>>) {
     let dtype = query.dtype();
     let step = match (state.shape.dtype, state.positions.dtype()) {
-        (DType::F64, DType::I64) => step_as::<f64, f64, i64>,
-        (DType::F16, DType::I64) => step_as::<f32, f16, i64>,
-        (DType::BF16, DType::I64) => step_as::<f32, bf16, i64>,
-        (_, DType::I64) => step_as::<f32, f32, i64>,
-        (DType::F64, _) => step_as::<f64, f64, i32>,
-        (DType::F16, _) => step_as::<f32, f16, i32>,
-        (DType::BF16, _) => step_as::<f32, bf16, i32>,
-        _ => step_as::<f32, f32, i32>,
+        (DType::F64, DType::I64) => step_as::<f64, f64, f64, i64>,
+        (DType::F16, DType::I64) => step_as::<f32, f16, f16, i64>,
+        (DType::BF16, DType::I64) => step_as::<f32, bf16, f16, i64>,
+        (_, DType::I64) => step_as::<f32, f32, f16, i64>,
+        (DType::F64, _) => step_as::<f64, f64, f64, i32>,
+        (DType::F16, _) => step_as::<f32, f16, f16, i32>,
+        (DType::BF16, _) => step_as::<f32, bf16, f16, i32>,
+        _ => step_as::<f32, f32, f16, i32>,
     };
     let (attended, weights) = step(attention, [query, key, value], state, counts, decides);
     (narrow(attended, dtype), weights)
 }
 
-/// What one KV head reads and writes.
-struct Head<'a, T, S> {
-    /// `[slots, head_dim]`
+/// What one KV head reads and writes. G: what scales of packed rows are held in.
+struct Head<'a, T, S, G, I> {
+    /// `[slots, head_dim]`, of packed rows the places of those that are whole.
     keys: &'a mut [S],
     values: &'a mut [S],
+    /// Packed keys and values.
+    packed: Option<[PackedRows<'a, G, I>; 2]>,
     /// `[group, rows]`
     weights: &'a mut [T],
     /// The same before the softmax; empty where nobody looks.
@@ -63,7 +70,7 @@ struct Head<'a, T, S> {
     attended: &'a mut [T],
 }
 
-fn step_as<T: Real + Stored<T>, S: Dot<T>, I: Index>(
+fn step_as<T: OfCode + Dot<T> + Parts, S: Dot<T>, G: Stored<T>, I: Index>(
     attention: &Attention,
     token: [Tensor<3>; 3],
     state: &mut MultiState,
@@ -78,7 +85,10 @@ fn step_as<T: Real + Stored<T>, S: Dot<T>, I: Index>(
     let [query, key, value]: [&[T]; 3] = token.each_ref().map(|x| x.values());
     let scale = T::from_f64(attention.scale);
     let query: Vec<T> = query.iter().map(|&x| x * scale).collect();
-    let query: Vec<T> = query.chunks_exact(d).flat_map(S::arranged).collect();
+    let packed = state.packed.take();
+    let codes = packed.as_ref().map(|packed| Of::BOTH.map(|of| OpenedCodes::of(packed, of, d)));
+    let as_it_is = codes.is_some() || S::IS_WIDENED;
+    let query: Vec<T> = if as_it_is { query } else { query.chunks_exact(d).flat_map(S::arranged).collect() };
     let bound = state.bound.clone().filter(|_| decides);
     let program = bound.as_ref().and_then(|bound| bound.program());
     let shows_logits = program.is_some_and(|program| program.uses(Op::Logit));
@@ -105,30 +115,39 @@ fn step_as<T: Real + Stored<T>, S: Dot<T>, I: Index>(
     let mut logits = vec![T::ZERO; if shows_logits { batch * heads * rows } else { 0 }];
     let mut attended = vec![T::ZERO; batch * heads * d];
     let decider_of = |head: usize| head / kv_heads * groups + if groups == 1 { 0 } else { head % kv_heads };
-    let attend = |(index, head): (usize, Head<'_, T, S>)| {
+    let attend = |(index, head): (usize, Head<'_, T, S, G, I>)| {
         let decider = decider_of(index);
-        let slot = free[decider].get() as usize * d;
+        let (slot, position) = (free[decider].get() as usize, next[decider].get() as usize);
+        let place = |side: usize| head.packed.as_ref().map_or(slot, |packed| packed[side].place_of_new(slot, position));
+        let (at_key, at_value) = (place(0) * d, place(1) * d);
         let own = index * d..(index + 1) * d;
-        write(&mut head.keys[slot..slot + d], &key[own.clone()]);
-        write(&mut head.values[slot..slot + d], &value[own]);
+        write(&mut head.keys[at_key..at_key + d], &key[own.clone()]);
+        write(&mut head.values[at_value..at_value + d], &value[own]);
         let bias = if bias.len() == rows { &bias[..] } else { &bias[decider * rows..][..rows] };
         head.attend(&query[index * group * d..][..group * d], bias);
     };
-    let keys = S::of_mut(&mut opened.keys).chunks_exact_mut(slots * d);
-    let values = S::of_mut(&mut opened.values).chunks_exact_mut(slots * d);
+    let places = |side: usize| codes.as_ref().map_or(slots, |codes| codes[side].places);
+    let keys = S::of_mut(&mut opened.keys).chunks_exact_mut(places(0) * d);
+    let values = S::of_mut(&mut opened.values).chunks_exact_mut(places(1) * d);
     let results = weights.chunks_exact_mut(group * rows).zip(attended.chunks_exact_mut(group * d));
     let mut logits_of = logits.chunks_exact_mut(group * rows);
     let tasks = keys.zip(values).zip(results).enumerate().map(|(index, ((keys, values), (weights, attended)))| {
         let logits = logits_of.next().unwrap_or_default();
-        (index, Head { keys, values, weights, logits, attended })
+        let positions = &positions[decider_of(index) * slots..][..slots];
+        let packed = codes
+            .as_ref()
+            .map(|codes| codes.each_ref().map(|codes| codes.head::<T, G, I>(index, [kv_heads, slots], positions)));
+        (index, Head { keys, values, packed, weights, logits, attended })
     });
     if batch * kv_heads > 1 && is_worth_cores(2 * batch * kv_heads * rows * d * size_of::<S>()) {
         tasks.collect::<Vec<_>>().into_par_iter().for_each(attend);
     } else {
         tasks.for_each(attend);
     }
+    drop(codes);
     if !counts {
         opened.put_back(state);
+        state.packed = packed;
         let attended = tensor(attended, [batch, heads, d]);
         return (attended, Some(tensor(weights, [batch, kv_heads, group, rows])));
     }
@@ -167,6 +186,7 @@ fn step_as<T: Real + Stored<T>, S: Dot<T>, I: Index>(
         }
     }
     opened.put_back(state);
+    state.packed = packed;
     if unscored.contains(&true) {
         // Without a lowest score any row may have gone: so it is seen in the logits.
         let of_decider = attended.chunks_exact_mut(heads / groups * d).zip(&unscored);
@@ -183,6 +203,7 @@ fn step_as<T: Real + Stored<T>, S: Dot<T>, I: Index>(
         true => state.count_omitting(1),
         false => state.count_held(1),
     }
+    state.pack_due();
     (attended, None)
 }
 
@@ -222,21 +243,42 @@ fn write<T: Copy, S: Stored<T>>(row: &mut [S], values: &[T]) {
     row.iter_mut().zip(values).for_each(|(row, &value)| *row = S::store(value));
 }
 
-impl<T: Real, S: Dot<T>> Head<'_, T, S> {
-    /// Softmax over all rows, and their values' mean by it. query: `[group, head_dim]`, scaled and
-    /// arranged for S.
+impl<T: OfCode + Dot<T> + Parts, S: Dot<T>, G: Stored<T>, I: Index> Head<'_, T, S, G, I> {
+    /// Softmax over all rows, and their values' mean by it. query: `[group, head_dim]`, scaled, and
+    /// arranged for S unless rows are packed or widened.
     fn attend(self, query: &[T], bias: &[T]) {
-        let Self { keys, values, weights, logits, attended } = self;
+        let Self { keys, values, packed, weights, logits, attended } = self;
         let rows = bias.len();
         let d = query.len() * rows / weights.len();
-        Arch::new().dispatch(Logits { query, keys: &keys[..rows * d], weights, d });
+        match &packed {
+            Some([packed, _]) => {
+                Arch::new().dispatch(PackedLogits { query, rows: packed, whole: keys, weights: &mut *weights });
+            }
+            None => Arch::new().dispatch(Logits { query, keys: &keys[..rows * d], weights: &mut *weights, d }),
+        }
         if !logits.is_empty() {
             logits.copy_from_slice(weights);
         }
         weights.chunks_exact_mut(rows).for_each(|weights| T::softmax(weights, &mut [], bias));
+        if let Some([_, packed]) = &packed {
+            return add_packed(packed, values, weights, attended);
+        }
+        let mut buffer = Vec::new();
         wide(
             #[inline(always)]
             || {
+                if S::IS_WIDENED {
+                    for (block, values) in values[..rows * d].chunks(WIDENED * d).enumerate() {
+                        let values = S::widened(values, &mut buffer);
+                        for (few, values) in values.chunks(ROWS * d).enumerate() {
+                            let first = block * WIDENED + few * ROWS;
+                            for (weights, attended) in weights.chunks_exact(rows).zip(attended.chunks_exact_mut(d)) {
+                                add_rows(attended, &weights[first..], values);
+                            }
+                        }
+                    }
+                    return;
+                }
                 for (block, values) in values[..rows * d].chunks(ROWS * d).enumerate() {
                     for (weights, attended) in weights.chunks_exact(rows).zip(attended.chunks_exact_mut(d)) {
                         add_rows(attended, &weights[block * ROWS..], values);
@@ -255,13 +297,24 @@ struct Logits<'a, T, S> {
     d: usize,
 }
 
-impl<T: Real, S: Dot<T>> WithSimd for Logits<'_, T, S> {
+impl<T: Dot<T>, S: Dot<T>> WithSimd for Logits<'_, T, S> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<V: Simd>(self, simd: V) {
         let Self { query, keys, weights, d } = self;
         let rows = keys.len() / d;
+        if S::IS_WIDENED {
+            let mut buffer = Vec::new();
+            for (block, keys) in keys.chunks(WIDENED * d).enumerate() {
+                for (row, key) in S::widened(keys, &mut buffer).chunks_exact(d).enumerate() {
+                    for (query, weights) in query.chunks_exact(d).zip(weights.chunks_exact_mut(rows)) {
+                        weights[block * WIDENED + row] = T::dot(simd, key, query);
+                    }
+                }
+            }
+            return;
+        }
         for (row, key) in keys.chunks_exact(d).enumerate() {
             for (query, weights) in query.chunks_exact(d).zip(weights.chunks_exact_mut(rows)) {
                 weights[row] = S::dot(simd, key, query);

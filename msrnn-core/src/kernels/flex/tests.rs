@@ -13,9 +13,11 @@ use proptest::test_runner::RngSeed;
 use crate::attention::Attention;
 use crate::kernels::step::step_plain;
 use crate::kernels::{self, Int8, Map, Weight, flex, plain};
+use crate::packing::{Bits, Packing, Per, Side};
 use crate::policy::{Compression, Decides, Layer, Plan, Policy};
 use crate::score::{Score, key_norm, logit, max_weight, number, remembered, value_norm, weight};
 use crate::state::MultiState;
+use crate::state::packed::Of;
 use crate::tensors::{Memory, Sees, Tensors, View};
 
 fn config(cases: u32) -> ProptestConfig {
@@ -181,6 +183,7 @@ fn linear_on_all_cores_equals_its_plain_twin() {
 /// The lowest weight goes, now or over all steps; as a program that also looks at all else, or in tensor code.
 #[derive(Clone, Copy, Debug)]
 struct Lowest {
+    packing: Option<Packing>,
     decides: Decides,
     remembers: bool,
     is_program: bool,
@@ -201,8 +204,34 @@ impl Policy for Lowest {
             (true, false) => Plan::by_score(layer, weight()),
             (false, _) => Plan::by_tensors(layer, *self),
         };
-        Plan { decides: self.decides, ..plan }
+        Plan { decides: self.decides, packing: self.packing, ..plan }
     }
+}
+
+/// Nothing goes, and rows are packed.
+#[derive(Debug)]
+struct Held(Packing);
+
+impl Policy for Held {
+    fn name(&self) -> String {
+        "held".into()
+    }
+
+    fn plan(&self, layer: &Layer) -> Plan {
+        Plan { states: None, ..Plan::by_score(layer, number(0.0)) }.packed(self.0)
+    }
+}
+
+fn packings() -> impl Strategy<Value = Packing> {
+    let bits = prop_oneof![Just(Bits::Two), Just(Bits::Four), Just(Bits::Eight)];
+    (bits, 1..=9usize, 0..=5usize, any::<bool>(), 0..=3usize).prop_map(|(bits, group, recent, channel, kivi)| {
+        // Groups of neighbouring channels are of a whole row too, and of a part of a register.
+        let group = if kivi == 1 { 8 * group } else { group };
+        match kivi {
+            0 => Packing::kivi(bits, group, 2 * group),
+            _ => Packing::new(bits, if channel { Per::Channel } else { Per::Token }, group, recent),
+        }
+    })
 }
 
 impl Tensors for Lowest {
@@ -247,7 +276,12 @@ fn shapes() -> impl Strategy<Value = Shape> {
             head_dim,
             window,
             states,
-            policy: Lowest { decides: if layer { Decides::Layer } else { Decides::KvHead }, remembers, is_program },
+            policy: Lowest {
+                packing: None,
+                decides: if layer { Decides::Layer } else { Decides::KvHead },
+                remembers,
+                is_program,
+            },
             dtypes,
             reset,
         },
@@ -266,9 +300,10 @@ fn steps_agree(shape: &Shape, tokens: usize) -> Result<(), TestCaseError> {
         window,
         placement: None,
     };
-    let compression = match states {
-        Some(states) => Compression::bounded(Arc::new(policy), states).expect("enough states"),
-        None => Compression::Unbounded,
+    let compression = match (states, policy.packing) {
+        (Some(states), _) => Compression::bounded(Arc::new(policy), states).expect("enough states"),
+        (None, None) => Compression::Unbounded,
+        (None, Some(packing)) => Compression::held(Arc::new(Held(packing))).expect("nothing goes"),
     };
     let initial = || {
         let mut state = attention.initial_state(batch, 0, 1, &compression, stored, &Device::default());
@@ -354,7 +389,7 @@ fn close_call(before: &mut MultiState, scores: Tensor<3>, chosen: [Tensor<3, Int
 fn steps_on_all_cores_equal_their_plain_twin() {
     for (dtypes, decides) in [((DType::F64, DType::F64), Decides::KvHead), ((DType::F32, DType::BF16), Decides::Layer)]
     {
-        let policy = Lowest { decides, remembers: true, is_program: true };
+        let policy = Lowest { packing: None, decides, remembers: true, is_program: true };
         let (batch, kv_heads, group, head_dim) = (2, 4, 2, 66);
         let (window, states, reset) = (None, Some(150), 100);
         let shape = Shape { batch, kv_heads, group, head_dim, window, states, policy, dtypes, reset };
@@ -440,5 +475,51 @@ impl Policy for Oldest {
 
     fn plan(&self, layer: &Layer) -> Plan {
         Plan::by_score(layer, number(0.0))
+    }
+}
+
+proptest! {
+    #![proptest_config(config(48))]
+
+    #[test]
+    fn a_step_over_packed_rows_equals_its_plain_twin(shape in shapes(), packing in packings()) {
+        // What loses a row at every token is packed per token.
+        let per = if shape.states.is_some() { Per::Token } else { packing.keys.per };
+        let keys = Side { per, ..packing.keys };
+        let policy = Lowest { packing: Some(Packing { keys, ..packing }), ..shape.policy };
+        steps_agree(&Shape { policy, ..shape }, 40)?;
+    }
+
+    #[test]
+    fn rows_are_packed_as_by_the_plain_twin(
+        dims in [1..=2usize, 1..=3usize, 1..=70usize], packing in packings(), tokens in 1..=40usize, half in any::<bool>(),
+    ) {
+        let [batch, kv_heads, head_dim] = dims;
+        let attention =
+            Attention { heads: kv_heads, kv_heads, head_dim, scale: 1.0, window: None, placement: None };
+        let compression = Compression::held(Arc::new(Held(packing))).expect("nothing goes");
+        for dtype in [DType::F64, if half { DType::F16 } else { DType::F32 }] {
+            let mut state = attention.initial_state(batch, 0, 1, &compression, dtype, &Device::default());
+            for _ in 0..tokens {
+                state.grow(state.held[0] + 1);
+                state.append(random([batch, kv_heads, head_dim], dtype), random([batch, kv_heads, head_dim], dtype));
+                state.advance_whole();
+                let mut packed = state.packed.take().expect("the state is packed");
+                for of in Of::BOTH {
+                    let side = *packed.side(of);
+                    let came = if side.per == Per::Token { &state.seen } else { &state.held };
+                    let due: Vec<usize> = came.iter().map(|&came| side.packed(came)).collect();
+                    let mut expected = packed.clone();
+                    flex::pack(&state, &mut packed, of, &due);
+                    state.pack_up_to(&mut expected, of, &due);
+                    let (found, expected) = (packed.codes(of), expected.codes(of));
+                    prop_assert_eq!(found.words.to_data(), expected.words.to_data());
+                    prop_assert_eq!(values(found.scales.clone()), values(expected.scales.clone()));
+                    prop_assert_eq!(values(found.lows.clone()), values(expected.lows.clone()));
+                    packed.whole_from[of as usize] = due;
+                }
+                state.packed = Some(packed);
+            }
+        }
     }
 }
