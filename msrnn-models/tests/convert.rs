@@ -172,10 +172,11 @@ fn what_a_file_cannot_say_of_ends_and_added_tokens_is_said() {
     to(&gguf("llama.gguf"), &out, WrittenAs::F32);
     assert_eq!(notes(&out), "");
     let path = out.join("tokenizer.json");
-    let text = std::fs::read_to_string(&path).unwrap();
-    assert!(text.contains("\"rstrip\":false"));
-    std::fs::write(&path, text.replace("\"rstrip\":false", "\"rstrip\":true")).unwrap();
-    assert!(notes(&out).contains("gives other ids to some texts") && notes(&out).contains("a  <"), "{}", notes(&out));
+    let mut tokenizer: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let added = tokenizer["added_tokens"].as_array_mut().unwrap();
+    added.iter_mut().find(|token| token["content"] == "<think>").unwrap()["rstrip"] = true.into();
+    std::fs::write(&path, tokenizer.to_string()).unwrap();
+    assert!(notes(&out).contains("gives other ids to some texts") && notes(&out).contains("a  <think>"));
 }
 
 #[test]
