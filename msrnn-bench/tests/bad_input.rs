@@ -338,7 +338,7 @@ fn a_full_disk_is_an_error_and_no_result_appears() {
         assert!(!path.exists());
     };
     let at = |name: &str| place.path().join(name);
-    let (logits, trace, compare) = (at("logits.npy"), at("trace.jsonl"), at("plan.jsonl"));
+    let (logits, trace, compare) = (at("logits.npy"), at("trace.jsonl"), at("manifest.toml"));
     let text = text_of(&long);
     check(&["perplexity", "--text", text, "--policy", "full", "--logits", text_of(&logits)], &logits);
     check(&["trace", "--text", text, "--policy", "tova@4", "--out", text_of(&trace)], &trace);

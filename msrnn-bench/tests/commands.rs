@@ -444,7 +444,7 @@ fn without_a_directory_nothing_is_overwritten_and_what_is_part_of_it_is_reused()
 fn quiet_says_nothing_but_errors_and_no_escape_reaches_a_file() {
     let place = tempfile::tempdir().unwrap();
     let out = place.path().join("out");
-    let run = split("compare --stories 1 --context 48 --states 64 --policies window --out");
+    let run = split("compare --stories 1 --context 48 --states 48 --policies window --out");
     let done = succeeds(&[&run[..], &[text_of(&out)]].concat());
     assert!(done.stderr.contains("never omitted") && !done.stderr.contains('\u{1b}'), "{done:?}");
     let done = succeeds(&[&run[..], &[text_of(&out), "-q"]].concat());

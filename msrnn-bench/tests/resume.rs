@@ -58,8 +58,9 @@ fn a_run_without_space_keeps_what_it_has_and_goes_on_when_there_is_some() {
     succeeds(&arguments(&whole, ""));
     // Files of at most so many bytes, less than the samples need; blocks of a shell are 512 or 1,024.
     let needed = std::fs::metadata(whole.join("samples.jsonl")).unwrap().len();
-    let manifest = std::fs::metadata(whole.join("manifest.toml")).unwrap().len();
-    let blocks = (needed / 2 / 1024).max(manifest.div_ceil(512));
+    let length = |name: &str| std::fs::metadata(whole.join(name)).unwrap().len();
+    let before = length("manifest.toml").max(length("plan.jsonl"));
+    let blocks = (needed / 2 / 1024).max(before.div_ceil(512));
     assert!(blocks * 1024 < needed, "the samples are too small to tell anything");
     let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
     let output = Command::new("sh")

@@ -58,10 +58,10 @@ pub fn finish(runs: &Runs, out: Option<&Path>) -> Result<Results, BenchError> {
 ///
 /// # Errors
 ///
-/// When the experiment is unknown, or a run is damaged.
+/// When a run is damaged.
 pub(super) fn join(a: &Runs, b: &Runs) -> Result<Option<Runs>, BenchError> {
-    match a.manifest.identity.experiment == b.manifest.identity.experiment {
-        true => (of(a)?.join)(a, b),
-        false => Ok(None),
+    match of(a) {
+        Ok(experiment) if a.manifest.identity.experiment == b.manifest.identity.experiment => (experiment.join)(a, b),
+        _ => Ok(None),
     }
 }

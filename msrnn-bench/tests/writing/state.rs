@@ -23,7 +23,7 @@ use crate::common::{checkpoint, copy, msrnn, succeeds, text_of};
 const STORY: &str = "Once upon a time there was a girl who had a small dog. One day";
 
 /// Bounded and unbounded, one of every kind of state.
-const POLICIES: [(&str, Protocol); 8] = [
+const POLICIES: [(&str, Protocol); 10] = [
     ("full", Protocol::Strict),
     ("tova@12", Protocol::Strict),
     ("h2o@12", Protocol::Strict),
@@ -32,6 +32,8 @@ const POLICIES: [(&str, Protocol); 8] = [
     ("random@12", Protocol::Prefill(10)),
     ("after-prompt(tova)@12", Protocol::Prefill(usize::MAX)),
     ("pooled(snapkv(window=4))@12", Protocol::Prefill(usize::MAX)),
+    ("int8(tova, group=4, recent=2)@12", Protocol::Strict),
+    ("int4(full, group=4, recent=4)", Protocol::Strict),
 ];
 
 fn identity(policy: &str, model: &Model) -> (Identity, msrnn_core::policy::Compression) {

@@ -2,8 +2,9 @@
 
 use burn::tensor::{DType, TensorData};
 
-use super::{MultiState, Snapshot};
+use super::{MultiState, Of, Snapshot};
 use crate::error::Error;
+use crate::packing::Packing;
 
 impl Snapshot {
     /// Checks that this is a snapshot of a state such as `empty`, an initial one: that it has its shape, precision and
@@ -23,6 +24,10 @@ impl Snapshot {
                 bound.as_ref().map_or_else(|| "full".into(), |(policy, states)| format!("{policy}@{states}"))
             };
             return wrong(format!("it was saved under {}, not under {}", name(&self.bound), name(&bound)));
+        }
+        if self.packing != empty.packing {
+            let how = |packing: Option<Packing>| packing.map_or("not packed".into(), |packing| packing.to_string());
+            return wrong(format!("its rows were saved {}, not {}", how(self.packing), how(empty.packing)));
         }
         let found = [self.batch, self.kv_heads, self.head_dim, self.layer, self.layers];
         if found != [shape.batch, shape.kv_heads, shape.head_dim, shape.layer, shape.layers] {
@@ -69,11 +74,29 @@ impl Snapshot {
         let wrong = |what: String| Err(Error::Snapshot(what));
         let (dtype, head_dim, slots) = (empty.shape().dtype, self.head_dim, self.slots);
         let wide: DType = crate::precision::accumulation(dtype).into();
-        let rows = self.batch.checked_mul(self.kv_heads).and_then(|heads| heads.checked_mul(slots));
-        let Some(rows) = rows else { return wrong(format!("{slots} slots are more than there can be")) };
+        let heads = self.batch.saturating_mul(self.kv_heads);
+        if heads.checked_mul(slots).is_none() {
+            return wrong(format!("{slots} slots are more than there can be"));
+        }
         let groups = self.batch * groups;
-        holds("keys", &self.keys, dtype, &[rows, head_dim])?;
-        holds("values", &self.values, dtype, &[rows, head_dim])?;
+        let places = |of: Of| empty.packed.as_ref().map_or(slots, |packed| packed.side(of).whole());
+        holds("keys", &self.keys, dtype, &[heads.saturating_mul(places(Of::Keys)), head_dim])?;
+        holds("values", &self.values, dtype, &[heads.saturating_mul(places(Of::Values)), head_dim])?;
+        match (&empty.packed, &self.packed) {
+            (None, None) => {}
+            (Some(packed), Some(saved)) => {
+                let scale = Packing::scales(dtype);
+                for (of, saved) in Of::BOTH.into_iter().zip(saved) {
+                    let grid = packed.grid(of, head_dim);
+                    let [lines, each] = grid.scales(slots);
+                    let lines = heads.saturating_mul(lines);
+                    holds("packed rows", &saved.words, DType::I32, &[heads * slots, grid.bits.words(head_dim)])?;
+                    holds("scales", &saved.scales, scale, &[lines, each])?;
+                    holds("lows of packed rows", &saved.lows, scale, &[lines, each])?;
+                }
+            }
+            _ => return wrong("its packed rows are missing, or there should be none".into()),
+        }
         holds("positions", &self.positions, DType::I64, &[groups, slots])?;
         holds("free slots", &self.free, DType::I64, &[groups, 1])?;
         let channels = empty.channels().len();
