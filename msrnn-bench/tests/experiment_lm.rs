@@ -375,3 +375,23 @@ fn a_trained_checkpoint_reads_books() {
     let short = number(&arm(&found, "baseline", json!(64))["perplexity"]["mean"]);
     assert!(1.0 < full && full < short, "{full} with the whole context, {short} with 64 tokens");
 }
+
+#[test]
+fn a_policy_that_keeps_all_rows_in_fewer_bits_stands_under_every_number_of_states() {
+    let place = tempfile::tempdir().unwrap();
+    let table = |policies: &str, more: &[&str]| {
+        let out = place.path().join(more.len().to_string());
+        let run = ["compare", "--stories", "1", "--context", "64", "--policies", policies, "--out", text_of(&out)];
+        let text = succeeds(&[&run[..], more].concat()).stdout;
+        let row = |name: &str| -> Vec<String> {
+            let line =
+                text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {text}"));
+            line[name.len()..].split_whitespace().map(str::to_owned).collect()
+        };
+        (row("int4(full, group=8, recent=8)"), row("full"))
+    };
+    let (alone, full) = table("int4(full, group=8, recent=8)", &[]);
+    assert!(alone.len() == 1 && full.len() == 1 && alone != full, "{alone:?} {full:?}");
+    let (beside, _) = table("int4(full, group=8, recent=8),tova", &["--states", "16,32"]);
+    assert_eq!(beside, [alone[0].clone(), alone[0].clone()]);
+}

@@ -78,7 +78,9 @@ fn a_qwen_begins_with_nothing_a_phi_with_bos_and_both_are_compared_and_continue_
         // What is asked for is config.json's, which of this Qwen has none.
         let always = msrnn(&[&scored[..], &["--bos", "always", "--model", text_of(&model)]].concat());
         assert_eq!(always.code, Some(if name == "phi3" { 0 } else { 1 }), "{}", always.stderr);
-        on(&["compare", "--text", text_of(&text), "--context", "32", "--contexts", "2", "--states", "6"]);
+        let out = directory.path().join(name);
+        let compared = ["compare", "--text", text_of(&text), "--context", "32", "--contexts", "2", "--states", "6"];
+        on(&[&compared[..], &["--out", text_of(&out)]].concat());
         let made = on(&["generate", "--prompt", "the cat", "--policy", "window+2@6", "--max-new-tokens", "12"]);
         assert!(made.json()["text"].is_string(), "{name}: {}", made.stdout);
     }

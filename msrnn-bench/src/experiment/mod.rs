@@ -178,7 +178,7 @@ impl Unit {
 /// When a number is too large for TOML.
 fn common(setting: &impl Serialize, without: &[&str]) -> Result<String, BenchError> {
     let mut table = manifest::table(setting)?;
-    table.retain(|key, _| !without.contains(&&key[..]));
+    table.retain(|key, _| !without.contains(&key));
     Ok(table.to_string())
 }
 

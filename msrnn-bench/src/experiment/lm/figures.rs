@@ -44,10 +44,15 @@ fn over(summary: &ModelSummary) -> String {
     format!("± one standard error over {} {}.", summary.n, summary.error_over)
 }
 
-/// Policies down, states across.
+/// Policies down, states across. What keeps all states has the same value under each number of them.
 fn grid(summary: &ModelSummary, names: &[&str], cell: impl Fn(&ArmSummary) -> Cell) -> Content {
-    let states = summary.states();
-    let columns = std::iter::once("policy \\ states".to_owned()).chain(states.iter().map(usize::to_string)).collect();
+    let mut states = summary.states();
+    let mut columns = vec!["policy \\ states".to_owned()];
+    columns.extend(states.iter().map(usize::to_string));
+    if states.is_empty() {
+        columns.push("all states".into());
+        states.push(0);
+    }
     let row = |name: &&str| {
         let cells = states.iter().map(|&k| summary.arm(name, k).map_or_else(Cell::empty, &cell));
         std::iter::once(Cell::text(*name)).chain(cells).collect()
@@ -75,20 +80,8 @@ fn perplexity(arm: &ArmSummary) -> Cell {
 }
 
 fn perplexities(summary: &ModelSummary) -> Figure {
-    let names = summary.names();
-    let mut content = grid(summary, &names, perplexity);
-    if let (Content::Table { columns, rows }, Some(full)) = (&mut content, summary.full()) {
-        // The full state has no number of states: the same value under each.
-        let cells = columns.iter().skip(1).map(|_| perplexity(full));
-        let cells: Vec<Cell> = std::iter::once(Cell::text("full")).chain(cells).collect();
-        match columns.len() {
-            1 => {
-                columns.push("all states".into());
-                rows.push(vec![Cell::text("full"), perplexity(full)]);
-            }
-            _ => rows.push(cells),
-        }
-    }
+    let mut names = summary.names();
+    names.extend(summary.full().map(|full| full.policy.as_str()));
     Figure {
         id: "perplexity".into(),
         title: "Perplexity over states".into(),
@@ -105,7 +98,7 @@ fn perplexities(summary: &ModelSummary) -> Figure {
                 None => "; full: every state.".into(),
             }
         ),
-        content,
+        content: grid(summary, &names, perplexity),
     }
 }
 

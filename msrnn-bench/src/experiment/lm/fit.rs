@@ -9,6 +9,9 @@ use crate::experiment::fit::{budgets, finite, holds, observed, same, states};
 use crate::experiment::manifest::Identity;
 use crate::plan::Kind;
 
+/// A context, and the seed under which it was scored.
+type Seen<'s> = (&'s ContextId, Option<u64>);
+
 impl Lm {
     /// Counts model and texts as this setting does. The texts must be those that the unit is of, by what is in them.
     pub(super) fn put(&self, identity: &Identity, unit: &Unit, sample: &mut Sample) -> Result<(), String> {
@@ -67,7 +70,7 @@ impl Lm {
     pub(super) fn all_fit(&self, samples: &[Sample]) -> Result<(), String> {
         let mut prefixes: BTreeMap<usize, &[u32]> = BTreeMap::new();
         let mut tokens: BTreeMap<(usize, &ContextId), usize> = BTreeMap::new();
-        let mut seen: BTreeMap<(usize, String), BTreeSet<(&ContextId, Option<u64>)>> = BTreeMap::new();
+        let mut seen: BTreeMap<(usize, String), BTreeSet<Seen<'_>>> = BTreeMap::new();
         for sample in samples {
             let arm = label(&sample.run.policy, sample.run.states);
             let prefix = *prefixes.entry(sample.model).or_insert(&sample.prefix);
@@ -81,7 +84,7 @@ impl Lm {
                 }
             }
         }
-        let contexts = |of: &BTreeSet<(&ContextId, Option<u64>)>| of.iter().map(|(id, _)| (*id).clone()).collect();
+        let contexts = |of: &BTreeSet<Seen<'_>>| of.iter().map(|(id, _)| (*id).clone()).collect();
         let mut first: BTreeMap<usize, BTreeSet<ContextId>> = BTreeMap::new();
         for ((model, arm), of_arm) in &seen {
             let mine: BTreeSet<ContextId> = contexts(of_arm);

@@ -149,9 +149,9 @@ impl ModelSummary {
         self.arms.iter().find(|arm| arm.kind == Kind::Full)
     }
 
-    /// The arm of a name and number of states.
+    /// The arm of a name and number of states; one that keeps all is that of every number.
     pub fn arm(&self, name: &str, states: usize) -> Option<&ArmSummary> {
-        self.arms.iter().find(|arm| arm.policy == name && arm.states == Some(states))
+        self.arms.iter().find(|arm| arm.policy == name && arm.states.is_none_or(|own| own == states))
     }
 }
 
