@@ -153,6 +153,10 @@ impl<'t> Parser<'_, 't> {
 
     /// A registered policy, whose name was read.
     fn registered(&mut self, name: &Word<'t>) -> Result<Arc<dyn Policy>, SpecError> {
+        let own = self.registry.named(&format!("{}+i", name.text));
+        if own.is_none() && self.registry.named(name.text).is_none() {
+            return Err(self.unknown(name));
+        }
         let seed = match self.cursor.eat(":") {
             true => Some(self.parameter(name)?),
             false => None,
@@ -166,7 +170,6 @@ impl<'t> Parser<'_, 't> {
             false => None,
         };
         let arguments = Arguments::new(self.text, name.text, name.at.clone(), named).with_seed(seed, self.seed);
-        let own = self.registry.named(&format!("{}+i", name.text));
         let (entry, arguments, protected) = match (first, own) {
             (Some((first, _)), Some(entry)) => (entry, arguments.with_first(first), 0),
             (first, _) => match self.registry.named(name.text) {
