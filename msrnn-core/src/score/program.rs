@@ -107,6 +107,7 @@ impl Program {
     }
 
     /// Whether it looks at what the current query makes of the rows.
+    #[cfg(feature = "laws")]
     pub(crate) fn sees_attention(&self) -> bool {
         [Op::Weight, Op::MaxWeight, Op::Logit].into_iter().any(|op| self.uses(op))
     }
