@@ -4,14 +4,11 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde::Serialize;
 
+use super::head::head;
 use super::scale::Scale;
 use super::{Report, check, colour, decimal, extent, printable, svg, warning};
 use crate::error::BenchError;
 use crate::experiment::figure::{Cell, Content, Figure};
-
-/// Nothing but the file itself may be loaded or run.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
-                      img-src data: blob:; base-uri 'none'; form-action 'none'";
 
 /// The page's script: its parts in a block of their own, so that no name is global.
 const SCRIPT: &str = concat!(
@@ -42,16 +39,7 @@ pub fn page(report: &Report<'_>) -> Result<String, BenchError> {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
-                title { (printable(report.title)) " · msrnn" }
-                // An icon of nothing, so that no browser asks a server for one.
-                link rel="icon" href="data:,";
-                style { (PreEscaped(include_str!("page/report.css"))) }
-            }
+            (head(report.title, include_str!("page/report.css"), true))
             body {
                 a.skip href="#page-results" { "Skip to the results" }
                 header {

@@ -12,6 +12,7 @@ pub mod colour;
 pub mod csv;
 pub mod extent;
 pub mod frame;
+pub(crate) mod head;
 pub mod html;
 pub mod parquet;
 pub mod raster;
@@ -169,7 +170,7 @@ fn decimal(value: f64, decimals: usize) -> String {
 
 /// Text without characters that no document or terminal should get: controls (terminals obey them,
 /// XML forbids them), and those that are none.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let bad = |c: char| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}' | '\u{2028}' | '\u{2029}');
     text.chars()
         .map(|c| {

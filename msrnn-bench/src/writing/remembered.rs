@@ -2,11 +2,13 @@
 
 use std::fmt::Write;
 
-use maud::{DOCTYPE, PreEscaped, html};
+use maud::{DOCTYPE, html};
 use msrnn_core::state::MultiState;
 use msrnn_models::tokenizer::Tokenizer;
 
 use crate::error::BenchError;
+use crate::render::head::head;
+use crate::render::printable;
 
 /// A text with what is held of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,6 +128,8 @@ impl Remembered {
                 n => format!("position {at}: held in {n} of {} layers: {}", self.layers, layers.join(", ")),
             }
         };
+        // Lines stay lines; no page should get other controls.
+        let legible = |text: &str| text.split('\n').map(printable).collect::<Vec<_>>().join("\n");
         // Five steps, each with a colour whose contrast to the text was looked at.
         let step = |token: &Token| match token.share() {
             0.0 => 0,
@@ -134,15 +138,9 @@ impl Remembered {
         html! {
             (DOCTYPE)
             html lang="en" {
-                head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    meta name="color-scheme" content="light dark";
-                    title { (title) }
-                    style { (PreEscaped(STYLE)) }
-                }
+                (head(title, STYLE, false))
                 body {
-                    h1 { (title) }
+                    h1 { (printable(title)) }
                     p { (self.summary()) "." }
                     p.key {
                         "Held in " span.h0 { "no layer" } " " span.h1 { "up to ¼" } " " span.h2 { "up to ½" } " "
@@ -151,7 +149,7 @@ impl Remembered {
                     }
                     main {
                         @for (at, token) in self.tokens.iter().enumerate() {
-                            span class=(format!("h{}", step(token))) title=(tip(at, token)) { (token.text) }
+                            span class=(format!("h{}", step(token))) title=(tip(at, token)) { (legible(&token.text)) }
                         }
                     }
                 }
@@ -203,6 +201,8 @@ mod tests {
         let page = remembered().page("a <title>");
         assert!(page.contains("&lt;b&gt;") && !page.contains("<b>") && page.contains("a &lt;title&gt;"));
         assert!(page.contains("position 1: gone from all layers"));
+        assert!(page.contains(" too\n<") && !page.contains('\u{1b}') && page.contains("half\u{fffd}"), "{page}");
+        assert!(page.contains("default-src 'none'") && !page.contains("script-src"), "{page}");
         assert!(page.contains("held in 1 of 2 layers: 0 (50 % of its heads)"), "{page}");
         for (class, text) in [("h4", "&lt;b&gt;"), ("h0", "gone"), ("h1", "half")] {
             let at = page.rfind(&format!(">{text}")).unwrap();
