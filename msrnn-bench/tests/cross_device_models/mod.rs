@@ -18,10 +18,11 @@ use msrnn_policies::PolicySpec;
 type Test = fn(&Device, &Device);
 
 /// All of them, by name.
-pub(crate) const TESTS: [(&str, Test); 8] = [
+pub(crate) const TESTS: [(&str, Test); 9] = [
     ("products_equal_the_cpus", products_equal),
     ("token_wise_kernels_equal_the_cpus", token_wise_kernels_equal),
     ("captured_steps_generate_the_same_tokens", captured_steps_equal),
+    ("captured_steps_of_several_sequences_equal_plain_ones", captured_batches_equal),
     ("batched_generation_equals_the_cpus", batched_equals),
     ("logits_of_steps_equal_the_cpus", |cpu, device| logits_equal(cpu, device, Form::Steps)),
     ("logits_of_a_scan_equal_the_cpus", |cpu, device| logits_equal(cpu, device, Form::Scan)),
@@ -218,6 +219,42 @@ fn captured_steps_equal(_cpu: &Device, device: &Device) {
         assert!(!plain.0 && captured.0, "a full state can be captured if that is allowed");
         assert_eq!((plain.1, plain.2), (captured.1, captured.2), "{spec}");
     }
+}
+
+/// Steps of several sequences at once: replayed where the device can, plain where it cannot, equal either way.
+fn captured_batches_equal(_cpu: &Device, device: &Device) {
+    let model = bundled::load(DType::F32, device).expect("the bundled model is whole");
+    let compression = "tova@16".parse::<PolicySpec>().expect("a spec").compression(TOKENS, |_| 1).expect("a bound");
+    let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original).with_capture(true);
+    let ids = ids(&model);
+    let rows = |from: usize, n: usize| {
+        let of = |row: usize| ids[from + row..from + row + n].iter().map(|&id| i64::from(id));
+        Tensor::from_data(TensorData::new((0..3).flat_map(of).collect::<Vec<i64>>(), [3, n]), device)
+    };
+    let mut states = recurrent.initial_states(3);
+    recurrent.scan(rows(0, 20), &mut states);
+    assert!(Captured::is_possible(&recurrent, &states), "a full state can be captured");
+    let mut plain = states.clone();
+    let expected: Vec<Vec<f64>> = (20..24).map(|t| host(recurrent.scan(rows(t, 1), &mut plain))).collect();
+    let (first, captured) = Captured::step(&recurrent, states, &ids[20..23]);
+    let wide = |logits: Vec<f32>| logits.into_iter().map(f64::from).collect::<Vec<f64>>();
+    near("the captured step", &expected[0], &wide(first));
+    let found = match captured {
+        Ok(mut captured) => {
+            for (t, expected) in (21..24).zip(&expected[1..]) {
+                near("a replayed step", expected, &wide(captured.replay(&ids[t..t + 3])));
+            }
+            captured.into_states()
+        }
+        Err(mut states) => {
+            for (t, expected) in (21..24).zip(&expected[1..]) {
+                near("a plain step", expected, &host(recurrent.scan(rows(t, 1), &mut states)));
+            }
+            states
+        }
+    };
+    let held = |states: &[msrnn_core::state::MultiState]| states.iter().map(|state| state.held()).collect::<Vec<_>>();
+    assert_eq!(held(&plain), held(&found));
 }
 
 fn batched_equals(cpu: &Device, device: &Device) {

@@ -8,6 +8,7 @@ use std::process::Command;
 use libtest_mimic::Failed;
 
 use crate::toolkit::Toolkit;
+use crate::walk;
 
 /// A kernel as it was loaded.
 pub(crate) struct Kernel {
@@ -73,6 +74,12 @@ pub(crate) fn cover(kernels: &[Kernel]) -> Result<(), Failed> {
     for name in OURS {
         if !kernels.iter().any(|kernel| kernel.ours() == Some(name)) {
             return Err(format!("no kernel called {name} was compiled").into());
+        }
+    }
+    for (dtype, _) in walk::storages() {
+        let of = |kernel: &&Kernel| kernel.case[1] == dtype && kernel.ours() == Some("attend");
+        if kernels.iter().find(of).is_none() {
+            return Err(format!("no attention was compiled for {dtype}").into());
         }
     }
     Ok(())

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use msrnn_bench::device::DeviceName;
 use msrnn_bench::speed::shape::Shape;
-use msrnn_core::policy::Compression;
+use msrnn_core::policy::{Compression, Layer, Rule};
 use msrnn_models::Model;
 use msrnn_models::captured::Captured;
 use msrnn_models::recurrent::{Positions, Recurrent};
@@ -27,10 +27,12 @@ const COMPOSED: [&str; 3] = [
     "protect(tova, first=2, newest=3)",
 ];
 
-/// Walks through all cases on the device. Nothing is computed, so that a policy that looks at its numbers on the host
-/// may stop; what it had launched is compiled all the same.
+/// Walks through all cases on the device. Nothing is computed, so that a policy in tensor code, which looks at its numbers
+/// on the host, may stop; what it had launched is compiled all the same. One that is a score decides on the device and may
+/// not.
 pub(crate) fn walk(out: &Path) -> ExitCode {
     let device = DeviceName::Cuda(0).open().expect("the driver claims to have a card");
+    let mut stopped = 0;
     for (dtype, storage) in storages() {
         for head_size in HEAD_SIZES {
             // One width for all, so that burn's products are the same ones.
@@ -49,11 +51,21 @@ pub(crate) fn walk(out: &Path) -> ExitCode {
                 std::fs::write(out.join("case"), &case).expect("the folder is there");
                 if catch_unwind(AssertUnwindSafe(|| under(policy, &model, &device))).is_err() {
                     eprintln!("stopped by numbers that nobody computed: {case}");
+                    stopped += usize::from(is_score(policy));
                 }
             }
         }
     }
-    ExitCode::SUCCESS
+    match stopped {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// Whether a policy's rule is a score.
+fn is_score(policy: &str) -> bool {
+    let plan = registry::policy(policy).map(|policy| policy.plan(&Layer::only(STATES)));
+    plan.is_ok_and(|plan| matches!(plan.rule, Rule::Score(_)))
 }
 
 /// Those of the registry, and what can be made of them.
@@ -62,7 +74,7 @@ pub(crate) fn policies() -> impl Iterator<Item = &'static str> {
 }
 
 /// Weights and states as `--dtype` gives them.
-fn storages() -> Vec<(&'static str, Storage)> {
+pub(crate) fn storages() -> Vec<(&'static str, Storage)> {
     let float = |dtype: DType| Storage { weights: Weights::Float(dtype), states: dtype };
     vec![
         ("f32", float(DType::F32)),
