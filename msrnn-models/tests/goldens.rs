@@ -113,13 +113,13 @@ fn f32_logits_of_every_form_equal_hugging_faces_to_1e_4() {
     }
 }
 
-/// What rounding rows costs, as measured here: rows of these checkpoints have 8 or 16 channels, so that a scale is shared by
+/// What rounding rows costs, as measured here (at most 0.023 and 0.29): rows of these checkpoints have 8 or 16 channels, so that a scale is shared by
 /// fewer numbers than in larger models, and two bits are left out.
 #[test]
 fn logits_over_packed_rows_are_close_to_hugging_faces_by_their_bits() {
     for name in ["llama-gqa", "llama3-rope", "mistral-window"] {
         let (model, ids) = (model(name, DType::F32), ids(name));
-        for (policy, bound) in [("int8(full, recent=0, group=8)", 0.03), ("int4(full, recent=0, group=8)", 0.5)] {
+        for (policy, bound) in [("int8(full, recent=0, group=8)", 0.03), ("int4(full, recent=0, group=8)", 0.35)] {
             let spec: PolicySpec = policy.parse().unwrap();
             let compression = spec.compression(ids.len(), |_| 1).unwrap();
             let recurrent = Recurrent::new(&model.decoder, compression.clone(), Positions::Original);
