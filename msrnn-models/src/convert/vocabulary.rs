@@ -125,9 +125,11 @@ pub(super) fn entries(
     // Whole words that are tokens but not by merges: whoever reads the file must know of them.
     let words = (0..source.config.vocab_size as u32).filter(|_| model["ignore_merges"] == true);
     let mut words: Vec<String> = words.map(|id| tokenizer.decode(&[id])).collect::<Result<_, _>>()?;
-    // Added tokens that take spaces with them, or are found in words only.
+    // Added tokens that take spaces with them, or are found in words only; one space too, since two may be a token.
     let added = json["added_tokens"].as_array().into_iter().flatten();
-    words.extend(added.filter_map(|token| token["content"].as_str()).map(|text| format!("a  {text}  a{text}a")));
+    words.extend(
+        added.filter_map(|token| token["content"].as_str()).map(|text| format!("a {text} a  {text}  a{text}a")),
+    );
     if let Some(text) = first_difference(&tokenizer, &again, &words)? {
         notes.push(format!(
             "the file gives other ids to some texts than {TOKENIZER}, such as {text:?}: a GGUF file does not say all that is \
