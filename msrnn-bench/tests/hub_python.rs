@@ -10,7 +10,7 @@
 #[cfg(feature = "hub")]
 mod common;
 #[cfg(feature = "hub")]
-#[path = "hub/repo.rs"]
+#[path = "command/hub/repo.rs"]
 mod repo;
 #[cfg(feature = "hub")]
 #[path = "common/server.rs"]

@@ -17,7 +17,7 @@ mod files;
 mod hub;
 mod models;
 #[cfg(feature = "hub")]
-#[path = "../hub/repo.rs"]
+#[path = "../command/hub/repo.rs"]
 #[allow(dead_code)]
 mod repo;
 mod runs;

@@ -1,0 +1,81 @@
+//! `msrnn throughput` and `msrnn devices`: what they print, and what they refuse. No test looks at how
+//! fast anything was.
+
+use crate::common::{msrnn, split, succeeds};
+use serde_json::Value;
+
+fn throughput(more: &str) -> Value {
+    succeeds(&split(&format!("throughput --json {more}"))).json()
+}
+
+#[test]
+fn a_dry_run_computes_memory_and_batch_of_a_model_that_does_not_fit_here() {
+    let found = throughput("--shape llama-2-7b --dtype f16 --memory 32GiB --dry");
+    assert_eq!(found["parameters"], 6_738_415_616u64);
+    assert_eq!(found["measured"], Value::Array(vec![]));
+    let plans = found["plans"].as_array().unwrap();
+    let batches: Vec<u64> = plans.iter().map(|plan| plan["batch"].as_u64().unwrap()).collect();
+    // The weights take 13.5 of 34.4 · 10⁹ bytes; twice the states, about half the batch.
+    assert!(batches.windows(2).all(|pair| pair[0] > pair[1]), "{batches:?}");
+    for (plan, paper) in plans.iter().zip(found["published"].as_array().unwrap()) {
+        assert_eq!(plan["states"], paper["states"]);
+        let (ours, theirs) = (plan["batch"].as_f64().unwrap(), paper["batch"].as_f64().unwrap());
+        assert!((0.9..1.3).contains(&(ours / theirs)), "{ours} sequences of {}, {theirs} in the paper", plan["states"]);
+    }
+}
+
+#[test]
+fn every_number_of_states_is_measured_and_its_states_are_what_was_predicted() {
+    for more in ["--steps 2 --repetitions 2", "--sequences 5 --length 9"] {
+        for policy in ["tova", "h2o", "window+4"] {
+            let found =
+                throughput(&format!("--shape 2x24x4:2x32x50 --memory 200KiB --states 8,16 --policy {policy} {more}"));
+            assert_eq!(found["complete"], true);
+            let measured = found["measured"].as_array().unwrap();
+            assert_eq!(measured.len(), 2);
+            for row in measured {
+                assert_eq!(row["reported_state_bytes"], row["state_bytes"], "{policy}");
+                assert!(row["tokens_per_second"]["mean"].as_f64().unwrap() > 0.0);
+                assert!(row["batch"].as_u64().unwrap() > 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_table_has_ours_beside_the_papers() {
+    let done = succeeds(&split("throughput --shape llama-2-7b --dtype f16 --memory 32GiB --dry"));
+    for figure in ["| 256 |", "139", "8.5", "| 4096 |", "2.18"] {
+        assert!(done.stdout.contains(figure), "{figure} is not in {}", done.stdout);
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_the_remedy() {
+    for (more, remedy) in [
+        ("--memory 25%", "32GiB"),
+        ("--memory 1KiB", "--memory"),
+        ("--policy tova@64", "--states"),
+        ("--policy full", "tova"),
+        ("--policy window+4 --states 4", "5"),
+        ("--steps 0", "--steps"),
+        ("--sequences 0", "--sequences"),
+        ("--sequences 3 --length 1", "--length"),
+    ] {
+        let done = msrnn(&split(&format!("throughput --shape 2x24x4:2x32x50 {more}")));
+        assert!(matches!(done.code, Some(1 | 2)), "{more}: {:?}", done.code);
+        assert!(done.stderr.contains(remedy), "{more}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn devices_are_listed_with_dtypes_or_the_reason_why_not() {
+    let found = succeeds(&split("devices --json")).json();
+    let devices = found["devices"].as_array().unwrap();
+    let cpu = devices.iter().find(|device| device["device"] == "cpu").unwrap();
+    assert!(cpu["available"]["dtypes"].as_array().unwrap().contains(&"f32".into()), "{cpu}");
+    let text = succeeds(&split("devices")).stdout;
+    for device in devices {
+        assert!(text.contains(device["device"].as_str().unwrap()), "{device} is not in {text}");
+    }
+}
