@@ -1,7 +1,5 @@
-//! The two sums that a step consists of.
-//!
-//! The product of a row in memory with a vector is written in registers: what decides its speed must not
-//! depend on what a compiler makes of a loop.
+//! The product of a row of a matrix in memory with a vector, written in registers: what decides its speed must not depend on
+//! what a compiler makes of a loop.
 
 use burn::tensor::{bf16, f16};
 use pulp::{Simd, bytemuck};
@@ -9,15 +7,8 @@ use pulp::{Simd, bytemuck};
 use super::number::Stored;
 use crate::simd::Real;
 
-/// Rows that are added up in one pass over their sum.
-pub(super) const ROWS: usize = 4;
-
 /// Products of rows of a dtype with vectors of its accumulation dtype.
 pub(super) trait Dot<T>: Stored<T> {
-    /// Whether rows that several queries read are better widened once, before. What an instruction widens is; what takes a
-    /// shift is not worth a buffer.
-    const IS_WIDENED: bool = false;
-
     /// A vector in the order in which [`Dot::dot`] wants it.
     fn arranged(x: &[T]) -> Vec<T>;
 
@@ -60,10 +51,8 @@ dot_of_reals!(f64, as_simd_f64s, splat_f64s, mul_add_e_f64s, add_f64s, reduce_su
 /// Two neighbouring 16-bit values at a time, as the halves of an integer; so x is arranged as its even
 /// places and then its odd ones.
 macro_rules! dot_of_pairs {
-    ($stored:ident, $halves:ident, $is_widened:expr) => {
+    ($stored:ident, $halves:ident) => {
         impl Dot<f32> for $stored {
-            const IS_WIDENED: bool = $is_widened;
-
             fn arranged(x: &[f32]) -> Vec<f32> {
                 let pairs = x.len() / 2 * 2;
                 let even = x[..pairs].iter().step_by(2);
@@ -113,8 +102,8 @@ macro_rules! dot_of_pairs {
     };
 }
 
-dot_of_pairs!(bf16, halves_of_bf16, false);
-dot_of_pairs!(f16, halves_of_f16, true);
+dot_of_pairs!(bf16, halves_of_bf16);
+dot_of_pairs!(f16, halves_of_f16);
 
 #[inline(always)]
 fn halves_of_bf16<V: Simd>(simd: V, pair: V::u32s) -> [V::f32s; 2] {
@@ -141,22 +130,4 @@ fn widen_f16s<V: Simd>(simd: V, bits: V::u32s) -> V::f32s {
     let infinite = simd.and_u32s(highest, simd.splat_u32s(0x7f80_0000));
     let sign = simd.wrapping_dyn_shl_u32s(simd.and_u32s(bits, simd.splat_u32s(0x8000)), simd.splat_u32s(16));
     simd.transmute_f32s_u32s(simd.or_u32s(simd.or_u32s(finite, infinite), sign))
-}
-
-/// `sum += Σ weight · row` over up to [`ROWS`] rows.
-#[inline(always)]
-pub(super) fn add_rows<T: Real, S: Stored<T>>(sum: &mut [T], weights: &[T], rows: &[S]) {
-    let d = sum.len();
-    if let (&[w0, w1, w2, w3, ..], true) = (weights, rows.len() == ROWS * d) {
-        let (r0, rest) = rows.split_at(d);
-        let (r1, rest) = rest.split_at(d);
-        let (r2, r3) = rest.split_at(d);
-        for ((((sum, r0), r1), r2), r3) in sum.iter_mut().zip(r0).zip(r1).zip(r2).zip(r3) {
-            *sum += (w0 * r0.load() + w1 * r1.load()) + (w2 * r2.load() + w3 * r3.load());
-        }
-        return;
-    }
-    for (row, &weight) in rows.chunks_exact(d).zip(weights) {
-        sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += weight * value.load());
-    }
 }

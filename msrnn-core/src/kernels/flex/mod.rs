@@ -17,7 +17,9 @@ mod opened;
 mod pack;
 mod packed;
 mod product;
+mod rows;
 mod step;
+mod tile;
 mod weight;
 
 #[cfg(test)]

@@ -9,20 +9,18 @@ use rayon::prelude::*;
 
 use super::access::{Dense, is_here, tensor};
 use super::decide::{Decider, decide};
-use super::dot::{Dot, ROWS, add_rows};
+use super::is_worth_cores;
 use super::number::{Index, Stored};
 use super::opened::{Opened, has_known_integers};
-use super::packed::{OfCode, OpenedCodes, PackedLogits, PackedRows, Parts, add_packed};
-use super::{is_worth_cores, wide};
+use super::packed::{OfCode, OpenedCodes, PackedRows};
+use super::rows::{Rows, Scratch, Whole, at_once};
+use super::tile::{At, Tile};
 use crate::attention::Attention;
 use crate::precision::{accumulation, narrow};
 use crate::score::{Initial, Op};
 use crate::simd::{Buffer, Real};
 use crate::state::packed::Of;
 use crate::state::{EMPTY, MultiState, StateShape};
-
-/// Rows that are widened at once, where every query reads them widened; a multiple of [`ROWS`].
-const WIDENED: usize = 16;
 
 /// Whether [`step`] can be taken.
 pub(in crate::kernels) fn steps(attention: &Attention, query: &Tensor<3>, state: &MultiState) -> bool {
@@ -70,7 +68,7 @@ struct Head<'a, T, S, G, I> {
     attended: &'a mut [T],
 }
 
-fn step_as<T: OfCode + Dot<T> + Parts, S: Dot<T>, G: Stored<T>, I: Index>(
+fn step_as<T: Tile + OfCode, S: Stored<T>, G: Stored<T>, I: Index>(
     attention: &Attention,
     token: [Tensor<3>; 3],
     state: &mut MultiState,
@@ -87,8 +85,6 @@ fn step_as<T: OfCode + Dot<T> + Parts, S: Dot<T>, G: Stored<T>, I: Index>(
     let query: Vec<T> = query.iter().map(|&x| x * scale).collect();
     let packed = state.packed.take();
     let codes = packed.as_ref().map(|packed| Of::BOTH.map(|of| OpenedCodes::of(packed, of, d)));
-    let as_it_is = codes.is_some() || S::IS_WIDENED;
-    let query: Vec<T> = if as_it_is { query } else { query.chunks_exact(d).flat_map(S::arranged).collect() };
     let bound = state.bound.clone().filter(|_| decides);
     let program = bound.as_ref().and_then(|bound| bound.program());
     let shows_logits = program.is_some_and(|program| program.uses(Op::Logit));
@@ -243,82 +239,85 @@ fn write<T: Copy, S: Stored<T>>(row: &mut [S], values: &[T]) {
     row.iter_mut().zip(values).for_each(|(row, &value)| *row = S::store(value));
 }
 
-impl<T: OfCode + Dot<T> + Parts, S: Dot<T>, G: Stored<T>, I: Index> Head<'_, T, S, G, I> {
-    /// Softmax over all rows, and their values' mean by it. query: `[group, head_dim]`, scaled, and
-    /// arranged for S unless rows are packed or widened.
+impl<T: Tile + OfCode, S: Stored<T>, G: Stored<T>, I: Index> Head<'_, T, S, G, I> {
+    /// Softmax over all rows, and their values' mean by it. query: `[group, head_dim]`, scaled.
     fn attend(self, query: &[T], bias: &[T]) {
         let Self { keys, values, packed, weights, logits, attended } = self;
-        let rows = bias.len();
-        let d = query.len() * rows / weights.len();
-        match &packed {
-            Some([packed, _]) => {
-                Arch::new().dispatch(PackedLogits { query, rows: packed, whole: keys, weights: &mut *weights });
-            }
-            None => Arch::new().dispatch(Logits { query, keys: &keys[..rows * d], weights: &mut *weights, d }),
+        let d = query.len() * bias.len() / weights.len();
+        let to = Attend { query, bias, weights, logits, attended, d };
+        match packed {
+            Some([packed_keys, packed_values]) => to.all(&packed_keys.beside(keys), &packed_values.beside(values)),
+            None => to.all(&Whole { rows: keys, d }, &Whole { rows: values, d }),
         }
+    }
+}
+
+/// What the queries of a group do with all rows of their head.
+struct Attend<'a, T> {
+    query: &'a [T],
+    bias: &'a [T],
+    weights: &'a mut [T],
+    logits: &'a mut [T],
+    attended: &'a mut [T],
+    d: usize,
+}
+
+impl<T: Tile> Attend<'_, T> {
+    fn all(self, keys: &impl Rows<T>, values: &impl Rows<T>) {
+        let Self { query, bias, weights, logits, attended, d } = self;
+        let rows = bias.len();
+        let mut scratch = Scratch::new();
+        Arch::new().dispatch(Logits { query, keys, weights: &mut *weights, rows, d, scratch: &mut scratch });
         if !logits.is_empty() {
             logits.copy_from_slice(weights);
         }
         weights.chunks_exact_mut(rows).for_each(|weights| T::softmax(weights, &mut [], bias));
-        if let Some([_, packed]) = &packed {
-            return add_packed(packed, values, weights, attended);
-        }
-        let mut buffer = Vec::new();
-        wide(
-            #[inline(always)]
-            || {
-                if S::IS_WIDENED {
-                    for (block, values) in values[..rows * d].chunks(WIDENED * d).enumerate() {
-                        let values = S::widened(values, &mut buffer);
-                        for (few, values) in values.chunks(ROWS * d).enumerate() {
-                            let first = block * WIDENED + few * ROWS;
-                            for (weights, attended) in weights.chunks_exact(rows).zip(attended.chunks_exact_mut(d)) {
-                                add_rows(attended, &weights[first..], values);
-                            }
-                        }
-                    }
-                    return;
-                }
-                for (block, values) in values[..rows * d].chunks(ROWS * d).enumerate() {
-                    for (weights, attended) in weights.chunks_exact(rows).zip(attended.chunks_exact_mut(d)) {
-                        add_rows(attended, &weights[block * ROWS..], values);
-                    }
-                }
-            },
-        );
+        Arch::new().dispatch(Mean { weights, values, attended, rows, d, scratch: &mut scratch });
     }
 }
 
 /// Products of all keys with all queries of a group: weights `[group, rows]`.
-struct Logits<'a, T, S> {
+struct Logits<'a, T, K> {
     query: &'a [T],
-    keys: &'a [S],
+    keys: &'a K,
     weights: &'a mut [T],
+    rows: usize,
     d: usize,
+    scratch: &'a mut Scratch<T>,
 }
 
-impl<T: Dot<T>, S: Dot<T>> WithSimd for Logits<'_, T, S> {
+impl<T: Tile, K: Rows<T>> WithSimd for Logits<'_, T, K> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<V: Simd>(self, simd: V) {
-        let Self { query, keys, weights, d } = self;
-        let rows = keys.len() / d;
-        if S::IS_WIDENED {
-            let mut buffer = Vec::new();
-            for (block, keys) in keys.chunks(WIDENED * d).enumerate() {
-                for (row, key) in S::widened(keys, &mut buffer).chunks_exact(d).enumerate() {
-                    for (query, weights) in query.chunks_exact(d).zip(weights.chunks_exact_mut(rows)) {
-                        weights[block * WIDENED + row] = T::dot(simd, key, query);
-                    }
-                }
-            }
-            return;
+        let Self { query, keys, weights, rows, d, scratch } = self;
+        for first in (0..rows).step_by(at_once::<T>(d)) {
+            let n = at_once::<T>(d).min(rows - first);
+            T::products(simd, query, keys.read(first, n, scratch), d, weights, At { stride: rows, first });
         }
-        for (row, key) in keys.chunks_exact(d).enumerate() {
-            for (query, weights) in query.chunks_exact(d).zip(weights.chunks_exact_mut(rows)) {
-                weights[row] = S::dot(simd, key, query);
-            }
+    }
+}
+
+/// The sum of all values by weights `[group, rows]`: attended `[group, head_dim]`, which begins at nothing.
+struct Mean<'a, T, R> {
+    weights: &'a [T],
+    values: &'a R,
+    attended: &'a mut [T],
+    rows: usize,
+    d: usize,
+    scratch: &'a mut Scratch<T>,
+}
+
+impl<T: Tile, R: Rows<T>> WithSimd for Mean<'_, T, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<V: Simd>(self, simd: V) {
+        let Self { weights, values, attended, rows, d, scratch } = self;
+        for first in (0..rows).step_by(at_once::<T>(d)) {
+            let n = at_once::<T>(d).min(rows - first);
+            T::add_weighted(simd, weights, At { stride: rows, first }, values.read(first, n, scratch), d, attended);
         }
     }
 }
