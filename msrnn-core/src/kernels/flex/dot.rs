@@ -5,7 +5,6 @@ use burn::tensor::{bf16, f16};
 use pulp::{Simd, bytemuck};
 
 use super::number::Stored;
-use crate::simd::Real;
 
 /// Products of rows of a dtype with vectors of its accumulation dtype.
 pub(super) trait Dot<T>: Stored<T> {

@@ -115,6 +115,25 @@ impl<'a, G, I: Index> PackedRows<'a, G, I> {
     }
 }
 
+/// f32 or f64, made of a code.
+pub(super) trait OfCode: Real {
+    fn of_code(code: i32) -> Self;
+}
+
+impl OfCode for f32 {
+    #[inline(always)]
+    fn of_code(code: i32) -> Self {
+        code as Self
+    }
+}
+
+impl OfCode for f64 {
+    #[inline(always)]
+    fn of_code(code: i32) -> Self {
+        Self::from(code)
+    }
+}
+
 /// The rows of one head, whole and packed.
 pub(super) struct Unpacked<'a, S, G, I> {
     rows: PackedRows<'a, G, I>,

@@ -68,7 +68,7 @@ struct Head<'a, T, S, G, I> {
     attended: &'a mut [T],
 }
 
-fn step_as<T: Tile + OfCode, S: Stored<T>, G: Stored<T>, I: Index>(
+fn step_as<T: Tile + OfCode + Stored<T>, S: Stored<T>, G: Stored<T>, I: Index>(
     attention: &Attention,
     token: [Tensor<3>; 3],
     state: &mut MultiState,
