@@ -46,7 +46,7 @@ impl DeviceName {
             }
             #[allow(unreachable_patterns)]
             other => Err(BenchError::Input(format!(
-                "this msrnn was built without {other}; build it with `cargo build --release --features {}`",
+                "this msrnn was built without {0}; build it with `cargo build --release --features {0}`",
                 other.feature()
             ))),
         }

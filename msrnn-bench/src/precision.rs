@@ -60,8 +60,17 @@ impl Float {
         }
     }
 
+    /// By its name here or in Python.
     fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|float| float.name() == name)
+        let elsewhere = |float: &Self| -> &[&str] {
+            match float {
+                Self::F64 => &["float64", "fp64", "double"],
+                Self::F32 => &["float32", "fp32", "float"],
+                Self::F16 => &["float16", "fp16", "half"],
+                Self::Bf16 => &["bfloat16"],
+            }
+        };
+        Self::ALL.into_iter().find(|float| float.name() == name || elsewhere(float).contains(&name))
     }
 
     fn of(dtype: DType) -> Option<Self> {
@@ -181,6 +190,10 @@ mod tests {
             ("f16/f16", "f16"),
             ("int8/f32", "int8"),
             ("f64/f32", "f64/f32"),
+            ("float16", "f16"),
+            ("bfloat16", "bf16"),
+            ("float32/fp16", "f32/f16"),
+            ("double", "f64"),
         ] {
             let precision: Precision = name.parse().unwrap();
             assert_eq!(precision.to_string(), written);

@@ -9,17 +9,19 @@ use crate::text::Place;
 /// ```
 /// let error = "protect(tovaa, first=4)@512".parse::<msrnn_policies::PolicySpec>().unwrap_err();
 /// let marked = "\n  protect(tovaa, first=4)@512\n          ^^^^^";
-/// assert!(error.to_string().starts_with("no policy is called \"tovaa\"; there are full, window, "));
+/// assert!(error.to_string().starts_with("no policy is called \"tovaa\"; did you mean tova? There are full, window, "));
 /// assert!(error.to_string().ends_with(marked));
 /// assert!(error.one_line().ends_with("(characters 9 to 13 of \"protect(tovaa, first=4)@512\")"));
 /// ```
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum SpecError {
     /// No such policy.
-    #[error("no policy is called {name:?}; there are {known}{place}")]
+    #[error("no policy is called {name:?}; {}here are {known}{place}", meant.map_or("t".into(), |meant| format!("did you mean {meant}? T")))]
     Unknown {
         /// As written.
         name: String,
+        /// What comes nearest.
+        meant: Option<&'static str>,
         /// All names.
         known: String,
         /// Where.

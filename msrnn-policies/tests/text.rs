@@ -367,6 +367,43 @@ fn a_registry_holds_policies_of_ones_own() {
 }
 
 #[test]
+fn names_that_policies_have_elsewhere_are_read_and_written_as_here() {
+    for name in ["streaming-llm", "streamingllm", "sink", "sinks"] {
+        let spec: PolicySpec = format!("{name}@32").parse().unwrap();
+        assert_eq!(spec.to_string(), "window+4@32");
+        let composed: PolicySpec = format!("every(8, {name})@32").parse().unwrap();
+        assert_eq!(composed.name(), "every(8, window+4)");
+    }
+}
+
+#[test]
+fn a_name_that_is_nearly_right_is_answered_with_what_was_meant() {
+    for (name, meant) in [
+        ("tvoa", Some("tova")),
+        ("TOVA", Some("tova")),
+        ("H2O-Layer", Some("h2o-layer")),
+        ("windows", Some("window")),
+        ("evry(8, tova)", Some("every")),
+        ("AdaKV", Some("pooled(snapkv, floor=0.2)")),
+        ("pyramidkv", Some("pyramid(snapkv)")),
+        ("nothing-like-it", None),
+    ] {
+        let error = name.parse::<PolicySpec>().unwrap_err().to_string();
+        let said = meant.map(|meant| format!("did you mean {meant}? There are full, "));
+        assert_eq!(error.contains("did you mean"), said.is_some(), "{error}");
+        assert!(error.contains(&said.unwrap_or("; there are full, ".into())), "{error}");
+    }
+}
+
+#[test]
+fn explain_tells_of_an_entry_with_its_budget() {
+    let said = registry::explain("tova@512").unwrap();
+    assert!(said.starts_with(&registry::explain("tova").unwrap()) && said.contains("k = 512 rows"), "{said}");
+    assert!(registry::explain("window+4@25%").unwrap().contains("25%"));
+    assert!(registry::explain("window+4@3").is_err());
+}
+
+#[test]
 fn explain_tells_of_what_is_composed_and_typed() {
     let told = |text: &str, parts: &[&str]| {
         let said = registry::explain(text).unwrap();

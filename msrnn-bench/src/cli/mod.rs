@@ -23,6 +23,7 @@ mod writing;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use msrnn_bench::error::BenchError;
@@ -37,7 +38,7 @@ use streams::{Remarks, may_colour, outlive_limits, print, print_json, print_raw,
 #[derive(Debug, Parser)]
 #[command(
     name = "msrnn",
-    version,
+    version = version(),
     about = about(),
     after_help = "Without a command, msrnn compares all policies on the bundled model.\n\n\
     Nothing is overwritten. A --out FILE is written whole or not at all. A --out DIR of a run is a new directory, or one \
@@ -58,6 +59,18 @@ struct Cli {
     /// Threads that compute; RAYON_NUM_THREADS, or one per core, if absent. Results do not depend on it
     #[arg(long, value_name = "N", global = true)]
     threads: Option<usize>,
+}
+
+/// Version, commit, and what was compiled in.
+fn version() -> &'static str {
+    static VERSION: LazyLock<String> = LazyLock::new(|| {
+        let features =
+            [("flex", cfg!(feature = "flex")), ("wgpu", cfg!(feature = "wgpu")), ("cuda", cfg!(feature = "cuda"))];
+        let features = features.into_iter().chain([("hub", cfg!(feature = "hub"))]);
+        let features: Vec<&str> = features.filter_map(|(name, is_in)| is_in.then_some(name)).collect();
+        format!("{} ({}; {})", env!("CARGO_PKG_VERSION"), env!("MSRNN_COMMIT"), features.join(", "))
+    });
+    &VERSION
 }
 
 fn about() -> String {

@@ -11,7 +11,7 @@ use clap::{Arg, Command};
 use msrnn_bench::device::DeviceName;
 use msrnn_bench::error::BenchError;
 use msrnn_bench::roads;
-use msrnn_policies::registry::{self, Registry};
+use msrnn_policies::registry::{self, Entry, Registry};
 use msrnn_policies::{PolicySpec, SpecError, split};
 
 use super::{Outcome, print};
@@ -21,11 +21,14 @@ pub(super) struct ListArgs {
     /// As the Markdown table of the README
     #[arg(long)]
     markdown: bool,
+    /// As JSON: what is said of each, and how it is written
+    #[arg(long, conflicts_with = "markdown")]
+    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ExplainArgs {
-    /// A policy, such as tova or window+4, or one that is composed or typed, such as every(128, tova)
+    /// A policy, such as tova, window+4 or tova@512, or one that is composed or typed, such as every(128, tova)
     #[arg(value_parser = named::<String>(), hide_possible_values = true)]
     name: String,
     /// Where it would run: which way its tokens take depends on it
@@ -34,7 +37,14 @@ pub(super) struct ExplainArgs {
 }
 
 pub(super) fn list(args: &ListArgs) -> Result<Outcome, BenchError> {
-    print(&if args.markdown { registry::markdown() } else { registry::table() })?;
+    print(&match args {
+        ListArgs { json: true, .. } => {
+            let all: Vec<_> = registry::entries().map(Entry::description).collect();
+            serde_json::to_string_pretty(&all).expect("descriptions are JSON") + "\n"
+        }
+        ListArgs { markdown: true, .. } => registry::markdown(),
+        _ => registry::table(),
+    })?;
     Ok(Outcome::Done)
 }
 

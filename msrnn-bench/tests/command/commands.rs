@@ -34,6 +34,14 @@ fn explain_tells_idea_rule_cost_and_source_of_every_policy() {
 }
 
 #[test]
+fn policies_are_listed_as_json_too() {
+    let listed: Value = serde_json::from_str(&succeeds(&["policies", "--json"]).stdout).unwrap();
+    let tova = listed.as_array().unwrap().iter().find(|policy| policy["name"] == "tova").unwrap();
+    assert_eq!((&tova["decides"], &tova["needs"], &tova["bytes_per_state"]), (&json!("layer"), &json!(1), &json!(0)));
+    assert!(tova["citation"].as_str().unwrap().contains("2401.06104"));
+}
+
+#[test]
 fn explain_tells_of_a_policy_that_is_composed_or_typed() {
     let text = succeeds(&["explain", "every(128, protect(tova, newest=16))@512"]).stdout;
     for part in ["every(128, protect(tova, newest=16))", "k + 128 rows", "the newest 16 rows", "sliding window of W"] {
@@ -98,7 +106,9 @@ fn completions_name_the_command_and_its_subcommands() {
 
 #[test]
 fn help_and_version_are_printed_on_stdout() {
-    assert!(succeeds(&["--version"]).stdout.starts_with("msrnn "));
+    let version = succeeds(&["--version"]).stdout;
+    assert!(version.starts_with(concat!("msrnn ", env!("CARGO_PKG_VERSION"), " (")), "{version}");
+    assert!(version.contains("; flex, "), "{version}");
     let help = succeeds(&["--help"]).stdout;
     assert!(help.contains("Exit codes"), "{help}");
     for command in ["compare", "perplexity", "generate", "trace", "train", "policies", "explain", "completions"] {

@@ -124,6 +124,17 @@ pub(super) fn needs(policy: &dyn Policy) -> String {
     fewest_states(policy).map_or_else(|| "more states than there are".into(), |states| format!("k ≥ {states}"))
 }
 
+/// What a budget comes to.
+pub(super) fn budget(budget: Budget) -> String {
+    let states = match budget {
+        Budget::States(states) => format!("k = {states} rows in every layer and KV head"),
+        other => format!("{other}: k follows from the context or from the model's shape"),
+    };
+    let mut text = Lines::default();
+    text.line("budget", &states);
+    text.text
+}
+
 fn of_layer(plan: &Plan, layer: &Layer) -> String {
     let mut text = Lines::default();
     if let Some(packing) = &plan.packing {

@@ -4,9 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use msrnn_core::policy::{Layer, Policy};
+use serde::Serialize;
 
 use super::describe;
 use crate::error::SpecError;
+use crate::needs;
 use crate::text::Arguments;
 
 /// Makes a policy of what is written behind its name.
@@ -91,6 +93,14 @@ impl Entry {
         describe::bytes_per_state(&self.policy().plan(&layer), &layer)
     }
 
+    /// Everything about the policy, as data.
+    pub fn description(&self) -> Description {
+        let Self { name, example, idea, rule, cost, citation, differences, .. } = *self;
+        let (sees, decides, bytes_per_state) = (self.sees(), self.decides(), self.bytes_per_state());
+        let needs = needs::fewest_states(self.policy().as_ref());
+        Description { name, example, idea, rule, sees, decides, bytes_per_state, needs, cost, citation, differences }
+    }
+
     /// Everything about the policy, as text.
     pub fn explain(&self) -> String {
         let policy = self.policy();
@@ -110,6 +120,33 @@ impl Entry {
         text.line("own window", describe::OWN_WINDOW);
         text.text
     }
+}
+
+/// What is said about an entry: its fields, and what follows from the policy of its example.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Description {
+    /// [`Entry::name`]
+    pub name: &'static str,
+    /// [`Entry::example`]
+    pub example: &'static str,
+    /// [`Entry::idea`]
+    pub idea: &'static str,
+    /// [`Entry::rule`]
+    pub rule: &'static str,
+    /// [`Entry::sees`]
+    pub sees: String,
+    /// [`Entry::decides`]
+    pub decides: &'static str,
+    /// [`Entry::bytes_per_state`]
+    pub bytes_per_state: usize,
+    /// The fewest states.
+    pub needs: Option<usize>,
+    /// [`Entry::cost`]
+    pub cost: &'static str,
+    /// [`Entry::citation`]
+    pub citation: &'static str,
+    /// [`Entry::differences`]
+    pub differences: &'static str,
 }
 
 impl fmt::Debug for Entry {

@@ -36,9 +36,10 @@ mod table;
 
 use std::sync::{Arc, OnceLock};
 
+use msrnn_core::budget::Budget;
 use msrnn_core::policy::{Compression, Policy};
 
-pub use entry::{Entry, Make};
+pub use entry::{Description, Entry, Make};
 
 use crate::error::SpecError;
 use crate::spec::PolicySpec;
@@ -185,6 +186,12 @@ impl Registry {
             return Ok(entry.explain());
         }
         let spec = self.spec(text)?;
+        if let (Some(entry), Some(budget)) = (self.entry(text::without_budget(text)), spec.budget()) {
+            if let (Some(policy), Budget::States(states)) = (spec.policy(), budget) {
+                crate::spec::bounded(policy, states)?;
+            }
+            return Ok(entry.explain() + &describe::budget(budget));
+        }
         Ok(match spec.policy() {
             None => describe::FULL.into(),
             Some(policy) => describe::explain(policy.as_ref(), spec.budget()),

@@ -5,6 +5,7 @@
 mod arguments;
 mod compose;
 mod cursor;
+mod elsewhere;
 mod expression;
 mod list;
 mod packed;

@@ -9,6 +9,7 @@ use msrnn_core::policy::Policy;
 
 use super::arguments::{Arguments, Named};
 use super::cursor::{Cursor, Word};
+use super::elsewhere;
 use super::list::without_budget;
 use crate::combine::Protect;
 use crate::error::SpecError;
@@ -155,7 +156,10 @@ impl<'t> Parser<'_, 't> {
     fn registered(&mut self, name: &Word<'t>) -> Result<Arc<dyn Policy>, SpecError> {
         let own = self.registry.named(&format!("{}+i", name.text));
         if own.is_none() && self.registry.named(name.text).is_none() {
-            return Err(self.unknown(name));
+            return match elsewhere::same(name.text) {
+                Some(here) => self.registry.policy(here),
+                None => Err(self.unknown(name)),
+            };
         }
         let seed = match self.cursor.eat(":") {
             true => Some(self.parameter(name)?),
@@ -218,11 +222,13 @@ impl<'t> Parser<'_, 't> {
     }
 
     fn unknown(&self, name: &Word<'t>) -> SpecError {
-        let registered = self.registry.entries().map(|entry| entry.name);
+        let registered: Vec<&'static str> = self.registry.entries().map(|entry| entry.name).collect();
         let made = RESERVED[1..].iter().map(|(_, example)| *example);
-        let known: Vec<&str> = std::iter::once("full").chain(registered).chain(made).collect();
+        let known: Vec<&str> = std::iter::once("full").chain(registered.iter().copied()).chain(made).collect();
+        let bare = registered.iter().map(|name| name.strip_suffix("+i").unwrap_or(name));
         SpecError::Unknown {
             name: name.text.into(),
+            meant: elsewhere::meant(name.text, bare.chain(RESERVED.iter().map(|(name, _)| *name))),
             known: known.join(", "),
             place: self.cursor.place(name.at.clone()),
         }

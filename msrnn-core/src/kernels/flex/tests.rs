@@ -385,6 +385,22 @@ fn close_call(before: &mut MultiState, scores: Tensor<3>, chosen: [Tensor<3, Int
 }
 
 /// A state that is large enough for its heads to be attended on several cores.
+/// What features of a crate decide that none of ours may name, and what no result shows.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn loops_are_compiled_for_the_widest_registers_that_the_processor_has() {
+    let has_avx2 = [
+        is_x86_feature_detected!("avx2"),
+        is_x86_feature_detected!("fma"),
+        is_x86_feature_detected!("bmi1"),
+        is_x86_feature_detected!("bmi2"),
+        is_x86_feature_detected!("lzcnt"),
+    ];
+    let has_avx2 = !has_avx2.contains(&false);
+    let found = format!("{:?}", pulp::Arch::new());
+    assert_eq!(found.starts_with("Scalar"), !has_avx2, "{found}");
+}
+
 #[test]
 fn steps_on_all_cores_equal_their_plain_twin() {
     for (dtypes, decides) in [((DType::F64, DType::F64), Decides::KvHead), ((DType::F32, DType::BF16), Decides::Layer)]
