@@ -60,6 +60,7 @@ pub mod trace;
 pub mod trace_parquet;
 pub mod train;
 pub mod trial;
+mod wording;
 pub mod writing;
 
 pub use cli::main_with;

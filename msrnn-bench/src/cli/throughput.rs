@@ -44,7 +44,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "BYTES")]
     memory: Option<Budget>,
     /// Only compute memory and batch
-    #[arg(long)]
+    #[arg(long = "dry-run", alias = "dry")]
     dry: bool,
     /// Steps of a repetition, of states that are full
     #[arg(long, value_name = "N", default_value_t = 16)]
@@ -78,7 +78,9 @@ struct Report<'a> {
     run: Option<Run>,
     plans: &'a [Plan],
     measured: &'a [Measured],
-    published: [published::Published; 5],
+    /// Where the model is the paper's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    published: Option<[published::Published; 5]>,
     complete: bool,
 }
 
@@ -126,6 +128,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
             }
         }
     }
+    let papers = ThroughputShape::is_papers(&config);
     let report = Report {
         version: env!("CARGO_PKG_VERSION"),
         model: args.name(),
@@ -137,7 +140,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         run: (!args.dry).then_some(run),
         plans: &plans,
         measured: &measured,
-        published: published::TABLE,
+        published: papers.then_some(published::TABLE),
         complete,
     };
     match args.json {
@@ -150,7 +153,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
             report.device,
             report.policy,
             memory as f64 / (1u64 << 30) as f64,
-            table::markdown(&plans, &measured)
+            table::markdown(&plans, &measured, papers)
         ))?,
     }
     Ok(if complete { Outcome::Done } else { Outcome::Interrupted })

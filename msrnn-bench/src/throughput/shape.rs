@@ -20,6 +20,12 @@ pub enum ThroughputShape {
 const LLAMA_2_7B: &str = "llama-2-7b";
 
 impl ThroughputShape {
+    /// Whether a configuration has the shape of the paper's model, as far as a state's size depends on it.
+    pub fn is_papers(config: &ModelConfig) -> bool {
+        let of = |config: &ModelConfig| [config.layers, config.hidden_size, config.kv_heads, config.head_dim];
+        of(config) == of(&Self::Llama2With7B.config())
+    }
+
     /// The configuration that it stands for.
     pub fn config(&self) -> ModelConfig {
         match self {

@@ -35,7 +35,8 @@ mod metrics;
 mod numbers;
 #[cfg(unix)]
 mod one_writer;
-mod policy_guide;
+mod pages;
+
 mod real_checkpoint;
 mod report_in_a_browser;
 #[cfg(unix)]

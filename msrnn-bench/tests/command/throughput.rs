@@ -10,7 +10,7 @@ fn throughput(more: &str) -> Value {
 
 #[test]
 fn a_dry_run_computes_memory_and_batch_of_a_model_that_does_not_fit_here() {
-    let found = throughput("--shape llama-2-7b --dtype f16 --memory 32GiB --dry");
+    let found = throughput("--shape llama-2-7b --dtype f16 --memory 32GiB --dry-run");
     assert_eq!(found["parameters"], 6_738_415_616u64);
     assert_eq!(found["measured"], Value::Array(vec![]));
     let plans = found["plans"].as_array().unwrap();
@@ -43,11 +43,24 @@ fn every_number_of_states_is_measured_and_its_states_are_what_was_predicted() {
 }
 
 #[test]
-fn the_table_has_ours_beside_the_papers() {
-    let done = succeeds(&split("throughput --shape llama-2-7b --dtype f16 --memory 32GiB --dry"));
+fn the_table_of_the_papers_model_has_ours_beside_the_papers() {
+    let done = succeeds(&split("throughput --shape llama-2-7b --dtype f16 --memory 32GiB --dry-run"));
     for figure in ["| 256 |", "139", "8.5", "| 4096 |", "2.18"] {
         assert!(done.stdout.contains(figure), "{figure} is not in {}", done.stdout);
     }
+}
+
+#[test]
+fn the_table_of_another_model_has_ours_alone() {
+    let shape = "throughput --shape 2x24x4:2x32x50 --memory 1MiB --states 8,16 --dry-run";
+    let done = succeeds(&split(shape));
+    assert!(
+        done.stdout.contains("| states | GB a sequence | largest batch | tokens/s | relative |"),
+        "{}",
+        done.stdout
+    );
+    assert!(!done.stdout.contains("paper"), "{}", done.stdout);
+    assert!(succeeds(&split(&format!("{shape} --json"))).json().get("published").is_none());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn errors_point_at_the_character() {
     for (text, marked, says) in [
-        ("tovaa@5", "tovaa", "there are full, window, window+i"),
+        ("tovaa@5", "tovaa", "here are full, window, window+i"),
         ("protect(tovaa, first=4)@512", "tovaa", "no policy is called \"tovaa\""),
         ("window+x@5", "x", "window+4"),
         ("window+99999999999999999999@5", "99999999999999999999", "whole number"),

@@ -1,11 +1,12 @@
 //! What the report shows of a grid.
 
 use super::paper::{TABLE_3_STATES, table_3};
-use super::summary::{ArmSummary, ModelSummary};
+use super::summary::{ArmSummary, ModelSummary, Pair};
 use crate::experiment::figure::{Axis, Cell, Content, Figure, Line, Point};
 use crate::plan::Kind;
 use crate::statistics::{Interval, Mean, perplexity_in_words};
 use crate::text_ids;
+use crate::wording::counted;
 
 /// Tables and lines of all models.
 pub fn figures(summaries: &[ModelSummary]) -> Vec<Figure> {
@@ -22,9 +23,19 @@ pub fn figures(summaries: &[ModelSummary]) -> Vec<Figure> {
         if summary.arms.iter().any(|arm| arm.bits_per_byte.is_some()) {
             figures.push(bits(summary));
         }
+        let drawn = !summary.states().is_empty();
+        if drawn && summary.arms.iter().any(|arm| arm.kind == Kind::Policy && arm.above_full.is_some()) {
+            figures.push(above_full_lines(summary));
+        }
         figures.push(differences(summary));
+        if !summary.pairs.is_empty() {
+            figures.push(pairs(summary));
+        }
         if summary.arms.iter().any(|arm| arm.kl.is_some()) {
             figures.extend([divergences(summary), agreements(summary)]);
+            if drawn {
+                figures.extend([divergence_lines(summary), agreement_lines(summary)]);
+            }
         }
         for figure in figures {
             all.push(match several {
@@ -41,7 +52,10 @@ pub fn figures(summaries: &[ModelSummary]) -> Vec<Figure> {
 }
 
 fn over(summary: &ModelSummary) -> String {
-    format!("± one standard error over {} {}.", summary.n, summary.error_over)
+    match summary.n {
+        1 => "One context, so that there is no standard error.".into(),
+        n => format!("± one standard error over {n} {}.", summary.error_over),
+    }
 }
 
 /// Policies down, states across. What keeps all states has the same value under each number of them.
@@ -86,10 +100,10 @@ fn perplexities(summary: &ModelSummary) -> Figure {
         id: "perplexity".into(),
         title: "Perplexity over states".into(),
         caption: format!(
-            "Lower is better. {} {} contexts of at most {} tokens, {}, {} predicted tokens. baseline: contexts of so many \
+            "Lower is better. {} {} of at most {} tokens, {}, {} predicted tokens. baseline: contexts of so many \
              tokens instead{}",
             over(summary),
-            summary.contexts,
+            counted(summary.contexts, "context"),
             summary.context,
             text_ids::begun(&summary.prefix),
             summary.tokens,
@@ -171,14 +185,7 @@ fn published() -> Figure {
 
 fn differences(summary: &ModelSummary) -> Figure {
     let heads = ["policy", "states", "above full", "from", "to", "above random", "from", "to"];
-    let cells = |interval: Option<Interval>| match interval {
-        None => [Cell::empty(), Cell::empty(), Cell::empty()],
-        Some(Interval { mean, ends }) => {
-            let number = |value: f64| number(&Mean { mean: value, standard_error: None }, 4);
-            let (low, high) = ends.map_or((Cell::empty(), Cell::empty()), |(low, high)| (number(low), number(high)));
-            [number(mean), low, high]
-        }
-    };
+    let cells = |interval: Option<Interval>| interval.map_or_else(|| [0; 3].map(|_| Cell::empty()), ends);
     let row = |arm: &ArmSummary| {
         let name = [Cell::text(&arm.policy), arm.states.map_or_else(Cell::empty, Cell::count)];
         [name.to_vec(), cells(arm.above_full).to_vec(), cells(arm.above_random).to_vec()].concat()
@@ -193,6 +200,82 @@ fn differences(summary: &ModelSummary) -> Figure {
             summary.n, summary.error_over
         ),
         content: Content::Table { columns: heads.map(String::from).to_vec(), rows: arms.map(row).collect() },
+    }
+}
+
+/// Ends of an interval, where there are any.
+fn ends(interval: Interval) -> [Cell; 3] {
+    let number = |value: f64| number(&Mean { mean: value, standard_error: None }, 4);
+    let (low, high) = interval.ends.map_or((Cell::empty(), Cell::empty()), |(low, high)| (number(low), number(high)));
+    [number(interval.mean), low, high]
+}
+
+fn pairs(summary: &ModelSummary) -> Figure {
+    let row = |pair: &Pair| {
+        let names = [Cell::text(&pair.policy), Cell::text(&pair.against), Cell::count(pair.states)];
+        [names, ends(pair.above)].concat()
+    };
+    Figure {
+        id: "pairs".into(),
+        title: "Every two policies".into(),
+        caption: format!(
+            "Paired differences in nats per token, the first less the second, with 95 % confidence intervals over {} {} \
+             (Student's t). Below zero the first is better.",
+            summary.n, summary.error_over
+        ),
+        content: Content::Table {
+            columns: ["policy", "against", "states", "above", "from", "to"].map(String::from).to_vec(),
+            rows: summary.pairs.iter().map(row).collect(),
+        },
+    }
+}
+
+/// A line for every policy over its states.
+fn over_states(summary: &ModelSummary, y: Axis, of: impl Fn(&ArmSummary) -> Option<(f64, Option<f64>)>) -> Content {
+    let states = summary.states();
+    let line = |name: &&str| {
+        let point = |&k: &usize| {
+            let (y, error) = of(summary.arm(name, k)?)?;
+            Some(Point { x: k as f64, y, error })
+        };
+        Line { name: (*name).into(), reference: false, points: states.iter().filter_map(point).collect() }
+    };
+    Content::Lines { x: Axis::log("states"), y, lines: policies(summary).iter().map(line).collect() }
+}
+
+/// The figure one decides by.
+fn above_full_lines(summary: &ModelSummary) -> Figure {
+    let half = |interval: Interval| (interval.mean, interval.ends.map(|(low, high)| (high - low) / 2.0));
+    Figure {
+        id: "above-full-lines".into(),
+        title: "Nats per token above the full state".into(),
+        caption: format!(
+            "Zero is the full state. Bars: 95 % confidence intervals of the paired difference over {} {}.",
+            summary.n, summary.error_over
+        ),
+        content: over_states(summary, Axis::linear("nats per token above full"), |arm| arm.above_full.map(half)),
+    }
+}
+
+fn of_mean(mean: Option<Mean>) -> Option<(f64, Option<f64>)> {
+    mean.map(|mean| (mean.mean, mean.standard_error))
+}
+
+fn divergence_lines(summary: &ModelSummary) -> Figure {
+    Figure {
+        id: "kl-lines".into(),
+        title: "KL divergence from the full state over states".into(),
+        caption: over(summary),
+        content: over_states(summary, Axis::linear("KL(full‖policy), nats per token"), |arm| of_mean(arm.kl)),
+    }
+}
+
+fn agreement_lines(summary: &ModelSummary) -> Figure {
+    Figure {
+        id: "agreement-lines".into(),
+        title: "Top-1 agreement with the full state over states".into(),
+        caption: over(summary),
+        content: over_states(summary, Axis::linear("share of tokens"), |arm| of_mean(arm.agreement)),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::experiment::Arm;
 use crate::plan::Kind;
 use crate::statistics::{BEYOND, Interval, Mean, by_text, interval, ratio};
 use crate::text_ids;
+use crate::wording::counted;
 
 /// What was found of one model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +32,22 @@ pub struct ModelSummary {
     pub tokens: usize,
     /// Full state, baselines by length, policies as asked for.
     pub arms: Vec<ArmSummary>,
+    /// Every two policies with as many states.
+    #[serde(default)]
+    pub pairs: Vec<Pair>,
+}
+
+/// Two policies on the same tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pair {
+    /// One.
+    pub policy: String,
+    /// The other.
+    pub against: String,
+    /// k of both.
+    pub states: usize,
+    /// Nats per token of the first above the second, paired.
+    pub above: Interval,
 }
 
 /// What was found of one policy and number of states.
@@ -97,6 +114,17 @@ impl ModelSummary {
                 observed: arm.observed,
             }
         };
+        let policies: Vec<&ArmScores> =
+            arms.iter().filter(|arm| arm.kind == Kind::Policy && arm.states.is_some()).collect();
+        let after = |index: usize| policies[index + 1..].iter().copied();
+        let pair = |(one, other): (&ArmScores, &ArmScores)| {
+            let states = one.states.filter(|_| one.states == other.states)?;
+            let above = difference(&units, one, other)?;
+            Some(Pair { policy: one.policy.clone(), against: other.policy.clone(), states, above })
+        };
+        let pairs_of =
+            policies.iter().enumerate().flat_map(|(index, one)| after(index).map(move |other| (*one, other)));
+        let pairs_of = pairs_of.filter_map(pair).collect();
         let scores = full.or(arms.first()).map_or(&[][..], |arm| &arm.scores);
         let pairs: Vec<(f64, usize)> = scores.iter().map(|score| (score.nll, score.tokens)).collect();
         Self {
@@ -109,6 +137,7 @@ impl ModelSummary {
             contexts: scores.len(),
             tokens: scores.iter().map(|score| score.tokens).sum(),
             arms: arms.iter().map(summary).collect(),
+            pairs: pairs_of,
         }
     }
 
@@ -184,13 +213,13 @@ pub(super) fn notes(lm: &Lm, summaries: &[ModelSummary]) -> Vec<String> {
     let mut notes = Vec::new();
     for summary in summaries {
         notes.push(format!(
-            "{}: {} contexts of at most {} tokens from {} texts, from an empty state each, {} (--bos {}); a short last \
+            "{}: {} of at most {} tokens from {}, from an empty state each, {} (--bos {}); a short last \
              context of a text is kept. {} predicted tokens, each of the same weight, in whichever context it is. \
              Errors and intervals are over {} {}.",
             summary.model,
-            summary.contexts,
+            counted(summary.contexts, "context"),
             summary.context,
-            lm.texts.len(),
+            counted(lm.texts.len(), "text"),
             text_ids::begun(&summary.prefix),
             lm.reading.bos,
             summary.tokens,

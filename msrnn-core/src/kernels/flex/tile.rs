@@ -3,6 +3,8 @@
 //! Rows are in the accumulation dtype by now. What is summed up stays in registers, and a row that was read is used by up to
 //! [`QUERIES`] queries: what decides the speed of a step must not depend on what a compiler makes of a loop.
 
+#![allow(clippy::needless_range_loop, reason = "loops over constants, which are unrolled into registers")]
+
 use pulp::Simd;
 
 use crate::simd::Real;

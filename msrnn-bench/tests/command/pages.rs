@@ -1,4 +1,4 @@
-//! `docs/policy-guide.md`, step by step: its commands run, and its code is that of the examples.
+//! Pages that are walked: their commands run, and their code is that of the examples.
 
 use std::path::{Path, PathBuf};
 
@@ -33,29 +33,54 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-#[test]
-fn every_command_of_the_guide_runs() {
-    let guide = read("docs/policy-guide.md");
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::copy(root().join("README.md"), directory.path().join("README.md")).unwrap();
-    let lines: Vec<&str> = blocks(&guide, "sh").into_iter().flat_map(str::lines).collect();
+/// Runs what a page tells to run, one command after the other in one place; how many they were.
+fn walk(page: &str, place: &Path) -> usize {
+    let text = read(page);
+    let lines: Vec<&str> = blocks(&text, "sh").into_iter().flat_map(str::lines).collect();
     let mut ran = 0;
     for line in lines {
         let words = words(line);
         match words[0].as_str() {
             "msrnn" => {
-                let done = start_in(&words[1..], directory.path()).wait();
+                let done = start_in(&words[1..], place).wait();
                 assert_eq!(done.code, Some(0), "{line}\n{}", done.stderr);
                 assert!(!done.stdout.is_empty(), "{line} said nothing");
                 ran += 1;
             }
             // What the example's own binary does is shown by runs/own-command.
             "own-command" => assert!(read("runs/own-command").contains(&words[1]), "{line}"),
-            other => panic!("the guide runs {other}, which no test does"),
+            other => panic!("{page} runs {other}, which no test does"),
         }
     }
-    assert!(ran >= 10, "{ran} commands ran");
+    ran
+}
+
+#[test]
+fn every_command_of_the_guide_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::copy(root().join("README.md"), directory.path().join("README.md")).unwrap();
+    assert!(walk("docs/policy-guide.md", directory.path()) >= 10);
     assert!(directory.path().join("out/my-idea/report.html").is_file());
+}
+
+#[test]
+fn every_command_of_the_tour_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::copy(root().join("README.md"), directory.path().join("README.md")).unwrap();
+    assert!(walk("docs/tour.md", directory.path()) >= 14);
+    assert!(directory.path().join("out/tour/report.html").is_file());
+}
+
+#[test]
+fn the_names_of_the_tour_are_read() {
+    let tour = read("docs/tour.md");
+    let table = tour.split("what it is called here").last().unwrap();
+    let named =
+        ["streaming-llm", "window+4", "pooled(snapkv, floor=0.2)", "pyramid(snapkv)", "int8(full)", "int8(tova)@512"];
+    for name in named.into_iter().chain(["knorm", "keydiff", "snapkv", "lagkv", "tova", "int4(full)", "kivi"]) {
+        assert!(table.contains(&format!("`{name}`")), "{name}");
+        name.parse::<msrnn_policies::PolicySpec>().unwrap();
+    }
 }
 
 #[test]
