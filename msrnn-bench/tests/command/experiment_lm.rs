@@ -65,7 +65,22 @@ fn numbers_are_those_of_perplexity_and_distances_are_there() {
     assert!(number(&ends[0]) < number(&ends[1]));
     assert_eq!(found["metrics"][0]["error_over"], "texts");
     let ids: Vec<&str> = found["figures"].as_array().unwrap().iter().map(|f| f["id"].as_str().unwrap()).collect();
-    assert_eq!(ids, ["perplexity", "perplexity-lines", "bits-per-byte", "differences", "kl", "agreement"]);
+    let tables = ["perplexity", "bits-per-byte", "differences", "pairs", "kl", "agreement"];
+    let lines = ["perplexity-lines", "above-full-lines", "kl-lines", "agreement-lines"];
+    for id in tables.iter().chain(&lines) {
+        assert!(ids.contains(id), "{id} is not among {ids:?}");
+    }
+    assert_eq!(ids.len(), tables.len() + lines.len());
+    // Of every two policies with as many states, the difference of what each costs.
+    let pairs = found["metrics"][0]["pairs"].as_array().unwrap();
+    assert_eq!(pairs.len(), 6);
+    for pair in pairs {
+        let nll =
+            |which: &str| number(&arm(&found, pair[which].as_str().unwrap(), pair["states"].clone())["nll"]["mean"]);
+        let above = number(&pair["above"]["mean"]);
+        assert!((above - (nll("policy") - nll("against"))).abs() < 1e-9, "{pair}");
+        assert!(number(&pair["above"]["ends"][0]) < above && above < number(&pair["above"]["ends"][1]), "{pair}");
+    }
 }
 
 #[test]

@@ -32,10 +32,10 @@ pub fn figures(summaries: &[ModelSummary]) -> Vec<Figure> {
             figures.push(pairs(summary));
         }
         if summary.arms.iter().any(|arm| arm.kl.is_some()) {
-            figures.extend([divergences(summary), agreements(summary)]);
-            if drawn {
-                figures.extend([divergence_lines(summary), agreement_lines(summary)]);
-            }
+            figures.push(divergences(summary));
+            figures.extend(drawn.then(|| divergence_lines(summary)));
+            figures.push(agreements(summary));
+            figures.extend(drawn.then(|| agreement_lines(summary)));
         }
         for figure in figures {
             all.push(match several {
