@@ -371,6 +371,7 @@ fn names_that_policies_have_elsewhere_are_read_and_written_as_here() {
     for name in ["streaming-llm", "streamingllm", "sink", "sinks"] {
         let spec: PolicySpec = format!("{name}@32").parse().unwrap();
         assert_eq!((spec.name(), spec.to_string()), ("window+4".into(), format!("{name}@32")));
+        assert_eq!(registry::explain(name), registry::explain("window+4"));
         let composed: PolicySpec = format!("every(8, {name})@32").parse().unwrap();
         assert_eq!(composed.name(), "every(8, window+4)");
     }

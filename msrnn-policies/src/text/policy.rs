@@ -84,6 +84,7 @@ pub(crate) fn parse(registry: &Registry, text: &str, seed: Option<u64>) -> Resul
 
 /// The entry that a text without budget is of, if it is no more than that.
 pub(crate) fn entry_of<'r>(registry: &'r Registry, text: &str) -> Option<&'r Entry> {
+    let text = elsewhere::same(text).unwrap_or(text);
     let mut cursor = Cursor::new(text);
     let name = cursor.name()?;
     if cursor.eat(":") || cursor.sees("(") {

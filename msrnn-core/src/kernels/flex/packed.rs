@@ -205,17 +205,27 @@ pub(super) trait OfCode: Real {
     /// Numbers that share scale and low.
     #[inline(always)]
     fn unpack(bytes: &[u8], bits: In, numbers: &mut [Self], scale: Self, low: Self) {
-        for (number, &byte) in numbers.iter_mut().zip(bytes) {
-            *number = Self::of_code(bits.code(byte)) * scale + low;
-        }
+        one_by_one(bytes, bits, numbers, scale, low);
     }
 
     /// Numbers that have scales and lows of their own.
     #[inline(always)]
     fn unpack_each(bytes: &[u8], bits: In, numbers: &mut [Self], scales: &[Self], lows: &[Self]) {
-        for (((number, &byte), &scale), &low) in numbers.iter_mut().zip(bytes).zip(scales).zip(lows) {
-            *number = Self::of_code(bits.code(byte)) * scale + low;
-        }
+        each_by_one(bytes, bits, numbers, scales, lows);
+    }
+}
+
+#[inline(always)]
+fn one_by_one<T: OfCode>(bytes: &[u8], bits: In, numbers: &mut [T], scale: T, low: T) {
+    for (number, &byte) in numbers.iter_mut().zip(bytes) {
+        *number = T::of_code(bits.code(byte)) * scale + low;
+    }
+}
+
+#[inline(always)]
+fn each_by_one<T: OfCode>(bytes: &[u8], bits: In, numbers: &mut [T], scales: &[T], lows: &[T]) {
+    for (((number, &byte), &scale), &low) in numbers.iter_mut().zip(bytes).zip(scales).zip(lows) {
+        *number = T::of_code(bits.code(byte)) * scale + low;
     }
 }
 
@@ -237,13 +247,8 @@ impl OfCode for f32 {
     #[inline(always)]
     fn unpack(bytes: &[u8], bits: In, numbers: &mut [Self], scale: Self, low: Self) {
         use std::arch::x86_64::{_mm256_add_ps, _mm256_mul_ps, _mm256_set1_ps};
-        let one_by_one = |bytes: &[u8], numbers: &mut [Self]| {
-            for (number, &byte) in numbers.iter_mut().zip(bytes) {
-                *number = Self::of_code(bits.code(byte)) * scale + low;
-            }
-        };
         if !is_x86_feature_detected!("avx2") {
-            return one_by_one(bytes, numbers);
+            return one_by_one(bytes, bits, numbers, scale, low);
         }
         let (bytes8, bytes1) = bytes.as_chunks::<8>();
         let (numbers8, numbers1) = numbers.as_chunks_mut::<8>();
@@ -254,20 +259,15 @@ impl OfCode for f32 {
                 put(numbers, _mm256_add_ps(_mm256_mul_ps(eight(bytes, bits), scale), low));
             }
         }
-        one_by_one(bytes1, numbers1);
+        one_by_one(bytes1, bits, numbers1, scale, low);
     }
 
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     fn unpack_each(bytes: &[u8], bits: In, numbers: &mut [Self], scales: &[Self], lows: &[Self]) {
         use std::arch::x86_64::{_mm256_add_ps, _mm256_loadu_ps, _mm256_mul_ps};
-        let one_by_one = |bytes: &[u8], numbers: &mut [Self], scales: &[Self], lows: &[Self]| {
-            for (((number, &byte), &scale), &low) in numbers.iter_mut().zip(bytes).zip(scales).zip(lows) {
-                *number = Self::of_code(bits.code(byte)) * scale + low;
-            }
-        };
         if !is_x86_feature_detected!("avx2") {
-            return one_by_one(bytes, numbers, scales, lows);
+            return each_by_one(bytes, bits, numbers, scales, lows);
         }
         let (scales, lows) = (&scales[..numbers.len()], &lows[..numbers.len()]);
         let ((bytes8, bytes1), (scales8, scales1)) = (bytes[..numbers.len()].as_chunks::<8>(), scales.as_chunks::<8>());
@@ -279,7 +279,7 @@ impl OfCode for f32 {
                 put(numbers, _mm256_add_ps(_mm256_mul_ps(eight(bytes, bits), scales), lows));
             }
         }
-        one_by_one(bytes1, numbers1, scales1, lows1);
+        each_by_one(bytes1, bits, numbers1, scales1, lows1);
     }
 }
 

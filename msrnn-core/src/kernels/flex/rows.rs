@@ -5,11 +5,11 @@ use super::number::Stored;
 /// Bytes of rows that are read at once: with as much again of what they are read from, they stay in a core's nearest cache.
 const AT_ONCE: usize = 16 << 10;
 
-/// Rows of so many numbers of T that are read at once.
-pub(super) const fn at_once<T>(d: usize) -> usize {
-    let rows = AT_ONCE / size_of::<T>() / if d == 0 { 1 } else { d };
+/// Parts of so many rows of d numbers of T that are read at once: the first of each, and how many it has.
+pub(super) fn parts<T>(rows: usize, d: usize) -> impl Iterator<Item = (usize, usize)> {
     // A multiple of what products take at once.
-    if rows < 8 { 8 } else { rows / 8 * 8 }
+    let most = (AT_ONCE / size_of::<T>() / d.max(1) / 8 * 8).max(8);
+    (0..rows).step_by(most).map(move |first| (first, most.min(rows - first)))
 }
 
 /// What rows that are held otherwise are widened or unpacked into.

@@ -13,7 +13,7 @@ use super::is_worth_cores;
 use super::number::{Index, Stored};
 use super::opened::{Opened, has_known_integers};
 use super::packed::{OfCode, OpenedCodes, PackedRows};
-use super::rows::{Rows, Scratch, Whole, at_once};
+use super::rows::{Rows, Scratch, Whole, parts};
 use super::tile::{At, Tile};
 use crate::attention::Attention;
 use crate::precision::{accumulation, narrow};
@@ -292,8 +292,7 @@ impl<T: Tile, K: Rows<T>> WithSimd for Logits<'_, T, K> {
     #[inline(always)]
     fn with_simd<V: Simd>(self, simd: V) {
         let Self { query, keys, weights, rows, d, scratch } = self;
-        for first in (0..rows).step_by(at_once::<T>(d)) {
-            let n = at_once::<T>(d).min(rows - first);
+        for (first, n) in parts::<T>(rows, d) {
             T::products(simd, query, keys.read(first, n, scratch), d, weights, At { stride: rows, first });
         }
     }
@@ -315,8 +314,7 @@ impl<T: Tile, R: Rows<T>> WithSimd for Mean<'_, T, R> {
     #[inline(always)]
     fn with_simd<V: Simd>(self, simd: V) {
         let Self { weights, values, attended, rows, d, scratch } = self;
-        for first in (0..rows).step_by(at_once::<T>(d)) {
-            let n = at_once::<T>(d).min(rows - first);
+        for (first, n) in parts::<T>(rows, d) {
             T::add_weighted(simd, weights, At { stride: rows, first }, values.read(first, n, scratch), d, attended);
         }
     }
