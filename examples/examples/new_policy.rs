@@ -7,7 +7,8 @@ use std::sync::Arc;
 use burn::tensor::{DType, Device};
 use msrnn_bench::evaluate::{Scoring, evaluate};
 use msrnn_bench::{bundled, contexts::Contexts};
-use msrnn_core::policy::{Compression, Layer, Plan, Policy};
+use msrnn_core::compression::Compression;
+use msrnn_core::policy::{Layer, Plan, Policy};
 use msrnn_core::score::value_norm;
 
 // The whole policy: begin.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use msrnn_core::attention::Attention;
-use msrnn_core::policy::Compression;
+use msrnn_core::compression::Compression;
 use msrnn_policies::registry;
 
 /// k, and a row more.

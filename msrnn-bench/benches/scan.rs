@@ -11,7 +11,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use msrnn_bench::contexts::Context;
 use msrnn_bench::evaluate::{Form, Scoring, evaluate};
 use msrnn_bench::speed::shape::Shape;
-use msrnn_core::policy::Compression;
+use msrnn_core::compression::Compression;
 use msrnn_policies::registry;
 
 const TOKENS: usize = 1024;

@@ -10,7 +10,7 @@ mod common;
 use burn::tensor::DType;
 use common::{DEVICE, HEADS, Layer, POLICIES, dtype_name};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use msrnn_core::policy::Compression;
+use msrnn_core::compression::Compression;
 use msrnn_policies::registry;
 
 fn step(criterion: &mut Criterion) {

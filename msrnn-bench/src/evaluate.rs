@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use msrnn_core::compression::Compression;
 use msrnn_core::kernels::log_likelihood;
-use msrnn_core::policy::Compression;
 use msrnn_core::state::MultiState;
 use msrnn_models::Model;
 use msrnn_models::protocol::Protocol;

@@ -3,8 +3,8 @@
 use std::sync::Once;
 
 use burn::tensor::{Int, Tensor};
+use msrnn_core::compression::Compression;
 use msrnn_core::kernels::log_likelihood;
-use msrnn_core::policy::Compression;
 use msrnn_core::state::MultiState;
 use msrnn_models::error::ModelError;
 use msrnn_models::storage::Storage;

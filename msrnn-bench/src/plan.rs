@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use msrnn_core::budget::Budget;
-use msrnn_core::policy::Compression;
+use msrnn_core::compression::Compression;
 use msrnn_models::Model;
 use msrnn_models::recurrent::bytes_per_state;
 use msrnn_policies::{PolicySpec, SpecError};

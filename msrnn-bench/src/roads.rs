@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use burn::tensor::{DType, Device};
 use msrnn_core::attention::Attention;
+use msrnn_core::attention::Road;
+use msrnn_core::compression::Compression;
 use msrnn_core::needs::fewest_states;
 use msrnn_core::packing::Packing;
-use msrnn_core::policy::{Compression, Layer, Policy};
-use msrnn_core::road::Road;
+use msrnn_core::policy::{Layer, Policy};
 use msrnn_core::state::MultiState;
 use msrnn_models::decoder::Decoder;
 use msrnn_models::error::ModelError;

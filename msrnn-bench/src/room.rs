@@ -3,7 +3,7 @@
 //! What is counted is the least that is needed: whatever is refused here could not have been done. Of a GPU's memory
 //! nothing is known here; who runs out of it is told by its driver.
 
-use msrnn_core::policy::Compression;
+use msrnn_core::compression::Compression;
 use msrnn_models::config::ModelConfig;
 use msrnn_models::decoder::Decoder;
 use msrnn_models::recurrent::state_bytes;

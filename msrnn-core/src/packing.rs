@@ -19,9 +19,6 @@ use std::fmt;
 use burn::tensor::DType;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
-use crate::policy::{Cut, Plan, Policy, Rule};
-
 /// Bits of a packed number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -177,28 +174,6 @@ impl Packing {
     /// Fewest rows of which some are packed at one moment.
     pub(crate) fn every(&self) -> usize {
         self.keys.every.min(self.values.every)
-    }
-
-    /// Whether a layer with that plan can hold its rows so.
-    ///
-    /// # Errors
-    ///
-    /// When groups have no numbers or do not fit into what is packed at once, and when keys would be packed per channel
-    /// where a row goes at every token or rows change.
-    pub fn check(&self, plan: &Plan, policy: &dyn Policy) -> Result<(), Error> {
-        let fits = |side: &Side| side.every > 0 && (side.per == Per::Token || side.every.is_multiple_of(self.group));
-        if self.group == 0 || !fits(&self.keys) || !fits(&self.values) || self.values.per == Per::Channel {
-            return Err(Error::PackedGroups(policy.name()));
-        }
-        if self.keys.per == Per::Channel && plan.states.is_some() {
-            if plan.cut == Cut::EVERY_TOKEN {
-                return Err(Error::PackedEveryToken(policy.name()));
-            }
-            if matches!(&plan.rule, Rule::Tensors(tensors) if tensors.rewrites()) {
-                return Err(Error::PackedRewritten(policy.name()));
-            }
-        }
-        Ok(())
     }
 }
 

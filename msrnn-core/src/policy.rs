@@ -11,8 +11,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::needs::{fewest_states, lacking};
-use crate::packing::Packing;
+pub use crate::layer::{Decides, Layer};
+use crate::packing::{Packing, Per, Side};
 use crate::score::{Program, Score};
 pub use crate::tensors::{Memory, Rows, Sees, Tensors, View};
 
@@ -43,26 +43,6 @@ pub trait Policy: Debug + Send + Sync {
     /// What a layer does under this policy. Asked once, when the layer's state is made; it must depend on
     /// `layer` alone.
     fn plan(&self, layer: &Layer) -> Plan;
-}
-
-/// The layer that a plan is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layer {
-    /// Which of the stack, counted from 0.
-    pub index: usize,
-    /// How many there are.
-    pub layers: usize,
-    /// KV heads of the layer.
-    pub kv_heads: usize,
-    /// k as it was asked for: the mean over the layers.
-    pub states: usize,
-}
-
-impl Layer {
-    /// The only layer of a stack of one.
-    pub fn only(states: usize) -> Self {
-        Self { index: 0, layers: 1, kv_heads: 1, states }
-    }
 }
 
 /// What a layer does.
@@ -99,26 +79,6 @@ pub enum Rule {
 impl From<Score> for Rule {
     fn from(score: Score) -> Self {
         Self::Score(score)
-    }
-}
-
-/// How many independent decisions a layer makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Decides {
-    /// One for the whole layer: the same position leaves every KV head.
-    Layer,
-    /// One for each KV head.
-    KvHead,
-}
-
-impl Decides {
-    /// Decisions of a layer with that many KV heads.
-    pub fn groups(self, kv_heads: usize) -> usize {
-        match self {
-            Self::Layer => 1,
-            Self::KvHead => kv_heads,
-        }
     }
 }
 
@@ -228,11 +188,33 @@ impl Plan {
                 return Err(Error::Floor(policy.name()));
             }
         }
-        if let Some(packing) = &self.packing {
-            packing.check(self, policy)?;
-        }
+        self.check_packing(policy)?;
         if let Rule::Score(score) = &self.rule {
             Program::new(score, layer)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a layer can hold its rows so.
+    ///
+    /// # Errors
+    ///
+    /// Unless groups have numbers and fit into what is packed at once, and keys are packed per channel only
+    /// where slots fill up in order and no row changes.
+    pub fn check_packing(&self, policy: &dyn Policy) -> Result<(), Error> {
+        let Some(packing) = &self.packing else { return Ok(()) };
+        let Packing { group, keys, values, .. } = packing;
+        let fits = |side: &Side| side.every > 0 && (side.per == Per::Token || side.every.is_multiple_of(*group));
+        if *group == 0 || !fits(keys) || !fits(values) || values.per == Per::Channel {
+            return Err(Error::PackedGroups(policy.name()));
+        }
+        if keys.per == Per::Channel && self.states.is_some() {
+            if self.cut == Cut::EVERY_TOKEN {
+                return Err(Error::PackedEveryToken(policy.name()));
+            }
+            if matches!(&self.rule, Rule::Tensors(tensors) if tensors.rewrites()) {
+                return Err(Error::PackedRewritten(policy.name()));
+            }
         }
         Ok(())
     }
@@ -241,84 +223,5 @@ impl Plan {
     pub fn fewest_states(&self) -> usize {
         let first = if self.first > 0 { self.first.saturating_add(1) } else { 1 };
         first.max(self.first.saturating_add(self.newest))
-    }
-}
-
-/// How a multi-state is bounded.
-#[derive(Clone, Debug)]
-pub enum Compression {
-    /// Not at all: the vanilla transformer, g(t) = t.
-    Unbounded,
-    /// To `states` rows by a policy, g(t) = min(t, k). Made by [`Compression::bounded`].
-    Bounded {
-        /// Which row goes.
-        policy: Arc<dyn Policy>,
-        /// k, the mean over the layers.
-        states: usize,
-    },
-    /// Not at all, as [`Compression::Unbounded`], but rows are held as a policy says of which nothing goes in any layer.
-    /// Made by [`Compression::held`].
-    Held {
-        /// How rows are held.
-        policy: Arc<dyn Policy>,
-    },
-}
-
-impl Compression {
-    /// At most `states` rows, chosen by `policy`.
-    ///
-    /// # Errors
-    ///
-    /// When the policy needs more states than that, or its plan for a stack of one layer cannot be carried out; see
-    /// [`Plan::check`].
-    pub fn bounded(policy: Arc<dyn Policy>, states: usize) -> Result<Self, Error> {
-        if lacking(policy.as_ref(), states, 0) > 0 {
-            let needed = fewest_states(policy.as_ref(), 0);
-            return Err(Error::TooFewStates { policy: policy.name(), states, needed: needed.unwrap_or(usize::MAX) });
-        }
-        let layer = Layer::only(states);
-        policy.plan(&layer).check(policy.as_ref(), &layer)?;
-        Ok(Self::Bounded { policy, states })
-    }
-
-    /// Every row, held as `policy` says.
-    ///
-    /// # Errors
-    ///
-    /// When its plan for a stack of one layer cannot be carried out, or makes rows go.
-    pub fn held(policy: Arc<dyn Policy>) -> Result<Self, Error> {
-        let layer = Layer::only(usize::MAX);
-        let plan = policy.plan(&layer);
-        plan.check(policy.as_ref(), &layer)?;
-        match plan.states {
-            None => Ok(Self::Held { policy }),
-            Some(_) => Err(Error::NotHeld(policy.name())),
-        }
-    }
-
-    /// The bound k, or none.
-    pub fn states(&self) -> Option<usize> {
-        match self {
-            Self::Unbounded | Self::Held { .. } => None,
-            Self::Bounded { states, .. } => Some(*states),
-        }
-    }
-
-    /// Policy and k, if there is a bound.
-    pub fn bound(&self) -> Option<(&dyn Policy, usize)> {
-        self.policy().map(|policy| policy.as_ref()).zip(self.states())
-    }
-
-    /// The policy and the k that its plans are asked for: without a bound but with a policy, as many as come.
-    pub fn planned(&self) -> Option<(&dyn Policy, usize)> {
-        self.policy().map(|policy| (policy.as_ref(), self.states().unwrap_or(usize::MAX)))
-    }
-
-    /// The policy, if there is one.
-    pub fn policy(&self) -> Option<&Arc<dyn Policy>> {
-        match self {
-            Self::Unbounded => None,
-            Self::Bounded { policy, .. } | Self::Held { policy } => Some(policy),
-        }
     }
 }

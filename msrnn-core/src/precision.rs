@@ -6,8 +6,6 @@
 
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData, activation};
 
-use crate::kernels;
-
 /// The dtype in which sums over values of `dtype` are taken: f64 for f64, else f32.
 pub fn accumulation(dtype: DType) -> FloatDType {
     match dtype {
@@ -25,14 +23,6 @@ pub fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// `x` in the dtype of `like`.
 pub fn narrow<const D: usize>(x: Tensor<D>, like: DType) -> Tensor<D> {
     if x.dtype() == like { x } else { x.cast(like) }
-}
-
-/// Rows of a state, or weights, in the dtype that is computed in.
-pub(crate) fn read<const D: usize>(x: Tensor<D>, dtype: DType) -> Tensor<D> {
-    match dtype {
-        DType::F32 => kernels::widen(x),
-        _ => narrow(x, dtype),
-    }
 }
 
 /// Whether every value is a number that is not infinite. Reads one value back.

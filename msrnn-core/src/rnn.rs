@@ -2,6 +2,8 @@
 
 use burn::tensor::{Device, Tensor};
 
+use crate::error::Error;
+
 /// A multi-state RNN: one layer, or a stack of them.
 ///
 /// Oren et al. 2024 (arXiv 2401.06104), section 3: a layer maps the input of token t and the state
@@ -61,6 +63,17 @@ pub trait MultiStateRnn {
         let outputs: Vec<Tensor<2>> = (0..n).map(|t| self.step(token(t), state)).collect();
         Tensor::stack(outputs, 1)
     }
+
+    /// The first `n` tokens of a text, as one block that may see itself whole: a transformer attends causally to all of
+    /// it, and only then is its state bounded. Where a network has no such thing, which is the default, a scan.
+    /// `[batch, n, d]` to `[batch, n, d]`
+    ///
+    /// # Errors
+    ///
+    /// When the state has already seen tokens, or cannot be bounded.
+    fn prefill(&self, xs: Tensor<3>, state: &mut Self::State) -> Result<Tensor<3>, Error> {
+        Ok(self.scan(xs, state))
+    }
 }
 
 /// A stack of multi-state RNNs is one: its state is the list of theirs.
@@ -80,5 +93,9 @@ impl<L: MultiStateRnn> MultiStateRnn for [L] {
 
     fn scan(&self, xs: Tensor<3>, states: &mut Self::State) -> Tensor<3> {
         self.iter().zip(states).fold(xs, |xs, (layer, state)| layer.scan(xs, state))
+    }
+
+    fn prefill(&self, xs: Tensor<3>, states: &mut Self::State) -> Result<Tensor<3>, Error> {
+        self.iter().zip(states).try_fold(xs, |xs, (layer, state)| layer.prefill(xs, state))
     }
 }

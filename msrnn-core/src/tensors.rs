@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use burn::tensor::{Bool, FloatDType, Int, Tensor};
 
-use crate::policy::Decides;
+use crate::layer::Decides;
 use crate::precision::{softmax, widen};
 
 /// A rule in tensor code, for what has no scalar form: it scores rows, and may change others before one goes.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use msrnn_core::attention::Attention;
-use msrnn_core::policy::{Compression, Cut, Decides, Layer, Memory, Plan, Policy, Tensors, View};
+use msrnn_core::compression::Compression;
+use msrnn_core::policy::{Cut, Decides, Layer, Memory, Plan, Policy, Tensors, View};
 use msrnn_core::score::{Binary, Expr, Input, number, position};
 use msrnn_core::state::MultiState;
 use msrnn_core::trouble::Trouble;

@@ -3,7 +3,8 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use msrnn_core::attention::Attention;
-use msrnn_core::policy::{Compression, Layer, Memory, Plan, Policy, Tensors, View};
+use msrnn_core::compression::Compression;
+use msrnn_core::policy::{Layer, Memory, Plan, Policy, Tensors, View};
 use msrnn_core::state::MultiState;
 use msrnn_core::state::snapshot::Snapshot;
 use msrnn_core::vanilla::causal_attention;

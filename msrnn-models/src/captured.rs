@@ -28,10 +28,10 @@ const BOUND: f32 = 1e-3;
 
 impl<'r> Captured<'r> {
     /// Whether the next steps of these states can be captured: all layers full, a device and a policy for which
-    /// [`kernels::captures`] is true.
+    /// [`Attention::captures`](msrnn_core::attention::Attention::captures) is true.
     pub fn is_possible(recurrent: &Recurrent<'_>, states: &[MultiState]) -> bool {
         let mut layers = recurrent.attentions().iter().zip(states);
-        recurrent.captures() && layers.all(|(attention, state)| kernels::captures(attention, state))
+        recurrent.captures() && layers.all(|(attention, state)| attention.captures(state))
     }
 
     /// Makes one step plainly and captures it, with a token of every batch row: its logits, row after row, and the

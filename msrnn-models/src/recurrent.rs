@@ -1,13 +1,16 @@
 //! A decoder as a multi-state RNN: the same weights, with a state instead of a context.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor};
 use msrnn_core::attention::Attention;
 use msrnn_core::budget::StateBytes;
+use msrnn_core::compression::Compression;
 use msrnn_core::packing::Packing;
 use msrnn_core::placement::Placement;
-use msrnn_core::policy::{Compression, Cut, Layer, Policy};
+use msrnn_core::policy::{Cut, Layer, Policy};
 use msrnn_core::rnn::MultiStateRnn;
 use msrnn_core::state::MultiState;
 use serde::{Deserialize, Serialize};
@@ -55,12 +58,24 @@ pub struct Recurrent<'m> {
 /// Bytes of weights from which on the pool of threads is entered for every token.
 const WORTH_WAKING: usize = 1 << 24;
 
-/// One layer of a [`Recurrent`], which is a multi-state RNN by itself.
-#[derive(Clone, Copy, Debug)]
+/// One layer of a [`Recurrent`], which is a multi-state RNN by itself; so a slice of them is one.
+#[derive(Clone, Debug)]
 pub struct RecurrentLayer<'m, 'r> {
     layer: &'m DecoderLayer,
     index: usize,
     recurrent: &'r Recurrent<'m>,
+    /// The latest rotation, for the other layers of the stack, through which the same tokens run.
+    latest: Rc<RefCell<Option<(Tokens, Rotation)>>>,
+}
+
+/// Which tokens a rotation is of.
+#[derive(Clone, Debug, PartialEq)]
+struct Tokens {
+    /// How many came before, by batch row.
+    seen: Vec<usize>,
+    n: usize,
+    /// Whether they are one block.
+    is_block: bool,
 }
 
 impl<'m> Recurrent<'m> {
@@ -141,36 +156,28 @@ impl<'m> Recurrent<'m> {
 
     /// The layers, first to last.
     pub fn layers(&self) -> Vec<RecurrentLayer<'m, '_>> {
+        let latest = Rc::default();
         let layers = self.decoder.layers.iter().enumerate();
-        layers.map(|(index, layer)| RecurrentLayer { layer, index, recurrent: self }).collect()
+        layers
+            .map(|(index, layer)| RecurrentLayer { layer, index, recurrent: self, latest: Rc::clone(&latest) })
+            .collect()
     }
 
     /// Empty states of all layers for a batch.
     pub fn initial_states(&self, batch: usize) -> Vec<MultiState> {
-        let (dtype, device) = (self.decoder.storage.states, self.decoder.device());
-        let layers = self.decoder.layers.len();
-        let attentions = self.attentions.iter().enumerate();
-        attentions
-            .map(|(layer, attention)| attention.initial_state(batch, layer, layers, &self.compression, dtype, &device))
-            .collect()
+        self.layers().initial_state(batch, &self.decoder.device())
     }
 
     /// One token of every batch row. `[batch]` ids to `[batch, vocab]` logits
-    pub fn step(&self, tokens: Tensor<1, Int>, states: &mut [MultiState]) -> Tensor<2> {
+    pub fn step(&self, tokens: Tensor<1, Int>, states: &mut Vec<MultiState>) -> Tensor<2> {
         let [batch] = tokens.dims();
         self.scan(tokens.reshape([batch, 1]), states).reshape([batch, self.decoder.config().vocab_size])
     }
 
     /// `n` tokens of every batch row, layer by layer: equal to `n` steps. `[batch, n]` ids to
     /// `[batch, n, vocab]` logits
-    pub fn scan(&self, tokens: Tensor<2, Int>, states: &mut [MultiState]) -> Tensor<3> {
-        self.awake(|| {
-            // All layers have seen equally many tokens.
-            let rotation = self.rotation(&states[0], tokens.dims()[1]);
-            let x =
-                self.hidden(tokens, states, rotation, |layer, x, rotation, state| Ok(layer.scan(x, rotation, state)));
-            self.decoder.logits(x.unwrap_or_else(|never: std::convert::Infallible| match never {}))
-        })
+    pub fn scan(&self, tokens: Tensor<2, Int>, states: &mut Vec<MultiState>) -> Tensor<3> {
+        self.awake(|| self.decoder.logits(self.layers().scan(self.decoder.embed(tokens), states)))
     }
 
     /// `n` tokens with full causal attention, after which every layer is cut to its bound at once.
@@ -178,14 +185,8 @@ impl<'m> Recurrent<'m> {
     /// # Errors
     ///
     /// When the states have already seen tokens.
-    pub fn prefill(&self, tokens: Tensor<2, Int>, states: &mut [MultiState]) -> Result<Tensor<3>, ModelError> {
-        self.awake(|| {
-            let n = tokens.dims()[1];
-            let rotation = self.is_rotated_once().then(|| self.decoder.rotary.block(states[0].ahead(n), n));
-            let x =
-                self.hidden(tokens, states, rotation, |layer, x, rotation, state| layer.prefill(x, rotation, state))?;
-            Ok(self.decoder.logits(x))
-        })
+    pub fn prefill(&self, tokens: Tensor<2, Int>, states: &mut Vec<MultiState>) -> Result<Tensor<3>, ModelError> {
+        self.awake(|| Ok(self.decoder.logits(self.layers().prefill(self.decoder.embed(tokens), states)?)))
     }
 
     /// Runs `f` inside the pool of threads if the model is large enough: there it costs little to share
@@ -195,35 +196,6 @@ impl<'m> Recurrent<'m> {
             true => rayon::scope(|_| f()),
             false => f(),
         }
-    }
-
-    fn hidden<E>(
-        &self,
-        tokens: Tensor<2, Int>,
-        states: &mut [MultiState],
-        rotation: Option<Rotation>,
-        mut through: impl FnMut(
-            RecurrentLayer<'m, '_>,
-            Tensor<3>,
-            Option<&Rotation>,
-            &mut MultiState,
-        ) -> Result<Tensor<3>, E>,
-    ) -> Result<Tensor<3>, E> {
-        let mut x = self.decoder.embed(tokens);
-        for (layer, state) in self.layers().into_iter().zip(states) {
-            x = through(layer, x, rotation.as_ref(), state)?;
-        }
-        Ok(x)
-    }
-
-    /// The rotation of the next `n` tokens, by the tokens seen; none where a placement rotates rows at every
-    /// step by numbers of its own. These go on however many tokens have been seen, the rotary tables do not.
-    fn rotation(&self, state: &MultiState, n: usize) -> Option<Rotation> {
-        self.is_rotated_once().then(|| self.decoder.rotary.at(state.ahead(n)))
-    }
-
-    fn is_rotated_once(&self) -> bool {
-        self.positions == Positions::Original
     }
 }
 
@@ -241,35 +213,40 @@ pub fn state_bytes(decoder: &Decoder, compression: &Compression, tokens: usize) 
 }
 
 impl RecurrentLayer<'_, '_> {
-    fn scan(&self, x: Tensor<3>, rotation: Option<&Rotation>, state: &mut MultiState) -> Tensor<3> {
-        let (query, key, value) = self.project(&x, rotation);
-        let attended = self.attention().scan(query, key, value, state);
-        self.layer.finish(x, attended, self.recurrent.decoder.config())
-    }
-
-    fn prefill(
-        &self,
-        x: Tensor<3>,
-        rotation: Option<&Rotation>,
-        state: &mut MultiState,
-    ) -> Result<Tensor<3>, ModelError> {
-        let (query, key, value) = self.project(&x, rotation);
-        let attended = self.attention().prefill(query, key, value, state)?;
-        Ok(self.layer.finish(x, attended, self.recurrent.decoder.config()))
-    }
-
     fn attention(&self) -> &Attention {
         &self.recurrent.attentions[self.index]
     }
 
     /// Query, key and value; rotated here unless the layer rotates none, or a placement rotates them at every step.
-    fn project(&self, x: &Tensor<3>, rotation: Option<&Rotation>) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
-        let config = self.recurrent.decoder.config();
-        let (query, key, value) = self.layer.project(x.clone(), config);
-        match rotation.filter(|_| config.rotated.has(self.index)) {
-            Some(rotation) => (rotation.apply(query), rotation.apply(key), value),
-            None => (query, key, value),
+    fn project(&self, x: Tensor<3>, state: &MultiState, is_block: bool) -> [Tensor<4>; 3] {
+        let (config, n) = (self.recurrent.decoder.config(), x.dims()[1]);
+        let (query, key, value) = self.layer.project(x, config);
+        match self.recurrent.positions == Positions::Original && config.rotated.has(self.index) {
+            true => {
+                let rotation = self.rotation(state, n, is_block);
+                [rotation.apply(query), rotation.apply(key), value]
+            }
+            false => [query, key, value],
         }
+    }
+
+    /// The rotation of the next `n` tokens, by the tokens seen, which the layers of a stack make once.
+    fn rotation(&self, state: &MultiState, n: usize, is_block: bool) -> Rotation {
+        let tokens = Tokens { seen: state.seen().to_vec(), n, is_block };
+        let mut latest = self.latest.borrow_mut();
+        match &*latest {
+            Some((of, rotation)) if *of == tokens => rotation.clone(),
+            _ => {
+                let (rotary, ahead) = (&self.recurrent.decoder.rotary, state.ahead(n));
+                let rotation = if is_block { rotary.block(ahead, n) } else { rotary.at(ahead) };
+                *latest = Some((tokens, rotation.clone()));
+                rotation
+            }
+        }
+    }
+
+    fn finish(&self, x: Tensor<3>, attended: Tensor<4>) -> Tensor<3> {
+        self.layer.finish(x, attended, self.recurrent.decoder.config())
     }
 }
 
@@ -284,11 +261,18 @@ impl MultiStateRnn for RecurrentLayer<'_, '_> {
 
     fn step(&self, x: Tensor<2>, state: &mut MultiState) -> Tensor<2> {
         let [batch, d] = x.dims();
-        MultiStateRnn::scan(self, x.reshape([batch, 1, d]), state).reshape([batch, d])
+        self.scan(x.reshape([batch, 1, d]), state).reshape([batch, d])
     }
 
     fn scan(&self, xs: Tensor<3>, state: &mut MultiState) -> Tensor<3> {
-        let rotation = self.recurrent.rotation(state, xs.dims()[1]);
-        RecurrentLayer::scan(self, xs, rotation.as_ref(), state)
+        let [query, key, value] = self.project(xs.clone(), state, false);
+        let attended = self.attention().scan(query, key, value, state);
+        self.finish(xs, attended)
+    }
+
+    fn prefill(&self, xs: Tensor<3>, state: &mut MultiState) -> Result<Tensor<3>, msrnn_core::Error> {
+        let [query, key, value] = self.project(xs.clone(), state, true);
+        let attended = self.attention().prefill(query, key, value, state)?;
+        Ok(self.finish(xs, attended))
     }
 }

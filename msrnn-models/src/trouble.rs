@@ -1,7 +1,7 @@
 //! Logits that are no numbers: what they are, and what may be the reason.
 
 use burn::tensor::DType;
-use msrnn_core::policy::Compression;
+use msrnn_core::compression::Compression;
 use msrnn_core::state::MultiState;
 use msrnn_core::trouble::Trouble;
 

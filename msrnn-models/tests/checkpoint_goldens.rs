@@ -5,7 +5,7 @@ mod common;
 
 use burn::tensor::{DType, Device};
 use common::{Copy, Tensors, golden, tokens, values};
-use msrnn_core::policy::Compression;
+use msrnn_core::compression::Compression;
 use msrnn_models::Model;
 use msrnn_models::config::ModelConfig;
 use msrnn_models::recurrent::{Positions, Recurrent};

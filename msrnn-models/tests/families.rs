@@ -6,8 +6,8 @@ mod common;
 
 use burn::tensor::{DType, Device, TensorData};
 use common::{Copy, Tensors, golden, testdata, tokens, values};
+use msrnn_core::compression::Compression;
 use msrnn_core::kernels::Int8;
-use msrnn_core::policy::Compression;
 use msrnn_models::batched::{BatchedGeneration, Request};
 use msrnn_models::config::{Layers, ModelConfig};
 use msrnn_models::decoder::Decoder;

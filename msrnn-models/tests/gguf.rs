@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{DType, Device};
 use common::{golden, testdata, tokens, values};
 use libtest_mimic::{Arguments, Failed, Trial};
-use msrnn_core::policy::Compression;
+use msrnn_core::compression::Compression;
 use msrnn_models::Model;
 use msrnn_models::convert::{WrittenAs, convert};
 use msrnn_models::generate::generate;

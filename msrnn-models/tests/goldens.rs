@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use msrnn_core::policy::Compression;
+use msrnn_core::compression::Compression;
 use msrnn_models::Model;
 use msrnn_models::generate::generate;
 use msrnn_models::protocol::Protocol;

@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device, Int, Tensor};
-use msrnn_core::policy::{Compression, Cut, Layer};
+use msrnn_core::compression::Compression;
+use msrnn_core::policy::{Cut, Layer};
 use msrnn_core::state::MultiState;
 use msrnn_core::state::snapshot::Snapshot;
 use msrnn_models::Model;

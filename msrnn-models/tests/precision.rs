@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use msrnn_core::compression::Compression;
 use msrnn_core::kernels::Int8;
-use msrnn_core::policy::Compression;
 use msrnn_models::config::ModelConfig;
 use msrnn_models::decoder::Decoder;
 use msrnn_models::recurrent::{Positions, Recurrent};

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use msrnn_core::policy::{Compression, Layer, Plan, Policy};
+use msrnn_core::compression::Compression;
+use msrnn_core::policy::{Layer, Plan, Policy};
 use msrnn_models::Model;
 use msrnn_models::recurrent::{Positions, Recurrent};
 use msrnn_policies::registry;

@@ -1,7 +1,8 @@
 //! What is asked of a policy in all of its layers.
 
+use msrnn_core::compression::Compression;
 use msrnn_core::needs;
-use msrnn_core::policy::{Compression, Cut, Layer, Policy};
+use msrnn_core::policy::{Cut, Layer, Policy};
 
 /// Layers that may be named, and of the stack that is looked through.
 pub(crate) const LAYERS: usize = 256;
@@ -32,10 +33,7 @@ pub(crate) fn packs(policy: &dyn Policy) -> bool {
 
 /// What is wrong with how rows are to be packed in some layer.
 pub(crate) fn check_packed(policy: &dyn Policy) -> Result<(), msrnn_core::Error> {
-    layers(fewest_states(policy).unwrap_or(1)).try_for_each(|layer| {
-        let plan = policy.plan(&layer);
-        plan.packing.map_or(Ok(()), |packing| packing.check(&plan, policy))
-    })
+    layers(fewest_states(policy).unwrap_or(1)).try_for_each(|layer| policy.plan(&layer).check_packing(policy))
 }
 
 /// Whether a bounded plan can be carried out in every layer.

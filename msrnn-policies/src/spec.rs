@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use msrnn_core::Error;
 use msrnn_core::budget::{Budget, StateBytes};
-use msrnn_core::policy::{Compression, Policy};
+use msrnn_core::compression::Compression;
+use msrnn_core::policy::Policy;
 use serde::{Deserialize, Serialize};
 
 use crate::error::SpecError;

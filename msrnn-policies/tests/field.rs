@@ -9,8 +9,8 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor};
 use field_goldens::{Goldens, Grid, InState, Parameters, Problem, Run, goldens, uniform};
 use msrnn_core::attention::Attention;
+use msrnn_core::compression::Compression;
 use msrnn_core::placement::Placement;
-use msrnn_core::policy::Compression;
 use msrnn_core::state::MultiState;
 use msrnn_policies::{PolicySpec, registry};
 

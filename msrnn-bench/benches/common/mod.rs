@@ -5,7 +5,7 @@
 
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use msrnn_core::attention::Attention;
-use msrnn_core::policy::Compression;
+use msrnn_core::compression::Compression;
 use msrnn_core::state::MultiState;
 
 /// All built-in policies.

@@ -337,7 +337,7 @@ impl Args {
     fn check_room(
         &self,
         model: &Model,
-        compression: &msrnn_core::policy::Compression,
+        compression: &msrnn_core::compression::Compression,
         session: &Session<'_>,
         read: usize,
     ) -> Result<(), BenchError> {

@@ -12,7 +12,7 @@ use msrnn_bench::throughput::plan::{Plan, Sizes, plan};
 use msrnn_bench::throughput::shape::ThroughputShape;
 use msrnn_bench::throughput::{published, table};
 use msrnn_core::budget::Budget;
-use msrnn_core::policy::Compression;
+use msrnn_core::compression::Compression;
 use msrnn_models::Model;
 use msrnn_models::config::ModelConfig;
 use msrnn_policies::PolicySpec;

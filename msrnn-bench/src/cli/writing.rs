@@ -9,7 +9,7 @@ use msrnn_bench::input;
 use msrnn_bench::output::write_file;
 use msrnn_bench::writing::remembered::{Marking, Remembered};
 use msrnn_bench::writing::saved::Identity;
-use msrnn_core::policy::Compression;
+use msrnn_core::compression::Compression;
 use msrnn_models::Model;
 use msrnn_models::chat::{ChatTemplate, NaiveDateTime};
 use msrnn_models::recurrent::{Positions, bytes_per_state};

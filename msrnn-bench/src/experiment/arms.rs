@@ -2,7 +2,8 @@
 
 use burn::tensor::{Int, Tensor};
 use msrnn_core::budget::Budget;
-use msrnn_core::policy::{Compression, Cut, Layer, Policy};
+use msrnn_core::compression::Compression;
+use msrnn_core::policy::{Cut, Layer, Policy};
 use msrnn_policies::PolicySpec;
 
 use crate::error::BenchError;

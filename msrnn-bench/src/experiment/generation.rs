@@ -1,6 +1,6 @@
 //! A prompt continued under a bounded or unbounded state, for experiments that look at text.
 
-use msrnn_core::policy::Compression;
+use msrnn_core::compression::Compression;
 use msrnn_models::Model;
 use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::{Positions, Recurrent};

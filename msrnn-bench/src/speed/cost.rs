@@ -2,7 +2,8 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Int, Tensor};
-use msrnn_core::policy::{Compression, Layer};
+use msrnn_core::compression::Compression;
+use msrnn_core::policy::Layer;
 use msrnn_core::state::MultiState;
 use msrnn_models::config::ModelConfig;
 use msrnn_models::decoder::Decoder;
@@ -136,7 +137,7 @@ mod tests {
     fn a_step_of_a_growing_state_reads_its_rows_and_not_its_empty_slots() {
         let shape: Shape = "2x16x4:2x32x50".parse().unwrap();
         let model = shape.model(0, DType::F32, &Device::flex());
-        let mut decode = DecodeLoop::new(&model.decoder, msrnn_core::policy::Compression::Unbounded, 1, 0);
+        let mut decode = DecodeLoop::new(&model.decoder, msrnn_core::compression::Compression::Unbounded, 1, 0);
         decode.fill(20);
         let states = decode.states();
         assert!(states[0].slots() > 21);

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use burn::tensor::{Int, Tensor, TensorData};
-use msrnn_core::policy::Compression;
+use msrnn_core::compression::Compression;
 use msrnn_core::rnn::MultiStateRnn;
 use msrnn_core::state::MultiState;
 use msrnn_models::captured::Captured;

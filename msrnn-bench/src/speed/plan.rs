@@ -3,7 +3,7 @@
 use std::fmt;
 
 use msrnn_core::budget::Budget;
-use msrnn_core::policy::Compression;
+use msrnn_core::compression::Compression;
 use msrnn_models::decoder::Decoder;
 use msrnn_models::recurrent::bytes_per_state;
 use msrnn_models::rotary::Rotary;

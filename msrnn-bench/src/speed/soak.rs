@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use msrnn_core::policy::Compression;
+use msrnn_core::compression::Compression;
 use msrnn_models::Model;
 use msrnn_models::rotary::Rotary;
 use serde::Serialize;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use msrnn_core::policy::Compression;
+use msrnn_core::compression::Compression;
 use msrnn_models::Model;
 use serde::Serialize;
 

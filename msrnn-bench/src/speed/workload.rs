@@ -137,7 +137,7 @@ impl Workload<'_> {
         &self.row
     }
 
-    /// Which way its tokens go; see [`Road`](msrnn_core::road::Road).
+    /// Which way its tokens go; see [`Road`](msrnn_core::attention::Road).
     pub fn road(&self) -> String {
         roads::of(&self.model.decoder, &self.row.compression)
     }
@@ -177,7 +177,7 @@ impl Workload<'_> {
 #[cfg(test)]
 mod tests {
     use burn::tensor::{DType, Device};
-    use msrnn_core::policy::Compression;
+    use msrnn_core::compression::Compression;
     use msrnn_core::state::MultiState;
     use msrnn_policies::registry;
 

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::Path;
 
-use msrnn_core::policy::Compression;
+use msrnn_core::compression::Compression;
 use msrnn_core::state::MultiState;
 use msrnn_core::state::snapshot::Snapshot;
 use msrnn_models::Model;

@@ -4,7 +4,7 @@ use burn::tensor::{DType, Device};
 use msrnn_bench::bundled;
 use msrnn_bench::contexts::Contexts;
 use msrnn_bench::evaluate::{Form, Scoring, evaluate};
-use msrnn_core::policy::Compression;
+use msrnn_core::compression::Compression;
 
 #[test]
 fn a_context_of_1024_lowers_perplexity_by_at_least_15_percent_against_contexts_of_64() {

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::common::{self, checkpoint, copy, msrnn, read_json, split, succeeds, text_of, write};
 use msrnn_bench::experiment::Watch;
 use msrnn_bench::experiment::generation::{Ended, Generation};
-use msrnn_core::policy::Compression;
+use msrnn_core::compression::Compression;
 use msrnn_models::Model;
 use msrnn_models::generate::generate;
 use msrnn_models::protocol::Protocol;

@@ -2,8 +2,8 @@
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use msrnn_bench::bundled;
+use msrnn_core::compression::Compression;
 use msrnn_core::kernels;
-use msrnn_core::policy::Compression;
 use msrnn_core::precision::computes_in;
 use msrnn_models::Model;
 use msrnn_models::batched::{BatchedGeneration, Completion, Request};

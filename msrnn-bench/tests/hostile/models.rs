@@ -8,7 +8,7 @@ use msrnn_bench::contexts::Context;
 use msrnn_bench::evaluate::{Scoring, evaluate};
 use msrnn_bench::open;
 use msrnn_bench::precision::Precision;
-use msrnn_core::policy::Compression;
+use msrnn_core::compression::Compression;
 use msrnn_models::Model;
 use msrnn_models::spans::Spans;
 use msrnn_models::tokenizer::{SpecialTokens, TextOptions, Tokenizer};

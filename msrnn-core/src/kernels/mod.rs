@@ -17,35 +17,25 @@
 //! | [`swiglu`] | any | silu(gate) · up |
 //! | [`rotate`] | any | rotary positions, rotate-half |
 //! | [`log_likelihood`] | any | ln p of a token per row |
-//! | step of an attention layer | one per batch row | append, attend, omit in place |
-//! | block of an attention layer | any, all of which stay | append and causal attention |
 //!
 //! Activations are in the [`accumulation`](crate::precision::accumulation) dtype of the weights: f32
 //! for f16, bf16 and f32, else f64.
 
 mod int8;
 mod plain;
-mod step;
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub(crate) mod cube;
 #[cfg(feature = "flex")]
-mod flex;
+pub(crate) mod flex;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{DType, Int, Tensor};
 
 pub use int8::Int8;
 
-use crate::attention::Attention;
-use crate::road::Road;
-use crate::state::MultiState;
-use crate::state::packed::{Of, Packed};
-
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-pub(crate) use step::decide;
-pub(crate) use step::{block, decides, step};
+use crate::precision::narrow;
 
 static ONLY_PLAIN: AtomicBool = AtomicBool::new(false);
 
@@ -57,7 +47,7 @@ pub fn only_plain() {
 
 /// Whether kernels may be taken.
 #[cfg(any(feature = "flex", feature = "wgpu", feature = "cuda"))]
-fn allowed() -> bool {
+pub(crate) fn allowed() -> bool {
     !ONLY_PLAIN.load(Ordering::Relaxed)
 }
 
@@ -201,74 +191,20 @@ pub fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     crate::precision::widen(x)
 }
 
-/// Whether steps read packed rows as they are where this state lies.
-pub(crate) fn reads_packed(state: &MultiState) -> bool {
-    #[cfg(feature = "flex")]
-    if allowed() {
-        return flex::packs(state);
+/// Rows of a state, or weights, in the dtype that is computed in.
+pub(crate) fn read<const D: usize>(x: Tensor<D>, dtype: DType) -> Tensor<D> {
+    match dtype {
+        DType::F32 => widen(x),
+        _ => narrow(x, dtype),
     }
-    let _ = state;
-    false
-}
-
-/// Rounds rows of a state whose moment has come, in the host's memory; false where there is no kernel for it. The plain
-/// twin is in `state/packed.rs`.
-pub(crate) fn pack(state: &MultiState, packed: &mut Packed, of: Of, due: &[usize]) -> bool {
-    #[cfg(feature = "flex")]
-    if allowed() && flex::packs(state) {
-        flex::pack(state, packed, of, due);
-        return true;
-    }
-    let _ = (state, packed, of, due);
-    false
-}
-
-/// Whether steps of a bounded state that is full can be captured and replayed
-/// ([`burn::tensor::capture`]): on a device with kernels, of a policy whose score is data and that makes a row go
-/// at every token, since such a step always works in the same buffers and asks the host for nothing.
-pub fn captures(attention: &Attention, state: &MultiState) -> bool {
-    attention.road(state) == Road::InKernels && state.is_steady() && state.omitted.is_none()
 }
 
 /// Writes the values of `from` over those of `to` in the buffer that `to` has, whoever else holds it;
-/// elsewhere than where [`captures`] can be true, `to` may get another buffer. Same shape and dtype.
+/// elsewhere than where [`Attention::captures`](crate::attention::Attention::captures) can be true, `to` may get another buffer. Same shape and dtype.
 pub fn overwrite<const D: usize>(to: &mut Tensor<D, Int>, from: &Tensor<D, Int>) {
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
     if matches!(to.device().as_dispatch(), burn::backend::DispatchDevice::Cube(_)) {
         return cube::overwrite_int(to, from);
     }
     *to = from.clone();
-}
-
-impl MultiState {
-    /// Takes over the values of another state of the same shape, in this one's own buffers where the
-    /// device has kernels.
-    pub fn overwrite(&mut self, other: &MultiState) {
-        #[cfg(any(feature = "wgpu", feature = "cuda"))]
-        if self.packed.is_none() && cube::is_here(&self.keys) {
-            cube::overwrite(&self.keys, &other.keys);
-            cube::overwrite(&self.values, &other.values);
-            cube::overwrite_int(&self.positions, &other.positions);
-            cube::overwrite_int(&self.free, &other.free);
-            cube::overwrite_int(&self.next, &other.next);
-            if let (Some(memory), Some(other)) = (&self.memory, &other.memory) {
-                cube::overwrite(memory, other);
-            }
-            self.seen.clone_from(&other.seen);
-            self.held.clone_from(&other.held);
-            self.max_rows = other.max_rows;
-            self.latest.clone_from(&other.latest);
-            self.omitted.clone_from(&other.omitted);
-            self.first_omission.clone_from(&other.first_omission);
-            self.unscored.clone_from(&other.unscored);
-            return;
-        }
-        self.clone_from(other);
-    }
-
-    /// Counts a token that a replayed step has seen to on the device.
-    pub fn count_replayed(&mut self) {
-        self.omit_where_full(1);
-        self.count_omitting(1);
-    }
 }

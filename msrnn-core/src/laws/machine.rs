@@ -11,7 +11,8 @@ use super::scorer::{Scorer, bound};
 use super::spy::{Calls, Change, Look, Spy, is_close, take};
 use super::text::Text;
 use crate::attention::Attention;
-use crate::policy::{Compression, Policy};
+use crate::compression::Compression;
+use crate::policy::Policy;
 use crate::precision::computes_in;
 use crate::state::MultiState;
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use burn::tensor::{Int, Tensor};
 
 use super::case::Case;
-use crate::bound::Bound;
+use crate::compression::Compression;
 use crate::omission::protected;
-use crate::policy::{Compression, Plan, Policy};
+use crate::policy::{Plan, Policy};
 use crate::score::InTensors;
 use crate::state::StateShape;
+use crate::state::bound::Bound;
 use crate::tensors::{Memory, Rows, Sees, Tensors, View};
 
 /// What bounds the layer of a trial under a policy.

@@ -10,9 +10,9 @@ use super::machine::{Trace, attention};
 use super::scorer::{Scorer, bound};
 use super::spy::{gone, is_close, looks};
 use super::text::Text;
-use crate::bound::Bound;
 use crate::policy::Policy;
 use crate::precision::accumulation;
+use crate::state::bound::Bound;
 use crate::tensors::{Memory, Tensors, View};
 
 /// A layer with one batch row.

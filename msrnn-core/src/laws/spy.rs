@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use burn::tensor::{DType, Int, Tensor};
 
 use super::scorer::Scorer;
-use crate::bound::Bound;
 use crate::omission::protected;
 use crate::policy::{Layer, Plan, Policy, Rule};
 use crate::state::StateShape;
+use crate::state::bound::Bound;
 use crate::tensors::{Memory, Rows, Sees, Tensors, View};
 
 /// What a policy was shown of one decision, and its scores.
@@ -139,7 +139,7 @@ impl Policy for Spy {
     }
 
     fn plan(&self, layer: &Layer) -> Plan {
-        let compression = crate::policy::Compression::Bounded { policy: self.inner.clone(), states: layer.states };
+        let compression = crate::compression::Compression::Bounded { policy: self.inner.clone(), states: layer.states };
         let Layer { index, layers, kv_heads, .. } = *layer;
         let dtype = DType::F32;
         let shape = StateShape { batch: 1, kv_heads, head_dim: 1, layer: index, layers, dtype };

@@ -3,7 +3,7 @@
 use super::expr::{Binary, Channel, Expr, Input, Score, Unary};
 use super::random::keys;
 use crate::error::Error;
-use crate::policy::Layer;
+use crate::layer::Layer;
 use crate::tensors::Sees;
 
 /// Index of an operation, whose result is referred to by it.

@@ -5,7 +5,8 @@ use burn::tensor::{Bool, Tensor};
 use super::expr::{Binary, Unary};
 use super::program::{Initial, Op, Program};
 use super::random;
-use crate::precision::{accumulation, read};
+use crate::kernels::read;
+use crate::precision::accumulation;
 use crate::tensors::{Memory, Sees, Tensors, View};
 
 /// A program as a rule in tensor code: what a policy that changes rows asks, since norms of keys and values,

@@ -28,10 +28,14 @@
 //! - [`snapshot`]: saved and restored
 
 mod block;
+pub(crate) mod bound;
 mod cut;
+#[cfg(feature = "flex")]
+pub(crate) mod flex;
 pub(crate) mod packed;
 mod ragged;
 mod repacked;
+mod replayed;
 pub(crate) mod rounding;
 mod slots;
 pub mod snapshot;
@@ -41,10 +45,11 @@ use std::sync::Arc;
 use burn::tensor::{Bool, DType, Device, Int, Tensor};
 
 pub(crate) use block::Left;
+use bound::Bound;
 
-use crate::bound::Bound;
+use crate::compression::Compression;
 use crate::packing::Packing;
-use crate::policy::{Compression, Decides};
+use crate::policy::Decides;
 use crate::precision::accumulation;
 use crate::score::Initial;
 use crate::tensors::Memory;

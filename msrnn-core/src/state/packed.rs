@@ -7,11 +7,15 @@
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
+#[cfg(feature = "flex")]
+use super::flex;
 use super::rounding::{Codes, Grid};
 use super::{EMPTY, MultiState, StateShape};
+#[cfg(feature = "flex")]
 use crate::kernels;
+use crate::kernels::read;
 use crate::packing::{Packing, Per, Side};
-use crate::precision::{accumulation, narrow, read};
+use crate::precision::{accumulation, narrow};
 
 /// What a packed state has beside its whole rows.
 #[derive(Clone, Debug)]
@@ -75,6 +79,26 @@ impl Packed {
 }
 
 impl MultiState {
+    /// Whether steps read packed rows as they are where this state lies.
+    pub(crate) fn is_read_packed(&self) -> bool {
+        #[cfg(feature = "flex")]
+        if kernels::allowed() {
+            return flex::packs(self);
+        }
+        false
+    }
+
+    /// Rounds rows whose moment has come, in the host's memory; false where there is no kernel for it.
+    fn pack_in_memory(&self, packed: &mut Packed, of: Of, due: &[usize]) -> bool {
+        #[cfg(feature = "flex")]
+        if self.is_read_packed() {
+            flex::pack(self, packed, of, due);
+            return true;
+        }
+        let _ = (packed, of, due);
+        false
+    }
+
     /// The same state, which is empty, holding its rows as a plan says.
     pub(crate) fn holding(mut self, packing: Option<Packing>) -> Self {
         self.packing = packing;
@@ -233,7 +257,7 @@ impl MultiState {
             if due.iter().zip(packed.whole_from(of)).all(|(due, from)| due <= from) {
                 continue;
             }
-            if !kernels::pack(self, &mut packed, of, &due) {
+            if !self.pack_in_memory(&mut packed, of, &due) {
                 self.pack_up_to(&mut packed, of, &due);
             }
             packed.whole_from[of as usize] = due;

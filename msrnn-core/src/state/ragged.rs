@@ -15,7 +15,7 @@ impl MultiState {
     fn of_one_head(&self) -> Self {
         let bound = self.bound.as_ref().map(|bound| bound.of_head());
         let shape = StateShape { batch: 1, kv_heads: 1, ..self.shape.clone() };
-        let mut head = MultiState::new(shape, &crate::policy::Compression::Unbounded, &self.device());
+        let mut head = MultiState::new(shape, &crate::compression::Compression::Unbounded, &self.device());
         let channels = self.channels().len();
         let wide = crate::precision::accumulation(self.shape.dtype);
         let wide: burn::tensor::DType = wide.into();

@@ -5,8 +5,9 @@ use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 use super::packed::{Of, Packed};
 use super::rounding::Codes;
 use super::{MultiState, StateShape};
+use crate::kernels::read;
 use crate::packing::{Per, Side};
-use crate::precision::{accumulation, narrow, read};
+use crate::precision::{accumulation, narrow};
 use crate::tensors::Rows;
 
 impl MultiState {

@@ -4,8 +4,9 @@ use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor};
 
 use super::packed::Of;
 use super::{EMPTY, MultiState, StateShape};
+use crate::kernels::read;
 use crate::policy::Decides;
-use crate::precision::{accumulation, narrow, read};
+use crate::precision::{accumulation, narrow};
 use crate::score::Initial;
 use crate::tensors::Rows;
 

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::packed::{Of, Packed};
 use super::rounding::Codes;
 use super::{MultiState, StateShape};
+use crate::compression::Compression;
 use crate::error::Error;
 use crate::packing::{Packing, Per};
-use crate::policy::Compression;
 
 /// Everything that a [`MultiState`] holds, and under which bound. Recorded omissions are not part of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -37,7 +37,8 @@ mod table;
 use std::sync::{Arc, OnceLock};
 
 use msrnn_core::budget::Budget;
-use msrnn_core::policy::{Compression, Policy};
+use msrnn_core::compression::Compression;
+use msrnn_core::policy::Policy;
 
 pub use entry::{Description, Entry, Make};
 

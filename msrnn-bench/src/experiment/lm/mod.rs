@@ -24,7 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use msrnn_core::budget::Budget;
-use msrnn_core::policy::Compression;
+use msrnn_core::compression::Compression;
 use msrnn_models::Model;
 use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::{Positions, state_bytes};

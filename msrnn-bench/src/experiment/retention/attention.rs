@@ -129,7 +129,7 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use burn::tensor::DType;
-    use msrnn_core::policy::Compression;
+    use msrnn_core::compression::Compression;
     use msrnn_core::rnn::MultiStateRnn;
     use msrnn_models::recurrent::{Positions, Recurrent};
 

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use msrnn_core::budget::Budget;
-use msrnn_core::policy::Compression;
+use msrnn_core::compression::Compression;
 use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::Positions;
 use msrnn_models::rotary::Rotary;

@@ -1,6 +1,6 @@
 //! Which policies answer which questions, with the prompts that they see.
 
-use msrnn_core::policy::Compression;
+use msrnn_core::compression::Compression;
 use msrnn_models::error::ModelError;
 use msrnn_models::rotary::Rotary;
 use msrnn_policies::PolicySpec;

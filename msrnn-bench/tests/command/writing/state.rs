@@ -36,7 +36,7 @@ const POLICIES: [(&str, Protocol); 10] = [
     ("int4(full, group=4, recent=4)", Protocol::Strict),
 ];
 
-fn identity(policy: &str, model: &Model) -> (Identity, msrnn_core::policy::Compression) {
+fn identity(policy: &str, model: &Model) -> (Identity, msrnn_core::compression::Compression) {
     let compression = policy.parse::<PolicySpec>().unwrap().compression(500, |_| 1).unwrap();
     let source = Source { name: "bundled".into(), sha256: [("config.json".into(), "00".into())].into() };
     let _ = model;

@@ -82,7 +82,7 @@ fn rotate_kernel<F: Float, C: Float>(
 }
 
 /// See [`rms_norm`](crate::kernels::rms_norm).
-pub(in crate::kernels) fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -> Tensor<D> {
+pub(crate) fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -> Tensor<D> {
     let dims = x.dims();
     let (x, weight) = (read(x), read(weight));
     let y = empty(&x, dims, x.dtype);
@@ -106,7 +106,7 @@ pub(in crate::kernels) fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<
 }
 
 /// See [`swiglu`](crate::kernels::swiglu).
-pub(in crate::kernels) fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
+pub(crate) fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
     let dims = gate.dims();
     let (gate, up) = (read(gate), read(up));
     let y = empty(&gate, dims, gate.dtype);
@@ -125,7 +125,7 @@ pub(in crate::kernels) fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>)
 }
 
 /// See [`rotate`](crate::kernels::rotate).
-pub(in crate::kernels) fn rotate(x: Tensor<4>, cos: Tensor<3>, sin: Tensor<3>) -> Tensor<4> {
+pub(crate) fn rotate(x: Tensor<4>, cos: Tensor<3>, sin: Tensor<3>) -> Tensor<4> {
     let dims @ [batch, heads, rows, head_dim] = x.dims();
     let (x, cos, sin) = (read(x), read(cos), read(sin));
     let y = empty(&x, dims, x.dtype);

@@ -16,7 +16,7 @@ fn overwrite_kernel<N: Numeric>(from: &[N], to: &mut [N], #[define(N)] _dtype: E
 }
 
 /// Writes `from` over `to`, whoever else holds it. Same shape and dtype, both in row-major order.
-pub(super) fn overwrite(to: &CubeTensor, from: &CubeTensor) {
+pub(crate) fn overwrite(to: &CubeTensor, from: &CubeTensor) {
     let n = to.meta.num_elements();
     let cube = CubeDim::new_1d(units(&to.client));
     overwrite_kernel::launch(

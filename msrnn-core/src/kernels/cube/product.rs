@@ -59,7 +59,7 @@ fn product_kernel<L: Float, R: Float>(
 }
 
 /// See [`product`](crate::kernels::product).
-pub(in crate::kernels) fn product<const D: usize>(lhs: Tensor<D>, rhs: Tensor<D>) -> Tensor<D> {
+pub(crate) fn product<const D: usize>(lhs: Tensor<D>, rhs: Tensor<D>) -> Tensor<D> {
     let (of_lhs, of_rhs) = (lhs.dims(), rhs.dims());
     let alike = D <= 4 && of_lhs[..D - 2] == of_rhs[..D - 2];
     if !(alike && is_read(&lhs) && is_read(&rhs)) {

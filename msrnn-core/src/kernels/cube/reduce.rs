@@ -5,17 +5,17 @@
 use cubecl::prelude::*;
 
 /// What a logit is where nothing is attended; WGSL knows no infinity.
-pub(super) const HIDDEN: f32 = -3.0e38;
+pub(crate) const HIDDEN: f32 = -3.0e38;
 
 /// The score of a row that no later query sees: below all others.
-pub(super) const DEAD: f32 = -3.2e38;
+pub(crate) const DEAD: f32 = -3.2e38;
 
 /// The score of a protected row.
-pub(super) const PROTECTED: f32 = 3.0e38;
+pub(crate) const PROTECTED: f32 = 3.0e38;
 
 /// The highest value of each team, to all of its units.
 #[cube]
-pub(super) fn team_max(value: f32, shared: &mut [f32], #[comptime] lanes: u32) -> f32 {
+pub(crate) fn team_max(value: f32, shared: &mut [f32], #[comptime] lanes: u32) -> f32 {
     let unit = UNIT_POS as usize;
     let lane = UNIT_POS % lanes;
     shared[unit] = value;
@@ -38,7 +38,7 @@ pub(super) fn team_max(value: f32, shared: &mut [f32], #[comptime] lanes: u32) -
 
 /// The sum of each team's values, to all of its units.
 #[cube]
-pub(super) fn team_sum(value: f32, shared: &mut [f32], #[comptime] lanes: u32) -> f32 {
+pub(crate) fn team_sum(value: f32, shared: &mut [f32], #[comptime] lanes: u32) -> f32 {
     let unit = UNIT_POS as usize;
     let lane = UNIT_POS % lanes;
     shared[unit] = value;
@@ -60,7 +60,7 @@ pub(super) fn team_sum(value: f32, shared: &mut [f32], #[comptime] lanes: u32) -
 /// Which of all units has the lowest score, on equal scores the lowest position: its `index`, to
 /// all units.
 #[cube]
-pub(super) fn lowest(
+pub(crate) fn lowest(
     score: f32,
     position: i32,
     index: u32,

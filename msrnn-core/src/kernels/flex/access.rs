@@ -8,52 +8,52 @@ use super::number::Stored;
 
 /// Whether `x` is an activation that the kernels compute with: f32 or f64, on the CPU, and not one
 /// that a gradient may be wanted of.
-pub(in crate::kernels) fn takes<const D: usize>(x: &Tensor<D>) -> bool {
+pub(crate) fn takes<const D: usize>(x: &Tensor<D>) -> bool {
     matches!(x.dtype(), DType::F32 | DType::F64) && is_here(x)
 }
 
 /// Whether `x` is in 16 bits and on the CPU.
-pub(in crate::kernels) fn is_narrow<const D: usize>(x: &Tensor<D>) -> bool {
+pub(crate) fn is_narrow<const D: usize>(x: &Tensor<D>) -> bool {
     matches!(x.dtype(), DType::F16 | DType::BF16) && is_here(x)
 }
 
 /// Whether `x` is on the CPU, without gradients.
-pub(super) fn is_here<const D: usize>(x: &Tensor<D>) -> bool {
+pub(crate) fn is_here<const D: usize>(x: &Tensor<D>) -> bool {
     matches!(x.device().as_dispatch(), DispatchDevice::Flex(_))
 }
 
 /// The CPU's tensor behind a float tensor, which must be here.
-pub(super) fn open<const D: usize>(x: Tensor<D>) -> FlexTensor {
+pub(crate) fn open<const D: usize>(x: Tensor<D>) -> FlexTensor {
     x.try_into_primitive::<Flex>().expect("a float tensor on the CPU")
 }
 
 /// The CPU's tensor behind an integer tensor.
-pub(super) fn open_int<const D: usize>(x: Tensor<D, Int>) -> FlexTensor {
+pub(crate) fn open_int<const D: usize>(x: Tensor<D, Int>) -> FlexTensor {
     x.try_into_primitive::<Flex>().expect("an integer tensor on the CPU")
 }
 
-pub(super) fn close<const D: usize>(x: FlexTensor) -> Tensor<D> {
+pub(crate) fn close<const D: usize>(x: FlexTensor) -> Tensor<D> {
     Tensor::from_primitive::<Flex>(x)
 }
 
-pub(super) fn close_int<const D: usize>(x: FlexTensor) -> Tensor<D, Int> {
+pub(crate) fn close_int<const D: usize>(x: FlexTensor) -> Tensor<D, Int> {
     Tensor::from_primitive::<Flex>(x)
 }
 
 /// A new tensor of these values.
-pub(super) fn tensor<E: Element, const D: usize>(values: Vec<E>, dims: [usize; D]) -> Tensor<D> {
+pub(crate) fn tensor<E: Element, const D: usize>(values: Vec<E>, dims: [usize; D]) -> Tensor<D> {
     close(FlexTensor::from_data(TensorData::new(values, dims)))
 }
 
 /// A tensor's values in row-major order; copies them where they lie otherwise.
-pub(super) struct Dense {
+pub(crate) struct Dense {
     tensor: FlexTensor,
     start: usize,
     end: usize,
 }
 
 impl Dense {
-    pub(super) fn of<const D: usize>(x: Tensor<D>) -> Self {
+    pub(crate) fn of<const D: usize>(x: Tensor<D>) -> Self {
         let mut x = open(x);
         if x.layout().contiguous_offsets().is_none() {
             x = x.to_contiguous();
@@ -62,15 +62,15 @@ impl Dense {
         Self { tensor: x, start, end }
     }
 
-    pub(super) fn dtype(&self) -> DType {
+    pub(crate) fn dtype(&self) -> DType {
         self.tensor.dtype()
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         (self.end - self.start) * self.dtype().size()
     }
 
-    pub(super) fn values<T, S: Stored<T>>(&self) -> &[S] {
+    pub(crate) fn values<T, S: Stored<T>>(&self) -> &[S] {
         &S::of(&self.tensor)[self.start..self.end]
     }
 }

@@ -23,7 +23,7 @@ fn parts<T: Real>(y: &mut [T], unit: usize, f: impl Fn(usize, &mut [T]) + Sync) 
     }
 }
 
-pub(in crate::kernels) fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+pub(crate) fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     let dims = x.dims();
     let x = Dense::of(x);
     match x.dtype() {
@@ -38,7 +38,7 @@ fn widened<S: Stored<f32>>(x: &[S]) -> Vec<f32> {
     y
 }
 
-pub(in crate::kernels) fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -> Tensor<D> {
+pub(crate) fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -> Tensor<D> {
     match (x.dtype(), weight.dtype()) {
         (DType::F64, DType::F64) => norm::<f64, f64, D>(x, weight, epsilon),
         (DType::F32, DType::F32) => norm::<f32, f32, D>(x, weight, epsilon),
@@ -85,7 +85,7 @@ fn square<T: Real + Dot<T>>(x: &[T]) -> T {
     Arch::new().dispatch(Square(x))
 }
 
-pub(in crate::kernels) fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
+pub(crate) fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
     match gate.dtype() {
         DType::F64 => gated::<f64, D>(gate, up),
         _ => gated::<f32, D>(gate, up),
@@ -101,7 +101,7 @@ fn gated<T: Real + Stored<T>, const D: usize>(gate: Tensor<D>, up: Tensor<D>) ->
     tensor(y, dims)
 }
 
-pub(in crate::kernels) fn rotate(x: Tensor<4>, cos: Tensor<3>, sin: Tensor<3>) -> Tensor<4> {
+pub(crate) fn rotate(x: Tensor<4>, cos: Tensor<3>, sin: Tensor<3>) -> Tensor<4> {
     match x.dtype() {
         DType::F64 => rotated::<f64>(x, cos, sin),
         _ => rotated::<f32>(x, cos, sin),

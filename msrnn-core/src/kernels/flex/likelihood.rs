@@ -8,7 +8,7 @@ use super::is_worth_cores;
 use super::number::Stored;
 use crate::simd::Real;
 
-pub(in crate::kernels) fn log_likelihood(logits: Tensor<2>, tokens: Tensor<1, Int>) -> Tensor<1> {
+pub(crate) fn log_likelihood(logits: Tensor<2>, tokens: Tensor<1, Int>) -> Tensor<1> {
     match logits.dtype() {
         DType::F64 => in_dtype::<f64>(logits, tokens),
         _ => in_dtype::<f32>(logits, tokens),

@@ -33,7 +33,7 @@ fn panel(outputs: usize) -> usize {
     if outputs > TASKS * PANEL[0] { PANEL[0] } else { PANEL[1] }
 }
 
-pub(in crate::kernels) fn linear<const N: usize>(x: Tensor<2>, maps: [Map; N]) -> [Tensor<2>; N] {
+pub(crate) fn linear<const N: usize>(x: Tensor<2>, maps: [Map; N]) -> [Tensor<2>; N] {
     match x.dtype() {
         DType::F64 => linear_in::<f64, N>(x, maps),
         _ => linear_in::<f32, N>(x, maps),

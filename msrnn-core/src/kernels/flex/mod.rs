@@ -4,38 +4,29 @@
 //! to have (`pulp`). What reads much memory is cut into parts for all cores of rayon's pool; what
 //! reads little stays on one, since waking another costs more.
 
-mod access;
-mod block;
-mod decide;
+pub(crate) mod access;
 mod dot;
 mod elementwise;
 mod int8;
 mod likelihood;
 mod linear;
-mod number;
-mod opened;
-mod pack;
-mod packed;
-mod product;
-mod rows;
-mod step;
-mod tile;
+pub(crate) mod number;
+pub(crate) mod product;
+pub(crate) mod rows;
+pub(crate) mod tile;
 mod weight;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(super) use access::{is_narrow, takes};
-pub(super) use block::{block, takes_block};
 pub(super) use elementwise::{rms_norm, rotate, swiglu, widen};
 pub(super) use likelihood::log_likelihood;
 pub(super) use linear::linear;
-pub(super) use pack::{pack, packs};
-pub(super) use step::{step, steps};
 
 /// Runs a loop with the widest registers that the processor has.
 #[inline(always)]
-fn wide<R>(f: impl FnOnce() -> R) -> R {
+pub(crate) fn wide<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)
 }
 
@@ -43,7 +34,7 @@ fn wide<R>(f: impl FnOnce() -> R) -> R {
 const WORTH_A_CORE: [usize; 2] = [1 << 18, 1 << 22];
 
 /// Whether reading `bytes` is worth more than one core.
-fn is_worth_cores(bytes: usize) -> bool {
+pub(crate) fn is_worth_cores(bytes: usize) -> bool {
     let awake = rayon::current_thread_index().is_some();
     rayon::current_num_threads() > 1 && bytes >= if awake { WORTH_A_CORE[0] } else { WORTH_A_CORE[1] }
 }

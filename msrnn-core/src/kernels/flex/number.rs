@@ -4,7 +4,7 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::{Element, bf16, f16};
 
 /// The dtype of weights and state rows, read and written as `T`, its accumulation dtype.
-pub(super) trait Stored<T>: Element + Copy + Send + Sync {
+pub(crate) trait Stored<T>: Element + Copy + Send + Sync {
     fn load(self) -> T;
 
     fn store(value: T) -> Self;
@@ -105,12 +105,12 @@ fn copied<'a, S: Stored<f32>>(values: &'a [S], buffer: &'a mut Vec<f32>) -> &'a 
 }
 
 /// Values as T, as many as there is room for.
-pub(super) fn load_all<T, S: Stored<T>>(values: &[S], loaded: &mut [T]) {
+pub(crate) fn load_all<T, S: Stored<T>>(values: &[S], loaded: &mut [T]) {
     S::load_all(values, loaded);
 }
 
 /// The dtype of positions and slots, which a device chooses.
-pub(super) trait Index: Element + Copy + Send + Sync {
+pub(crate) trait Index: Element + Copy + Send + Sync {
     fn get(self) -> i64;
 
     fn new(value: i64) -> Self;
@@ -148,7 +148,7 @@ macro_rules! index {
 index!(i32, i64);
 
 /// 2¹¹², the difference of the exponents' biases of f32 and f16.
-pub(super) const REBIAS: f32 = f32::from_bits((112 + 127) << 23);
+pub(crate) const REBIAS: f32 = f32::from_bits((112 + 127) << 23);
 
 /// The value of half-precision bits, in operations that are vectorised.
 ///

@@ -9,13 +9,13 @@ use crate::simd::Real;
 
 /// The right side of a product: a matrix `[rows, columns]`, read as it is or as its transpose.
 #[derive(Clone, Copy)]
-pub(super) enum Rows<'a, T> {
+pub(crate) enum Rows<'a, T> {
     AsTheyAre(&'a [T]),
     Transposed(&'a [T]),
 }
 
 /// Some columns of a matrix `[rows, columns]`, to be written by one core while others write others.
-pub(super) struct Columns<'a, T> {
+pub(crate) struct Columns<'a, T> {
     first: *mut T,
     rows: usize,
     columns: usize,
@@ -28,7 +28,7 @@ unsafe impl<T: Send> Send for Columns<'_, T> {}
 
 impl<'a, T> Columns<'a, T> {
     /// The columns of `matrix`, `[rows, columns]`, `size` at a time.
-    pub(super) fn split(matrix: &'a mut [T], columns: usize, size: usize) -> Vec<Self> {
+    pub(crate) fn split(matrix: &'a mut [T], columns: usize, size: usize) -> Vec<Self> {
         let rows = matrix.len() / columns.max(1);
         let first = matrix.as_mut_ptr();
         let ranges = (0..columns).step_by(size).map(|start| start..columns.min(start + size));
@@ -36,13 +36,13 @@ impl<'a, T> Columns<'a, T> {
     }
 
     /// Which columns.
-    pub(super) fn range(&self) -> Range<usize> {
+    pub(crate) fn range(&self) -> Range<usize> {
         self.range.clone()
     }
 }
 
 /// f32 or f64, with products of matrices.
-pub(super) trait Product: Real {
+pub(crate) trait Product: Real {
     /// `y = factor · x · rows`, x of `[m, k]`. `columns`: of `rows`.
     fn product(y: &mut [Self], x: &[Self], rows: Rows<'_, Self>, columns: usize, factor: Self);
 

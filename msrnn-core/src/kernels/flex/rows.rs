@@ -6,37 +6,37 @@ use super::number::Stored;
 const AT_ONCE: usize = 16 << 10;
 
 /// Parts of so many rows of d numbers of T that are read at once: the first of each, and how many it has.
-pub(super) fn parts<T>(rows: usize, d: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(crate) fn parts<T>(rows: usize, d: usize) -> impl Iterator<Item = (usize, usize)> {
     // A multiple of what products take at once.
     let most = (AT_ONCE / size_of::<T>() / d.max(1) / 8 * 8).max(8);
     (0..rows).step_by(most).map(move |first| (first, most.min(rows - first)))
 }
 
 /// What rows that are held otherwise are widened or unpacked into.
-pub(super) struct Scratch<T> {
-    pub(super) rows: Vec<T>,
+pub(crate) struct Scratch<T> {
+    pub(crate) rows: Vec<T>,
     /// Of packed rows.
-    pub(super) scales: Vec<T>,
-    pub(super) lows: Vec<T>,
+    pub(crate) scales: Vec<T>,
+    pub(crate) lows: Vec<T>,
 }
 
 impl<T> Scratch<T> {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { rows: Vec::new(), scales: Vec::new(), lows: Vec::new() }
     }
 }
 
 /// The rows of one head by slot.
-pub(super) trait Rows<T> {
+pub(crate) trait Rows<T> {
     /// `n` of them, `[n, head_dim]`.
     fn read<'a>(&'a self, first: usize, n: usize, scratch: &'a mut Scratch<T>) -> &'a [T];
 }
 
 /// Rows in the dtype of the state.
-pub(super) struct Whole<'a, S> {
+pub(crate) struct Whole<'a, S> {
     /// `[slots, d]`
-    pub(super) rows: &'a [S],
-    pub(super) d: usize,
+    pub(crate) rows: &'a [S],
+    pub(crate) d: usize,
 }
 
 impl<T, S: Stored<T>> Rows<T> for Whole<'_, S> {

@@ -14,13 +14,13 @@ const QUERIES: usize = 4;
 
 /// Where the weights of some rows are: of each query so many, and the first row's is at that place.
 #[derive(Clone, Copy)]
-pub(super) struct At {
-    pub(super) stride: usize,
-    pub(super) first: usize,
+pub(crate) struct At {
+    pub(crate) stride: usize,
+    pub(crate) first: usize,
 }
 
 /// f32 or f64.
-pub(super) trait Tile: Real {
+pub(crate) trait Tile: Real {
     /// `weights[j, row] = query[j] · rows[row]`. query: `[queries, d]`, rows: `[n, d]`
     fn products<V: Simd>(simd: V, query: &[Self], rows: &[Self], d: usize, weights: &mut [Self], at: At);
 

@@ -2,14 +2,15 @@
 
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
+use crate::attention::blocked::Decision;
 use crate::attention::{Attended, Attention};
-use crate::blocked::Decision;
-use crate::bound::Bound;
 use crate::kernels::product;
+use crate::kernels::read;
 use crate::omission::{omitted, pooled_survivors, protected, survivors};
 use crate::placement::Placement;
-use crate::precision::{accumulation, read};
+use crate::precision::accumulation;
 use crate::state::MultiState;
+use crate::state::bound::Bound;
 use crate::tensors::{Latest, Rows, Tensors, View};
 
 impl Attention {

@@ -6,7 +6,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
-use super::access::{argument, close, close_int, empty, own, own_int, read, units};
+use crate::kernels::cube::access::{argument, close, close_int, empty, own, own_int, read, units};
 use crate::policy::Decides;
 use crate::state::MultiState;
 
@@ -138,7 +138,7 @@ fn move_kernel<F: Float, S: Float>(
 
 /// Takes over what a block left: `candidates` and `remembered` are the pass's, of `used` slots and
 /// then the new rows; key and value `[batch, kv_heads, n, head_dim]`.
-pub(super) fn take_in(
+pub(crate) fn take_in(
     state: &mut MultiState,
     rows: [Tensor<4>; 2],
     candidates: CubeTensor,

@@ -4,34 +4,34 @@ use std::cell::Cell;
 
 use rayon::prelude::*;
 
-use super::number::Index;
-use super::{is_worth_cores, wide};
-use crate::blocked::Decision;
+use crate::attention::blocked::Decision;
+use crate::kernels::flex::number::Index;
+use crate::kernels::flex::{is_worth_cores, wide};
 use crate::omission::{oldest_dead, protect};
 use crate::score::{Columns, Op, Registers};
 use crate::simd::{Buffer, Real};
 
 /// One decision to make.
-pub(super) struct Decider<'a, T, I> {
+pub(crate) struct Decider<'a, T, I> {
     /// `[heads, rows]`: of all heads that share the decision.
-    pub(super) weights: &'a [T],
+    pub(crate) weights: &'a [T],
     /// The same before the softmax; empty where the program does not look.
-    pub(super) logits: &'a [T],
+    pub(crate) logits: &'a [T],
     /// By slot.
-    pub(super) positions: &'a [I],
-    pub(super) now: i64,
+    pub(crate) positions: &'a [I],
+    pub(crate) now: i64,
     /// By channel, by slot.
-    pub(super) memory: Vec<&'a mut [T]>,
+    pub(crate) memory: Vec<&'a mut [T]>,
     /// Whether a row has to go. Then no slot is empty.
-    pub(super) is_full: bool,
+    pub(crate) is_full: bool,
     /// The slot of the row that goes.
-    pub(super) omitted: &'a mut Option<usize>,
+    pub(crate) omitted: &'a mut Option<usize>,
     /// Whether one had to go and some score was not a number.
-    pub(super) unscored: &'a mut bool,
+    pub(crate) unscored: &'a mut bool,
 }
 
 /// Makes all decisions of a step.
-pub(super) fn decide<T: Real, I: Index>(deciders: Vec<Decider<'_, T, I>>, decision: Decision<'_>) {
+pub(crate) fn decide<T: Real, I: Index>(deciders: Vec<Decider<'_, T, I>>, decision: Decision<'_>) {
     let values: usize = deciders.iter().map(|decider| size_of_val(decider.weights)).sum();
     match deciders.len() > 1 && is_worth_cores(values) {
         true => deciders.into_par_iter().for_each(|decider| decider.decide(decision)),

@@ -8,20 +8,20 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, Tensor, bf16, f16};
 use rayon::prelude::*;
 
-use super::access::{Dense, is_here, tensor};
-use super::number::{Index, Stored, load_all};
-use super::opened::{Opened, has_known_integers};
-use super::product::{Product, Rows};
 use crate::attention::Attention;
+use crate::kernels::flex::access::{Dense, is_here, tensor};
+use crate::kernels::flex::number::{Index, Stored, load_all};
+use crate::kernels::flex::product::{Product, Rows};
 use crate::precision::{accumulation, narrow};
 use crate::simd::{Buffer, Real};
 use crate::state::MultiState;
+use crate::state::flex::{Opened, has_known_integers};
 
 /// Queries of a tile: at 4,096 rows, logits of a megabyte in f32.
 const TILE: usize = 64;
 
 /// Whether [`block`] can be taken by a block of tokens none of which makes a row go.
-pub(in crate::kernels) fn takes_block(attention: &Attention, query: &Tensor<4>, state: &MultiState) -> bool {
+pub(crate) fn takes_block(attention: &Attention, query: &Tensor<4>, state: &MultiState) -> bool {
     // What a sliding window hides is told by slots, which are positions while every row is held.
     let suits = attention.placement.is_none() && (attention.window.is_none() || state.is_whole());
     let carries = state.memory.is_none() || (state.is_level() && !state.remembers());
@@ -29,7 +29,7 @@ pub(in crate::kernels) fn takes_block(attention: &Attention, query: &Tensor<4>, 
 }
 
 /// `n` tokens of every batch row, none of which makes a row go. Shapes as in [`Attention::scan`].
-pub(in crate::kernels) fn block(
+pub(crate) fn block(
     attention: &Attention,
     query: Tensor<4>,
     key: Tensor<4>,

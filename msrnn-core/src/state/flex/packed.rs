@@ -3,29 +3,29 @@
 use burn::backend::flex::FlexTensor;
 use pulp::bytemuck;
 
-use super::access::{open, open_int};
-use super::number::{Index, Stored};
-use super::rows::{Rows, Scratch};
-use super::wide;
+use crate::kernels::flex::access::{open, open_int};
+use crate::kernels::flex::number::{Index, Stored};
+use crate::kernels::flex::rows::{Rows, Scratch};
+use crate::kernels::flex::wide;
 use crate::packing::{Bits, Per};
 use crate::simd::Real;
 use crate::state::packed::{Of, Packed};
 use crate::state::rounding::{Codes, Grid};
 
 /// The codes of keys or of values, opened.
-pub(super) struct OpenedCodes {
+pub(crate) struct OpenedCodes {
     words: FlexTensor,
     scales: FlexTensor,
     lows: FlexTensor,
     grid: Grid,
     /// Places of whole rows of a head.
-    pub(super) places: usize,
+    pub(crate) places: usize,
     /// By batch row.
     whole_from: Vec<usize>,
 }
 
 /// A tensor that fills its buffer.
-pub(super) fn whole(x: FlexTensor) -> FlexTensor {
+pub(crate) fn whole(x: FlexTensor) -> FlexTensor {
     match x.layout().contiguous_offsets() {
         Some((0, end)) if end * x.dtype().size() == x.bytes().len() => x,
         _ => x.to_contiguous(),
@@ -33,7 +33,7 @@ pub(super) fn whole(x: FlexTensor) -> FlexTensor {
 }
 
 impl OpenedCodes {
-    pub(super) fn of(packed: &Packed, of: Of, head_dim: usize) -> Self {
+    pub(crate) fn of(packed: &Packed, of: Of, head_dim: usize) -> Self {
         let Codes { words, scales, lows } = packed.codes(of).clone();
         Self {
             words: whole(open_int(words)),
@@ -46,7 +46,7 @@ impl OpenedCodes {
     }
 
     /// Those of one head. `positions`: of its slots.
-    pub(super) fn head<'a, T, G: Stored<T>, I: Index>(
+    pub(crate) fn head<'a, T, G: Stored<T>, I: Index>(
         &'a self,
         index: usize,
         [kv_heads, slots]: [usize; 2],
@@ -71,7 +71,7 @@ impl OpenedCodes {
 }
 
 /// The rows of one head.
-pub(super) struct PackedRows<'a, G, I> {
+pub(crate) struct PackedRows<'a, G, I> {
     codes: &'a [u8],
     scales: &'a [G],
     lows: &'a [G],
@@ -92,12 +92,12 @@ enum Held {
 
 impl<'a, G, I: Index> PackedRows<'a, G, I> {
     /// With the head's rows that are whole, by place.
-    pub(super) fn beside<S>(self, whole: &'a [S]) -> Unpacked<'a, S, G, I> {
+    pub(crate) fn beside<S>(self, whole: &'a [S]) -> Unpacked<'a, S, G, I> {
         Unpacked { rows: self, whole }
     }
 
     /// The place where the row of that slot and position is written.
-    pub(super) fn place_of_new(&self, slot: usize, position: usize) -> usize {
+    pub(crate) fn place_of_new(&self, slot: usize, position: usize) -> usize {
         (if self.grid.per == Per::Token { position } else { slot }) % self.places
     }
 
@@ -113,7 +113,7 @@ impl<'a, G, I: Index> PackedRows<'a, G, I> {
 }
 
 /// The rows of one head, whole and packed.
-pub(super) struct Unpacked<'a, S, G, I> {
+pub(crate) struct Unpacked<'a, S, G, I> {
     rows: PackedRows<'a, G, I>,
     whole: &'a [S],
 }
@@ -182,7 +182,7 @@ fn unpack_by_channel<T: OfCode>(codes: &[u8], bits: Bits, row: &mut [T], scales:
 
 /// Which bits of a byte a number is in.
 #[derive(Clone, Copy)]
-pub(super) struct In {
+pub(crate) struct In {
     by: u32,
     mask: i32,
 }
@@ -199,7 +199,7 @@ impl In {
 }
 
 /// f32 or f64, made of codes.
-pub(super) trait OfCode: Real {
+pub(crate) trait OfCode: Real {
     fn of_code(code: i32) -> Self;
 
     /// Numbers that share scale and low.

@@ -3,22 +3,22 @@
 use burn::tensor::{DType, Tensor, bf16, f16};
 use pulp::bytemuck;
 
-use super::access::{close, close_int, is_here, open, open_int};
-use super::number::{Index, Stored};
 use super::packed::whole;
+use crate::kernels::flex::access::{close, close_int, is_here, open, open_int};
+use crate::kernels::flex::number::{Index, Stored};
 use crate::packing::{Bits, Per};
 use crate::simd::Real;
 use crate::state::MultiState;
 use crate::state::packed::{Of, Packed};
 
 /// Whether [`pack`] can be taken.
-pub(in crate::kernels) fn packs(state: &MultiState) -> bool {
+pub(crate) fn packs(state: &MultiState) -> bool {
     is_here(&state.keys) && matches!(state.positions.dtype(), DType::I32 | DType::I64)
 }
 
 /// Rounds the rows of numbers below `due` that are whole: what is to be of codes and scales follows from the plain
 /// twin, number by number.
-pub(in crate::kernels) fn pack(state: &MultiState, packed: &mut Packed, of: Of, due: &[usize]) {
+pub(crate) fn pack(state: &MultiState, packed: &mut Packed, of: Of, due: &[usize]) {
     let pack = match (state.shape.dtype, state.positions.dtype()) {
         (DType::F64, DType::I64) => pack_as::<f64, f64, f64, i64>,
         (DType::F16, DType::I64) => pack_as::<f32, f16, f16, i64>,

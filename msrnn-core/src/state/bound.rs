@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::compression::Compression;
 use crate::packing::Packing;
-use crate::policy::{Compression, Cut, Decides, Layer, Plan, Rule};
+use crate::policy::{Cut, Decides, Layer, Plan, Rule};
 use crate::score::{Initial, Program};
 use crate::state::StateShape;
 use crate::tensors::{Sees, Tensors};

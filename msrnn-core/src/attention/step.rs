@@ -3,7 +3,15 @@
 
 use burn::tensor::Tensor;
 
-use crate::attention::{Attended, Attention};
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use super::blocked::Decision;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use super::cube;
+#[cfg(feature = "flex")]
+use super::flex;
+use super::{Attended, Attention};
+#[cfg(any(feature = "flex", feature = "wgpu", feature = "cuda"))]
+use crate::kernels;
 use crate::state::MultiState;
 
 /// Who is asked about a token.
@@ -50,17 +58,16 @@ pub(crate) fn step(
     let suits = asked.suits_kernels(state);
     let rows = state.rows_in_step();
     #[cfg(feature = "flex")]
-    if super::allowed() && suits && super::flex::steps(attention, &query, state) {
+    if kernels::allowed() && suits && flex::steps(attention, &query, state) {
         let decides = asked == Asked::Program;
-        let (output, weights) =
-            super::flex::step(attention, query, key, value, state, asked != Asked::Tensors, decides);
+        let (output, weights) = flex::step(attention, query, key, value, state, asked != Asked::Tensors, decides);
         return match weights {
             Some(weights) => attention.decide(Attended { output, weights, logits: None }, state, rows),
             None => output,
         };
     }
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
-    if super::allowed() && suits && super::cube::takes(attention, &query, state) && super::cube::runs(state) {
+    if kernels::allowed() && suits && cube::takes(attention, &query, state) && cube::runs(state) {
         let bound = state.bound.clone();
         let decision = match asked {
             Asked::Nobody => Some(None),
@@ -70,7 +77,7 @@ pub(crate) fn step(
             }),
             Asked::Tensors => None,
         };
-        let (output, weights) = super::cube::step(attention, [query, key, value], state, decision);
+        let (output, weights) = cube::step(attention, [query, key, value], state, decision);
         return match weights {
             Some(weights) => attention.decide(Attended { output, weights, logits: None }, state, rows),
             None => output,
@@ -97,8 +104,8 @@ pub(super) fn step_plain(
 /// Whether blocks in which a program decides have kernels on the device of this state.
 pub(crate) fn decides(attention: &Attention, state: &MultiState) -> bool {
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
-    if super::allowed() {
-        return super::cube::takes(attention, &state.keys, state) && super::cube::runs(state);
+    if kernels::allowed() {
+        return cube::takes(attention, &state.keys, state) && cube::runs(state);
     }
     let _ = (attention, state);
     false
@@ -111,12 +118,12 @@ pub(crate) fn decide(
     attention: &Attention,
     [query, key, value]: [&Tensor<4>; 3],
     state: &mut MultiState,
-    decision: Option<crate::blocked::Decision<'_>>,
+    decision: Option<Decision<'_>>,
 ) -> Option<Tensor<4>> {
-    if !super::allowed() || !super::cube::takes(attention, query, state) || !super::cube::runs(state) {
+    if !kernels::allowed() || !cube::takes(attention, query, state) || !cube::runs(state) {
         return None;
     }
-    Some(super::cube::block(attention, [query.clone(), key.clone(), value.clone()], state, decision))
+    Some(cube::block(attention, [query.clone(), key.clone(), value.clone()], state, decision))
 }
 
 /// `n` tokens none of which makes a row go, by the device's kernel; none where it has no such kernel.
@@ -129,18 +136,18 @@ pub(crate) fn block(
     state: &mut MultiState,
 ) -> Option<Tensor<4>> {
     #[cfg(feature = "flex")]
-    if super::allowed() && query.dims()[2] > 1 && super::flex::takes_block(attention, query, state) {
-        return Some(super::flex::block(attention, query.clone(), key.clone(), value.clone(), state));
+    if kernels::allowed() && query.dims()[2] > 1 && flex::takes_block(attention, query, state) {
+        return Some(flex::block(attention, query.clone(), key.clone(), value.clone(), state));
     }
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
     {
         /// Queries that are attended at once: bounds the memory of their weights.
         const BLOCK: usize = 32;
         let n = query.dims()[2];
-        if super::allowed() && super::cube::takes(attention, query, state) {
+        if kernels::allowed() && cube::takes(attention, query, state) {
             let blocks = (0..n).step_by(BLOCK).map(|first| {
                 let part = |x: &Tensor<4>| x.clone().narrow(2, first, BLOCK.min(n - first));
-                super::cube::block(attention, [part(query), part(key), part(value)], state, None)
+                cube::block(attention, [part(query), part(key), part(value)], state, None)
             });
             return Some(Tensor::cat(blocks.collect(), 2));
         }

@@ -3,29 +3,29 @@
 use burn::backend::flex::FlexTensor;
 use burn::tensor::DType;
 
-use super::access::{close, close_int, open, open_int};
+use crate::kernels::flex::access::{close, close_int, open, open_int};
 use crate::state::MultiState;
 
 /// Whether positions, free slots and counters are in a dtype that the kernels read.
-pub(super) fn has_known_integers(state: &MultiState) -> bool {
+pub(crate) fn has_known_integers(state: &MultiState) -> bool {
     let found = [state.positions.dtype(), state.free.dtype(), state.next.dtype()];
     found == [DType::I32; 3] || found == [DType::I64; 3]
 }
 
 /// The tensors of a state, opened to be written.
-pub(super) struct Opened {
-    pub(super) keys: FlexTensor,
-    pub(super) values: FlexTensor,
-    pub(super) positions: FlexTensor,
-    pub(super) free: FlexTensor,
-    pub(super) next: FlexTensor,
+pub(crate) struct Opened {
+    pub(crate) keys: FlexTensor,
+    pub(crate) values: FlexTensor,
+    pub(crate) positions: FlexTensor,
+    pub(crate) free: FlexTensor,
+    pub(crate) next: FlexTensor,
     /// `[channels, batch · groups, slots]`
-    pub(super) memory: Option<FlexTensor>,
+    pub(crate) memory: Option<FlexTensor>,
 }
 
 impl Opened {
     /// Takes them out of the state, which is not usable until they are back.
-    pub(super) fn take(state: &mut MultiState) -> Self {
+    pub(crate) fn take(state: &mut MultiState) -> Self {
         // Whole buffers, so that a slot's index is its place in memory.
         let whole = |x: FlexTensor| match x.layout().contiguous_offsets() {
             Some((0, end)) if end * x.dtype().size() == x.bytes().len() => x,
@@ -41,7 +41,7 @@ impl Opened {
         }
     }
 
-    pub(super) fn put_back(self, state: &mut MultiState) {
+    pub(crate) fn put_back(self, state: &mut MultiState) {
         state.keys = close(self.keys);
         state.values = close(self.values);
         state.positions = close_int(self.positions);

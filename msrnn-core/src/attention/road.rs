@@ -1,7 +1,6 @@
 //! Which way the tokens take at which rows go, chosen in one place.
 
-use crate::attention::Attention;
-use crate::kernels;
+use super::{Attention, step};
 use crate::state::MultiState;
 
 /// How tokens at which rows go are seen to. Tokens between them run as whole blocks on every road.
@@ -31,7 +30,7 @@ impl Road {
         match state.packing() {
             _ if attention.placement.is_some() => Self::deciding(attention, state),
             Some(packing) if packing.every() == 1 => Self::ByTokenPacked,
-            Some(_) if !kernels::reads_packed(state) => Self::Unpacked,
+            Some(_) if !state.is_read_packed() => Self::Unpacked,
             _ => Self::deciding(attention, state),
         }
     }
@@ -43,7 +42,7 @@ impl Road {
             _ if attention.placement.is_some() => Self::ByTokenRenumbered,
             (_, false) => Self::AtCuts,
             (None, true) => Self::ByToken,
-            (Some(_), true) if kernels::decides(attention, state) => Self::InKernels,
+            (Some(_), true) if step::decides(attention, state) => Self::InKernels,
             (Some(_), true) => Self::InBlocks,
         }
     }

@@ -6,11 +6,11 @@ use burn_cubecl::cubecl::ir::ElemType;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::access::{argument, close, close_int, empty, own, own_int, read, units};
-use super::reduce::{HIDDEN, lowest, team_max, team_sum};
 use super::score::{Numbers, Steps, numbers, score};
 use crate::attention::Attention;
-use crate::blocked::Decision;
+use crate::attention::blocked::Decision;
+use crate::kernels::cube::access::{argument, close, close_int, empty, own, own_int, read, units};
+use crate::kernels::cube::reduce::{HIDDEN, lowest, team_max, team_sum};
 use crate::policy::Decides;
 use crate::score::Initial;
 use crate::state::{MultiState, StateShape};
@@ -293,7 +293,7 @@ impl Opened {
 /// Appends and attends; with a `decision`, or where nobody decides, also omits and counts the
 /// token. Else, with none at all, returns the weights, `[batch, kv_heads, group, rows]`, for who decides. Shapes as in
 /// [`Attention::step`].
-pub(in crate::kernels) fn step(
+pub(crate) fn step(
     attention: &Attention,
     token: [Tensor<3>; 3],
     state: &mut MultiState,

@@ -7,13 +7,13 @@ use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::access::{argument, close, close_int, empty, own, own_int, read_int, units};
-use super::product::product;
-use super::reduce::{HIDDEN, lowest, team_max, team_sum};
 use super::score::{Numbers, Steps, numbers, score};
 use super::take_in::take_in;
 use crate::attention::Attention;
-use crate::blocked::Decision;
+use crate::attention::blocked::Decision;
+use crate::kernels::cube::access::{argument, close, close_int, empty, own, own_int, read_int, units};
+use crate::kernels::cube::product;
+use crate::kernels::cube::reduce::{HIDDEN, lowest, team_max, team_sum};
 use crate::precision::{narrow, widen};
 use crate::state::MultiState;
 
@@ -210,7 +210,7 @@ fn is_attended(noted: i32, c: u32, used: u32, first: i32, now: i32, window: i32,
 }
 
 /// `n` tokens of every batch row; shapes as in [`Attention::scan`]. Reads nothing back.
-pub(in crate::kernels) fn block(
+pub(crate) fn block(
     attention: &Attention,
     [query, key, value]: [Tensor<4>; 3],
     state: &mut MultiState,

@@ -18,8 +18,9 @@ use burn::tensor::{DType, Element, Tensor, TensorData};
 use rayon::prelude::*;
 
 use crate::attention::Attention;
+use crate::kernels::read;
 use crate::omission::{oldest_dead, protect};
-use crate::precision::{narrow, read, widen};
+use crate::precision::{narrow, widen};
 use crate::score::{Columns, Op, Program, Registers};
 use crate::simd::Real;
 use crate::state::{Left, MultiState};

@@ -7,29 +7,29 @@ use burn::tensor::{DType, Int, Tensor, TensorData, bf16, f16};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::access::{Dense, is_here, tensor};
 use super::decide::{Decider, decide};
-use super::is_worth_cores;
-use super::number::{Index, Stored};
-use super::opened::{Opened, has_known_integers};
-use super::packed::{OfCode, OpenedCodes, PackedRows};
-use super::rows::{Rows, Scratch, Whole, parts};
-use super::tile::{At, Tile};
 use crate::attention::Attention;
+use crate::kernels::flex::access::{Dense, is_here, tensor};
+use crate::kernels::flex::is_worth_cores;
+use crate::kernels::flex::number::{Index, Stored};
+use crate::kernels::flex::rows::{Rows, Scratch, Whole, parts};
+use crate::kernels::flex::tile::{At, Tile};
 use crate::precision::{accumulation, narrow};
 use crate::score::{Initial, Op};
 use crate::simd::{Buffer, Real};
+use crate::state::flex::{OfCode, OpenedCodes, PackedRows};
+use crate::state::flex::{Opened, has_known_integers};
 use crate::state::packed::Of;
 use crate::state::{EMPTY, MultiState, StateShape};
 
 /// Whether [`step`] can be taken.
-pub(in crate::kernels) fn steps(attention: &Attention, query: &Tensor<3>, state: &MultiState) -> bool {
+pub(crate) fn steps(attention: &Attention, query: &Tensor<3>, state: &MultiState) -> bool {
     attention.placement.is_none() && is_here(query) && is_here(&state.keys) && has_known_integers(state)
 }
 
 /// Appends and attends. If it is to `count` the token it also lets the program decide, if it is to, and omits;
 /// else it returns the weights, `[batch, kv_heads, group, rows]`, for who decides.
-pub(in crate::kernels) fn step(
+pub(crate) fn step(
     attention: &Attention,
     query: Tensor<3>,
     key: Tensor<3>,

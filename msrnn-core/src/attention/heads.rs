@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use crate::attention::Attention;
-use crate::decide::gone;
+use crate::attention::decide::gone;
 use crate::kernels;
 use crate::omission::pooled_survivors;
 use crate::state::MultiState;

@@ -2,13 +2,13 @@
 
 use cubecl::prelude::*;
 
-use super::reduce::{DEAD, PROTECTED};
-use crate::blocked::Decision;
+use crate::attention::blocked::Decision;
+use crate::kernels::cube::reduce::{DEAD, PROTECTED};
 use crate::score::{Binary, Initial, Op, Program, RANDOM, Unary};
 
 /// An operation, known when the kernel is compiled; see [`Op`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// By its bits, so that kernels can be told apart.
     Number(u32),
     Weight,
@@ -41,21 +41,21 @@ pub(super) enum Step {
 
 /// A program, known when the kernel is compiled.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Steps {
+pub(crate) struct Steps {
     ops: Vec<Step>,
     becomes: Vec<usize>,
     keep: usize,
     /// By channel, whether it is zero of a new row.
     from_zero: Vec<bool>,
-    pub(super) sees_weight: bool,
-    pub(super) sees_highest: bool,
-    pub(super) remembers: bool,
+    pub(crate) sees_weight: bool,
+    pub(crate) sees_highest: bool,
+    pub(crate) remembers: bool,
 }
 
 impl Steps {
     /// That of a program, if kernels can run it: they show no logits, draw one random number a row, and have no constants
     /// beyond f32.
-    pub(super) fn of(program: &Program) -> Option<Self> {
+    pub(crate) fn of(program: &Program) -> Option<Self> {
         let draws: Vec<&Op> = program.ops.iter().filter(|op| matches!(op, Op::Random(_))).collect();
         let ops: Option<Vec<Step>> = program.ops.iter().map(step).collect();
         (draws.len() <= 1).then_some(())?;
@@ -71,7 +71,7 @@ impl Steps {
     }
 
     /// Nothing: all rows score alike.
-    pub(super) fn nothing() -> Self {
+    pub(crate) fn nothing() -> Self {
         Self {
             ops: vec![Step::Number(0)],
             becomes: Vec::new(),
@@ -123,7 +123,7 @@ fn step(op: &Op) -> Option<Step> {
 
 /// The numbers of a decision.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(super) struct Numbers {
+pub(crate) struct Numbers {
     first: i32,
     newest: i32,
     add_first: i32,
@@ -133,7 +133,7 @@ pub(super) struct Numbers {
 }
 
 /// A decision's numbers as a kernel's argument; without one nothing is protected.
-pub(super) fn numbers(decision: Option<Decision<'_>>, window: Option<usize>) -> NumbersLaunch {
+pub(crate) fn numbers(decision: Option<Decision<'_>>, window: Option<usize>) -> NumbersLaunch {
     let limit = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
     let [first, newest] = decision.map_or([0, 0], |decision| decision.protected);
     let drawn = decision.into_iter().flat_map(|decision| &decision.program.ops).find_map(|op| match op {
@@ -148,7 +148,7 @@ pub(super) fn numbers(decision: Option<Decision<'_>>, window: Option<usize>) -> 
 /// where the row is new, channels that begin at zero are not read. Below every score is a row that no later
 /// query sees, as in [`omission`](crate::omission).
 #[cube]
-pub(super) fn score(
+pub(crate) fn score(
     position: i32,
     now: i32,
     weight: f32,

@@ -14,17 +14,29 @@
 //! and the score is data are the decisions made inside blocks (`blocked.rs`, and a kernel on GPUs): see
 //! [`Road`].
 
+mod blocked;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod cube;
+pub(crate) mod decide;
+#[cfg(feature = "flex")]
+mod flex;
+mod heads;
+mod road;
+mod step;
+
 use std::sync::Arc;
 
 use burn::tensor::{Bool, DType, Device, Int, Tensor};
 
+use crate::compression::Compression;
 use crate::error::Error;
-use crate::kernels::{self, product};
+use crate::kernels::product;
+use crate::kernels::read;
 use crate::placement::Placement;
-use crate::policy::Compression;
-use crate::precision::{accumulation, is_finite, narrow, read, softmax};
-use crate::road::Road;
+use crate::precision::{accumulation, is_finite, narrow, softmax};
 use crate::state::{MultiState, StateShape};
+
+pub use road::Road;
 
 /// Tokens that are attended at once. Every token is matched against the whole block, so that a longer one
 /// computes more logits for nothing, and a shorter one multiplies smaller matrices.
@@ -91,7 +103,7 @@ impl Attention {
             return self.scan(query, key, value, state).reshape([batch, heads, head_dim]);
         }
         state.note_queries(&query.clone().reshape([batch, heads, 1, head_dim]));
-        kernels::step(self, query, key, value, state)
+        step::step(self, query, key, value, state)
     }
 
     /// `n` tokens of every batch row: equal to `n` steps.
@@ -199,6 +211,13 @@ impl Attention {
         Road::of(self, state)
     }
 
+    /// Whether steps of a bounded state that is full can be captured and replayed
+    /// ([`burn::tensor::capture`]): on a device with kernels, of a policy whose score is data and that makes a row go
+    /// at every token, since such a step always works in the same buffers and asks the host for nothing.
+    pub fn captures(&self, state: &MultiState) -> bool {
+        self.road(state) == Road::InKernels && state.is_steady() && state.omitted.is_none()
+    }
+
     /// A block of one token as a step.
     fn scan_token(&self, token: [Tensor<4>; 3], state: &mut MultiState) -> Tensor<4> {
         let [query, key, value] = token.map(|x| x.squeeze_dim::<3>(2));
@@ -220,7 +239,7 @@ impl Attention {
         }
         state.note_queries(&tokens[0]);
         state.grow(state.held.iter().max().map_or(n, |held| held + n));
-        if let Some(attended) = kernels::block(self, tokens.each_ref(), state) {
+        if let Some(attended) = step::block(self, tokens.each_ref(), state) {
             return attended;
         }
         self.in_blocks(tokens, state, |attention, [query, key, value], state| {
@@ -240,7 +259,7 @@ impl Attention {
         let decision = self.decision(&bound, last, goes).expect("what decides inside blocks is a program");
         self.in_blocks(tokens, state, |attention, tokens, state| {
             #[cfg(any(feature = "wgpu", feature = "cuda"))]
-            if let Some(attended) = kernels::decide(attention, tokens.each_ref(), state, Some(decision)) {
+            if let Some(attended) = step::decide(attention, tokens.each_ref(), state, Some(decision)) {
                 return attended;
             }
             let [query, key, value] = tokens;

@@ -1,0 +1,11 @@
+//! Steps and blocks in the memory of burn's CPU backend.
+
+mod block;
+mod decide;
+mod step;
+
+#[cfg(test)]
+mod tests;
+
+pub(super) use block::{block, takes_block};
+pub(super) use step::{step, steps};
