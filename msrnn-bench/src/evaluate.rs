@@ -296,7 +296,8 @@ pub fn evaluate(
     interrupt: &AtomicBool,
 ) -> Result<Evaluation, BenchError> {
     let started = Instant::now();
-    let recurrent = Recurrent::new(&model.decoder, scoring.compression.clone(), scoring.positions);
+    let under = |compression| Recurrent::new(&model.decoder, compression, scoring.positions);
+    let mut recurrent = under(told(&scoring.compression).map_or_else(|| scoring.compression.clone(), |[_, then]| then));
     for ids in contexts {
         recurrent.check_length(ids.len(), scoring.protocol.block(ids.len()))?;
     }
@@ -315,6 +316,10 @@ pub fn evaluate(
         let range = first..first + alike.count();
         let batch = &contexts[range.clone()];
         room::check(&model.decoder, &scoring.compression, length, batch.len())?;
+        if let Some([first, then]) = told(&scoring.compression) {
+            foresee(&under(first), batch, interrupt);
+            recurrent = under(then);
+        }
         let mut states = recurrent.initial_states(batch.len());
         roads::warn_where_slow(&recurrent, &states);
         // Where all rows stay, room for them at once instead of copies as they come.
@@ -368,6 +373,24 @@ pub fn evaluate(
     }
     evaluation.seconds = started.elapsed().as_secs_f64();
     Ok(evaluation)
+}
+
+/// Of a ceiling the two runs, for one batch of contexts; see [`Policy::foresight`](msrnn_core::policy::Policy::foresight).
+fn told(compression: &Compression) -> Option<[Compression; 2]> {
+    let told = compression.policy()?.foresight()?;
+    Some([compression.by(told.first), compression.by(told.then)])
+}
+
+/// Lets a ceiling see the whole of its contexts.
+fn foresee(first: &Recurrent<'_>, batch: &[Context], interrupt: &AtomicBool) {
+    let (length, device) = (batch[0].len(), first.device());
+    let mut states = first.initial_states(batch.len());
+    for start in (0..length).step_by(BLOCK) {
+        if interrupt.load(Ordering::Relaxed) {
+            return;
+        }
+        first.hidden(tokens(batch, start, length.min(start + BLOCK), &device), &mut states);
+    }
 }
 
 /// Where the blocks of a context of `n` tokens begin and end: the prefill first, if there is one.

@@ -59,6 +59,28 @@ impl Compression {
         }
     }
 
+    /// The same bound by another policy.
+    #[must_use]
+    pub fn by(&self, policy: Arc<dyn Policy>) -> Self {
+        match self {
+            Self::Unbounded => Self::Unbounded,
+            Self::Bounded { states, .. } => Self::Bounded { policy, states: *states },
+            Self::Held { .. } => Self::Held { policy },
+        }
+    }
+
+    /// Refuses a ceiling, which has to be told what comes; see [`Policy::foresight`].
+    ///
+    /// # Errors
+    ///
+    /// When the policy is one.
+    pub fn check_no_foresight(&self) -> Result<(), Error> {
+        match self.policy().filter(|policy| policy.foresight().is_some()) {
+            Some(policy) => Err(Error::Foresight(policy.name())),
+            None => Ok(()),
+        }
+    }
+
     /// The bound k, or none.
     pub fn states(&self) -> Option<usize> {
         match self {

@@ -42,6 +42,11 @@ pub enum Error {
     /// A budget that cannot be read.
     #[error("{0:?} is no budget; write a number of states (512), a share of the context (25%) or bytes (64MiB)")]
     Budget(String),
+    /// A ceiling where nothing can tell it what comes.
+    #[error(
+        "{0} is a ceiling and no policy: it is told what the rest of a text attends to, which is known where a given text is scored alone; use it with msrnn compare or experiment lm, or take a policy"
+    )]
+    Foresight(String),
     /// A saved state that does not belong here.
     #[error("the saved state does not fit: {0}; use it with the model and policy that it was saved under")]
     Snapshot(String),

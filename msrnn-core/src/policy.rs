@@ -43,6 +43,29 @@ pub trait Policy: Debug + Send + Sync {
     /// What a layer does under this policy. Asked once, when the layer's state is made; it must depend on
     /// `layer` alone.
     fn plan(&self, layer: &Layer) -> Plan;
+
+    /// The two runs of a ceiling, which is told of a text what no policy can know; none, as of every policy that can be
+    /// used. Every call begins anew, for one text or one batch of texts of equal length.
+    fn foresight(&self) -> Option<Foresight> {
+        None
+    }
+}
+
+/// How a ceiling is run.
+#[derive(Clone, Debug)]
+pub struct Foresight {
+    /// Runs over the text first. Nothing goes under it, whatever k is.
+    pub first: Arc<dyn Policy>,
+    /// Knows what the first has seen, and bounds the state.
+    pub then: Arc<dyn Policy>,
+}
+
+impl Foresight {
+    /// The same with another policy made of the one that bounds.
+    #[must_use]
+    pub fn map(self, make: impl FnOnce(Arc<dyn Policy>) -> Arc<dyn Policy>) -> Self {
+        Self { then: make(self.then), ..self }
+    }
 }
 
 /// What a layer does.

@@ -132,8 +132,10 @@ impl<'m> Recurrent<'m> {
     /// # Errors
     ///
     /// As [`Length::check`]; when a layer's plan cannot be carried out ([`Plan::check`](msrnn_core::policy::Plan::check));
-    /// and when nothing enters as a block and the policy cuts after the prompt only.
+    /// when nothing enters as a block and the policy cuts after the prompt only; and when the policy is a ceiling that has not
+    /// been told what comes.
     pub fn check_length(&self, tokens: usize, block: usize) -> Result<(), ModelError> {
+        self.compression.check_no_foresight()?;
         if let Some((policy, states)) = self.compression.planned() {
             let (layers, kv_heads) = (self.decoder.layers.len(), self.decoder.config().kv_heads);
             for index in 0..layers {
@@ -178,6 +180,16 @@ impl<'m> Recurrent<'m> {
     /// `[batch, n, vocab]` logits
     pub fn scan(&self, tokens: Tensor<2, Int>, states: &mut Vec<MultiState>) -> Tensor<3> {
         self.awake(|| self.decoder.logits(self.layers().scan(self.decoder.embed(tokens), states)))
+    }
+
+    /// As [`Recurrent::scan`], without the logits: what leaves the last layer, `[batch, n, d]`.
+    pub fn hidden(&self, tokens: Tensor<2, Int>, states: &mut Vec<MultiState>) -> Tensor<3> {
+        self.awake(|| self.layers().scan(self.decoder.embed(tokens), states))
+    }
+
+    /// Where the model is.
+    pub fn device(&self) -> Device {
+        self.decoder.device()
     }
 
     /// `n` tokens with full causal attention, after which every layer is cut to its bound at once.

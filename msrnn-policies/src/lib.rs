@@ -11,6 +11,7 @@
 //! | `snapkv` | [`SnapKv`] | after the prompt, what its last queries attend to least |
 //! | `lagkv` | [`LagKv`] | every n tokens, what stands out least against what follows |
 //! | `rkv` | [`Rkv`] | every n tokens, what is unimportant or redundant |
+//! | `oracle`, `oracle-head` | [`Oracle`] | what the rest of the text attends to least: a ceiling, no policy |
 //! | `score(...)` | [`Scored`] | the lowest value of an expression |
 //! | `protect(p, first=i, newest=n)` | [`Protect`] | as p, but never these |
 //! | `layers(0-1: full, *: p)` | [`PerLayer`] | in each layer as its policy |
@@ -43,7 +44,7 @@ mod window;
 
 pub use combine::{AfterPrompt, Every, Merge, Packed, PerLayer, Pooled, Protect, Pyramid};
 pub use error::SpecError;
-pub use field::{KeyDiff, Knorm, LagKv, Pool, Rkv, SnapKv};
+pub use field::{KeyDiff, Knorm, LagKv, Oracle, Pool, Rkv, SnapKv};
 pub use h2o::H2o;
 pub use random::Random;
 pub use scored::Scored;

@@ -118,6 +118,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         results_are_in_memory();
         for plan in &plans {
             let compression = Compression::bounded(policy.clone(), plan.states)?;
+            compression.check_no_foresight()?;
             room::check(&model.decoder, &compression, plan.states, plan.batch)?;
             match measure(&model, &compression, *plan, run, args.seed, &INTERRUPT)? {
                 Some(row) => measured.push(row),

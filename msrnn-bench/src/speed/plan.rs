@@ -151,6 +151,7 @@ impl Grid {
                 _ => decoder.config().max_position_embeddings,
             };
             let compression = spec.compression(context, |policy| bytes_per_state(decoder, policy))?;
+            compression.check_no_foresight()?;
             let states = compression.states().unwrap_or(0);
             let depths = match (decodes, self.depths.is_empty()) {
                 (false, _) => vec![0],

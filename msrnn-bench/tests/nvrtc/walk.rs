@@ -71,7 +71,8 @@ fn is_score(policy: &str) -> bool {
 
 /// Those of the registry, and what can be made of them.
 pub(crate) fn policies() -> impl Iterator<Item = &'static str> {
-    registry::entries().map(|entry| entry.example).chain(COMPOSED)
+    let usable = registry::entries().filter(|entry| entry.policy().foresight().is_none());
+    usable.map(|entry| entry.example).chain(COMPOSED)
 }
 
 /// Weights and states as `--dtype` gives them.

@@ -30,6 +30,9 @@
 //! of the rule written down, and tells which decisions are within rounding. What a law cannot say of a policy it says
 //! on stderr, with the reason.
 //!
+//! What holds of every multi-state RNN, whatever its state, are functions of a [`MultiStateRnn`] and some inputs, such as
+//! [`a_scan_of_any_chunks_equals_steps`]: a plain network, the layers of a model under a policy, a stack of anything.
+//!
 //! # Rounding
 //!
 //! Two ways to compute the same thing differ by rounding, and when the two lowest scores of a step
@@ -50,6 +53,7 @@ mod masks;
 mod memory;
 mod packed;
 mod prefill;
+mod recurrent;
 mod saved;
 mod scorer;
 mod simulation;
@@ -75,6 +79,10 @@ pub use packed::a_packed_state_equals_the_plain_state_over_rounded_rows;
 pub use prefill::{
     after_a_prefill_chunks_equal_single_tokens, prefill_cut_keeps_k_highest, prefill_equals_strict_when_nothing_must_go,
 };
+pub use recurrent::{
+    a_batch_of_states_equals_its_rows_alone, a_fork_goes_on_by_itself, a_scan_of_any_chunks_equals_steps,
+    later_tokens_change_no_earlier_output,
+};
 pub use saved::a_saved_and_reloaded_state_continues_identically;
 pub use states::{
     at_most_k_states_after_a_cut_and_the_plans_slack_before_it, mean_steps_kept_does_not_depend_on_the_policy,
@@ -87,6 +95,8 @@ pub use unseen::{
 };
 
 use crate::policy::Policy;
+#[cfg(doc)]
+use crate::rnn::MultiStateRnn;
 
 /// What can be put through the laws: a policy, or one that is shared already.
 pub trait IntoShared {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use msrnn_core::policy::{Cut, Layer, Plan, Policy};
+use msrnn_core::policy::{Cut, Foresight, Layer, Plan, Policy};
 
 /// Cuts every n tokens: once k rows are held, n more come before all but k go.
 ///
@@ -32,6 +32,11 @@ impl Policy for Every {
     fn plan(&self, layer: &Layer) -> Plan {
         self.policy.plan(layer).cut(Cut::Every(self.tokens))
     }
+
+    fn foresight(&self) -> Option<Foresight> {
+        let inside = self.policy.foresight()?;
+        Some(inside.map(|policy| Arc::new(Self { policy, ..self.clone() })))
+    }
 }
 
 /// Cuts once, after the prompt; then the state grows.
@@ -57,5 +62,10 @@ impl Policy for AfterPrompt {
 
     fn plan(&self, layer: &Layer) -> Plan {
         self.policy.plan(layer).cut(Cut::AfterPrompt)
+    }
+
+    fn foresight(&self) -> Option<Foresight> {
+        let inside = self.policy.foresight()?;
+        Some(inside.map(|policy| Arc::new(Self { policy, ..self.clone() })))
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 use msrnn_core::omission::lowest;
-use msrnn_core::policy::{Layer, Memory, Plan, Policy, Rows, Rule, Sees, Tensors, View};
+use msrnn_core::policy::{Foresight, Layer, Memory, Plan, Policy, Rows, Rule, Sees, Tensors, View};
 use msrnn_core::precision::{narrow, widen};
 use msrnn_core::score::{InTensors, Program};
 
@@ -52,6 +52,11 @@ impl Policy for Merge {
             }
         };
         Plan { rule: Rule::Tensors(Arc::new(Merging { inner, threshold: self.threshold })), ..plan }
+    }
+
+    fn foresight(&self) -> Option<Foresight> {
+        let inside = self.policy.foresight()?;
+        Some(inside.map(|policy| Arc::new(Self { policy, ..self.clone() })))
     }
 }
 

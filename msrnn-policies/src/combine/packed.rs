@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use msrnn_core::packing::{Packing, Per};
-use msrnn_core::policy::{Layer, Plan, Policy};
+use msrnn_core::policy::{Foresight, Layer, Plan, Policy};
 use msrnn_core::score::number;
 
 /// Holds keys and values in 8, 4 or 2 bits; which row goes is the policy's business, or nothing goes.
@@ -50,5 +50,10 @@ impl Policy for Packed {
             None => Plan { states: None, ..Plan::by_score(layer, number(0.0)) },
         };
         plan.packed(self.packing)
+    }
+
+    fn foresight(&self) -> Option<Foresight> {
+        let inside = self.policy.as_ref()?.foresight()?;
+        Some(inside.map(|policy| Arc::new(Self { policy: Some(policy), ..self.clone() })))
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use msrnn_core::policy::{Layer, Plan, Policy};
+use msrnn_core::policy::{Foresight, Layer, Plan, Policy};
 use msrnn_core::score::number;
 
 use crate::error::SpecError;
@@ -60,9 +60,14 @@ impl PerLayer {
         Ok(self)
     }
 
+    /// Of every range, and of the rest.
+    fn policies(&self) -> impl Iterator<Item = &PerRange> {
+        self.ranges.iter().map(|(_, policy)| policy).chain([&self.rest])
+    }
+
     /// Whether nothing goes in any layer.
     pub(crate) fn is_full(&self) -> bool {
-        self.rest.is_none() && self.ranges.iter().all(|(_, policy)| policy.is_none())
+        self.policies().all(Option::is_none)
     }
 }
 
@@ -86,5 +91,25 @@ impl Policy for PerLayer {
             Some(policy) => policy.plan(layer),
             None => Plan { states: None, ..Plan::by_score(layer, number(0.0)) },
         }
+    }
+
+    /// Every layer has its own.
+    fn foresight(&self) -> Option<Foresight> {
+        let told: Vec<_> =
+            self.policies().map(|policy| policy.as_ref().and_then(|policy| policy.foresight())).collect();
+        if told.iter().all(Option::is_none) {
+            return None;
+        }
+        let with = |of: fn(&Foresight) -> &Arc<dyn Policy>, others: bool| {
+            let one = |(policy, told): (&PerRange, &Option<Foresight>)| match told {
+                Some(told) => Some(of(told).clone()),
+                None => policy.clone().filter(|_| others),
+            };
+            let mut each: Vec<PerRange> = self.policies().zip(&told).map(one).collect();
+            let rest = each.pop().flatten();
+            let ranges = self.ranges.iter().map(|(range, _)| range.clone()).zip(each).collect();
+            Arc::new(Self { ranges, rest })
+        };
+        Some(Foresight { first: with(|told| &told.first, false), then: with(|told| &told.then, true) })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use msrnn_core::policy::{Layer, Plan, Policy};
+use msrnn_core::policy::{Foresight, Layer, Plan, Policy};
 
 /// The KV heads of a layer share its k · heads rows: those of highest score stay, whichever head's they are, but of
 /// every head the best `floor` · k.
@@ -38,5 +38,10 @@ impl Policy for Pooled {
 
     fn plan(&self, layer: &Layer) -> Plan {
         self.policy.plan(layer).pooled(self.floor)
+    }
+
+    fn foresight(&self) -> Option<Foresight> {
+        let inside = self.policy.foresight()?;
+        Some(inside.map(|policy| Arc::new(Self { policy, ..self.clone() })))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use msrnn_core::policy::{Layer, Plan, Policy};
+use msrnn_core::policy::{Foresight, Layer, Plan, Policy};
 
 /// Protects the first tokens and the newest rows, beside what the policy protects itself.
 ///
@@ -37,5 +37,10 @@ impl Policy for Protect {
 
     fn plan(&self, layer: &Layer) -> Plan {
         self.policy.plan(layer).protecting(self.first, self.newest)
+    }
+
+    fn foresight(&self) -> Option<Foresight> {
+        let inside = self.policy.foresight()?;
+        Some(inside.map(|policy| Arc::new(Self { policy, ..self.clone() })))
     }
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use msrnn_core::policy::{Layer, Plan, Policy};
+use msrnn_core::policy::{Foresight, Layer, Plan, Policy};
 
 use crate::error::SpecError;
 use crate::needs::fewest_states;
@@ -77,6 +77,11 @@ impl Policy for Pyramid {
 
     fn plan(&self, layer: &Layer) -> Plan {
         self.policy.plan(&Layer { states: self.states(layer), ..*layer })
+    }
+
+    fn foresight(&self) -> Option<Foresight> {
+        let inside = self.policy.foresight()?;
+        Some(inside.map(|policy| Arc::new(Self { policy, ..self.clone() })))
     }
 }
 

@@ -3,6 +3,7 @@
 mod keydiff;
 mod knorm;
 mod lagkv;
+mod oracle;
 mod pool;
 mod rkv;
 mod snapkv;
@@ -10,6 +11,7 @@ mod snapkv;
 pub use keydiff::KeyDiff;
 pub use knorm::Knorm;
 pub use lagkv::LagKv;
+pub use oracle::Oracle;
 pub use pool::Pool;
 pub use rkv::Rkv;
 pub use snapkv::SnapKv;
@@ -17,5 +19,6 @@ pub use snapkv::SnapKv;
 use crate::registry::Entry;
 
 pub(crate) fn entries() -> Vec<Entry> {
-    [knorm::entries(), keydiff::entries(), snapkv::entries(), lagkv::entries(), rkv::entries()].concat()
+    [knorm::entries(), keydiff::entries(), snapkv::entries(), lagkv::entries(), rkv::entries(), oracle::entries()]
+        .concat()
 }

@@ -131,13 +131,17 @@ mod tests {
     use burn::tensor::DType;
     use msrnn_core::compression::Compression;
     use msrnn_core::rnn::MultiStateRnn;
+    use msrnn_core::state::MultiState;
     use msrnn_models::recurrent::{Positions, Recurrent};
 
     use super::super::history::tests::of_story;
     use super::super::history::{History, history};
     use super::*;
     use crate::bundled;
+    use crate::contexts::Context;
+    use crate::evaluate::{Block, Observer, Scoring, evaluate};
     use crate::experiment::Watch;
+    use crate::trace::{Omission, omissions};
 
     /// Weights of all queries of the first layer, whose inputs are the embeddings.
     fn of_first_layer(policy: &str, n: usize) -> (Vec<Group>, Vec<Weights>, History) {
@@ -229,6 +233,69 @@ mod tests {
                     assert!(passed || of_step[position] <= least + 1e-12, "{name}, layer {index}, step {step}");
                 }
                 x = MultiStateRnn::scan(layer, x, &mut layer.initial_state(1, &device));
+            }
+        }
+    }
+
+    /// Keeps what was omitted.
+    #[derive(Default)]
+    struct Omissions(Vec<Omission>);
+
+    impl Observer for Omissions {
+        fn start(&mut self, states: &mut [MultiState]) {
+            states.iter_mut().for_each(MultiState::record_omissions);
+        }
+
+        fn block(&mut self, block: Block<'_>) -> Result<(), crate::error::BenchError> {
+            self.0.extend(omissions(block.states, &block.contexts, block.start));
+            Ok(())
+        }
+    }
+
+    /// By weights of the full model that are computed without a state.
+    #[test]
+    fn an_oracle_omits_the_row_that_later_queries_of_the_full_model_attend_to_least() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/checkpoints/llama-gqa");
+        let model = msrnn_models::Model::load(&path, DType::F64, &Device::flex()).unwrap();
+        let (n, states, device) = (30, 6, model.decoder.device());
+        let texts = [(7, 3), (5, 1)].map(|(a, b)| (0..n as u32).map(|t| (t * t * a + b) % 64).collect::<Vec<u32>>());
+        let contexts: Vec<Context> = texts.iter().map(|ids| ids.clone().into()).collect();
+        for policy in ["oracle", "oracle-head", "layers(0: full, *: oracle)", "every(4, protect(oracle-head, first=2))"] {
+            let spec: msrnn_policies::PolicySpec = format!("{policy}@{states}").parse().unwrap();
+            let mut seen = Omissions::default();
+            let scoring = Scoring { batch: 2, ..Scoring::new(spec.compression(n, |_| 1).unwrap()) };
+            evaluate(&model, &contexts, &scoring, &mut seen, &AtomicBool::new(false)).unwrap();
+            assert!(seen.0.iter().any(|gone| gone.row == 1 && gone.layer == 1), "{policy}");
+            let full = Recurrent::new(&model.decoder, Compression::Unbounded, Positions::Original);
+            let attended = Attended::new(&model.decoder, n, &device);
+            for (row, ids) in texts.iter().enumerate() {
+                let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
+                let mut x = model.decoder.embed(Tensor::<1, Int>::from_data(&ids[..], &device).reshape([1, n]));
+                for (index, layer) in full.layers().iter().enumerate() {
+                    let heads = if policy.contains("head") { model.decoder.config().kv_heads } else { 1 };
+                    let all: Vec<Group> =
+                        (0..heads).map(|head| Group::new(index, (heads > 1).then_some(head), n)).collect();
+                    let weights = attended.weights(index, x.clone(), &all, 0, n);
+                    for (mut group, weights) in all.into_iter().zip(weights) {
+                        let later = |position: usize, step: usize| -> f64 {
+                            (step + 1..n).map(|query| weights.full[query][position]).sum()
+                        };
+                        let of_group = |gone: &&Omission| (gone.row, gone.layer, gone.head) == (row, index, group.head);
+                        let gone: Vec<Omission> = seen.0.iter().filter(of_group).copied().collect();
+                        let omitted = gone.len();
+                        let (first, slack) = if policy.starts_with("every") { (2, 4) } else { (0, 1) };
+                        let expected = if policy.starts_with("layers") && index == 0 { 0 } else { (n - states) / slack * slack };
+                        assert_eq!(omitted, expected, "{policy}, layer {index}");
+                        gone.iter().for_each(|gone| group.omitted_at[gone.position] = Some(gone.step));
+                        for gone in gone {
+                            let stays = (first..=gone.step).filter(|&other| group.held_after(other, gone.step));
+                            let least = stays.map(|other| later(other, gone.step)).fold(f64::INFINITY, f64::min);
+                            // Weights are written down in f32.
+                            assert!(later(gone.position, gone.step) <= least + 1e-5, "{policy}, layer {index}: {gone:?}");
+                        }
+                    }
+                    x = MultiStateRnn::scan(layer, x, &mut layer.initial_state(1, &device));
+                }
             }
         }
     }
