@@ -90,7 +90,9 @@ fn every_entry_of_the_registry_is_complete_and_tested() {
         let of = |text: &str| registry::entry(text).map(|entry| entry.name);
         assert_eq!(of(entry.example), Some(name), "another entry parses the example of {name} too");
         if entry.policy().foresight().is_some() {
-            println!("skipped for {name}: a ceiling knows what comes, which no law allows; it is held against weights of the full model in msrnn-bench");
+            println!(
+                "skipped for {name}: a ceiling knows what comes, which no law allows; it is held against weights of the full model in msrnn-bench"
+            );
             continue;
         }
         assert!(

@@ -260,7 +260,8 @@ mod tests {
         let (n, states, device) = (30, 6, model.decoder.device());
         let texts = [(7, 3), (5, 1)].map(|(a, b)| (0..n as u32).map(|t| (t * t * a + b) % 64).collect::<Vec<u32>>());
         let contexts: Vec<Context> = texts.iter().map(|ids| ids.clone().into()).collect();
-        for policy in ["oracle", "oracle-head", "layers(0: full, *: oracle)", "every(4, protect(oracle-head, first=2))"] {
+        for policy in ["oracle", "oracle-head", "layers(0: full, *: oracle)", "every(4, protect(oracle-head, first=2))"]
+        {
             let spec: msrnn_policies::PolicySpec = format!("{policy}@{states}").parse().unwrap();
             let mut seen = Omissions::default();
             let scoring = Scoring { batch: 2, ..Scoring::new(spec.compression(n, |_| 1).unwrap()) };
@@ -284,14 +285,18 @@ mod tests {
                         let gone: Vec<Omission> = seen.0.iter().filter(of_group).copied().collect();
                         let omitted = gone.len();
                         let (first, slack) = if policy.starts_with("every") { (2, 4) } else { (0, 1) };
-                        let expected = if policy.starts_with("layers") && index == 0 { 0 } else { (n - states) / slack * slack };
+                        let expected =
+                            if policy.starts_with("layers") && index == 0 { 0 } else { (n - states) / slack * slack };
                         assert_eq!(omitted, expected, "{policy}, layer {index}");
                         gone.iter().for_each(|gone| group.omitted_at[gone.position] = Some(gone.step));
                         for gone in gone {
                             let stays = (first..=gone.step).filter(|&other| group.held_after(other, gone.step));
                             let least = stays.map(|other| later(other, gone.step)).fold(f64::INFINITY, f64::min);
                             // Weights are written down in f32.
-                            assert!(later(gone.position, gone.step) <= least + 1e-5, "{policy}, layer {index}: {gone:?}");
+                            assert!(
+                                later(gone.position, gone.step) <= least + 1e-5,
+                                "{policy}, layer {index}: {gone:?}"
+                            );
                         }
                     }
                     x = MultiStateRnn::scan(layer, x, &mut layer.initial_state(1, &device));

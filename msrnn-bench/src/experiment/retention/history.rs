@@ -295,7 +295,9 @@ pub(super) mod tests {
     fn every_policy_that_cuts_at_every_token_keeps_rows_for_as_many_steps_as_counts_say() {
         let at_every_token =
             |policy: &dyn Policy| lacking(policy, 16, 0) == 0 && policy.plan(&Layer::only(16)).cut == Cut::EVERY_TOKEN;
-        for entry in registry::entries().filter(|entry| at_every_token(entry.policy().as_ref()) && entry.policy().foresight().is_none()) {
+        for entry in registry::entries()
+            .filter(|entry| at_every_token(entry.policy().as_ref()) && entry.policy().foresight().is_none())
+        {
             let (_, history) = of_story(&format!("{}@16", entry.example), 150, false);
             for group in &history.groups {
                 let sum: usize = (0..150).map(|position| group.steps_kept(position)).sum();
