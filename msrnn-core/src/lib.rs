@@ -8,7 +8,8 @@
 //!
 //! - [`precision`]: accumulation in f32 or f64; [`kernels`]: what is done to every token by itself, with kernels of their
 //!   own where the device has them
-//! - a policy: [`budget`] (how many states, as a number, a share or bytes), [`packing`] (rows in 8, 4 or 2 bits),
+//! - a policy: [`budget`] (how many states, as a number, a share or bytes), [`packing`] (rows in 8, 4 or 2 bits), [`merging`]
+//!   (what goes into what stays),
 //!   [`score`] (a score as data, from which every road is derived), [`tensors`] (rules in tensor code), [`policy`] (what it
 //!   is asked: its plan for a [`layer`]), [`needs`] (how many states it needs), [`compression`] (a policy with its budget),
 //!   [`placement`] (rows numbered anew at every step)
@@ -30,6 +31,7 @@ pub mod kernels;
 #[cfg(feature = "laws")]
 pub mod laws;
 pub mod layer;
+pub mod merging;
 pub mod needs;
 pub mod omission;
 pub mod packing;

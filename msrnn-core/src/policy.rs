@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 pub use crate::layer::{Decides, Layer};
+use crate::merging::Merging;
 use crate::packing::{Packing, Per, Side};
 use crate::score::{Program, Score};
 pub use crate::tensors::{Memory, Rows, Sees, Tensors, View};
@@ -86,6 +87,8 @@ pub struct Plan {
     pub first: usize,
     /// The newest that many rows never go. They count inside k.
     pub newest: usize,
+    /// How rows that go are merged into rows that stay, one after the other; not at all if empty.
+    pub merging: Vec<Merging>,
     /// In how many bits keys and values are held; none as they were computed.
     pub packing: Option<Packing>,
 }
@@ -137,6 +140,7 @@ impl Plan {
             cut: Cut::EVERY_TOKEN,
             first: 0,
             newest: 0,
+            merging: Vec::new(),
             packing: None,
         }
     }
@@ -163,6 +167,18 @@ impl Plan {
     #[must_use]
     pub fn protecting(self, first: usize, newest: usize) -> Self {
         Self { first: self.first.max(first), newest: self.newest.max(newest), ..self }
+    }
+
+    /// Merges rows that go into rows that stay, after what is merged already.
+    #[must_use]
+    pub fn merging(mut self, merging: Merging) -> Self {
+        self.merging.push(merging);
+        self
+    }
+
+    /// Whether rows change as others go.
+    pub fn rewrites(&self) -> bool {
+        !self.merging.is_empty() || matches!(&self.rule, Rule::Tensors(tensors) if tensors.rewrites())
     }
 
     /// When rows go.
@@ -235,7 +251,7 @@ impl Plan {
             if self.cut == Cut::EVERY_TOKEN {
                 return Err(Error::PackedEveryToken(policy.name()));
             }
-            if matches!(&self.rule, Rule::Tensors(tensors) if tensors.rewrites()) {
+            if self.rewrites() {
                 return Err(Error::PackedRewritten(policy.name()));
             }
         }

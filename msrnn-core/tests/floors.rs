@@ -5,25 +5,26 @@ use std::fs;
 use std::path::Path;
 
 /// From the ground up.
-const FLOORS: [&str; 20] = [
+const FLOORS: [&str; 21] = [
     // Numbers.
     "error",
     "simd",
     "precision",
     // What is done to every token by itself.
     "kernels",
-    // A policy, as data and in tensor code.
+    // A policy, as data and in tensor code, and who goes by it.
     "budget",
     "placement",
     "packing",
     "layer",
     "tensors",
+    "omission",
+    "merging",
     "score",
     "policy",
     "needs",
     "compression",
-    // The state, and who goes.
-    "omission",
+    // The state.
     "state",
     "trouble",
     // The step.

@@ -11,7 +11,7 @@ use crate::placement::Placement;
 use crate::precision::accumulation;
 use crate::state::MultiState;
 use crate::state::bound::Bound;
-use crate::tensors::{Latest, Rows, Tensors, View};
+use crate::tensors::{Latest, Rows, View};
 
 impl Attention {
     /// The sliding window, if it may hide rows of a state from all queries after that of position `now`.
@@ -71,9 +71,9 @@ impl Attention {
             unscored = unscored.bool_and(dead.any_dim(2).bool_not());
         }
         let bound = state.bound.clone().expect("only a bounded state omits");
-        if let Some(tensors) = bound.tensors().filter(|tensors| tensors.rewrites()) {
+        if bound.plan.rewrites() {
             let full: Vec<bool> = (0..state.shape.batch).map(|row| state.is_full(row)).collect();
-            rewrite(tensors, view, &slot, state, &full);
+            rewrite(&bound, view, &slot, state, &full);
         }
         if !state.all_full() {
             // Elsewhere empty slots may score anything, and nothing goes.
@@ -122,8 +122,8 @@ impl Attention {
                     }
                 });
             }
-            if let Some(tensors) = bound.tensors().filter(|tensors| tensors.rewrites()) {
-                rewrite(tensors, view, &gone(&keep, state), state, full);
+            if bound.plan.rewrites() {
+                rewrite(&bound, view, &gone(&keep, state), state, full);
             }
             state.split();
             for (head, kept) in state.heads.iter_mut().zip(keep.into_iter().flatten()) {
@@ -148,8 +148,8 @@ impl Attention {
             keep.push(kept);
             unscored[row * groups..(row + 1) * groups].copy_from_slice(&nan);
         }
-        if let Some(tensors) = bound.tensors().filter(|tensors| tensors.rewrites()) {
-            rewrite(tensors, view, &gone(&keep, state), state, full);
+        if bound.plan.rewrites() {
+            rewrite(&bound, view, &gone(&keep, state), state, full);
         }
         state.advance_cutting(&keep);
         unscored
@@ -287,17 +287,14 @@ pub(crate) fn gone(keep: &[Vec<Vec<usize>>], state: &MultiState) -> Tensor<3, In
     Tensor::from_data(TensorData::new(slots.collect::<Vec<i64>>(), dims), &state.device())
 }
 
-/// Lets a rule change keys and values, in the batch rows that are `full`: those of which rows go.
-pub(crate) fn rewrite(
-    tensors: &dyn Tensors,
-    view: &View,
-    omitted: &Tensor<3, Int>,
-    state: &mut MultiState,
-    full: &[bool],
-) {
+/// Lets the rule change keys and values and merges rows, in the batch rows that are `full`: those of which rows go.
+pub(crate) fn rewrite(bound: &Bound, view: &View, omitted: &Tensor<3, Int>, state: &mut MultiState, full: &[bool]) {
     let before = full.contains(&false).then(|| (state.keys(), state.values()));
     let mut rows = Rows { keys: state.keys(), values: state.values() };
-    tensors.rewrite(view, omitted, &mut rows);
+    if let Some(tensors) = bound.tensors() {
+        tensors.rewrite(view, omitted, &mut rows);
+    }
+    bound.plan.merging.iter().for_each(|merging| merging.in_tensors(view, omitted, &mut rows));
     if let Some((keys, values)) = before {
         let dims = keys.dims();
         let full = Tensor::<1, Bool>::from_data(full, &state.device()).reshape([dims[0], 1, 1, 1]);

@@ -4,11 +4,11 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use crate::attention::Attention;
-use crate::attention::decide::gone;
+use crate::attention::decide::{gone, rewrite};
 use crate::kernels;
 use crate::omission::pooled_survivors;
 use crate::state::MultiState;
-use crate::tensors::{Rows, View};
+use crate::tensors::View;
 
 /// What a head made of a token at which it may be cut.
 struct Look {
@@ -52,11 +52,8 @@ impl Attention {
                 };
                 for ((head, look), kept) in state.heads[of_row.clone()].iter_mut().zip(&looks[of_row]).zip(keep) {
                     let keep = [vec![kept]];
-                    if let Some(tensors) = bound.tensors().filter(|tensors| goes && tensors.rewrites()) {
-                        let rows = Rows { keys: head.keys(), values: head.values() };
-                        let mut rows = rows;
-                        tensors.rewrite(&look.view, &gone(&keep, head), &mut rows);
-                        head.set_rows(rows);
+                    if goes && bound.plan.rewrites() {
+                        rewrite(&bound, &look.view, &gone(&keep, head), head, &[true]);
                     }
                     head.advance_cutting(&keep);
                     let broken = goes && look.scores.iter().any(|score| score.is_nan());

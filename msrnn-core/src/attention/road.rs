@@ -18,6 +18,8 @@ pub enum Road {
     ByToken,
     /// Token by token, since rows are numbered anew at every step.
     ByTokenRenumbered,
+    /// Token by token, since rows change at every token: a kernel on the host, tensor operations elsewhere.
+    ByTokenMerged,
     /// Token by token, since a row is packed at every token.
     ByTokenPacked,
     /// Whole rows are made of packed ones for every block, since the device has no kernel that reads them packed.
@@ -42,6 +44,7 @@ impl Road {
             _ if attention.placement.is_some() => Self::ByTokenRenumbered,
             (_, false) => Self::AtCuts,
             (None, true) => Self::ByToken,
+            (Some(_), true) if bound.merges() => Self::ByTokenMerged,
             (Some(_), true) if step::decides(attention, state) => Self::InKernels,
             (Some(_), true) => Self::InBlocks,
         }
@@ -65,6 +68,9 @@ impl std::fmt::Display for Road {
                  less often with every(n, ..)"
             }
             Self::ByTokenRenumbered => "token by token, since rows are numbered anew at every step",
+            Self::ByTokenMerged => {
+                "token by token, since a row is merged at every token; merge less often with merge(every(n, ..))"
+            }
             Self::ByTokenPacked => {
                 "token by token behind the prompt, since a row is packed at every token; int4(full, keys=channel) packs some \
                  at once"

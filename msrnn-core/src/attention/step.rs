@@ -26,11 +26,14 @@ enum Asked {
 }
 
 impl Asked {
-    fn about(state: &MultiState) -> Self {
+    /// `merges`: whether who runs the program also merges rows.
+    fn about(state: &MultiState, merges: bool) -> Self {
         let Some(bound) = &state.bound else { return Self::Nobody };
         let goes = state.any_full();
         match bound.program() {
             _ if !goes && !state.remembers() => Self::Nobody,
+            // Of what is packed rows are merged on tensors.
+            Some(_) if goes && bound.merges() && !(merges && state.packed.is_none()) => Self::Tensors,
             Some(_) if state.is_strict() || !goes => Self::Program,
             _ => Self::Tensors,
         }
@@ -44,7 +47,8 @@ impl Asked {
 
 /// [`Attention::step`], by the device's kernel where there is one.
 ///
-/// A kernel appends and attends. It also decides and omits where the rule is a program and at most one row goes;
+/// A kernel appends and attends. It also decides and omits where the rule is a program and at most one row goes, and on
+/// the host merges it into another;
 /// else it hands out the weights, and the rule decides on tensors.
 pub(crate) fn step(
     attention: &Attention,
@@ -54,11 +58,13 @@ pub(crate) fn step(
     state: &mut MultiState,
 ) -> Tensor<3> {
     state.grow(state.rows_in_step());
-    let asked = Asked::about(state);
-    let suits = asked.suits_kernels(state);
     let rows = state.rows_in_step();
     #[cfg(feature = "flex")]
-    if kernels::allowed() && suits && flex::steps(attention, &query, state) {
+    if kernels::allowed()
+        && flex::steps(attention, &query, state)
+        && let asked = Asked::about(state, true)
+        && asked.suits_kernels(state)
+    {
         let decides = asked == Asked::Program;
         let (output, weights) = flex::step(attention, query, key, value, state, asked != Asked::Tensors, decides);
         return match weights {
@@ -67,7 +73,12 @@ pub(crate) fn step(
         };
     }
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
-    if kernels::allowed() && suits && cube::takes(attention, &query, state) && cube::runs(state) {
+    if kernels::allowed()
+        && cube::takes(attention, &query, state)
+        && cube::runs(state)
+        && let asked = Asked::about(state, false)
+        && asked.suits_kernels(state)
+    {
         let bound = state.bound.clone();
         let decision = match asked {
             Asked::Nobody => Some(None),
@@ -83,7 +94,6 @@ pub(crate) fn step(
             None => output,
         };
     }
-    let _ = suits;
     step_plain(attention, query, key, value, state, rows)
 }
 

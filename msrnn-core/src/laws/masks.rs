@@ -23,7 +23,7 @@ use crate::tensors::Tensors;
 pub fn a_mask_simulation_equals_physical_omission(policy: &Arc<dyn Policy>, device: &Device) {
     const LAW: &str = "a_mask_simulation_equals_physical_omission";
     let scorer = Scorer(bound(policy, &Case::smallest(policy)));
-    if scorer.rewrites() {
+    if scorer.plan().rewrites() {
         return skipped(LAW, policy, "it rewrites rows, and hidden rows have no part in that");
     }
     if scorer.plan().packing.is_some() {

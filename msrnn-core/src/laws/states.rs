@@ -159,7 +159,7 @@ fn distinct(positions: impl Iterator<Item = i64>) -> usize {
 /// Whether every row holds the key and value of the token at its position. A policy that rewrites
 /// rows is free to change them.
 pub(super) fn rows_are_their_tokens(state: &MultiState, text: &Text) -> Verdict {
-    if state.bound.as_ref().and_then(|bound| bound.tensors()).is_some_and(|tensors| tensors.rewrites()) {
+    if state.bound.as_ref().is_some_and(|bound| bound.plan.rewrites()) {
         return Ok(());
     }
     if state.packing().is_some() {

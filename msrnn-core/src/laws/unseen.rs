@@ -7,11 +7,10 @@ use burn::tensor::Device;
 use super::case::{Case, Verdict, check, skipped};
 use super::machine::{Machine, Trace, dtypes, near, widest};
 use super::packed::packing;
-use super::scorer::{Scorer, bound};
+use super::scorer::bound;
 use super::text::Text;
 use crate::packing::Per;
 use crate::policy::Policy;
-use crate::tensors::Tensors;
 
 /// While a row is held that the sliding window hides from all later queries, no row goes that the next one
 /// can see: by steps, in chunks, where the policy decides on tensors, on the host and in kernels, after a
@@ -92,7 +91,7 @@ fn holds(case: &Case, window: usize, traces: &[Trace]) -> Verdict {
 /// When it does not hold, with the smallest shape.
 pub fn a_budget_of_all_that_the_window_shows_equals_unbounded(policy: &Arc<dyn Policy>, device: &Device) {
     const LAW: &str = "a_budget_of_all_that_the_window_shows_equals_unbounded";
-    if Scorer(bound(policy, &Case::smallest(policy))).rewrites() {
+    if bound(policy, &Case::smallest(policy)).plan.rewrites() {
         return skipped(LAW, policy, "it rewrites rows");
     }
     let packing = packing(policy, &Case::smallest(policy));

@@ -99,6 +99,11 @@ impl Bound {
         self.plan.slots().filter(|_| !self.of_pool)
     }
 
+    /// Whether rows that go are merged into others.
+    pub(crate) fn merges(&self) -> bool {
+        !self.plan.merging.is_empty()
+    }
+
     pub(crate) fn decides(&self) -> Decides {
         self.plan.decides
     }

@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{IndexingUpdateOp, Int, Tensor};
-use msrnn_core::omission::lowest;
-use msrnn_core::policy::{Foresight, Layer, Memory, Plan, Policy, Rows, Rule, Sees, Tensors, View};
-use msrnn_core::precision::{narrow, widen};
-use msrnn_core::score::{InTensors, Program};
+use msrnn_core::merging::Merging;
+use msrnn_core::policy::{Foresight, Layer, Plan, Policy};
 
 /// Before a row goes, the row that stays whose key is most similar takes up part of it, if they are similar enough.
 ///
@@ -39,97 +36,11 @@ impl Policy for Merge {
     }
 
     fn plan(&self, layer: &Layer) -> Plan {
-        let plan = self.policy.plan(layer);
-        let inner: Arc<dyn Tensors> = match &plan.rule {
-            Rule::Tensors(tensors) => tensors.clone(),
-            Rule::Score(score) => {
-                let layer = Layer { states: plan.states.unwrap_or(layer.states), ..*layer };
-                match Program::new(score, &layer) {
-                    Ok(program) => Arc::new(InTensors(program)),
-                    // What cannot be computed is refused where the plan is used.
-                    Err(_) => return plan,
-                }
-            }
-        };
-        Plan { rule: Rule::Tensors(Arc::new(Merging { inner, threshold: self.threshold })), ..plan }
+        self.policy.plan(layer).merging(Merging { threshold: self.threshold })
     }
 
     fn foresight(&self) -> Option<Foresight> {
         let inside = self.policy.foresight()?;
         Some(inside.map(|policy| Arc::new(Self { policy, ..self.clone() })))
-    }
-}
-
-#[derive(Debug)]
-struct Merging {
-    inner: Arc<dyn Tensors>,
-    threshold: f64,
-}
-
-impl Tensors for Merging {
-    fn sees(&self) -> Sees {
-        self.inner.sees()
-    }
-
-    fn memory(&self) -> usize {
-        self.inner.memory()
-    }
-
-    fn score(&self, view: &View, memory: &mut Memory) -> Tensor<3> {
-        self.inner.score(view, memory)
-    }
-
-    fn rewrites(&self) -> bool {
-        true
-    }
-
-    fn rewrite(&self, view: &View, omitted: &Tensor<3, Int>, rows: &mut Rows) {
-        self.inner.rewrite(view, omitted, rows);
-        let [batch, kv_heads, slots, head_dim] = rows.keys.dims();
-        let n = omitted.dims()[2];
-        let shown = view.positions().dims()[2];
-        let of_heads = |x: Tensor<3, Int>, m: usize| {
-            let groups = x.dims()[1];
-            let x = x.reshape([batch, groups, 1, m]).expand([batch, groups, kv_heads / groups, m]);
-            x.reshape([batch, kv_heads, m])
-        };
-        let omitted = of_heads(omitted.clone(), n);
-        let positions = of_heads(view.positions(), shown);
-        let along = |slot: Tensor<3, Int>| slot.reshape([batch, kv_heads, n, 1]).expand([batch, kv_heads, n, head_dim]);
-        let goes = omitted.clone().greater_equal_elem(0);
-        let from = along(omitted.clone().clamp_min(0));
-
-        // Cosines of those that go with all that are shown: [batch, kv_heads, n, shown].
-        let keys = widen(rows.keys.clone().narrow(2, 0, shown));
-        let unit = keys.clone() / (keys.clone() * keys).sum_dim(3).sqrt().clamp_min(1e-12);
-        let cosines = unit.clone().gather(2, from.clone()).matmul(unit.swap_dims(2, 3));
-        let dims = [batch, kv_heads, n, shown];
-        let gone = Tensor::<3>::zeros([batch, kv_heads, shown], &omitted.device());
-        let gone = gone.scatter(2, omitted.clone().clamp_min(0), goes.clone().float(), IndexingUpdateOp::Add);
-        let stays = positions.clone().greater_equal_elem(0).bool_and(gone.equal_elem(0.0));
-        let stays = stays.reshape([batch, kv_heads, 1, shown]).expand(dims);
-        let scores = cosines.clone().neg().mask_fill(stays.bool_not(), f32::INFINITY);
-        let places = positions.reshape([batch, kv_heads, 1, shown]).expand(dims);
-        let flat = [batch, kv_heads * n, shown];
-        let partner = lowest(scores.reshape(flat), places.reshape(flat)).reshape([batch, kv_heads, n]);
-        let similarity = cosines.gather(3, partner.clone().reshape([batch, kv_heads, n, 1]));
-        let merges =
-            similarity.clone().greater_equal_elem(self.threshold).bool_and(goes.reshape([batch, kv_heads, n, 1]));
-        let similarity = similarity.zeros_like().mask_where(merges.clone(), similarity);
-
-        let wide = similarity.dtype();
-        let count = merges.float().cast(burn::tensor::FloatDType::from(wide));
-        let to = along(partner);
-        let counts = Tensor::<4>::zeros([batch, kv_heads, slots, head_dim], (&omitted.device(), wide));
-        let counts = counts.scatter(2, to.clone(), count.expand([batch, kv_heads, n, head_dim]), IndexingUpdateOp::Add);
-        let merged = |own: Tensor<4>| {
-            let dtype = own.dtype();
-            let own = widen(own);
-            let part = own.clone().gather(2, from.clone()) * similarity.clone();
-            let sum = own.scatter(2, to.clone(), part, IndexingUpdateOp::Add);
-            narrow(sum / counts.clone().add_scalar(1.0), dtype)
-        };
-        rows.keys = merged(rows.keys.clone());
-        rows.values = merged(rows.values.clone());
     }
 }

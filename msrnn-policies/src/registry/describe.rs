@@ -152,6 +152,13 @@ fn of_layer(plan: &Plan, layer: &Layer) -> String {
     }
     text.line("cuts", &cuts(plan));
     text.line("protects", &protects(plan));
+    for merging in &plan.merging {
+        let threshold = merging.threshold;
+        text.line(
+            "merges",
+            &format!("what goes into the row of the most similar key, from a cosine of {threshold} on"),
+        );
+    }
     text.line("memory", &format!("{} bytes per state and decision", bytes_per_state(plan, layer)));
     text.text
 }

@@ -2,6 +2,7 @@
 
 mod block;
 mod decide;
+mod merge;
 mod step;
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::decide::{Decider, decide};
+use super::merge::merge;
 use crate::attention::Attention;
 use crate::kernels::flex::access::{Dense, is_here, tensor};
 use crate::kernels::flex::is_worth_cores;
@@ -170,6 +171,22 @@ fn step_as<T: Tile + OfCode + Stored<T>, S: Stored<T>, G: Stored<T>, I: Index>(
         decide(deciders.collect(), decision);
     }
     T::buffer(Buffer::Weights).set(weights);
+    let merging = bound.as_ref().map_or(&[][..], |bound| &bound.plan.merging);
+    if !merging.is_empty() && omitted.iter().any(Option::is_some) {
+        let keys = S::of_mut(&mut opened.keys).chunks_exact_mut(slots * d);
+        let heads = keys.zip(S::of_mut(&mut opened.values).chunks_exact_mut(slots * d)).enumerate();
+        let merge = |(index, (keys, values)): (usize, (&mut [S], &mut [S]))| {
+            let decider = decider_of(index);
+            let positions = &positions[decider * slots..][..rows];
+            if let Some(slot) = omitted[decider] {
+                merging.iter().for_each(|merging| merge(merging, slot, [&mut *keys, &mut *values], positions, d));
+            }
+        };
+        match batch * kv_heads > 1 && is_worth_cores(batch * kv_heads * rows * d * size_of::<S>()) {
+            true => heads.collect::<Vec<_>>().into_par_iter().for_each(merge),
+            false => heads.for_each(merge),
+        }
+    }
     let mut gone = vec![EMPTY; batch * groups];
     for i in 0..batch * groups {
         next[i] = I::new(next[i].get() + 1);
