@@ -3,6 +3,30 @@
 use std::fmt::Debug;
 
 use burn::tensor::{Int, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// How the positions of held rows are numbered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Positions {
+    /// The number of tokens seen before. The paper's normal runs, and the default.
+    #[default]
+    Original,
+    /// Gaps between neighbouring held rows compressed; for texts far beyond the trained context.
+    GapCompressed,
+    /// Rows counted within the state, whatever the gaps, as StreamingLLM does.
+    InState,
+}
+
+impl std::fmt::Display for Positions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Positions::Original => "original",
+            Positions::GapCompressed => "gap-compressed",
+            Positions::InState => "in-state",
+        })
+    }
+}
 
 /// Numbers the held rows anew at every step, and puts query and keys in these places.
 ///
@@ -14,6 +38,19 @@ pub trait Placement: Debug + Send + Sync {
     /// `[batch, groups, rows]`. The newest row, to which the query belongs, must have the highest; what an
     /// empty slot gets does not matter, but it must not be above that.
     fn number(&self, positions: Tensor<3, Int>) -> Tensor<3, Int>;
+
+    /// [`Placement::number`] of the rows of one decision, in the host's memory: what kernels of the host need of a
+    /// placement. None where it is not known there; then steps are taken in tensor operations.
+    fn number_on_host(&self, _positions: &[i64]) -> Option<Vec<i64>> {
+        None
+    }
+
+    /// Cosines and sines by number, `[numbers, head_dim/2]` each, of at least the numbers below that one: what
+    /// [`Placement::rotate`] turns channel i of query and keys by, against channel i + head_dim/2. None where nothing
+    /// is rotated. Asked only of a placement that numbers rows on the host.
+    fn angles(&self, _numbers: usize) -> Option<[Tensor<2>; 2]> {
+        None
+    }
 
     /// Rotates one query, which has the highest number, and all keys.
     ///

@@ -14,6 +14,7 @@ use crate::error::Error;
 pub use crate::layer::{Decides, Layer};
 use crate::merging::Merging;
 use crate::packing::{Packing, Per, Side};
+use crate::placement::Positions;
 use crate::score::{Program, Score};
 pub use crate::tensors::{Memory, Rows, Sees, Tensors, View};
 
@@ -87,6 +88,8 @@ pub struct Plan {
     pub first: usize,
     /// The newest that many rows never go. They count inside k.
     pub newest: usize,
+    /// How rows are numbered, and rotated by their numbers; none where that is left to the run.
+    pub positions: Option<Positions>,
     /// How rows that go are merged into rows that stay, one after the other; not at all if empty.
     pub merging: Vec<Merging>,
     /// In how many bits keys and values are held; none as they were computed.
@@ -140,6 +143,7 @@ impl Plan {
             cut: Cut::EVERY_TOKEN,
             first: 0,
             newest: 0,
+            positions: None,
             merging: Vec::new(),
             packing: None,
         }
@@ -167,6 +171,12 @@ impl Plan {
     #[must_use]
     pub fn protecting(self, first: usize, newest: usize) -> Self {
         Self { first: self.first.max(first), newest: self.newest.max(newest), ..self }
+    }
+
+    /// By which positions rows are rotated.
+    #[must_use]
+    pub fn numbered(self, positions: Positions) -> Self {
+        Self { positions: Some(positions), ..self }
     }
 
     /// Merges rows that go into rows that stay, after what is merged already.

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use msrnn_core::state::MultiState;
 
+use crate::recurrent::Positions;
 use crate::rotary::Rotary;
-
 use crate::trouble::BadLogits;
 
 /// An error of this crate.
@@ -172,6 +172,16 @@ pub enum ModelError {
         "{0} cuts once, after the prompt, and under the strict protocol there is none, so that nothing would ever go; take the protocol prefill or prefill:N, or cut again and again, as in every(128, ..)"
     )]
     NoPrompt(String),
+    /// A policy that says how rows are numbered, in a run that says it otherwise.
+    #[error("{policy} numbers rows by {said} positions, and the run asks for {asked} ones; leave one of the two out")]
+    PositionsTwice {
+        /// The policy.
+        policy: String,
+        /// What it says.
+        said: Positions,
+        /// What the run asks for.
+        asked: Positions,
+    },
     /// A saved session that is not one of this model's.
     #[error("this is no state of the model: {0}; it is damaged or of another model")]
     Session(String),

@@ -30,18 +30,20 @@ type Rule = fn(Tensor<2, Int>) -> Tensor<2, Int>;
 pub struct Renumbered {
     rotary: Option<Rotary>,
     rule: Rule,
+    /// The same on the host.
+    on_host: fn(&[i64]) -> Vec<i64>,
 }
 
 impl Renumbered {
     /// Gaps between neighbouring rows compressed; positions are rotated by `rotary`, in a layer without one not at all:
     /// there the numbers are what a sliding window looks at.
     pub fn gap_compressed(rotary: Option<Rotary>) -> Self {
-        Self { rotary, rule: compress }
+        Self { rotary, rule: compress, on_host: compress_on_host }
     }
 
     /// Rows counted within the state; positions are rotated by `rotary`, if there is one.
     pub fn in_state(rotary: Option<Rotary>) -> Self {
-        Self { rotary, rule: count }
+        Self { rotary, rule: count, on_host: count_on_host }
     }
 }
 
@@ -49,6 +51,14 @@ impl Placement for Renumbered {
     fn number(&self, positions: Tensor<3, Int>) -> Tensor<3, Int> {
         let [batch, groups, rows] = positions.dims();
         (self.rule)(positions.reshape([batch * groups, rows])).reshape([batch, groups, rows])
+    }
+
+    fn number_on_host(&self, positions: &[i64]) -> Option<Vec<i64>> {
+        Some((self.on_host)(positions))
+    }
+
+    fn angles(&self, numbers: usize) -> Option<[Tensor<2>; 2]> {
+        self.rotary.as_ref().map(|rotary| rotary.first(numbers).angles())
     }
 
     fn rotate(&self, query: Tensor<4>, keys: Tensor<4>, numbers: Tensor<3, Int>) -> (Tensor<4>, Tensor<4>) {
@@ -92,16 +102,62 @@ fn count(positions: Tensor<2, Int>) -> Tensor<2, Int> {
     (rank - empty).clamp_min(0)
 }
 
+/// What `number` makes of a row, from the oldest to the newest, by its gap to the one before it (of the first: to the
+/// beginning) and the number of that one; an empty slot gets 0.
+fn in_order(positions: &[i64], number: impl Fn(i64, Option<i64>) -> i64) -> Vec<i64> {
+    let mut slots: Vec<usize> = (0..positions.len()).filter(|&slot| positions[slot] >= 0).collect();
+    slots.sort_unstable_by_key(|&slot| positions[slot]);
+    let mut numbers = vec![0; positions.len()];
+    let (mut previous, mut last) = (0, None);
+    for slot in slots {
+        numbers[slot] = number(positions[slot] - previous, last);
+        (previous, last) = (positions[slot], Some(numbers[slot]));
+    }
+    numbers
+}
+
+/// As [`compress`].
+fn compress_on_host(positions: &[i64]) -> Vec<i64> {
+    in_order(positions, |gap, last| {
+        let gap = match gap as f64 <= T {
+            true => gap,
+            // In the precision of the tensors.
+            false => (((gap as f32 - T as f32 + std::f32::consts::E).ln().ln() + T as f32).ceil()) as i64,
+        };
+        last.unwrap_or(0) + gap
+    })
+}
+
+/// As [`count`].
+fn count_on_host(positions: &[i64]) -> Vec<i64> {
+    in_order(positions, |_, last| last.map_or(0, |last| last + 1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use burn::tensor::Device;
     use msrnn_core::state::MultiState;
+    use proptest::prelude::*;
 
     fn renumbered(rule: Rule, positions: &[i64]) -> Vec<i64> {
         let device = Device::flex();
         let positions = Tensor::<1, Int>::from_data(positions, &device).reshape([1, positions.len()]);
         rule(positions).into_data().convert::<i64>().as_slice::<i64>().unwrap().to_vec()
+    }
+
+    proptest! {
+        #[test]
+        fn the_host_numbers_rows_as_tensors_do(
+            gaps in proptest::collection::vec(prop_oneof![1..40i64, 1..3_000i64, 1..9_000_000i64], 1..40), empty in 0..5usize, seed in any::<u64>(),
+        ) {
+            let mut positions: Vec<i64> = gaps.iter().scan(-1, |at, gap| { *at += gap; Some(*at) }).collect();
+            positions.extend(std::iter::repeat_n(-1, empty));
+            // Some order.
+            positions.sort_by_key(|&position| (position as u64).wrapping_add(seed).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            prop_assert_eq!(count_on_host(&positions), renumbered(count, &positions));
+            prop_assert_eq!(compress_on_host(&positions), renumbered(compress, &positions));
+        }
     }
 
     fn places(positions: &[i64]) -> Vec<i64> {

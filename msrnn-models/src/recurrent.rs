@@ -10,10 +10,10 @@ use msrnn_core::budget::StateBytes;
 use msrnn_core::compression::Compression;
 use msrnn_core::packing::Packing;
 use msrnn_core::placement::Placement;
+pub use msrnn_core::placement::Positions;
 use msrnn_core::policy::{Cut, Layer, Policy};
 use msrnn_core::rnn::MultiStateRnn;
 use msrnn_core::state::MultiState;
-use serde::{Deserialize, Serialize};
 
 use crate::decoder::{Decoder, DecoderLayer};
 use crate::error::ModelError;
@@ -21,36 +21,15 @@ use crate::length::Length;
 use crate::placement::Renumbered;
 use crate::rotary::Rotation;
 
-/// How the positions of held rows are numbered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Positions {
-    /// The number of tokens seen before. The paper's normal runs, and the default.
-    #[default]
-    Original,
-    /// Gaps between neighbouring held rows compressed; for texts far beyond the trained context.
-    GapCompressed,
-    /// Rows counted within the state, whatever the gaps, as StreamingLLM does.
-    InState,
-}
-
-impl std::fmt::Display for Positions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Positions::Original => "original",
-            Positions::GapCompressed => "gap-compressed",
-            Positions::InState => "in-state",
-        })
-    }
-}
-
 /// A decoder under a compression.
 #[derive(Clone, Debug)]
 pub struct Recurrent<'m> {
     decoder: &'m Decoder,
     compression: Compression,
-    positions: Positions,
+    /// Where a policy says nothing of them.
+    asked: Positions,
     /// Layer by layer.
+    positions: Vec<Positions>,
     attentions: Vec<Attention>,
     captures: bool,
 }
@@ -79,13 +58,19 @@ struct Tokens {
 }
 
 impl<'m> Recurrent<'m> {
-    /// The decoder's weights as a multi-state RNN.
+    /// The decoder's weights as a multi-state RNN. `positions`: how rows are numbered in layers of which the policy does
+    /// not say it.
     pub fn new(decoder: &'m Decoder, compression: Compression, positions: Positions) -> Self {
         let config = decoder.config();
+        let said = |index: usize| {
+            let (policy, states) = compression.planned()?;
+            policy.plan(&Layer { index, layers: config.layers, kv_heads: config.kv_heads, states }).positions
+        };
+        let of_layers: Vec<_> = (0..config.layers).map(|layer| said(layer).unwrap_or(positions)).collect();
         let attention = |layer: usize| {
             let (window, rotated) = (config.window(layer), config.rotated.has(layer));
             let rotary = || rotated.then(|| decoder.rotary.clone());
-            let placement = match positions {
+            let placement = match of_layers[layer] {
                 Positions::Original => None,
                 // Rows that nothing looks at the numbers of need none.
                 _ if !rotated && window.is_none() => None,
@@ -102,7 +87,7 @@ impl<'m> Recurrent<'m> {
             }
         };
         let attentions = (0..config.layers).map(attention).collect();
-        Self { decoder, compression, positions, attentions, captures: false }
+        Self { decoder, asked: positions, positions: of_layers, attentions, captures: false, compression }
     }
 
     /// Lets generation capture a step once and replay it, where the device and the policy allow it.
@@ -147,13 +132,16 @@ impl<'m> Recurrent<'m> {
                 if scales.is_some_and(|dtype| !device.supports_dtype(dtype)) {
                     return Err(ModelError::PackedScales(policy.name()));
                 }
+                if let Some(said) = plan.positions.filter(|&said| ![said, Positions::Original].contains(&self.asked)) {
+                    return Err(ModelError::PositionsTwice { policy: policy.name(), said, asked: self.asked });
+                }
                 if block == 0 && plan.states.is_some() && plan.cut == Cut::AfterPrompt {
                     return Err(ModelError::NoPrompt(policy.name()));
                 }
             }
         }
-        let (states, positions) = (self.compression.states(), self.positions);
-        Length { tokens, block, states, positions }.check()
+        let states = self.compression.states();
+        self.positions.iter().try_for_each(|&positions| Length { tokens, block, states, positions }.check())
     }
 
     /// The layers, first to last.
@@ -233,7 +221,7 @@ impl RecurrentLayer<'_, '_> {
     fn project(&self, x: Tensor<3>, state: &MultiState, is_block: bool) -> [Tensor<4>; 3] {
         let (config, n) = (self.recurrent.decoder.config(), x.dims()[1]);
         let (query, key, value) = self.layer.project(x, config);
-        match self.recurrent.positions == Positions::Original && config.rotated.has(self.index) {
+        match self.recurrent.positions[self.index] == Positions::Original && config.rotated.has(self.index) {
             true => {
                 let rotation = self.rotation(state, n, is_block);
                 [rotation.apply(query), rotation.apply(key), value]

@@ -3,6 +3,8 @@
 //! Su et al. 2021 (arXiv 2104.09864), in the layout of Hugging Face checkpoints: channel `i` is
 //! paired with channel `i + head_dim/2`.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use msrnn_core::kernels;
 use rayon::prelude::*;
@@ -28,6 +30,8 @@ pub struct Rotary {
     low: Table,
     high: Table,
     dynamic: Option<Dynamic>,
+    /// Cosines and sines of the first positions, as many as were asked for.
+    first: Arc<Mutex<Option<Rotation>>>,
 }
 
 #[derive(Clone, Debug)]
@@ -74,13 +78,27 @@ impl Rotary {
             RopeScaling::Dynamic { factor } => Some(Dynamic::new(factor, config, &frequencies, dtype, device)),
             _ => None,
         };
-        Self { low: table(1, SPAN, 1.0), high: table(SPAN, Self::LIMIT / SPAN, scale), dynamic }
+        Self { low: table(1, SPAN, 1.0), high: table(SPAN, Self::LIMIT / SPAN, scale), dynamic, first: Arc::default() }
     }
 
     /// The rotation of `positions`, `[batch, rows]`, each as the end of the text so far.
     pub fn at(&self, positions: Tensor<2, Int>) -> Rotation {
         let lengths = positions.clone().add_scalar(1);
         self.rotation(positions, |dynamic| dynamic.growth(lengths))
+    }
+
+    /// That of at least the first `n` positions, each as the end of the text so far: `[1, n, head_dim/2]`. Made once for as
+    /// many.
+    pub fn first(&self, n: usize) -> Rotation {
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*first {
+            Some(rotation) if rotation.cos.dims()[1] >= n => rotation.clone(),
+            _ => {
+                let rows = n.next_power_of_two();
+                let positions = Tensor::<1, Int>::arange(0..rows as i64, &self.low.cos.device()).reshape([1, rows]);
+                first.insert(self.at(positions)).clone()
+            }
+        }
     }
 
     /// The rotation of `positions`, `[batch, rows]`, as parts of one text of `length` tokens.
@@ -161,6 +179,11 @@ impl Rotation {
     /// The rotation of `n` of the rows from the `first` on.
     pub fn narrow(&self, first: usize, n: usize) -> Self {
         Self { cos: self.cos.clone().narrow(1, first, n), sin: self.sin.clone().narrow(1, first, n) }
+    }
+
+    /// Cosines and sines, `[rows, head_dim/2]`, of a batch of one.
+    pub(crate) fn angles(self) -> [Tensor<2>; 2] {
+        [self.cos, self.sin].map(|x| x.squeeze_dim(0))
     }
 
     /// Rotates every head of `x`: `[batch, heads, rows, head_dim]`.

@@ -116,6 +116,40 @@ fn queries_and_keys_choose_the_same_rows_of_a_prompt_under_all_numberings() {
     }
 }
 
+/// Logits and what is held, of a text in blocks.
+#[test]
+fn a_policy_that_says_how_rows_are_numbered_is_the_policy_in_a_run_that_says_it() {
+    let model = mistral(None);
+    let ids: Vec<i64> = (0..60).map(|t| (t * t * 7 + 3) % 64).collect();
+    let run = |spec: &str, positions: Positions| {
+        let compression = spec.parse::<PolicySpec>().unwrap().compression(60, |_| 1).unwrap();
+        let recurrent = Recurrent::new(&model.decoder, compression, positions);
+        recurrent.check_length(60, 0).map(|()| {
+            let ids = Tensor::<1, Int>::from_data(&ids[..], &model.decoder.device()).reshape([1, 60]);
+            let mut states = recurrent.initial_states(1);
+            let logits = recurrent.scan(ids, &mut states).into_data();
+            (logits, states.iter().map(msrnn_core::state::MultiState::held).collect::<Vec<_>>())
+        })
+    };
+    for policy in ["window+4", "tova", "int8(h2o, group=4, recent=2)"] {
+        let plain = run(&format!("{policy}@9"), Positions::Original).unwrap();
+        for (name, positions) in [("in-state", Positions::InState), ("gap-compressed", Positions::GapCompressed)] {
+            let said = run(&format!("{name}({policy})@9"), Positions::Original).unwrap();
+            assert_eq!(said, run(&format!("{policy}@9"), positions).unwrap(), "{name}, {policy}");
+            assert_ne!(said.0, plain.0, "{name}, {policy}");
+            // Said twice alike it is no other thing; said otherwise it is refused.
+            assert_eq!(said, run(&format!("{name}({policy})@9"), positions).unwrap());
+            let error = run(&format!("original({policy})@9"), positions).unwrap_err().to_string();
+            assert!(error.contains("leave one of the two out"), "{error}");
+        }
+    }
+    let streaming = run("streaming(first=4)@9", Positions::Original).unwrap();
+    assert_eq!(streaming, run("window+4@9", Positions::InState).unwrap());
+    // In some layers only.
+    let mixed = run("layers(0: in-state(window+4), *: window+4)@9", Positions::Original).unwrap();
+    assert!(mixed.0 != streaming.0 && mixed.0 != run("window+4@9", Positions::Original).unwrap().0);
+}
+
 #[test]
 fn within_the_state_a_sliding_window_hides_nothing_of_as_many_rows() {
     let (windowed, unwindowed) = (mistral(Some(8)), mistral(None));

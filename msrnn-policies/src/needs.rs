@@ -26,6 +26,11 @@ pub(crate) fn omits(policy: &dyn Policy) -> bool {
     layers(fewest_states(policy).unwrap_or(1)).any(|layer| policy.plan(&layer).states.is_some())
 }
 
+/// Whether it says in some layer how rows are numbered.
+pub(crate) fn says_positions(policy: &dyn Policy) -> bool {
+    layers(fewest_states(policy).unwrap_or(1)).any(|layer| policy.plan(&layer).positions.is_some())
+}
+
 /// Whether rows are packed in some layer.
 pub(crate) fn packs(policy: &dyn Policy) -> bool {
     layers(fewest_states(policy).unwrap_or(1)).any(|layer| policy.plan(&layer).packing.is_some())

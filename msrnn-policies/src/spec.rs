@@ -118,6 +118,11 @@ impl PolicySpec {
         Self { policy, budget: self.budget, written: with_seeds(&self.written), bare }
     }
 
+    /// Whether the policy says in some layer how rows are numbered, which else is said by who runs it.
+    pub fn says_positions(&self) -> bool {
+        self.policy.as_ref().is_some_and(|policy| needs::says_positions(policy.as_ref()))
+    }
+
     /// Whether every layer holds k rows and loses one at every token, as the policies of the paper do; not where
     /// layers differ in k, are full, or are cut at rarer times.
     pub fn is_one_in_one_out(&self) -> bool {

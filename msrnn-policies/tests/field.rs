@@ -96,7 +96,8 @@ struct Outcome {
 }
 
 fn outcome(run: &Run, name: &str, form: Form) -> Outcome {
-    let mut compression = registry::compression(name, run.k).unwrap_or_else(|error| panic!("{name}@{}: {error}", run.k));
+    let mut compression =
+        registry::compression(name, run.k).unwrap_or_else(|error| panic!("{name}@{}: {error}", run.k));
     if let Some(told) = compression.policy().and_then(|policy| policy.foresight()) {
         // The first pass sees the whole text, in whatever form.
         attended(&run.problem, &compression.by(told.first), 0, form);

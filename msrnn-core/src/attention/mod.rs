@@ -129,7 +129,7 @@ impl Attention {
                     (self.decide_inside(part(tokens, done, n - done), state, true), n)
                 }
                 0 => (self.scan_token(part(tokens, done, 1), state), done + 1),
-                _ if n == 1 => (self.scan_token(part(tokens, done, 1), state), done + 1),
+                _ if n == 1 || self.placement.is_some() => (self.scan_token(part(tokens, done, 1), state), done + 1),
                 room => (self.hold(part(tokens, done, room), state), done + room),
             };
             attended.push(part);

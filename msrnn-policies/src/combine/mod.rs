@@ -7,6 +7,7 @@ mod per_layer;
 mod pooled;
 mod protect;
 mod pyramid;
+mod renumbered;
 
 pub use cuts::{AfterPrompt, Every};
 pub use merge::Merge;
@@ -15,3 +16,4 @@ pub use per_layer::PerLayer;
 pub use pooled::Pooled;
 pub use protect::Protect;
 pub use pyramid::Pyramid;
+pub use renumbered::Renumbered;

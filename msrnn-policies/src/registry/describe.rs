@@ -152,6 +152,9 @@ fn of_layer(plan: &Plan, layer: &Layer) -> String {
     }
     text.line("cuts", &cuts(plan));
     text.line("protects", &protects(plan));
+    if let Some(positions) = plan.positions {
+        text.line("positions", &positions.to_string());
+    }
     for merging in &plan.merging {
         let threshold = merging.threshold;
         text.line(

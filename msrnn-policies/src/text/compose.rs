@@ -3,14 +3,16 @@
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
+use msrnn_core::placement::Positions;
 use msrnn_core::policy::Policy;
 
 use super::arguments::Arguments;
 use super::cursor::Word;
 use super::policy::{Parser, RESERVED};
-use crate::combine::{AfterPrompt, Every, Merge, PerLayer, Pooled, Protect, Pyramid};
+use crate::combine::{AfterPrompt, Every, Merge, PerLayer, Pooled, Protect, Pyramid, Renumbered};
 use crate::error::SpecError;
 use crate::needs::omits;
+use crate::window::Window;
 
 /// An entry of `layers(...)`.
 struct Part {
@@ -87,6 +89,22 @@ impl<'t> Parser<'_, 't> {
         let policy = self.inside(name)?;
         self.cursor.expect(")", ")")?;
         Ok(Arc::new(AfterPrompt { policy }))
+    }
+
+    pub(super) fn renumbered(&mut self, name: &Word<'t>, positions: Positions) -> Result<Arc<dyn Policy>, SpecError> {
+        self.open(name)?;
+        let policy = self.inside(name)?;
+        self.cursor.expect(")", ")")?;
+        Ok(Arc::new(Renumbered { positions, policy }))
+    }
+
+    /// StreamingLLM: sinks and a window, numbered within the state.
+    pub(super) fn streaming(&mut self, name: &Word<'t>) -> Result<Arc<dyn Policy>, SpecError> {
+        let named = if self.cursor.eat("(") { self.named()? } else { Vec::new() };
+        let options = Arguments::new(self.text, name.text, name.at.clone(), named);
+        let first = options.get("first")?.unwrap_or(4);
+        options.check()?;
+        Ok(Arc::new(Renumbered { positions: Positions::InState, policy: Arc::new(Window { first }) }))
     }
 
     pub(super) fn merge(&mut self, name: &Word<'t>) -> Result<Arc<dyn Policy>, SpecError> {

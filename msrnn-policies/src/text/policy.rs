@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use msrnn_core::budget::Budget;
 use msrnn_core::packing::Bits;
+use msrnn_core::placement::Positions;
 use msrnn_core::policy::Policy;
 
 use super::arguments::{Arguments, Named};
@@ -20,7 +21,7 @@ use crate::registry::{Entry, Registry};
 const LONGEST: usize = 4096;
 
 /// Names that cannot be registered, and how they are written.
-pub(crate) const RESERVED: [(&str, &str); 13] = [
+pub(crate) const RESERVED: [(&str, &str); 17] = [
     ("full", "full"),
     ("score", "score(weight)"),
     ("protect", "protect(tova, first=4)"),
@@ -33,6 +34,10 @@ pub(crate) const RESERVED: [(&str, &str); 13] = [
     ("int8", "int8(tova)"),
     ("int4", "int4(tova, recent=32)"),
     ("int2", "int2(full, keys=channel)"),
+    ("in-state", "in-state(tova)"),
+    ("gap-compressed", "gap-compressed(tova)"),
+    ("original", "original(tova)"),
+    ("streaming", "streaming(first=4)"),
     ("kivi", "kivi(bits=2, group=32, recent=128)"),
 ];
 
@@ -147,6 +152,10 @@ impl<'t> Parser<'_, 't> {
             "int4" => self.packed(&name, Bits::Four)?,
             "int2" => self.packed(&name, Bits::Two)?,
             "kivi" => self.kivi(&name)?,
+            "in-state" => self.renumbered(&name, Positions::InState)?,
+            "gap-compressed" => self.renumbered(&name, Positions::GapCompressed)?,
+            "original" => self.renumbered(&name, Positions::Original)?,
+            "streaming" => self.streaming(&name)?,
             _ => self.registered(&name)?,
         };
         self.cursor.up();

@@ -134,6 +134,11 @@ impl Extrapolate {
                 tasks.push(Task { model, plan: Plan::full(), positions: Positions::Original });
             }
             for spec in &self.policies {
+                if spec.says_positions() {
+                    return Err(BenchError::Input(format!(
+                        "{spec} says how rows are numbered, which this experiment varies; name the policy inside"
+                    )));
+                }
                 for plan in Plan::of_policy(spec, &self.states, *trained, &opened)? {
                     let with = |&positions: &Positions| Task { model, plan: plan.clone(), positions };
                     tasks.extend(self.positions.iter().map(with));

@@ -1,5 +1,6 @@
 //! Numbers per policy and number of states, with their errors.
 
+use msrnn_policies::PolicySpec;
 use serde::{Deserialize, Serialize};
 
 use super::arms::ArmScores;
@@ -271,7 +272,9 @@ pub(super) fn notes(lm: &Lm, summaries: &[ModelSummary]) -> Vec<String> {
     if summaries.iter().flat_map(|summary| &summary.arms).any(|arm| arm.perplexity.is_none()) {
         notes.push(BEYOND.into());
     }
-    notes.push(format!("Protocol {}; positions {}.", lm.protocol, lm.positions));
+    let said =
+        if lm.policies.iter().any(PolicySpec::says_positions) { " where the policy does not say it" } else { "" };
+    notes.push(format!("Protocol {}; positions {}{said}.", lm.protocol, lm.positions));
     notes
 }
 

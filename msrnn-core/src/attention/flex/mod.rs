@@ -3,6 +3,7 @@
 mod block;
 mod decide;
 mod merge;
+mod numbered;
 mod step;
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::decide::{Decider, decide};
 use super::merge::merge;
+use super::numbered::{Angles, Numbered, Rotated, is_on_host};
 use crate::attention::Attention;
 use crate::kernels::flex::access::{Dense, is_here, tensor};
 use crate::kernels::flex::is_worth_cores;
@@ -25,7 +26,9 @@ use crate::state::{EMPTY, MultiState, StateShape};
 
 /// Whether [`step`] can be taken.
 pub(crate) fn steps(attention: &Attention, query: &Tensor<3>, state: &MultiState) -> bool {
-    attention.placement.is_none() && is_here(query) && is_here(&state.keys) && has_known_integers(state)
+    let dtype: DType = accumulation(state.shape.dtype).into();
+    let numbered = attention.placement.as_deref().is_none_or(|placement| is_on_host(placement, dtype));
+    numbered && is_here(query) && is_here(&state.keys) && has_known_integers(state)
 }
 
 /// Appends and attends. If it is to `count` the token it also lets the program decide, if it is to, and omits;
@@ -83,7 +86,7 @@ fn step_as<T: Tile + OfCode + Stored<T>, S: Stored<T>, G: Stored<T>, I: Index>(
     let token = token.map(|x| Dense::of(narrow(x, accumulated)));
     let [query, key, value]: [&[T]; 3] = token.each_ref().map(|x| x.values());
     let scale = T::from_f64(attention.scale);
-    let query: Vec<T> = query.iter().map(|&x| x * scale).collect();
+    let mut query: Vec<T> = query.iter().map(|&x| x * scale).collect();
     let packed = state.packed.take();
     let codes = packed.as_ref().map(|packed| Of::BOTH.map(|of| OpenedCodes::of(packed, of, d)));
     let bound = state.bound.clone().filter(|_| decides);
@@ -106,12 +109,21 @@ fn step_as<T: Tile + OfCode + Stored<T>, S: Stored<T>, G: Stored<T>, I: Index>(
     }
 
     // Attend.
-    let bias = bias::<T, I>(attention, state, positions, next);
+    let decider_of = |head: usize| head / kv_heads * groups + if groups == 1 { 0 } else { head % kv_heads };
+    let numbered = attention.placement.as_deref().map(|placement| Numbered::of(placement, positions, slots, rows));
+    if let Some(numbered) = &numbered {
+        for (index, query) in query.chunks_exact_mut(group * d).enumerate() {
+            let decider = decider_of(index);
+            if let Some(angles) = numbered.angles::<T>(decider) {
+                query.chunks_exact_mut(d).for_each(|query| angles.rotate(free[decider].get() as usize, query));
+            }
+        }
+    }
+    let bias = bias::<T, I>(attention, state, positions, (free, next), numbered.as_ref());
     let mut weights = T::buffer(Buffer::Weights).take();
     weights.resize(batch * heads * rows, T::ZERO);
     let mut logits = vec![T::ZERO; if shows_logits { batch * heads * rows } else { 0 }];
     let mut attended = vec![T::ZERO; batch * heads * d];
-    let decider_of = |head: usize| head / kv_heads * groups + if groups == 1 { 0 } else { head % kv_heads };
     let attend = |(index, head): (usize, Head<'_, T, S, G, I>)| {
         let decider = decider_of(index);
         let (slot, position) = (free[decider].get() as usize, next[decider].get() as usize);
@@ -121,7 +133,8 @@ fn step_as<T: Tile + OfCode + Stored<T>, S: Stored<T>, G: Stored<T>, I: Index>(
         write(&mut head.keys[at_key..at_key + d], &key[own.clone()]);
         write(&mut head.values[at_value..at_value + d], &value[own]);
         let bias = if bias.len() == rows { &bias[..] } else { &bias[decider * rows..][..rows] };
-        head.attend(&query[index * group * d..][..group * d], bias);
+        let angles = numbered.as_ref().and_then(|numbered| numbered.angles(decider));
+        head.attend(&query[index * group * d..][..group * d], bias, angles);
     };
     let places = |side: usize| codes.as_ref().map_or(slots, |codes| codes[side].places);
     let keys = S::of_mut(&mut opened.keys).chunks_exact_mut(places(0) * d);
@@ -239,16 +252,33 @@ fn initial<T: Real, S: Stored<T>>(state: &MultiState, key: &[T], value: &[T]) ->
 }
 
 /// What is added to the logits of rows: nothing, or −∞ where a slot is empty or outside the sliding
-/// window. `[batch · groups, rows]`, or one line of nothing for all.
-fn bias<T: Real, I: Index>(attention: &Attention, state: &MultiState, positions: &[I], next: &[I]) -> Vec<T> {
+/// window, by the numbers in use. `[batch · groups, rows]`, or one line of nothing for all.
+fn bias<T: Real, I: Index>(
+    attention: &Attention,
+    state: &MultiState,
+    positions: &[I],
+    (free, next): (&[I], &[I]),
+    numbered: Option<&Numbered>,
+) -> Vec<T> {
     let rows = state.rows_in_step();
     let newest = state.seen.iter().max().copied().unwrap_or(0);
-    let window = attention.window.filter(|&window| newest >= window).map_or(i64::MAX, |window| window as i64);
+    let window = attention.window.filter(|&window| numbered.is_some() || newest >= window);
+    let window = window.map_or(i64::MAX, |window| window as i64);
     if window == i64::MAX && state.held.iter().all(|&held| held + 1 >= rows) {
         return vec![T::ZERO; rows];
     }
-    let deciders = positions.chunks_exact(state.slots).zip(next);
     let seen = |position: i64, now: i64| position >= 0 && now - position < window;
+    if let Some(numbered) = numbered {
+        let deciders = positions.chunks_exact(state.slots).zip(free).enumerate();
+        let of_decider = |(decider, (slots, free)): (usize, (&[I], &I))| {
+            let numbers = numbered.numbers(decider);
+            let now = numbers[free.get() as usize];
+            let each = slots[..rows].iter().zip(numbers);
+            each.map(|(p, &number)| T::bias(p.get() >= 0 && seen(number, now))).collect::<Vec<T>>()
+        };
+        return deciders.flat_map(of_decider).collect();
+    }
+    let deciders = positions.chunks_exact(state.slots).zip(next);
     deciders.flat_map(|(slots, &now)| slots[..rows].iter().map(move |&p| T::bias(seen(p.get(), now.get())))).collect()
 }
 
@@ -257,14 +287,17 @@ fn write<T: Copy, S: Stored<T>>(row: &mut [S], values: &[T]) {
 }
 
 impl<T: Tile + OfCode, S: Stored<T>, G: Stored<T>, I: Index> Head<'_, T, S, G, I> {
-    /// Softmax over all rows, and their values' mean by it. query: `[group, head_dim]`, scaled.
-    fn attend(self, query: &[T], bias: &[T]) {
+    /// Softmax over all rows, and their values' mean by it. query: `[group, head_dim]`, scaled and rotated; `angles`: by
+    /// which keys still have to be rotated.
+    fn attend(self, query: &[T], bias: &[T], angles: Option<Angles<'_, T>>) {
         let Self { keys, values, packed, weights, logits, attended } = self;
         let d = query.len() * bias.len() / weights.len();
         let to = Attend { query, bias, weights, logits, attended, d };
         match packed {
-            Some([packed_keys, packed_values]) => to.all(&packed_keys.beside(keys), &packed_values.beside(values)),
-            None => to.all(&Whole { rows: keys, d }, &Whole { rows: values, d }),
+            Some([packed_keys, packed_values]) => {
+                to.keys(&packed_keys.beside(keys), angles, &packed_values.beside(values));
+            }
+            None => to.keys(&Whole { rows: keys, d }, angles, &Whole { rows: values, d }),
         }
     }
 }
@@ -280,6 +313,14 @@ struct Attend<'a, T> {
 }
 
 impl<T: Tile> Attend<'_, T> {
+    fn keys(self, keys: &impl Rows<T>, angles: Option<Angles<'_, T>>, values: &impl Rows<T>) {
+        let d = self.d;
+        match angles {
+            Some(angles) => self.all(&Rotated { keys, angles, d }, values),
+            None => self.all(keys, values),
+        }
+    }
+
     fn all(self, keys: &impl Rows<T>, values: &impl Rows<T>) {
         let Self { query, bias, weights, logits, attended, d } = self;
         let rows = bias.len();

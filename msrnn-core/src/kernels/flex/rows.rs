@@ -15,6 +15,8 @@ pub(crate) fn parts<T>(rows: usize, d: usize) -> impl Iterator<Item = (usize, us
 /// What rows that are held otherwise are widened or unpacked into.
 pub(crate) struct Scratch<T> {
     pub(crate) rows: Vec<T>,
+    /// What rows that are rotated become.
+    pub(crate) rotated: Vec<T>,
     /// Of packed rows.
     pub(crate) scales: Vec<T>,
     pub(crate) lows: Vec<T>,
@@ -22,7 +24,7 @@ pub(crate) struct Scratch<T> {
 
 impl<T> Scratch<T> {
     pub(crate) const fn new() -> Self {
-        Self { rows: Vec::new(), scales: Vec::new(), lows: Vec::new() }
+        Self { rows: Vec::new(), rotated: Vec::new(), scales: Vec::new(), lows: Vec::new() }
     }
 }
 

@@ -6,4 +6,4 @@ mod packed;
 
 pub(crate) use opened::{Opened, has_known_integers};
 pub(crate) use pack::{pack, packs};
-pub(crate) use packed::{OfCode, OpenedCodes, PackedRows};
+pub(crate) use packed::{OfCode, OpenedCodes, PackedRows, whole};
