@@ -136,9 +136,14 @@ fn count_on_host(positions: &[i64]) -> Vec<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::Device;
+    use std::sync::Arc;
+
+    use burn::tensor::{DType, Device, TensorData};
+    use msrnn_core::attention::Attention;
     use msrnn_core::state::MultiState;
     use proptest::prelude::*;
+
+    use crate::config::ModelConfig;
 
     fn renumbered(rule: Rule, positions: &[i64]) -> Vec<i64> {
         let device = Device::flex();
@@ -157,6 +162,71 @@ mod tests {
             positions.sort_by_key(|&position| (position as u64).wrapping_add(seed).wrapping_mul(0x9e37_79b9_7f4a_7c15));
             prop_assert_eq!(count_on_host(&positions), renumbered(count, &positions));
             prop_assert_eq!(compress_on_host(&positions), renumbered(compress, &positions));
+        }
+    }
+
+    /// A placement of which the host knows nothing: steps are taken in tensor operations.
+    #[derive(Debug)]
+    struct Plainly(Renumbered);
+
+    impl Placement for Plainly {
+        fn number(&self, positions: Tensor<3, Int>) -> Tensor<3, Int> {
+            self.0.number(positions)
+        }
+
+        fn rotate(&self, query: Tensor<4>, keys: Tensor<4>, numbers: Tensor<3, Int>) -> (Tensor<4>, Tensor<4>) {
+            self.0.rotate(query, keys, numbers)
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// The kernel of the host rotates rows as it reads them. Decisions are compared in f64, where none is within
+        /// rounding; in f32 and 16 bits those that rounding cannot change.
+        #[test]
+        fn steps_over_rows_that_are_numbered_anew_equal_their_plain_twin(
+            heads in (1..=2usize, 1..=3usize, 1..=2usize), half in 1..=20usize, states in 5..=12usize, tokens in 1..=40usize,
+            window in proptest::option::of(1..=12usize), policy in 0..5usize, narrow in any::<bool>(), compressed in any::<bool>(),
+            rotates in any::<bool>(), seed in 0..u64::MAX,
+        ) {
+            let (batch, kv_heads, group) = heads;
+            let head_dim = 2 * half;
+            let device = Device::flex();
+            let policy = ["window+2", "tova", "tova-head", "h2o", "int8(tova-head, group=3, recent=2)"][if narrow { 0 } else { policy }];
+            let (dtype, stored) = if narrow { (DType::F32, DType::F16) } else { (DType::F64, DType::F64) };
+            let config = ModelConfig::parse(&serde_json::json!({
+                "model_type": "llama", "hidden_size": head_dim, "intermediate_size": 4, "num_hidden_layers": 1,
+                "num_attention_heads": 1, "num_key_value_heads": 1, "vocab_size": 8, "rms_norm_eps": 1e-5,
+            }).to_string()).unwrap();
+            let rotary = rotates.then(|| Rotary::new(&config, dtype, &device));
+            let placement = if compressed { Renumbered::gap_compressed(rotary) } else { Renumbered::in_state(rotary) };
+            let layer = |placement: Arc<dyn Placement>| Attention {
+                heads: kv_heads * group, kv_heads, head_dim, scale: 0.4, window, placement: Some(placement),
+            };
+            let compression = msrnn_policies::registry::compression(policy, states).unwrap();
+            let mut numbers = seed;
+            let mut random = |heads: usize| {
+                let values: Vec<f64> = (0..batch * heads * tokens * head_dim).map(|_| {
+                    numbers = numbers.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    (numbers >> 33) as f64 / f64::from(1u32 << 30) - 1.0
+                }).collect();
+                let data = TensorData::new(values, [batch, heads, tokens, head_dim]).convert_dtype(dtype);
+                Tensor::<4>::from_data(data, (&device, dtype))
+            };
+            let text = [random(kv_heads * group), random(kv_heads), random(kv_heads)];
+            let run = |layer: Attention| {
+                let mut state = layer.initial_state(batch, 0, 1, &compression, stored, &device);
+                let [query, key, value] = text.clone();
+                let output = layer.scan(query, key, value, &mut state);
+                (output.into_data().convert::<f64>().try_into_vec::<f64>().unwrap(), state.held())
+            };
+            let (found, expected) = (run(layer(Arc::new(placement.clone()))), run(layer(Arc::new(Plainly(placement)))));
+            prop_assert_eq!(found.1, expected.1);
+            let bound = if narrow { 1e-4 } else { 1e-10 };
+            for (found, expected) in found.0.into_iter().zip(expected.0) {
+                prop_assert!((found - expected).abs() <= bound, "{} and not {}", found, expected);
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use msrnn_core::state::snapshot::Snapshot;
 use msrnn_models::Model;
 use msrnn_models::recurrent::{Positions, Recurrent};
 use msrnn_models::rotary::Rotary;
+use msrnn_policies::PolicySpec;
 use msrnn_policies::registry::{self, Entry, compression};
 use serde_json::Value;
 
