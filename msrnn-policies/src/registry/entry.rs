@@ -79,6 +79,9 @@ impl Entry {
 
     /// What the policy is shown, in words.
     pub fn sees(&self) -> String {
+        if self.policy().foresight().is_some() {
+            return "the rest of the text".into();
+        }
         describe::sees(&self.policy().plan(&Layer::only(describe::STATES)))
     }
 
