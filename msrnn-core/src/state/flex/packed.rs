@@ -126,7 +126,7 @@ impl<T: OfCode, S: Stored<T>, G: Stored<T>, I: Index> Rows<T> for Unpacked<'_, S
             Per::Token => (first..first + n, grid.parts()),
             Per::Channel => (first / group..(first + n).div_ceil(group), d),
         };
-        let Scratch { rows, scales: wide_scales, lows: wide_lows } = scratch;
+        let Scratch { rows, scales: wide_scales, lows: wide_lows, .. } = scratch;
         for (from, to) in [(scales, &mut *wide_scales), (lows, &mut *wide_lows)] {
             to.resize(lines.len() * each, T::ZERO);
             G::load_all(&from[lines.start * each..lines.end * each], to);
