@@ -66,6 +66,6 @@ impl Policy for AfterPrompt {
 
     fn foresight(&self) -> Option<Foresight> {
         let inside = self.policy.foresight()?;
-        Some(inside.map(|policy| Arc::new(Self { policy, ..self.clone() })))
+        Some(inside.map(|policy| Arc::new(Self { policy })))
     }
 }

@@ -13,7 +13,7 @@ use burn::tensor::{Int, Tensor};
 use crate::kernels::Map;
 use crate::precision::narrow;
 
-pub(super) use access::is_here;
+pub(crate) use access::is_here;
 use access::is_read;
 pub(super) use elementwise::{rms_norm, rotate, swiglu};
 pub(crate) use product::product;
