@@ -16,9 +16,11 @@ pub enum Road {
     AtCuts,
     /// Token by token, since the rule is tensor code and a row goes at every token.
     ByToken,
-    /// Token by token, since rows are numbered anew at every step.
+    /// Token by token within each layer, by a kernel of the host: rows are merged or numbered anew at every token.
+    BySteps,
+    /// The same in tensor operations, where rows are numbered anew.
     ByTokenRenumbered,
-    /// Token by token, since rows change at every token: a kernel on the host, tensor operations elsewhere.
+    /// The same in tensor operations, where rows are merged.
     ByTokenMerged,
     /// Token by token, since a row is packed at every token.
     ByTokenPacked,
@@ -39,11 +41,23 @@ impl Road {
 
     /// How rows that go are decided on, however rows are held.
     pub(crate) fn deciding(attention: &Attention, state: &MultiState) -> Self {
-        let Some(bound) = &state.bound else { return Self::Free };
+        let by_steps = step::on_host(attention, state);
+        let Some(bound) = &state.bound else {
+            return match attention.placement.is_some() {
+                true if by_steps => Self::BySteps,
+                true => Self::ByTokenRenumbered,
+                false => Self::Free,
+            };
+        };
         match (bound.program(), bound.is_strict()) {
-            _ if attention.placement.is_some() => Self::ByTokenRenumbered,
+            // What a kernel attends, tensor code may still have to decide at every token.
+            (program, strict) if attention.placement.is_some() => match by_steps && (program.is_some() || !strict) {
+                true => Self::BySteps,
+                false => Self::ByTokenRenumbered,
+            },
             (_, false) => Self::AtCuts,
             (None, true) => Self::ByToken,
+            (Some(_), true) if bound.merges() && by_steps && state.packing().is_none() => Self::BySteps,
             (Some(_), true) if bound.merges() => Self::ByTokenMerged,
             (Some(_), true) if step::decides(attention, state) => Self::InKernels,
             (Some(_), true) => Self::InBlocks,
@@ -52,7 +66,7 @@ impl Road {
 
     /// Whether it takes a text token by token.
     pub fn is_slow(self) -> bool {
-        matches!(self, Self::ByToken | Self::ByTokenRenumbered | Self::ByTokenPacked)
+        matches!(self, Self::ByToken | Self::ByTokenRenumbered | Self::ByTokenMerged | Self::ByTokenPacked)
     }
 }
 
@@ -66,6 +80,9 @@ impl std::fmt::Display for Road {
             Self::ByToken => {
                 "token by token, since the rule is tensor code and a row goes at every token; write it as a score, or cut \
                  less often with every(n, ..)"
+            }
+            Self::BySteps => {
+                "token by token within each layer, by a kernel on the host, since rows are merged or numbered anew at every token"
             }
             Self::ByTokenRenumbered => "token by token, since rows are numbered anew at every step",
             Self::ByTokenMerged => {

@@ -111,6 +111,16 @@ pub(super) fn step_plain(
     attention.decide(attended, state, rows)
 }
 
+/// Whether steps of this state are taken by a kernel of the host.
+pub(crate) fn on_host(attention: &Attention, state: &MultiState) -> bool {
+    #[cfg(feature = "flex")]
+    if kernels::allowed() {
+        return flex::steps(attention, &state.keys, state);
+    }
+    let _ = (attention, state);
+    false
+}
+
 /// Whether blocks in which a program decides have kernels on the device of this state.
 pub(crate) fn decides(attention: &Attention, state: &MultiState) -> bool {
     #[cfg(any(feature = "wgpu", feature = "cuda"))]

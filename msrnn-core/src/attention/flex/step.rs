@@ -25,7 +25,7 @@ use crate::state::packed::Of;
 use crate::state::{EMPTY, MultiState, StateShape};
 
 /// Whether [`step`] can be taken.
-pub(crate) fn steps(attention: &Attention, query: &Tensor<3>, state: &MultiState) -> bool {
+pub(crate) fn steps<const D: usize>(attention: &Attention, query: &Tensor<D>, state: &MultiState) -> bool {
     let dtype: DType = accumulation(state.shape.dtype).into();
     let numbered = attention.placement.as_deref().is_none_or(|placement| is_on_host(placement, dtype));
     numbered && is_here(query) && is_here(&state.keys) && has_known_integers(state)
