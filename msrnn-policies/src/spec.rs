@@ -118,6 +118,19 @@ impl PolicySpec {
         Self { policy, budget: self.budget, written: with_seeds(&self.written), bare }
     }
 
+    /// The same policy, of which rows of the first tokens never go. What keeps every row stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// When that makes the text too long.
+    pub fn protecting(&self, first: usize) -> Result<Self, SpecError> {
+        if self.keeps_all() {
+            return Ok(self.clone());
+        }
+        let protected: Self = format!("protect({}, first={first})", self.name()).parse()?;
+        Ok(self.budget.map_or_else(|| protected.clone(), |budget| protected.with_budget(budget)))
+    }
+
     /// Whether the policy says in some layer how rows are numbered, which else is said by who runs it.
     pub fn says_positions(&self) -> bool {
         self.policy.as_ref().is_some_and(|policy| needs::says_positions(policy.as_ref()))

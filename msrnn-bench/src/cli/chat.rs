@@ -24,7 +24,7 @@ use rustyline::error::ReadlineError;
 use super::interrupt::{begin_turn, end_turn, results_are_in_memory, work_by_turns};
 use super::options::{ModelOptions, PolicyOptions, RunOptions, TextArgs};
 use super::streams::{print_text, say};
-use super::writing::{DrawArgs, READ_AGAIN, check, identity, now, show_state, template};
+use super::writing::{DrawArgs, READ_AGAIN, check, identity, now, protecting, show_state, template};
 use super::{INTERRUPT, Outcome};
 
 /// What can be said to the command instead of the model.
@@ -47,6 +47,9 @@ pub(super) struct Args {
     /// What the system says first
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
+    /// Never lets rows of what the system says go; they count inside the bound
+    #[arg(long, requires = "system")]
+    protect_system: bool,
     /// A template in Jinja instead of the model's own
     #[arg(long, value_name = "FILE")]
     chat_template: Option<PathBuf>,
@@ -130,7 +133,10 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let model = args.model.open()?.with_text(options)?;
     let template = template(&model, args.chat_template.as_deref())?;
     let context = args.run.context(&model)?;
-    let spec = args.policy.spec(args.run.seed)?;
+    let mut spec = args.policy.spec(args.run.seed)?;
+    if let (Some(system), true) = (&args.system, args.protect_system) {
+        spec = protecting(&spec, system, &template, &model)?;
+    }
     if matches!(spec.budget(), Some(Budget::Percent(_))) && args.run.context.is_none() {
         return Err(BenchError::Input(
             "of a conversation a bound in percent is a share of --context; give that, or a number of states".into(),

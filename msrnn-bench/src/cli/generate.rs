@@ -149,7 +149,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         Some(path) => input(path)?,
         None => args.prompt.clone(),
     };
-    let spec = args.policy.spec(args.run.seed)?;
+    let spec = args.chat.protecting(args.policy.spec(args.run.seed)?, template.as_ref(), &model)?;
     // A share is one of what this run will hold, where no context is given, so that the prompt is looked at first.
     let whole = match spec.budget() {
         Some(Budget::Percent(_)) if args.state.state_in.is_some() => {

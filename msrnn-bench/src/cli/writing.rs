@@ -7,6 +7,7 @@ use msrnn_bench::error::BenchError;
 use msrnn_bench::experiment::models::Models;
 use msrnn_bench::input;
 use msrnn_bench::output::write_file;
+use msrnn_bench::writing::conversation::opening;
 use msrnn_bench::writing::remembered::{Marking, Remembered};
 use msrnn_bench::writing::saved::Identity;
 use msrnn_core::compression::Compression;
@@ -74,6 +75,9 @@ pub(super) struct ChatArgs {
     /// What the system says before it
     #[arg(long, value_name = "TEXT", requires = "chat")]
     pub(super) system: Option<String>,
+    /// Never lets rows of what the system says go; they count inside the bound
+    #[arg(long, requires = "system", conflicts_with = "prompts")]
+    protect_system: bool,
     /// A template in Jinja instead of the model's own
     #[arg(long, value_name = "FILE", requires = "chat")]
     pub(super) chat_template: Option<PathBuf>,
@@ -87,6 +91,19 @@ impl ChatArgs {
             check(options)?;
         }
         Ok(model.open()?.with_text(options)?)
+    }
+
+    /// The policy as it is asked for: which rows never go.
+    pub(super) fn protecting(
+        &self,
+        spec: PolicySpec,
+        template: Option<&ChatTemplate>,
+        model: &Model,
+    ) -> Result<PolicySpec, BenchError> {
+        match (&self.system, template) {
+            (Some(system), Some(template)) if self.protect_system => protecting(&spec, system, template, model),
+            _ => Ok(spec),
+        }
     }
 
     pub(super) fn template(&self, model: &Model) -> Result<Option<ChatTemplate>, BenchError> {
@@ -109,6 +126,17 @@ pub(super) fn check(options: TextOptions) -> Result<(), BenchError> {
         );
     }
     Ok(())
+}
+
+/// A policy under which no row goes of what every conversation with that message of the system begins with.
+pub(super) fn protecting(
+    spec: &PolicySpec,
+    system: &str,
+    template: &ChatTemplate,
+    model: &Model,
+) -> Result<PolicySpec, BenchError> {
+    let first = opening(template, model.tokenizer()?, system, now())?;
+    Ok(spec.protecting(first)?)
 }
 
 /// The chat template of a model, or another.

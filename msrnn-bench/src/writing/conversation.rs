@@ -106,6 +106,26 @@ impl<'t> Conversation<'t> {
     }
 }
 
+/// With how many ids every conversation begins in which the system says that. The last of them may open the user's first
+/// turn.
+///
+/// # Errors
+///
+/// When the template refuses it.
+pub fn opening(
+    template: &ChatTemplate,
+    tokenizer: &Tokenizer,
+    system: &str,
+    now: NaiveDateTime,
+) -> Result<usize, BenchError> {
+    let begun = |user: &str| {
+        let said = Said { messages: vec![Message::new("system", system)], text: String::new() };
+        Conversation::new(template, tokenizer, said, now).say(Message::new("user", user), &[])
+    };
+    let (one, other) = (begun("0")?, begun("x")?);
+    Ok(one.ids.iter().zip(&other.ids).take_while(|(one, other)| one == other).count())
+}
+
 impl Turn {
     /// Reads the turn: in the session as it is, or from the beginning.
     ///

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use burn::tensor::{DType, Device};
-use msrnn_bench::writing::conversation::{Conversation, Said};
+use msrnn_bench::writing::conversation::{Conversation, Said, opening};
 use msrnn_bench::writing::{Ended, Writing};
 use msrnn_core::state::MultiState;
 use msrnn_models::Model;
@@ -182,6 +182,49 @@ fn lines_of_a_script_are_turns_whose_answers_are_those_of_single_runs_with_saved
         done.code == Some(0) && done.stderr.contains("error: chat template") && !done.stdout.is_empty(),
         "{done:?}"
     );
+}
+
+/// What every conversation with that message begins with is the same whatever the user says, and stays held.
+#[test]
+fn what_the_system_says_is_never_let_go_where_that_is_asked_for() {
+    let place = tempfile::tempdir().unwrap();
+    let model = talker(place.path(), &lines());
+    let said = "You know all about the small dog and its friends.";
+    let opened = Model::load(&model, DType::F64, &Device::flex()).unwrap();
+    let tokenizer = opened.tokenizer().unwrap();
+    let template = tokenizer.chat().template().unwrap();
+    let first = opening(&template, tokenizer, said, NaiveDateTime::default()).unwrap();
+    let of = |user: &str| {
+        let messages = [Message::new("system", said), Message::new("user", user)];
+        tokenizer.encode(&template.render(&messages, true, NaiveDateTime::default()).unwrap()).unwrap()
+    };
+    assert!(tokenizer.encode(said).unwrap().len() <= first, "{first}");
+    assert!(of(TURNS[0])[..first] == of(TURNS[1])[..first]);
+
+    let states = first + 6;
+    let common = ["--model", text_of(&model), "--dtype", "f64", "--max-new-tokens", "20", "--system", said];
+    let written = |policy: &str, more: &[&str]| {
+        let policy = format!("{policy}@{states}");
+        let one = [&["generate", "--chat", "--prompt", TURNS[0], "--policy", &policy], &common[..], more].concat();
+        let chat = fed(&[&["chat", "--policy", &policy], &common[..], more].concat(), &format!("{}\n", TURNS[0]));
+        let one = succeeds(&one).stdout;
+        assert_eq!(chat.stdout, one, "{chat:?}");
+        one
+    };
+    let protected = written("window", &["--protect-system"]);
+    assert_eq!(protected, written(&format!("protect(window, first={first})"), &[]));
+    // That many rows is what the option makes of it: one fewer protected, or one more, is another text or another state.
+    let state = place.path().join("state");
+    let policy = format!("window@{states}");
+    let save = ["generate", "--chat", "--prompt", TURNS[0], "--policy", &policy, "--state-out", text_of(&state)];
+    succeeds(&[&save[..], &common[..], &["--protect-system"]].concat());
+    let go_on = ["generate", "--chat", "--prompt", TURNS[1], "--policy", &policy, "--state-in", text_of(&state)];
+    let done = fed(&[&go_on[..], &common[..6]].concat(), "");
+    assert!(done.code != Some(0) && done.stderr.contains(&format!("protect(window, first={first})")), "{done:?}");
+    // A bound below it is refused.
+    let low = ["chat", "--policy", "window@4", "--protect-system"];
+    let done = fed(&[&low[..], &common[..]].concat(), "Hello\n");
+    assert!(done.code != Some(0) && done.stderr.contains("needs at least"), "{done:?}");
 }
 
 #[test]
