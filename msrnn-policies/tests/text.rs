@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use msrnn_core::budget::{Budget, StateBytes};
 use msrnn_core::packing::{Bits, Packing, Per};
+use msrnn_core::placement::Positions;
 use msrnn_core::policy::{Cut, Decides, Layer, Plan, Policy, Rule};
 use msrnn_core::score::{
     Binary, Expr, Input, Score, Unary, max_weight, number, random, remembered, value_norm, weight,
 };
 use msrnn_policies::registry::{self, Registry};
 use msrnn_policies::{
-    AfterPrompt, Every, H2o, Packed, PerLayer, PolicySpec, Protect, Pyramid, Random, Scored, SpecError, Tova, Window,
+    AfterPrompt, Every, H2o, Merge, Packed, PerLayer, PolicySpec, Protect, Pyramid, Random, Renumbered, Scored,
+    SpecError, Tova, Window,
 };
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -226,6 +228,15 @@ fn combinations_that_change_nothing_are_the_policy_itself() {
 fn combinations_change_what_they_say() {
     assert_eq!(plan("every(128, tova)", 9).cut, Cut::Every(128));
     assert_eq!(plan("after-prompt(tova)", 9).cut, Cut::AfterPrompt);
+    assert_eq!(plan("every(2, in-state(tova))", 9).positions, Some(Positions::InState));
+    assert_eq!(plan("original(gap-compressed(tova))", 9).positions, Some(Positions::Original), "the outermost says it");
+    assert_eq!(plan("tova", 9).positions, None);
+    assert_eq!(spec("streaming(first=2)@9").name(), "in-state(window+2)");
+    assert_eq!(spec("streaming").name(), "in-state(window+4)");
+    assert_eq!(spec("streaming").protecting(9).unwrap().name(), "protect(in-state(window+4), first=9)");
+    assert_eq!(spec("int4(full)").protecting(9).unwrap(), spec("int4(full)"));
+    let merging = plan("merge(every(2, merge(tova, threshold=0.25)), threshold=0.75)", 9).merging;
+    assert_eq!(merging.iter().map(|merging| merging.threshold).collect::<Vec<_>>(), [0.25, 0.75]);
     let plan = plan("protect(window+4, first=2, newest=3)", 9);
     assert_eq!((plan.first, plan.newest), (4, 3), "the more is protected of both");
     let layers = spec("layers(0-1: full, 3: window+1, *: tova)").policy().unwrap();
@@ -477,6 +488,13 @@ fn policies() -> impl Strategy<Value = (String, Arc<dyn Policy>)> {
                 (format!("every( {tokens},{text})"), shared(Every { tokens, policy }))
             }),
             inner.clone().prop_map(|(text, policy)| (format!("after-prompt({text} )"), shared(AfterPrompt { policy }))),
+            (inner.clone(), any::<bool>()).prop_map(|((text, policy), counted)| {
+                let positions = if counted { Positions::InState } else { Positions::GapCompressed };
+                (format!("{positions}( {text})"), shared(Renumbered { positions, policy }))
+            }),
+            (inner.clone(), -1.0..1.0_f64).prop_map(|((text, policy), threshold)| {
+                (format!("merge({text},threshold ={threshold})"), shared(Merge { policy, threshold }))
+            }),
             (inner.clone(), 1..40_usize).prop_map(|((text, policy), beta)| {
                 (format!("pyramid({text}, beta={beta})"), shared(Pyramid::new(policy, beta).unwrap()))
             }),
