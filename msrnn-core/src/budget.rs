@@ -65,7 +65,7 @@ impl Budget {
             }
         };
         match states {
-            0 => Err(Error::EmptyBudget { budget: self.to_string(), states, bytes_per_state, context }),
+            0 => Err(Error::EmptyBudget { budget: self.to_string(), bytes_per_state, beside, context }),
             _ if states > context => Err(Error::BeyondContext { budget: self.to_string(), states, context }),
             states => Ok(states),
         }

@@ -15,15 +15,15 @@ pub enum Error {
     },
     /// A budget that does not make one state.
     #[error(
-        "a budget of {budget} makes {states} states of {bytes_per_state} bytes in a context of {context} tokens; give at least one state"
+        "a budget of {budget} makes no state, of {bytes_per_state} bytes each and {beside} beside all of them, in a context of {context} tokens; give at least one state"
     )]
     EmptyBudget {
         /// As written.
         budget: String,
-        /// What it comes to.
-        states: usize,
         /// Bytes that one state takes in all layers.
         bytes_per_state: usize,
+        /// Bytes beside all states: of rows that are whole beside packed ones.
+        beside: usize,
         /// Tokens of a context.
         context: usize,
     },

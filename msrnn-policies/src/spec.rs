@@ -167,11 +167,11 @@ impl PolicySpec {
                     return Err(SpecError::GrowsBeyondBytes { policy: policy.name(), budget: budget.to_string() });
                 };
                 // One row above k is counted there already.
-                match budget.resolve(usize::MAX, bytes)?.saturating_sub(above - 1) {
+                match budget.resolve(usize::MAX, bytes).map_or(0, |rows| rows.saturating_sub(above - 1)) {
                     0 => {
+                        let StateBytes { each: bytes_per_state, beside } = bytes;
                         let budget = budget.to_string();
-                        let bytes_per_state = bytes.each;
-                        return Err(Error::EmptyBudget { budget, states: 0, bytes_per_state, context }.into());
+                        return Err(Error::EmptyBudget { budget, bytes_per_state, beside, context }.into());
                     }
                     _ if above == 1 => budget.resolve(context, bytes)?,
                     states => Budget::States(states).resolve(context, bytes)?,
