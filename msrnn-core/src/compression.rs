@@ -33,7 +33,7 @@ impl Compression {
     /// # Errors
     ///
     /// When the policy needs more states than that, or its plan for a stack of one layer cannot be carried out; see
-    /// [`Plan::check`].
+    /// [`Plan::check`](crate::policy::Plan::check).
     pub fn bounded(policy: Arc<dyn Policy>, states: usize) -> Result<Self, Error> {
         if lacking(policy.as_ref(), states, 0) > 0 {
             let needed = fewest_states(policy.as_ref(), 0);
