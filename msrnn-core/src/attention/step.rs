@@ -3,18 +3,21 @@
 
 use burn::tensor::Tensor;
 
+#[cfg(any(feature = "flex", feature = "wgpu", feature = "cuda"))]
+use super::Attended;
+use super::Attention;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 use super::blocked::Decision;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 use super::cube;
 #[cfg(feature = "flex")]
 use super::flex;
-use super::{Attended, Attention};
 #[cfg(any(feature = "flex", feature = "wgpu", feature = "cuda"))]
 use crate::kernels;
 use crate::state::MultiState;
 
 /// Who is asked about a token.
+#[cfg(any(feature = "flex", feature = "wgpu", feature = "cuda"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     /// Nobody: nothing goes, and nothing is remembered.
@@ -25,6 +28,7 @@ enum Asked {
     Tensors,
 }
 
+#[cfg(any(feature = "flex", feature = "wgpu", feature = "cuda"))]
 impl Asked {
     /// `merges`: whether who runs the program also merges rows.
     fn about(state: &MultiState, merges: bool) -> Self {

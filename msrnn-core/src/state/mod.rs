@@ -373,11 +373,13 @@ impl MultiState {
     }
 
     /// Whether every batch row has seen equally many tokens and holds equally many rows.
+    #[cfg(feature = "flex")]
     pub(crate) fn is_level(&self) -> bool {
         self.seen.iter().all(|&seen| seen == self.seen[0]) && self.held.iter().all(|&held| held == self.held[0])
     }
 
     /// Whether every row that came is held, in its order.
+    #[cfg(feature = "flex")]
     pub(crate) fn is_whole(&self) -> bool {
         self.seen == self.held
     }
