@@ -2,6 +2,7 @@
 
 use msrnn_core::compression::Compression;
 use msrnn_core::needs;
+use msrnn_core::placement::Positions;
 use msrnn_core::policy::{Cut, Layer, Policy};
 
 /// Layers that may be named, and of the stack that is looked through.
@@ -29,6 +30,15 @@ pub(crate) fn omits(policy: &dyn Policy) -> bool {
 /// Whether it says in some layer how rows are numbered.
 pub(crate) fn says_positions(policy: &dyn Policy) -> bool {
     layers(fewest_states(policy).unwrap_or(1)).any(|layer| policy.plan(&layer).positions.is_some())
+}
+
+/// Whether rows are attended as they came in every layer: not merged, not rounded, rotated by original positions.
+pub(crate) fn leaves_rows(policy: &dyn Policy) -> bool {
+    layers(fewest_states(policy).unwrap_or(1)).all(|layer| {
+        let plan = policy.plan(&layer);
+        let original = plan.positions.is_none_or(|positions| positions == Positions::Original);
+        original && plan.packing.is_none() && !plan.rewrites()
+    })
 }
 
 /// Whether rows are packed in some layer.

@@ -118,6 +118,17 @@ impl PolicySpec {
         Self { policy, budget: self.budget, written: with_seeds(&self.written), bare }
     }
 
+    /// Whether it is no policy but a ceiling, which is told what comes; see [`Policy::foresight`].
+    pub fn is_ceiling(&self) -> bool {
+        self.policy.as_ref().is_some_and(|policy| policy.foresight().is_some())
+    }
+
+    /// Whether rows are attended as they came in every layer, as far as the policy says it: not merged, not rounded, and
+    /// rotated by original positions.
+    pub fn leaves_rows(&self) -> bool {
+        self.policy.as_ref().is_none_or(|policy| needs::leaves_rows(policy.as_ref()))
+    }
+
     /// The same policy, of which rows of the first tokens never go. What keeps every row stays as it is.
     ///
     /// # Errors

@@ -135,6 +135,20 @@ fn a_policy_that_keeps_another_number_of_rows_is_refused_before_the_work() {
 }
 
 #[test]
+fn what_attention_loses_is_not_computed_of_rows_that_are_attended_otherwise_than_they_came() {
+    let directory = tempfile::tempdir().unwrap();
+    for (index, policy) in ["merge(tova)", "int8(tova)", "in-state(tova)", "streaming"].into_iter().enumerate() {
+        let out = directory.path().join(index.to_string());
+        let run = ["experiment", "retention", "--contexts", "1", "--context", "60", "--states", "40", "--cells", "10"];
+        let run = [&run[..], &["--policies", policy, "--out", text_of(&out)]].concat();
+        let done = msrnn(&run);
+        assert_eq!(done.code, Some(1), "{policy}: {}", done.stderr);
+        assert!(done.stderr.contains("--no-attention") && !out.exists(), "{policy}: {}", done.stderr);
+        succeeds(&[&run[..], &["--no-attention"]].concat());
+    }
+}
+
+#[test]
 fn policies_that_differ_in_signs_alone_or_are_long_have_files_of_their_own() {
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path().join("run");

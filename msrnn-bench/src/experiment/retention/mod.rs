@@ -102,6 +102,12 @@ impl Retention {
                  by; leave it out, or take the policy inside it"
             ));
         }
+        if let Some(arm) = self.arms.iter().find(|arm| self.attention && !arm.leaves_rows()) {
+            return wrong(format!(
+                "{arm} merges or rounds rows, or rotates them by other positions, and what attention loses is computed from rows as \
+                 they came; leave it out, or give --no-attention"
+            ));
+        }
         if !(1..=MOST_CELLS).contains(&self.cells) {
             return wrong(format!("a map of {} cells is not drawn; give --cells from 1 to {MOST_CELLS}", self.cells));
         }
