@@ -317,6 +317,7 @@ pub fn evaluate(
         let batch = &contexts[range.clone()];
         room::check(&model.decoder, &scoring.compression, length, batch.len())?;
         if let Some([first, then]) = told(&scoring.compression) {
+            room::check_foresight(&model.decoder, &then, length, batch.len())?;
             foresee(&under(first), batch, interrupt);
             recurrent = under(then);
         }

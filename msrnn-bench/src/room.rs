@@ -4,6 +4,7 @@
 //! nothing is known here; who runs out of it is told by its driver.
 
 use msrnn_core::compression::Compression;
+use msrnn_core::policy::Layer;
 use msrnn_models::config::ModelConfig;
 use msrnn_models::decoder::Decoder;
 use msrnn_models::recurrent::state_bytes;
@@ -35,6 +36,33 @@ pub fn check(decoder: &Decoder, compression: &Compression, tokens: usize, batch:
         states.saturating_add(logits),
         &what,
         "give fewer states, a shorter text or --context, or a smaller --batch, as the command has them",
+    )
+}
+
+/// Refuses a ceiling that is told of more tokens than the weights fit of that it is told: at every token those of all rows,
+/// for every layer and decision.
+///
+/// # Errors
+///
+/// Says how much they would take.
+pub fn check_foresight(
+    decoder: &Decoder,
+    compression: &Compression,
+    tokens: usize,
+    batch: usize,
+) -> Result<(), BenchError> {
+    let Some((policy, states)) = compression.planned() else { return Ok(()) };
+    let (layers, kv_heads) = (decoder.layers.len(), decoder.config().kv_heads);
+    let decisions = (0..layers).map(|index| {
+        let plan = policy.plan(&Layer { index, layers, kv_heads, states });
+        plan.decides.groups(kv_heads)
+    });
+    let rows = memory::product(&[tokens, tokens.saturating_add(1)]) / 2;
+    let each = memory::product(&[decisions.sum(), batch, size_of::<f32>()]);
+    memory::check(
+        rows.saturating_mul(each),
+        &format!("what {} is told of {tokens} tokens", policy.name()),
+        "give a shorter --context or a smaller --batch, as the command has them",
     )
 }
 
