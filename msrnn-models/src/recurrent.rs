@@ -140,8 +140,17 @@ impl<'m> Recurrent<'m> {
                 }
             }
         }
-        let states = self.compression.states();
-        self.positions.iter().try_for_each(|&positions| Length { tokens, block, states, positions }.check())
+        self.length(tokens, block).check()
+    }
+
+    /// A text of so many tokens, the first `block` of which enter as one block, as the layer has it that uses most positions.
+    pub fn length(&self, tokens: usize, block: usize) -> Length {
+        let of = |positions| Length { tokens, block, states: self.compression.states(), positions };
+        self.positions
+            .iter()
+            .map(|&positions| of(positions))
+            .max_by_key(Length::in_use)
+            .unwrap_or_else(|| of(self.asked))
     }
 
     /// The layers, first to last.

@@ -144,6 +144,18 @@ fn a_policy_that_says_how_rows_are_numbered_is_the_policy_in_a_run_that_says_it(
             assert!(error.contains("leave one of the two out"), "{error}");
         }
     }
+    // How long a text may get follows from the layer that uses most positions, whoever says it.
+    let in_use = |spec: &str, positions: Positions| {
+        let compression = spec.parse::<PolicySpec>().unwrap().compression(60, |_| 1).unwrap();
+        Recurrent::new(&model.decoder, compression, positions).length(1_000, 0).in_use()
+    };
+    assert_eq!(in_use("window+4@9", Positions::Original), 1_000);
+    assert_eq!(in_use("streaming@9", Positions::Original), 10);
+    assert_eq!(
+        in_use("gap-compressed(window+4)@9", Positions::Original),
+        in_use("window+4@9", Positions::GapCompressed)
+    );
+    assert_eq!(in_use("layers(0: streaming, *: window+4)@9", Positions::Original), 1_000);
     let streaming = run("streaming(first=4)@9", Positions::Original).unwrap();
     assert_eq!(streaming, run("window+4@9", Positions::InState).unwrap());
     // In some layers only.

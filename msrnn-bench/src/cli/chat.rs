@@ -14,7 +14,6 @@ use msrnn_bench::writing::{Ended, Writing};
 use msrnn_core::budget::Budget;
 use msrnn_models::Model;
 use msrnn_models::chat::Message;
-use msrnn_models::length::Length;
 use msrnn_models::recurrent::Recurrent;
 use msrnn_models::sampling::Sampler;
 use msrnn_models::session::Session;
@@ -229,12 +228,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
             Err(error) => return Err(error),
         }
         say(&counted(&session));
-        let length = Length {
-            tokens: session.seen().len(),
-            block: 0,
-            states: compression.states(),
-            positions: args.run.positions,
-        };
+        let length = recurrent.length(session.seen().len(), 0);
         let trained = model.decoder.config().max_position_embeddings;
         if let Some(said) = length.beyond("this conversation", trained).filter(|_| !warned) {
             tracing::warn!("{said}");

@@ -344,7 +344,7 @@ impl Args {
         let prompt = session.seen().len().saturating_add(read);
         let length = prompt.saturating_add(self.draw.max_new_tokens);
         let block = if session.seen().is_empty() { prompt } else { 0 };
-        self.run.check_length(model, "a text (prompt and new tokens)", length, block, compression.states())?;
+        self.run.check_length(model, "a text (prompt and new tokens)", length, block, compression)?;
         msrnn_bench::room::check(&model.decoder, compression, length, self.samples.min(2))
     }
 

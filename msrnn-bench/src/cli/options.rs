@@ -15,11 +15,11 @@ use msrnn_bench::progress::{Progress, in_words};
 use msrnn_bench::texts::Skipped;
 use msrnn_bench::trial;
 use msrnn_core::budget::Budget;
+use msrnn_core::compression::Compression;
 use msrnn_core::state::MultiState;
 use msrnn_models::Model;
-use msrnn_models::length::Length;
 use msrnn_models::protocol::Protocol;
-use msrnn_models::recurrent::{Positions, bytes_per_state, state_bytes};
+use msrnn_models::recurrent::{Positions, Recurrent, bytes_per_state, state_bytes};
 use msrnn_models::tokenizer::{Bos, SpecialTokens, TextOptions};
 use msrnn_policies::PolicySpec;
 use serde::Serialize;
@@ -129,8 +129,8 @@ impl RunOptions {
 
     /// Refuses a context that there are no positions for under a bound, and warns of one that the model was
     /// not trained for.
-    pub(super) fn check_context(&self, model: &Model, states: Option<usize>) -> Result<(), BenchError> {
-        self.context.map_or(Ok(()), |context| self.check_length(model, "a context", context, context, states))
+    pub(super) fn check_context(&self, model: &Model, compression: &Compression) -> Result<(), BenchError> {
+        self.context.map_or(Ok(()), |context| self.check_length(model, "a context", context, context, compression))
     }
 
     /// As [`Self::check_context`] for `what` of so many tokens, the first `prompt` of which are there before the
@@ -141,9 +141,10 @@ impl RunOptions {
         what: &str,
         tokens: usize,
         prompt: usize,
-        states: Option<usize>,
+        compression: &Compression,
     ) -> Result<(), BenchError> {
-        let length = Length { tokens, block: self.protocol.block(prompt), states, positions: self.positions };
+        let recurrent = Recurrent::new(&model.decoder, compression.clone(), self.positions);
+        let length = recurrent.length(tokens, self.protocol.block(prompt));
         length.check()?;
         if let Some(said) = length.beyond(what, model.decoder.config().max_position_embeddings) {
             tracing::warn!("{said}");
@@ -225,7 +226,7 @@ impl ScoringOptions {
         let (contexts, skipped) = self.source.contexts(context, &model)?;
         let spec = self.policy.spec(self.run.seed)?;
         let compression = spec.compression(context, |policy| bytes_per_state(&model.decoder, policy))?;
-        self.run.check_context(&model, compression.states())?;
+        self.run.check_context(&model, &compression)?;
         let scoring = Scoring {
             positions: self.run.positions,
             protocol: self.run.protocol,

@@ -39,7 +39,7 @@ pub(super) fn run(args: &Args, model: &Model, template: Option<&ChatTemplate>) -
     }
     let longest = asked.iter().map(|one| one.prompt.len().saturating_add(one.max_new_tokens)).max().unwrap_or(0);
     let compression = args.policy.compression(&spec, context.max(longest), model)?;
-    args.run.check_length(model, "a text (prompt and new tokens)", longest, 0, compression.states())?;
+    args.run.check_length(model, "a text (prompt and new tokens)", longest, 0, &compression)?;
     msrnn_bench::room::check(&model.decoder, &compression, longest, args.batch.min(asked.len()))?;
     let identity = identity(&args.model, &compression, args.run.positions)?;
     let mut results = Results::open(out)?;
