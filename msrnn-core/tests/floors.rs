@@ -35,7 +35,7 @@ const FLOORS: [&str; 21] = [
     "laws",
 ];
 
-/// Rust code without its comments and the text of its strings.
+/// Rust code without its comments.
 fn code(text: &str) -> String {
     text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }

@@ -33,6 +33,32 @@ fn explain_tells_idea_rule_cost_and_source_of_every_policy() {
     assert!(succeeds(&["explain", "full"]).stdout.contains("vanilla transformer"));
 }
 
+/// A ceiling is compared, and marked as one; what knows no rest of a text refuses it.
+#[test]
+fn an_oracle_is_a_ceiling_in_comparisons_and_is_refused_elsewhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("run");
+    let compare = "compare --policies random,oracle,oracle-head --states 12 --stories 2 --context 160 --out";
+    let done = succeeds(&[&split(compare)[..], &[text_of(&out)]].concat());
+    assert!(done.stdout.contains("oracle is a ceiling and no policy"), "{}", done.stdout);
+    let results = read_json(&out.join("metrics.json"));
+    let text = results.to_string();
+    assert!(text.contains("oracle-head"), "{text}");
+    for refused in [
+        "generate --policy oracle@8 --prompt Once",
+        "bench --policies oracle --states 8 --prefill 0 --score 8 --decode 0",
+        "bench --policies every(4,oracle) --states 8 --prefill 0 --score 0 --decode 8",
+        "throughput --policy protect(oracle,first=1) --states 8 --memory 64MiB",
+    ] {
+        let done = msrnn(&split(refused));
+        assert!(
+            done.code != Some(0) && done.stderr.contains("is a ceiling and no policy"),
+            "{refused}: {}",
+            done.stderr
+        );
+    }
+}
+
 #[test]
 fn policies_are_listed_as_json_too() {
     let listed: Value = serde_json::from_str(&succeeds(&["policies", "--json"]).stdout).unwrap();

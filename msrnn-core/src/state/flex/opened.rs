@@ -3,6 +3,7 @@
 use burn::backend::flex::FlexTensor;
 use burn::tensor::DType;
 
+use super::packed::whole;
 use crate::kernels::flex::access::{close, close_int, open, open_int};
 use crate::state::MultiState;
 
@@ -27,10 +28,6 @@ impl Opened {
     /// Takes them out of the state, which is not usable until they are back.
     pub(crate) fn take(state: &mut MultiState) -> Self {
         // Whole buffers, so that a slot's index is its place in memory.
-        let whole = |x: FlexTensor| match x.layout().contiguous_offsets() {
-            Some((0, end)) if end * x.dtype().size() == x.bytes().len() => x,
-            _ => x.to_contiguous(),
-        };
         Self {
             keys: whole(open(state.keys.extract())),
             values: whole(open(state.values.extract())),
