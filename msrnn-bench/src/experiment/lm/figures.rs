@@ -1,5 +1,7 @@
 //! What the report shows of a grid.
 
+use msrnn_policies::PolicySpec;
+
 use super::paper::{TABLE_3_STATES, table_3};
 use super::summary::{ArmSummary, ModelSummary, Pair};
 use crate::experiment::figure::{Axis, Cell, Content, Figure, Line, Point};
@@ -93,6 +95,14 @@ fn perplexity(arm: &ArmSummary) -> Cell {
     }
 }
 
+/// Which of the policies are none, but are told what comes.
+fn ceilings(names: &[&str]) -> String {
+    let is_ceiling = |name: &&str| name.parse::<PolicySpec>().is_ok_and(|spec| spec.is_ceiling());
+    let told =
+        |name: &str| format!(" {name} is a ceiling and no policy: it is told what the rest of a context attends to.");
+    names.iter().copied().filter(is_ceiling).map(told).collect()
+}
+
 fn perplexities(summary: &ModelSummary) -> Figure {
     let mut names = summary.names();
     names.extend(summary.full().map(|full| full.policy.as_str()));
@@ -101,7 +111,7 @@ fn perplexities(summary: &ModelSummary) -> Figure {
         title: "Perplexity over states".into(),
         caption: format!(
             "Lower is better. {} {} of at most {} tokens, {}, {} predicted tokens. baseline: contexts of so many \
-             tokens instead{}",
+             tokens instead{}{}",
             over(summary),
             counted(summary.contexts, "context"),
             summary.context,
@@ -110,7 +120,8 @@ fn perplexities(summary: &ModelSummary) -> Figure {
             match summary.full().and_then(|full| full.bits_per_byte) {
                 Some(bits) => format!("; full: every state, {bits:.4} bits per byte."),
                 None => "; full: every state.".into(),
-            }
+            },
+            ceilings(&names),
         ),
         content: grid(summary, &names, perplexity),
     }

@@ -261,10 +261,6 @@ pub(super) fn notes(lm: &Lm, summaries: &[ModelSummary]) -> Vec<String> {
     if !summaries.iter().any(|summary| summary.names().contains(&"random")) {
         notes.push("random is not among the policies, so that there are no differences to it.".into());
     }
-    let ceilings = lm.policies.iter().filter(|spec| spec.is_ceiling());
-    notes.extend(ceilings.map(|spec| {
-        format!("{spec} is a ceiling and no policy: it is told what the rest of each context attends to.")
-    }));
     if summaries.iter().any(|summary| summary.llama_2_7b) {
         notes.push(
             "Published: Table 3 of the paper, LLaMA-2-7B in bf16 on PG-19's test split, contexts of 4,096 tokens. BOS, \
