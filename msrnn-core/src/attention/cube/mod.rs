@@ -1,7 +1,8 @@
-//! Steps and blocks on GPUs: a step is three launches, a block of tokens two products with the states, one pass over
+//! Steps and blocks on GPUs: a step is four launches, a block of tokens two products with the states, one pass over
 //! scalars, and two products. Nothing is read back in either. Which row goes is decided on the device where the policy's
 //! score is a program ([`score`](crate::score)); tensor code is shown tensors.
 
+mod attend;
 mod block;
 mod score;
 mod step;

@@ -6,11 +6,12 @@ use burn_cubecl::cubecl::ir::ElemType;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
+use super::attend::{Rows, attend};
 use super::score::{Numbers, Steps, numbers, score};
 use crate::attention::Attention;
 use crate::attention::blocked::Decision;
 use crate::kernels::cube::access::{argument, close, close_int, empty, own, own_int, read, units};
-use crate::kernels::cube::reduce::{HIDDEN, lowest, team_max, team_sum};
+use crate::kernels::cube::reduce::lowest;
 use crate::policy::Decides;
 use crate::score::Initial;
 use crate::state::{MultiState, StateShape};
@@ -53,122 +54,6 @@ fn append_kernel<F: Float, S: Float>(
     }
     if UNIT_POS == 0 && first {
         positions[(decider * slots + slot) as usize] = next[decider as usize];
-    }
-}
-
-/// Softmax attention of a KV head's query heads over the first `rows` slots. One cube per batch row
-/// and KV head. A unit takes a row in the first pass and a channel in the second.
-#[cube(launch)]
-fn attend_kernel<F: Float, S: Float>(
-    query: &[F],
-    keys: &[S],
-    values: &[S],
-    positions: &[i32],
-    next: &[i32],
-    weights: &mut [f32],
-    attended: &mut [F],
-    scale: f32,
-    window: i32,
-    slots: u32,
-    rows: u32,
-    kv_heads: u32,
-    group: u32,
-    #[comptime] head_dim: u32,
-    #[comptime] layer_wise: bool,
-    #[comptime] units: u32,
-    #[define(F, S)] _dtypes: [ElemType; 2],
-) {
-    let mut shared = Shared::new_slice(units as usize);
-    let mut scaled = Shared::new_slice(head_dim as usize);
-    let head = CUBE_POS_X;
-    let mut decider = head;
-    if comptime!(layer_wise) {
-        decider = head / kv_heads;
-    }
-    let now = next[decider as usize];
-    let of_positions = decider * slots;
-    let of_rows = head * slots;
-    // Units beside each other take channels beside each other, of as many rows as there are units for.
-    let abreast = comptime!(if units > head_dim { units / head_dim } else { 1 });
-
-    for member in 0..group {
-        let of_query = ((head * group + member) * head_dim) as usize;
-        let of_weights = ((head * group + member) * rows) as usize;
-        let mut channel = UNIT_POS;
-        while channel < head_dim {
-            scaled[channel as usize] = f32::cast_from(query[of_query + channel as usize]) * scale;
-            channel += units;
-        }
-        sync_cube();
-
-        let mut highest = HIDDEN.runtime();
-        let mut row = UNIT_POS;
-        while row < rows {
-            let position = positions[(of_positions + row) as usize];
-            let mut logit = HIDDEN.runtime();
-            if position >= 0 && now - position < window {
-                let of_key = ((of_rows + row) * head_dim) as usize;
-                let mut dot = 0.0f32;
-                for channel in 0..head_dim {
-                    dot += scaled[channel as usize] * f32::cast_from(keys[of_key + channel as usize]);
-                }
-                logit = dot;
-            }
-            weights[of_weights + row as usize] = logit;
-            if logit > highest {
-                highest = logit;
-            }
-            row += units;
-        }
-        let highest = team_max(highest, &mut shared, units);
-
-        let mut sum = 0.0f32;
-        let mut row = UNIT_POS;
-        while row < rows {
-            let logit = weights[of_weights + row as usize];
-            let mut exponential = 0.0f32;
-            // Of a logit that is not a number the weight is none either.
-            if logit != HIDDEN.runtime() {
-                exponential = (logit - highest).exp();
-            }
-            weights[of_weights + row as usize] = exponential;
-            sum += exponential;
-            row += units;
-        }
-        let inverse = 1.0f32 / team_sum(sum, &mut shared, units);
-        let mut row = UNIT_POS;
-        while row < rows {
-            let weight = weights[of_weights + row as usize] * inverse;
-            weights[of_weights + row as usize] = weight;
-            row += units;
-        }
-        sync_storage();
-
-        let first = UNIT_POS / head_dim;
-        let mut block = 0u32;
-        while block < head_dim {
-            let channel = block + UNIT_POS % head_dim.min(units);
-            let mut sum = 0.0f32;
-            if first < abreast && channel < head_dim {
-                let mut row = first;
-                while row < rows {
-                    let of_value = ((of_rows + row) * head_dim + channel) as usize;
-                    sum += weights[of_weights + row as usize] * f32::cast_from(values[of_value]);
-                    row += abreast;
-                }
-            }
-            shared[UNIT_POS as usize] = sum;
-            sync_cube();
-            if first == 0 && channel < head_dim {
-                let mut total = 0.0f32;
-                for part in 0..abreast {
-                    total += shared[(part * head_dim + UNIT_POS) as usize];
-                }
-                attended[of_query + channel as usize] = F::cast_from(total);
-            }
-            sync_cube();
-            block += units;
-        }
     }
 }
 
@@ -337,30 +222,16 @@ pub(crate) fn step(
         layer_wise,
         dtypes,
     );
-    let weights = empty(&query, [batch, kv_heads, heads / kv_heads, rows], DType::F32);
-    let attended = empty(&query, [batch, heads, head_dim], query.dtype);
-    attend_kernel::launch(
-        &client,
-        cubes(batch * kv_heads),
-        CubeDim::new_1d(units),
-        argument(&query),
-        argument(&opened.keys),
-        argument(&opened.values),
-        argument(&opened.positions),
-        argument(&opened.next),
-        argument(&weights),
-        argument(&attended),
-        attention.scale as f32,
-        attention.window.and_then(|window| i32::try_from(window).ok()).unwrap_or(i32::MAX),
-        slots,
-        rows as u32,
-        kv_heads as u32,
-        (heads / kv_heads) as u32,
-        head_dim as u32,
+    let held = Rows {
+        keys: &opened.keys,
+        values: &opened.values,
+        positions: &opened.positions,
+        next: &opened.next,
         layer_wise,
-        units,
-        dtypes,
-    );
+        slots,
+        rows,
+    };
+    let [attended, weights] = attend(attention, &query, [batch, heads, head_dim], &held);
     let Some(decision) = decision else {
         opened.put_back(state);
         return (close(attended), Some(close(weights)));
