@@ -63,6 +63,47 @@ pub enum Content {
         /// The grids.
         panels: Vec<Panel>,
     },
+    /// Texts to be read beside each other.
+    Passages {
+        /// One per prompt or question.
+        passages: Vec<Passage>,
+    },
+}
+
+/// What several hands wrote on one thing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Passage {
+    /// The thing: a question, a seed.
+    pub title: String,
+    /// What was written.
+    pub texts: Vec<Excerpt>,
+}
+
+/// A text and who wrote it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Excerpt {
+    /// A policy with its bound, or `reference`.
+    pub by: String,
+    /// What is to be said about it, such as its score; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub remark: String,
+    /// The text, or its beginning.
+    pub text: String,
+}
+
+/// Characters of a text that a page shows.
+const SHOWN: usize = 1200;
+
+impl Excerpt {
+    /// A text, cut where it is long.
+    pub fn new(by: impl Into<String>, remark: impl Into<String>, text: &str) -> Self {
+        let text = text.trim();
+        let text = match text.char_indices().nth(SHOWN) {
+            Some((end, _)) => format!("{} …", text[..end].trim_end()),
+            None => text.to_owned(),
+        };
+        Self { by: by.into(), remark: remark.into(), text }
+    }
 }
 
 /// An axis.

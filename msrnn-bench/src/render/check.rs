@@ -34,7 +34,7 @@ pub fn check<'a>(figures: impl IntoIterator<Item = &'a Figure>) -> Result<(), Be
                     return wrong("every row needs as many cells as there are columns");
                 }
             }
-            Content::Lines { .. } => {}
+            Content::Lines { .. } | Content::Passages { .. } => {}
             Content::Bars { groups, series, .. } => {
                 let fits = |length: usize| length == groups.len();
                 if !series.iter().all(|s| fits(s.values.len()) && (s.errors.is_empty() || fits(s.errors.len()))) {
@@ -70,6 +70,7 @@ fn finite(content: &Content) -> bool {
             columns.iter().chain(rows).all(|value| value.is_finite())
                 && panels.iter().flat_map(|panel| &panel.values).all(|row| all(row))
         }
+        Content::Passages { .. } => true,
     }
 }
 

@@ -1,6 +1,8 @@
 //! Colours that people with any kind of colour vision can tell apart, by Paul Tol
 //! (<https://sronpersonalpages.nl/~pault/>).
 
+use msrnn_policies::registry;
+
 /// Red, green and blue.
 pub type Rgb = [u8; 3];
 
@@ -50,6 +52,38 @@ pub const NO_VALUE: Rgb = [0xe0, 0xe0, 0xdc];
 /// Of a reference line, and of a name that stands for no policy.
 pub const REFERENCE: Rgb = [0x55, 0x55, 0x55];
 
+/// Which of [`LINES`], and which mark, lines and bars of these names have. A policy that has a name of its own has the same
+/// one in every figure, whatever stands beside it and in whatever order, unless two in a figure would have the same: then
+/// the one that comes later among all policies has the next that is free. Other names have what is left, in their order.
+pub fn places<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<usize> {
+    let names: Vec<&str> = names.into_iter().collect();
+    let mut order: Vec<usize> = (0..names.len()).collect();
+    order.sort_by_key(|&index| match rank(names[index]) {
+        Some(rank) => (rank, names[index], index),
+        None => (usize::MAX, "", index),
+    });
+    let mut places = vec![0; names.len()];
+    let mut taken = Vec::new();
+    for index in order {
+        let wished = rank(names[index]).map_or(0, |rank| rank % LINES.len());
+        let around = (0..LINES.len()).map(|step| (wished + step) % LINES.len());
+        let free = around.chain(LINES.len()..).find(|place| !taken.contains(place)).unwrap_or(wished);
+        taken.push(free);
+        places[index] = free;
+    }
+    places
+}
+
+/// Where among all policies one stands by name, with or without its budget and a model's name before it.
+fn rank(name: &str) -> Option<usize> {
+    let bare = |name: &str| -> String {
+        let name = name.split_once('@').map_or(name, |(policy, _)| policy);
+        name.chars().filter(|c| !c.is_ascii_digit()).collect()
+    };
+    let among = |name: &str| registry::entries().position(|entry| bare(entry.example) == bare(name));
+    among(name).or_else(|| name.split_once(", ").and_then(|(_, policy)| among(policy)))
+}
+
 /// The colour of a share from 0 to 1, between its neighbours in [`VALUES`].
 pub fn of_share(share: f64) -> Rgb {
     let at = share.clamp(0.0, 1.0) * (VALUES.len() - 1) as f64;
@@ -92,6 +126,35 @@ pub fn hex([red, green, blue]: Rgb) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_policy_has_its_colour_whatever_stands_beside_it() {
+        let all = ["window", "window+4", "h2o", "tova", "tova-head", "random"];
+        let together = places(all);
+        let mut backwards = all;
+        backwards.reverse();
+        let mut found = places(backwards);
+        found.reverse();
+        assert_eq!(found, together);
+        for (name, place) in all.iter().zip(&together) {
+            let (with_budget, of_a_model) = (format!("{name}@512"), format!("SmolLM2, {name}"));
+            assert_eq!(places([*name]), [*place]);
+            assert_eq!(places([with_budget.as_str()]), [*place]);
+            assert_eq!(places([of_a_model.as_str()]), [*place]);
+        }
+    }
+
+    #[test]
+    fn no_two_have_the_same_place_and_other_names_come_in_their_order() {
+        assert_eq!(places(["win", "tie", "loss"]), [0, 1, 2]);
+        let names: Vec<String> = registry::entries().map(|entry| entry.example.to_owned()).collect();
+        let mut found = places(names.iter().map(String::as_str).chain(["x"; 3]));
+        found.sort_unstable();
+        assert!(found.windows(2).all(|pair| pair[0] < pair[1]), "{found:?}");
+        let left = places(["layer 3", "tova"]);
+        assert_eq!(left[1], places(["tova"])[0]);
+        assert_ne!(left[0], left[1]);
+    }
 
     #[test]
     fn lightness_falls_with_the_value() {

@@ -54,6 +54,7 @@ impl Frame {
     /// - lines: `line`, `reference`, `x`, `y`, `error`
     /// - bars: `group`, `series`, `value`, `error`
     /// - heat map: `panel`, `x`, `y`, `value`
+    /// - passages: `passage`, `by`, `remark`, `text`
     /// - table: its own columns; `HEAD standard error` beside those with errors
     pub fn of(content: &Content) -> Self {
         match content {
@@ -96,6 +97,16 @@ impl Frame {
                     ("x", Values::Number(cells().map(|(_, x, ..)| Some(x)).collect())),
                     ("y", Values::Number(cells().map(|(_, _, y, _)| Some(y)).collect())),
                     ("value", Values::Number(cells().map(|(.., value)| value).collect())),
+                ])
+            }
+            Content::Passages { passages } => {
+                let texts =
+                    || passages.iter().flat_map(|passage| passage.texts.iter().map(move |text| (passage, text)));
+                Self::new([
+                    ("passage", Values::Text(texts().map(|(passage, _)| passage.title.clone()).collect())),
+                    ("by", Values::Text(texts().map(|(_, text)| text.by.clone()).collect())),
+                    ("remark", Values::Text(texts().map(|(_, text)| text.remark.clone()).collect())),
+                    ("text", Values::Text(texts().map(|(_, text)| text.text.clone()).collect())),
                 ])
             }
         }

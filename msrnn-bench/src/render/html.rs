@@ -8,7 +8,7 @@ use super::head::head;
 use super::scale::Scale;
 use super::{Report, check, colour, decimal, extent, printable, svg, warning};
 use crate::error::BenchError;
-use crate::experiment::figure::{Cell, Content, Figure};
+use crate::experiment::figure::{Cell, Content, Excerpt, Figure, Passage};
 
 /// The page's script: its parts in a block of their own, so that no name is global.
 const SCRIPT: &str = concat!(
@@ -72,7 +72,7 @@ pub fn page(report: &Report<'_>) -> Result<String, BenchError> {
                         }
                     }
                 }
-                footer { p { "Written by msrnn " (env!("CARGO_PKG_VERSION")) "." } }
+                footer { p { "Excerpt by msrnn " (env!("CARGO_PKG_VERSION")) "." } }
                 script type="application/json" id="page-data" { (PreEscaped(data)) }
                 script { (PreEscaped(SCRIPT)) }
             }
@@ -102,6 +102,7 @@ fn section(index: usize, figure: &Figure, plot: Option<&str>) -> Markup {
             @if !figure.caption.is_empty() { p.caption { (printable(&figure.caption)) } }
             @match (&figure.content, plot) {
                 (Content::Table { columns, rows }, _) => (table(&figure.title, columns, rows)),
+                (Content::Passages { passages: all }, _) => (passages(all)),
                 (_, Some(plot)) => {
                     div.plot data-figure=(index) {
                         div.static tabindex="0" role="region" aria-label={ (printable(&figure.title)) ", drawing" } {
@@ -156,6 +157,23 @@ fn table(title: &str, columns: &[String], rows: &[Vec<Cell>]) -> Markup {
     }
 }
 
+/// The first is open, the others open on demand.
+fn passages(passages: &[Passage]) -> Markup {
+    html! {
+        @for (index, Passage { title, texts }) in passages.iter().enumerate() {
+            details.passage open[index == 0] {
+                summary { (printable(title)) }
+                dl {
+                    @for Excerpt { by, remark, text } in texts {
+                        dt { (printable(by)) @if !remark.is_empty() { " " small { (printable(remark)) } } }
+                        dd { @if text.is_empty() { em { "nothing" } } @else { (lines(text)) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Text of several lines.
 fn lines(text: &str) -> String {
     text.lines().map(|line| printable(line) + "\n").collect()
@@ -176,11 +194,13 @@ struct Drawing<'a> {
     across: Option<Scale>,
     up: Option<Scale>,
     span: Option<(f64, f64)>,
+    /// Of lines that are no references, and of series ([`colour::places`]).
+    places: Vec<usize>,
 }
 
 fn drawing(figure: &Figure) -> Drawing<'_> {
     let (across, up, span) = match &figure.content {
-        Content::Table { .. } => (None, None, None),
+        Content::Table { .. } | Content::Passages { .. } => (None, None, None),
         Content::Lines { x, y, lines } => {
             let (across, up) = extent::lines(x, y, lines);
             (Some(across), Some(up), None)
@@ -191,7 +211,14 @@ fn drawing(figure: &Figure) -> Drawing<'_> {
             (None, None, Some(colour::span(values)))
         }
     };
-    Drawing { figure, across, up, span }
+    let places = match &figure.content {
+        Content::Lines { lines, .. } => {
+            colour::places(lines.iter().filter(|line| !line.reference).map(|line| line.name.as_str()))
+        }
+        Content::Bars { series, .. } => colour::places(series.iter().map(|series| series.name.as_str())),
+        _ => Vec::new(),
+    };
+    Drawing { figure, across, up, span, places }
 }
 
 /// The data as JSON in which nothing looks like the end of a script.

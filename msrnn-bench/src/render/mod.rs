@@ -90,7 +90,7 @@ pub fn write(report: &Report<'_>, directory: &Path) -> Result<(), BenchError> {
 fn about(figure: &Figure) -> Vec<(&str, &str)> {
     let mut about = vec![("title", figure.title.as_str()), ("caption", figure.caption.as_str())];
     match &figure.content {
-        Content::Table { .. } => {}
+        Content::Table { .. } | Content::Passages { .. } => {}
         Content::Lines { x, y, .. } => about.extend([("x", x.label.as_str()), ("y", y.label.as_str())]),
         Content::Bars { y, .. } => about.push(("value", y.label.as_str())),
         Content::HeatMap { panel, x, y, value, .. } => {

@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use crate::experiment::figure::{Axis, Cell, Content, Figure, Line, Panel, Point, Series};
+use crate::experiment::figure::{Axis, Cell, Content, Excerpt, Figure, Line, Panel, Passage, Point, Series};
 
 /// Any finite number; ordinary ones, zero and whole numbers among them often.
 pub(crate) fn number() -> impl Strategy<Value = f64> {
@@ -91,9 +91,15 @@ fn heat_map() -> impl Strategy<Value = Content> {
     })
 }
 
+fn passages() -> impl Strategy<Value = Content> {
+    let written = (text(), text(), text()).prop_map(|(by, remark, text)| Excerpt { by, remark, text });
+    let passage = (text(), vec(written, 0..3)).prop_map(|(title, texts)| Passage { title, texts });
+    vec(passage, 0..3).prop_map(|passages| Content::Passages { passages })
+}
+
 /// Data of every kind.
 pub(crate) fn contents() -> impl Strategy<Value = Content> {
-    prop_oneof![table(), lines(), bars(), heat_map()]
+    prop_oneof![table(), lines(), bars(), heat_map(), passages()]
 }
 
 /// A figure of every kind.

@@ -1,6 +1,6 @@
 //! What pairs of stories say about policies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ use super::texts::{agreeing, distinct, words};
 use super::verdict::{Choice, Outcome};
 use super::{Pair, Story};
 use crate::evaluate::Observed;
-use crate::experiment::figure::{Axis, Cell, Content, Figure, Series};
+use crate::experiment::figure::{Axis, Cell, Content, Excerpt, Figure, Passage, Series};
 use crate::experiment::generation::Written;
 use crate::experiment::{Arm, Results};
 use crate::text_ids;
@@ -87,9 +87,41 @@ pub(super) fn results(setting: &Story, pairs: &[Pair]) -> Results {
         metrics: serde_json::json!({ "judge": setting.judge, "rows": rows }),
         arms: arms.collect(),
         notes: notes(setting, &rows),
-        figures: figures(&rows, models.len() > 1),
+        figures: figures(&rows, models.len() > 1).into_iter().chain(stories(pairs, models.len() > 1)).collect(),
         missing: Vec::new(),
     }
+}
+
+/// Seeds whose stories a page shows.
+const SHOWN: usize = 3;
+
+/// The stories of the first seeds, to be read.
+fn stories(pairs: &[Pair], several: bool) -> Option<Figure> {
+    let seeds: BTreeSet<u64> = pairs.iter().map(|pair| pair.seed).collect();
+    let by = |pair: &Pair, policy: &str| if several { format!("{}, {policy}", pair.model) } else { policy.to_owned() };
+    let passage = |seed: u64| {
+        let mut texts: Vec<Excerpt> = Vec::new();
+        for pair in pairs.iter().filter(|pair| pair.seed == seed) {
+            let full = by(pair, "full");
+            if texts.iter().all(|text| text.by != full) {
+                texts.push(Excerpt::new(full, "", &pair.full.text));
+            }
+            let remark = match &pair.judged {
+                Some(judged) => judged.outcome.name(),
+                None if pair.identical() => "the same text",
+                None => "",
+            };
+            texts.push(Excerpt::new(by(pair, &pair.policy), remark, &pair.bounded.text));
+        }
+        Passage { title: format!("Seed {seed}"), texts }
+    };
+    let passages: Vec<Passage> = seeds.into_iter().take(SHOWN).map(passage).collect();
+    (!passages.is_empty()).then(|| Figure {
+        id: "stories".into(),
+        title: "What was written".into(),
+        caption: "The first seeds, each drawn alike under every policy. All stories: samples.jsonl.".into(),
+        content: Content::Passages { passages },
+    })
 }
 
 fn observed(stories: &[&Written]) -> Observed {
@@ -236,7 +268,8 @@ fn verdict_table(rows: &[&Row], several: bool) -> Figure {
 }
 
 fn bars(rows: &[&Row], several: bool) -> Figure {
-    let series = ["win", "tie", "loss"].into_iter().enumerate().map(|(at, name)| {
+    let outcomes = [Outcome::Win, Outcome::Tie, Outcome::Loss].map(Outcome::name);
+    let series = outcomes.into_iter().enumerate().map(|(at, name)| {
         let shares = rows.iter().map(|row| row.verdicts.map(|verdicts| share(counts(&verdicts)[at], verdicts.judged)));
         let (values, errors) =
             shares.map(|share| (share.map(|(value, _)| value), share.map(|(_, error)| error))).unzip();
@@ -363,13 +396,19 @@ mod tests {
         assert_eq!(row["agreeing_words"], 7.0 / 5.0);
         assert_eq!(found.metrics["rows"][0]["stories"], 5);
         assert_eq!(found.arms[1].observed.omitted, 25);
-        assert_eq!(found.figures.len(), 3);
+        assert_eq!(found.figures.len(), 4);
+        let Content::Passages { passages } = &found.figures[3].content else { panic!("no stories") };
+        assert_eq!(passages.len(), SHOWN);
+        let texts: Vec<_> =
+            passages[1].texts.iter().map(|text| (&text.by[..], &text.remark[..], &text.text[..])).collect();
+        assert_eq!(texts, [("full", "", "one two three"), ("tova@8", "loss", "one two four")]);
+        assert_eq!(passages[0].texts[1].remark, "the same text");
     }
 
     #[test]
     fn without_a_judge_the_texts_are_described_and_the_way_on_is_said() {
         let found = results(&setting(false), &[pair(0, "one two four", None)]);
-        assert_eq!(found.figures.len(), 1);
+        assert_eq!(found.figures.len(), 2);
         assert!(found.notes.iter().any(|note| note.contains("--stories DIR --judge URL")));
     }
 }

@@ -28,6 +28,17 @@ pub enum Outcome {
     Loss,
 }
 
+impl Outcome {
+    /// `win`, `tie` or `loss`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Win => "win",
+            Outcome::Tie => "tie",
+            Outcome::Loss => "loss",
+        }
+    }
+}
+
 /// What a judge said of a pair.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Judged {

@@ -1,6 +1,6 @@
 //! What samples of answers look like.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Answer, Understanding};
 use crate::experiment::arms::arms;
@@ -53,6 +53,13 @@ impl Understanding {
             let of = format!("{} under {}", group[0].model, group[0].policy);
             let questions: Vec<_> = group.iter().map(asked).collect();
             holds(&format!("{of} answered other questions than the first"), questions == first)?;
+        }
+        // What was asked is written down beside every answer, but for those of older runs.
+        let mut words = BTreeMap::new();
+        let told = answers.iter().filter_map(|answer| Some((&answer.question, answer.asked.as_ref()?)));
+        for (question, asked) in told {
+            let same = words.insert(question, asked).is_none_or(|before| before == asked);
+            holds(&format!("{question} was asked in other words"), same)?;
         }
         for model in models {
             let of_model = groups.iter().filter(|group| group[0].model == model.name);

@@ -137,11 +137,31 @@ pub struct Answer {
     pub prompt_tokens: usize,
     /// Share of the document's bytes that are in the prompt.
     pub kept: f64,
+    /// What was asked, and what a reader compares the answer with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
     /// Times 100, of the reference that suits each part best.
     pub scores: BTreeMap<String, f64>,
     /// The answer.
     #[serde(flatten)]
     pub written: Written,
+}
+
+/// A question for readers of results: beginnings of long texts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// What follows the document in the prompt.
+    pub question: String,
+    /// The first of the references.
+    pub reference: String,
+}
+
+impl Asked {
+    fn new(question: &Question) -> Self {
+        let beginning = |text: &str| text.trim().chars().take(500).collect();
+        let reference = question.references.first().map_or_else(String::new, |reference| beginning(reference));
+        Self { question: beginning(&question.rest), reference }
+    }
 }
 
 impl Experiment for Understanding {
@@ -182,6 +202,7 @@ impl Experiment for Understanding {
             prompt_sha256: Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
             prompt_tokens: prompt.ids.len(),
             kept: if question.document.is_empty() { 1.0 } else { prompt.kept as f64 / question.document.len() as f64 },
+            asked: Some(Asked::new(question)),
             scores: self.metric.parts().iter().map(|part| (*part).to_owned()).zip(scores).collect(),
             written,
         }))

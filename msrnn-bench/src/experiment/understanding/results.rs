@@ -9,7 +9,7 @@ use super::jackknife::jackknife;
 use super::{Answer, Metric, Task, Understanding};
 use crate::error::BenchError;
 use crate::evaluate::Observed;
-use crate::experiment::figure::{Axis, Cell, Content, Figure, Line, Point};
+use crate::experiment::figure::{Axis, Cell, Content, Excerpt, Figure, Line, Passage, Point};
 use crate::experiment::generation::Ended;
 use crate::experiment::{Arm, Results};
 use crate::statistics::Mean;
@@ -89,8 +89,42 @@ pub(super) fn results(setting: &Understanding, samples: &[Answer]) -> Result<Res
         metrics,
         arms: arms.collect(),
         notes: notes(setting, &rows),
-        figures: figures(setting.metric, &rows),
+        figures: figures(setting.metric, &rows).into_iter().chain(answers(setting.metric, samples)).collect(),
         missing: Vec::new(),
+    })
+}
+
+/// Questions whose answers a page shows.
+const SHOWN: usize = 3;
+
+/// The first questions with their answers, to be read; none where samples do not say what was asked.
+fn answers(metric: Metric, samples: &[Answer]) -> Option<Figure> {
+    let mut questions: Vec<&str> = Vec::new();
+    for answer in samples {
+        if !questions.contains(&answer.question.as_str()) {
+            questions.push(&answer.question);
+        }
+    }
+    let several = samples.iter().any(|answer| answer.model != samples[0].model);
+    let passage = |question: &&str| {
+        let all: Vec<&Answer> = samples.iter().filter(|answer| answer.question == **question).collect();
+        let asked = all.iter().find_map(|answer| answer.asked.as_ref())?;
+        let mut texts = vec![Excerpt::new("reference", "", &asked.reference)];
+        texts.extend(all.into_iter().map(|answer| {
+            let by = if several { format!("{}, {}", answer.model, answer.policy) } else { answer.policy.clone() };
+            let parts =
+                metric.parts().iter().filter_map(|part| Some(format!("{part} {:.1}", answer.scores.get(*part)?)));
+            Excerpt::new(by, parts.collect::<Vec<_>>().join(", "), &answer.written.text)
+        }));
+        Some(Passage { title: asked.question.split_whitespace().collect::<Vec<_>>().join(" "), texts })
+    };
+    let passages: Vec<Passage> = questions.iter().take(SHOWN).filter_map(passage).collect();
+    let caption = "The first questions, with the first reference. All answers: samples.jsonl.";
+    (!passages.is_empty()).then(|| Figure {
+        id: "answers".into(),
+        title: "Answers".into(),
+        caption: caption.into(),
+        content: Content::Passages { passages },
     })
 }
 
@@ -334,6 +368,7 @@ mod tests {
 
     use super::*;
     use crate::experiment::generation::Written;
+    use crate::experiment::understanding::Asked;
 
     fn setting() -> Understanding {
         Understanding {
@@ -364,6 +399,7 @@ mod tests {
             prompt_sha256: String::new(),
             prompt_tokens: 10,
             kept: 1.0,
+            asked: Some(Asked { question: "\n\nWho?".into(), reference: "Ada".into() }),
             scores: BTreeMap::from([("f1".into(), score)]),
             written: Written {
                 text: "x".into(),
@@ -372,6 +408,23 @@ mod tests {
                 observed: Observed { omitted, max_rows: 8, state_bytes: 100, ..Observed::default() },
             },
         }
+    }
+
+    #[test]
+    fn the_first_questions_are_shown_with_reference_answers_and_scores() {
+        let samples: Vec<Answer> = [("full", None), ("tova@8", Some(8))]
+            .into_iter()
+            .flat_map(|(policy, states)| (0..5).map(move |i| answer(policy, states, &format!("d{i}"), f64::from(i), 5)))
+            .collect();
+        let found = results(&setting(), &samples).unwrap();
+        let Some(Content::Passages { passages }) = found.figures.last().map(|figure| &figure.content) else {
+            panic!("no answers in {:?}", found.figures)
+        };
+        assert_eq!(passages.len(), SHOWN);
+        let texts: Vec<_> =
+            passages[2].texts.iter().map(|text| (&text.by[..], &text.remark[..], &text.text[..])).collect();
+        assert_eq!(passages[2].title, "Who?");
+        assert_eq!(texts, [("reference", "", "Ada"), ("full", "f1 2.0", "x"), ("tova@8", "f1 2.0", "x")]);
     }
 
     #[test]
@@ -405,6 +458,6 @@ mod tests {
         assert_eq!(names, ["tova@8"]);
         // Nothing can be said relative to a score of nought.
         assert!(found.metrics["rows"][1]["percent_of_full"].is_null());
-        assert_eq!(found.figures.len(), 2);
+        assert_eq!(found.figures.len(), 3);
     }
 }

@@ -3,7 +3,7 @@
 function bars(host, figure) {
   const { groups, y: axis, series } = figure.content;
   const entries = series.map((one, index) => {
-    const style = `c${index % 9}`;
+    const style = `c${figure.places[index] % 9}`;
     const sample = () => {
       const svg = shape("svg", { class: style, "aria-hidden": "true" });
       svg.append(shape("rect", { class: "mark", x: 7, y: 0, width: 12, height: 12 }));

@@ -18,6 +18,11 @@ function rowsOf({ content }) {
       content.columns.map((x, column) => [panel.name, x, y, number(panel.values[row][column])])));
     return [["panel", "x", "y", "value"], ...cells];
   }
+  if (content.kind === "passages") {
+    const texts = content.passages.flatMap(({ title, texts }) =>
+      texts.map(({ by, remark, text }) => [title, by, remark ?? "", text]));
+    return [["passage", "by", "remark", "text"], ...texts];
+  }
   return tableRows(content);
 }
 

@@ -16,7 +16,7 @@ function lines(host, figure) {
   const { x: xAxis, y: yAxis, lines } = figure.content;
   let results = 0;
   const entries = lines.map((line) => {
-    const index = line.reference ? -1 : results++;
+    const index = line.reference ? -1 : figure.places[results++];
     const style = line.reference ? "reference" : `c${index % 9}`;
     const sample = () => {
       const svg = shape("svg", { class: style, "aria-hidden": "true" });

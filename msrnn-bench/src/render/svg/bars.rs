@@ -5,6 +5,7 @@ use plotters::style::text_anchor::{HPos, VPos};
 
 use super::{Drawn, INK, PlotAxis, colour_of, room, short, words};
 use crate::experiment::figure::{Axis, Series};
+use crate::render::colour;
 use crate::render::extent;
 use crate::render::scale::Scale;
 
@@ -45,8 +46,9 @@ pub(super) fn draw(title: &str, groups: &[String], y: &Axis, series: &[Series], 
 
     let floor = if up.log { up.lowest } else { 0.0 };
     let each = 0.8 / series.len() as f64;
+    let places = colour::places(series.iter().map(|series| series.name.as_str()));
     for (index, one) in series.iter().enumerate() {
-        let colour = colour_of(index);
+        let colour = colour_of(places[index]);
         for (group, value) in one.values.iter().enumerate().filter_map(|(group, value)| Some((group, (*value)?))) {
             let left = group as f64 + 0.1 + each * index as f64;
             let right = left + each * 0.92;
@@ -73,7 +75,7 @@ pub(super) fn draw(title: &str, groups: &[String], y: &Axis, series: &[Series], 
     if series.len() > 1 {
         for (index, one) in series.iter().enumerate() {
             let (x, y) = (horizontal.end + 12, vertical.start + 8 + 20 * index as i32);
-            root.draw(&Rectangle::new([(x, y - 6), (x + 12, y + 6)], colour_of(index).filled()))?;
+            root.draw(&Rectangle::new([(x, y - 6), (x + 12, y + 6)], colour_of(places[index]).filled()))?;
             root.draw(&Text::new(short(&one.name, 32), (x + 20, y), words(14, HPos::Left, VPos::Center)))?;
         }
     }

@@ -48,11 +48,12 @@ pub(super) fn draw(title: &str, x: &Axis, y: &Axis, lines: &[Line], svg: &mut St
         .draw()?;
 
     let mut ends = Vec::new();
-    let mut results = 0;
+    let mut places =
+        colour::places(lines.iter().filter(|line| !line.reference).map(|line| line.name.as_str())).into_iter();
     for line in lines {
-        let colour = if line.reference { rgb(colour::REFERENCE) } else { colour_of(results) };
-        let outline = mark(results);
-        results += usize::from(!line.reference);
+        let place = if line.reference { None } else { places.next() };
+        let colour = place.map_or(rgb(colour::REFERENCE), colour_of);
+        let outline = mark(place.unwrap_or(0));
         let stroke = colour.stroke_width(2);
         let along = line.points.iter().map(|point| (point.x, point.y));
         if line.reference {

@@ -14,7 +14,7 @@ use super::scale::{self, Scale};
 use crate::error::BenchError;
 use crate::experiment::figure::{Content, Figure};
 
-/// A figure as SVG; none for a table, and where there is nothing to draw.
+/// A figure as SVG; none for tables and texts, and where there is nothing to draw.
 ///
 /// # Errors
 ///
@@ -22,7 +22,7 @@ use crate::experiment::figure::{Content, Figure};
 pub fn svg(figure: &Figure) -> Result<Option<String>, BenchError> {
     let mut svg = String::new();
     let drawn = match &figure.content {
-        Content::Table { .. } => return Ok(None),
+        Content::Table { .. } | Content::Passages { .. } => return Ok(None),
         Content::Lines { x, y, lines } => lines::draw(&figure.title, x, y, lines, &mut svg),
         Content::Bars { groups, y, series } => bars::draw(&figure.title, groups, y, series, &mut svg),
         Content::HeatMap { .. } => heat_map::draw(figure, &mut svg),

@@ -3,6 +3,7 @@
 mod bars;
 mod heat_map;
 mod lines;
+mod passages;
 mod table;
 
 use std::fmt::Write;
@@ -58,6 +59,7 @@ pub fn figure(figure: &Figure) -> String {
         Content::Lines { x, y, lines } => lines::draw(x, y, lines),
         Content::Bars { groups, y, series } => bars::draw(groups, y, series),
         Content::HeatMap { .. } => heat_map::draw(&figure.content),
+        Content::Passages { passages } => passages::draw(passages),
     };
     let mut text = printable(&figure.title) + "\n";
     if !figure.caption.is_empty() {
