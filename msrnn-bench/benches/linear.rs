@@ -1,7 +1,7 @@
 //! One token through the linear maps of a 110 M-parameter Llama: matrix times vector, weights `[out, in]`.
 //!
 //! `cargo bench -p msrnn-bench --bench linear`. Names are `out x in/step/dtype/device`; throughput is in
-//! bytes of the weight, to be compared with the bandwidth that `msrnn bench` measures.
+//! bytes of the weight, to be compared with the bandwidth that `msrnn bench` measures. `q8_0-int8`: activations in 8 bits.
 
 mod common;
 
@@ -9,6 +9,7 @@ use burn::module::Param;
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use common::{DEVICE, dtype_name};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use msrnn_core::kernels::{Activations, Blocks, Format};
 use msrnn_models::linear::Linear;
 use msrnn_models::matrix::Matrix;
 
@@ -20,8 +21,18 @@ fn linear(criterion: &mut Criterion) {
         let weight = random([output, input]);
         let floats = [DType::F32, DType::F16, DType::BF16].map(|dtype| (dtype_name(dtype), weight.clone().cast(dtype)));
         let floats = floats.map(|(name, weight)| (name, Matrix::Float(Param::from_tensor(weight))));
-        let int8 = ("int8".to_owned(), Matrix::int8(weight.into_data(), 0, &device));
-        for (name, weight) in floats.into_iter().chain([int8]) {
+        let values: Vec<f32> = weight.into_data().try_into_vec().expect("numbers");
+        let blocks = [
+            ("int8", Format::Int8, Activations::Float),
+            ("int8-int8", Format::Int8, Activations::Int8),
+            ("q8_0", Format::Q8_0, Activations::Float),
+            ("q8_0-int8", Format::Q8_0, Activations::Int8),
+        ];
+        let blocks = blocks.map(|(name, format, activations)| {
+            let blocks = Blocks::quantize(&values, [output, input], format, &device);
+            (name.to_owned(), Matrix::blocks(Blocks { activations, ..blocks }, 0))
+        });
+        for (name, weight) in floats.into_iter().chain(blocks) {
             let x = random([1, input]);
             let id = BenchmarkId::from_parameter(format!("{output}x{input}/step/{name}/{DEVICE}"));
             group.throughput(Throughput::Bytes(weight.bytes() as u64));

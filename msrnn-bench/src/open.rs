@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use msrnn_core::kernels::Activations;
 use msrnn_models::Model;
 use msrnn_models::checkpoint::CONFIG;
 use msrnn_models::config::ModelConfig;
 use msrnn_models::gguf::{self, Gguf};
+use msrnn_models::matrix::Matrix;
 
 use crate::device::DeviceName;
 use crate::error::BenchError;
@@ -65,6 +67,15 @@ pub fn open(directory: Option<&Path>, device: DeviceName, precision: Precision) 
     let storage = precision.on(&on, device)?;
     let Some(directory) = directory else { return bundled::load(storage, &on) };
     let model = Model::load(directory, storage, &on)?;
+    if storage.activations == Activations::Int8
+        && !model.decoder.matrices().iter().any(|matrix| matches!(matrix, Matrix::Blocks(_)))
+    {
+        return Err(BenchError::Input(format!(
+            "{} has no matrix in blocks, so that no activation would be rounded; choose --dtype int8, or leave out \
+             --activations",
+            directory.display()
+        )));
+    }
     for note in model.warnings() {
         tracing::warn!("{note}");
     }

@@ -1,10 +1,13 @@
 //! In which precision a model is held.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use burn::tensor::{DType, Device};
+use msrnn_core::kernels::Activations;
 use msrnn_core::precision::computes_in;
+use msrnn_models::gguf::{self, EXTENSION};
 use msrnn_models::storage::{Storage, Weights};
 use serde::Serialize;
 
@@ -12,7 +15,8 @@ use crate::device::DeviceName;
 use crate::error::BenchError;
 
 /// A precision of weights and states by name: `f32`, `f64`, `f16` or `bf16` for both; `int8` for weights in
-/// 8 bits and states in f32; `WEIGHTS/STATES` for one each, such as `f32/f16` or `int8/bf16`.
+/// 8 bits and `stored` for weights as the files have them, both with states in f32; `WEIGHTS/STATES` for one each, such as
+/// `f32/f16` or `int8/bf16`; and `WEIGHTS/STATES/int8` where activations are rounded to 8 bits too.
 ///
 /// Computation is in f64 for weights in f64, else in f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -20,6 +24,23 @@ use crate::error::BenchError;
 pub struct Precision {
     weights: Weights,
     states: Float,
+    activations: Activations,
+}
+
+/// What weights in blocks are multiplied with, by name: `f32` or `int8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActivationsName(pub Activations);
+
+impl FromStr for ActivationsName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "f32" => Ok(Self(Activations::Float)),
+            "int8" => Ok(Self(Activations::Int8)),
+            _ => Err("expected f32 or int8".into()),
+        }
+    }
 }
 
 /// A precision of floats.
@@ -86,11 +107,55 @@ impl fmt::Display for Float {
 
 impl Precision {
     /// Weights and states in 32-bit floats, the default.
-    pub const F32: Self = Self { weights: Weights::Float(DType::F32), states: Float::F32 };
+    pub const F32: Self =
+        Self { weights: Weights::Float(DType::F32), states: Float::F32, activations: Activations::Float };
+
+    /// Weights as the files have them, states in 32-bit floats.
+    pub const STORED: Self = Self { weights: Weights::Stored, ..Self::F32 };
+
+    /// The precision of models for which none was asked: as stored where all are GGUF files and the CPU runs them, else
+    /// [`Precision::F32`].
+    pub fn usual<'a>(models: impl IntoIterator<Item = &'a Path>, device: DeviceName) -> Self {
+        let is_gguf = |path: &Path| path.extension().is_some_and(|ending| ending == EXTENSION) || gguf::is_gguf(path);
+        match device.is_host() && models.into_iter().all(is_gguf) {
+            true => Self::STORED,
+            false => Self::F32,
+        }
+    }
+
+    /// The same with activations of that kind.
+    ///
+    /// # Errors
+    ///
+    /// When they would be rounded beside weights in floats, with which floats are multiplied.
+    pub fn with(self, activations: Activations) -> Result<Self, BenchError> {
+        match self.weights {
+            Weights::Float(_) if activations == Activations::Int8 => Err(BenchError::Input(format!(
+                "activations are rounded to 8 bits only where weights are in blocks, and not beside {self}; choose --dtype \
+                 stored, for a GGUF file, or int8"
+            ))),
+            _ => Ok(Self { activations, ..self }),
+        }
+    }
+
+    /// The same, where a shape alone says how many bytes weights take.
+    ///
+    /// # Errors
+    ///
+    /// When they are as files have them.
+    pub fn of_shape(self) -> Result<Self, BenchError> {
+        match self.weights {
+            Weights::Stored => Err(BenchError::Input(
+                "only files say how weights are stored, and none are read here; choose --dtype int8, bf16, f16 or f32"
+                    .into(),
+            )),
+            _ => Ok(self),
+        }
+    }
 
     /// How a decoder is then held.
     pub fn storage(self) -> Storage {
-        Storage { weights: self.weights, states: self.states.dtype() }
+        Storage { weights: self.weights, states: self.states.dtype(), activations: self.activations }
     }
 
     /// The same, if the device can compute in it.
@@ -100,12 +165,12 @@ impl Precision {
     /// When the device cannot.
     pub fn on(self, device: &Device, name: DeviceName) -> Result<Storage, BenchError> {
         let weights = match self.weights {
-            Weights::Int8 if !name.is_host() => {
+            Weights::Int8 | Weights::Stored if !name.is_host() => {
                 return Err(BenchError::Input(format!(
-                    "{name} has no kernels for weights in int8, the CPU does; choose --dtype f16 or f32"
+                    "{name} has no kernels for weights in blocks (int8, stored), the CPU does; choose --dtype f16 or f32"
                 )));
             }
-            Weights::Int8 => DType::F32,
+            Weights::Int8 | Weights::Stored => DType::F32,
             Weights::Float(dtype) => dtype,
         };
         match [weights, self.states.dtype()].into_iter().find(|&dtype| !computes_in(device, dtype)) {
@@ -125,16 +190,18 @@ impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (weights, usual) = match self.weights {
             Weights::Int8 => ("int8", Float::F32),
+            Weights::Stored => ("stored", Float::F32),
             Weights::Float(dtype) => {
                 let float = Float::of(dtype).expect("a precision is made of these");
                 (float.name(), float)
             }
         };
         f.write_str(weights)?;
-        if self.states != usual {
+        let rounds = self.activations == Activations::Int8;
+        if self.states != usual || rounds {
             write!(f, "/{}", self.states.name())?;
         }
-        Ok(())
+        f.write_str(if rounds { "/int8" } else { "" })
     }
 }
 
@@ -150,7 +217,7 @@ impl FromStr for Precision {
     fn from_str(text: &str) -> Result<Self, BenchError> {
         let wrong = |why: &str| {
             BenchError::Input(format!(
-                "{text:?} {why}; there are f32, f16, bf16, f64 and int8, or one for the weights and one for the \
+                "{text:?} {why}; there are f32, f16, bf16, f64, int8 and stored, or one for the weights and one for the \
                  states, such as f32/f16"
             ))
         };
@@ -158,8 +225,13 @@ impl FromStr for Precision {
             Some((weights, states)) => (weights, Some(states)),
             None => (text, None),
         };
+        let (states, activations) = match states.and_then(|states| states.strip_suffix("/int8")) {
+            Some(states) => (Some(states), Activations::Int8),
+            None => (states, Activations::Float),
+        };
         let (weights, usual) = match (weights, Float::named(weights)) {
             ("int8", _) => (Weights::Int8, Float::F32),
+            ("stored", _) => (Weights::Stored, Float::F32),
             (_, Some(float)) => (Weights::Float(float.dtype()), float),
             (_, None) => return Err(wrong("is no precision")),
         };
@@ -170,7 +242,7 @@ impl FromStr for Precision {
         if states == Float::F64 && weights != Weights::Float(DType::F64) {
             return Err(wrong("would hold states wider than what is computed"));
         }
-        Ok(Self { weights, states })
+        Self { weights, states, activations: Activations::Float }.with(activations)
     }
 }
 
@@ -194,6 +266,10 @@ mod tests {
             ("bfloat16", "bf16"),
             ("float32/fp16", "f32/f16"),
             ("double", "f64"),
+            ("stored", "stored"),
+            ("stored/f16", "stored/f16"),
+            ("stored/f32/int8", "stored/f32/int8"),
+            ("int8/f16/int8", "int8/f16/int8"),
         ] {
             let precision: Precision = name.parse().unwrap();
             assert_eq!(precision.to_string(), written);
@@ -204,9 +280,12 @@ mod tests {
 
     #[test]
     fn what_is_no_precision_is_refused_with_those_there_are() {
-        for name in ["", "f8", "f32/", "f32/int8", "f32/f64", "int8/f64", "F32"] {
+        for name in ["", "f8", "f32/", "f32/int8", "f32/f64", "int8/f64", "F32", "stored/", "stored/int8", "f32/stored"]
+        {
             let error = name.parse::<Precision>().unwrap_err().to_string();
             assert!(error.contains("f32/f16") && error.contains("int8"), "{error}");
         }
+        let error = "f32/f16/int8".parse::<Precision>().unwrap_err().to_string();
+        assert!(error.contains("not beside f32/f16") && error.contains("stored"), "{error}");
     }
 }

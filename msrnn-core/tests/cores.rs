@@ -3,7 +3,7 @@
 #![cfg(feature = "flex")]
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use msrnn_core::kernels::{self, Int8, Map, Weight};
+use msrnn_core::kernels::{self, Activations, Blocks, Format, Map, Weight};
 
 /// What `f` computes on so many threads.
 fn on<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
@@ -38,25 +38,29 @@ fn bits<const D: usize>(x: Tensor<D>) -> Vec<u64> {
 fn a_linear_map_has_the_same_bits_on_any_number_of_cores() {
     for rows in [1, 8, 9, 12, 20, 64, 130] {
         for (input, outputs) in [(128, [128, 64]), (576, [576, 192]), (1536, [333, 12]), (64, [1201, 1])] {
-            let map = |dtype: Option<DType>| {
-                outputs.map(|outputs| match dtype {
-                    Some(dtype) => Map { weight: Weight::Float(matrix(outputs, input, dtype)), bias: None },
-                    None => {
-                        let values: Vec<f32> = values(outputs * input).iter().map(|&x| x as f32).collect();
-                        let weight = Int8::quantize(&values, [outputs, input], &Device::flex());
-                        Map { weight: Weight::Int8(weight), bias: None }
-                    }
+            let floats = |dtype: DType| {
+                outputs.map(|outputs| Map { weight: Weight::Float(matrix(outputs, input, dtype)), bias: None })
+            };
+            let blocks = |activations| {
+                outputs.map(|outputs| {
+                    let values: Vec<f32> = values(outputs * input).iter().map(|&x| x as f32).collect();
+                    let blocks = Blocks::quantize(&values, [outputs, input], Format::Int8, &Device::flex());
+                    Map { weight: Weight::Blocks(Blocks { activations, ..blocks }), bias: None }
                 })
             };
-            for (x, weight) in [
-                (DType::F32, Some(DType::F32)),
-                (DType::F32, Some(DType::BF16)),
-                (DType::F32, Some(DType::F16)),
-                (DType::F32, None),
-                (DType::F64, Some(DType::F64)),
-            ] {
-                let (x, maps) = (matrix(rows, input, x), map(weight));
-                let what = format!("{rows} rows of {input} to {outputs:?} in {weight:?}");
+            for (case, (x, maps)) in [
+                (DType::F32, floats(DType::F32)),
+                (DType::F32, floats(DType::BF16)),
+                (DType::F32, floats(DType::F16)),
+                (DType::F32, blocks(Activations::Float)),
+                (DType::F32, blocks(Activations::Int8)),
+                (DType::F64, floats(DType::F64)),
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                let x = matrix(rows, input, x);
+                let what = format!("{rows} rows of {input} to {outputs:?} , case {case}");
                 same_on_any_number_of_cores(&what, || kernels::linear(x.clone(), maps.clone()).map(bits).concat());
             }
         }

@@ -75,6 +75,15 @@ impl Decoder {
         self.storage
     }
 
+    /// All matrices of weights.
+    pub fn matrices(&self) -> Vec<&Matrix> {
+        let of_layers = self.layers.iter().flat_map(|layer| {
+            let maps = [&layer.query, &layer.key, &layer.value, &layer.output, &layer.gate, &layer.up, &layer.down];
+            maps.map(|map| &map.weight)
+        });
+        [&self.embedding].into_iter().chain(of_layers).chain(self.head.as_ref().map(|head| &head.weight)).collect()
+    }
+
     /// Where the weights are.
     pub fn device(&self) -> Device {
         self.embedding.device()

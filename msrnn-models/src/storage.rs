@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, FloatDType};
 use msrnn_core::budget::StateBytes;
-use msrnn_core::kernels::Int8;
+use msrnn_core::kernels::{Activations, Format};
 use msrnn_core::policy::{Layer, Plan, Policy};
 use msrnn_core::precision::accumulation;
 
@@ -18,6 +18,8 @@ pub struct Storage {
     pub weights: Weights,
     /// Of keys and values.
     pub states: DType,
+    /// What weights in blocks are multiplied with.
+    pub activations: Activations,
 }
 
 /// In which dtype weights are held.
@@ -25,9 +27,11 @@ pub struct Storage {
 pub enum Weights {
     /// All in one float dtype.
     Float(DType),
-    /// Matrices in 8 bits with a scale for every 64 values of a row, norms and biases in f32; see
-    /// [`Int8`].
+    /// Matrices in 8 bits with a scale for every 64 values of a row ([`Format::Int8`]), norms and biases in f32.
     Int8,
+    /// Matrices as the files have them, in blocks ([`Format`]) or in a float dtype of at most 32 bits, norms and biases in
+    /// f32.
+    Stored,
 }
 
 impl Storage {
@@ -36,20 +40,21 @@ impl Storage {
         accumulation(self.vectors())
     }
 
-    /// Bytes that one weight takes, but for its share of a scale.
+    /// Bytes that one weight takes, but for its share of a scale; of those that only the files tell, about.
     pub fn bytes_per_weight(&self) -> usize {
         match self.weights {
             Weights::Float(dtype) => dtype.size(),
-            Weights::Int8 => 1,
+            Weights::Int8 | Weights::Stored => 1,
         }
     }
 
-    /// Bytes of all weights of a model of this configuration.
+    /// Bytes of all weights of a model of this configuration. Of [`Weights::Stored`], which only the files tell, those of
+    /// floats of 32 bits, which are the most.
     pub fn weight_bytes(&self, config: &ModelConfig) -> usize {
         let bytes = |named: &Named| {
             let elements: usize = named.shape.iter().product();
             match self.weights {
-                Weights::Int8 if named.shape.len() == 2 => elements + elements / Int8::BLOCK * size_of::<f32>(),
+                Weights::Int8 if named.shape.len() == 2 => Format::Int8.bytes(elements).unwrap_or(usize::MAX),
                 _ => elements * self.vectors().size(),
             }
         };
@@ -123,9 +128,10 @@ impl Storage {
     ///
     /// When a row of weights is no whole number of the blocks that share a scale.
     pub fn check(&self, config: &ModelConfig) -> Result<(), ModelError> {
-        let inputs = [config.hidden_size, config.heads * config.head_dim, config.intermediate_size];
-        match inputs.into_iter().find(|input| !input.is_multiple_of(Int8::BLOCK)) {
-            Some(input) if self.weights == Weights::Int8 => Err(ModelError::Blocks { input, block: Int8::BLOCK }),
+        let (inputs, block) =
+            ([config.hidden_size, config.heads * config.head_dim, config.intermediate_size], Format::Int8.block());
+        match inputs.into_iter().find(|input| !input.is_multiple_of(block)) {
+            Some(input) if self.weights == Weights::Int8 => Err(ModelError::Blocks { input, block }),
             _ => Ok(()),
         }
     }
@@ -134,7 +140,7 @@ impl Storage {
     pub fn vectors(&self) -> DType {
         match self.weights {
             Weights::Float(dtype) => dtype,
-            Weights::Int8 => DType::F32,
+            Weights::Int8 | Weights::Stored => DType::F32,
         }
     }
 }
@@ -142,6 +148,6 @@ impl Storage {
 /// Weights and states alike.
 impl From<DType> for Storage {
     fn from(dtype: DType) -> Self {
-        Self { weights: Weights::Float(dtype), states: dtype }
+        Self { weights: Weights::Float(dtype), states: dtype, activations: Activations::Float }
     }
 }

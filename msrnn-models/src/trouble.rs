@@ -2,6 +2,7 @@
 
 use burn::tensor::DType;
 use msrnn_core::compression::Compression;
+use msrnn_core::kernels::Activations;
 use msrnn_core::state::MultiState;
 use msrnn_core::trouble::Trouble;
 
@@ -69,8 +70,8 @@ pub fn remedy(storage: Storage) -> &'static str {
     let narrow = |dtype| storage.weights == Weights::Float(dtype) || storage.states == dtype;
     if narrow(DType::F16) {
         "values in f16 end at 65,504: choose --dtype bf16 or f32"
-    } else if storage.weights == Weights::Int8 {
-        "8-bit weights share their scales: choose --dtype f32 to see whether it is they"
+    } else if storage.weights == Weights::Int8 || storage.activations == Activations::Int8 {
+        "values in 8 bits share their scales: choose --dtype f32 to see whether it is they"
     } else if narrow(DType::F64) {
         "a weight of the checkpoint is not a number, or config.json is not that of its weights"
     } else {

@@ -6,7 +6,8 @@
 use std::ops::Range;
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use msrnn_core::kernels::{Blocks, Format};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -111,6 +112,36 @@ pub fn stored(config: &ModelConfig) -> Vec<Stored> {
     all
 }
 
+/// A tensor of a checkpoint, read.
+#[derive(Clone, Debug)]
+pub enum Data {
+    /// Its values.
+    Values(TensorData),
+    /// A matrix `[out, in]` in blocks: their bytes, `[out, bytes of a row]` in u8.
+    Blocks(TensorData, Format),
+}
+
+impl From<TensorData> for Data {
+    fn from(values: TensorData) -> Self {
+        Data::Values(values)
+    }
+}
+
+impl Data {
+    /// Its values, out of their blocks.
+    pub(crate) fn values(self) -> TensorData {
+        match self {
+            Data::Values(values) => values,
+            Data::Blocks(bytes, format) => {
+                let [output, of_row] = bytes.shape().dims();
+                let mut values = vec![0.0; output * format.values(of_row)];
+                format.dequantize(bytes.as_bytes(), &mut values);
+                TensorData::new(values, [output, format.values(of_row)])
+            }
+        }
+    }
+}
+
 /// A decoder from its tensors, in the order and of the shapes of [`tensors`], each of which is asked for
 /// when it is its turn.
 ///
@@ -123,11 +154,11 @@ pub fn stored(config: &ModelConfig) -> Vec<Stored> {
 /// When `data` has fewer tensors than the configuration asks for, or [`Storage::check`] refuses it.
 pub fn decoder<E>(
     config: &ModelConfig,
-    data: impl IntoIterator<Item = Result<TensorData, E>>,
+    data: impl IntoIterator<Item = Result<impl Into<Data>, E>>,
     storage: Storage,
     device: &Device,
 ) -> Result<Decoder, E> {
-    let mut parts = Parts { data: data.into_iter().enumerate(), storage, device };
+    let mut parts = Parts { data: data.into_iter().map(|data| data.map(Into::into)).enumerate(), storage, device };
     let ModelConfig { attention_bias, output_bias, mlp_bias, head_norms, rms_norm_eps: epsilon, .. } = *config;
     Ok(Decoder {
         embedding: parts.matrix()?,
@@ -163,28 +194,46 @@ struct Parts<'a, I> {
     device: &'a Device,
 }
 
-impl<E, I: Iterator<Item = Result<TensorData, E>>> Parts<'_, I> {
-    fn next(&mut self) -> Result<(u64, TensorData), E> {
+impl<E, I: Iterator<Item = Result<Data, E>>> Parts<'_, I> {
+    fn next(&mut self) -> Result<(u64, Data), E> {
         let (index, data) = self.data.next().expect("a tensor for every name of `tensors`");
         Ok((index as u64, data?))
     }
 
     fn param<const D: usize>(&mut self) -> Result<Param<Tensor<D>>, E> {
-        let ((index, data), dtype) = (self.next()?, self.storage.vectors());
+        let (index, data) = self.next()?;
+        Ok(self.param_of(index, data.values(), self.storage.vectors()))
+    }
+
+    fn param_of<const D: usize>(&self, index: u64, data: TensorData, dtype: DType) -> Param<Tensor<D>> {
         let value = Tensor::from_data(data.convert_dtype(dtype), (self.device, dtype));
         let value = if self.device.is_autodiff() { value.require_grad() } else { value };
         // An optimiser's state is kept by id: the same model must have the same ids in every run.
-        Ok(Param::initialized(ParamId::from(index), value))
+        Param::initialized(ParamId::from(index), value)
     }
 
     fn matrix(&mut self) -> Result<Matrix, E> {
-        match self.storage.weights {
-            Weights::Float(_) => Ok(Matrix::Float(self.param()?)),
-            Weights::Int8 => {
-                let (index, data) = self.next()?;
-                Ok(Matrix::int8(data, index, self.device))
+        let ((index, data), activations) = (self.next()?, self.storage.activations);
+        Ok(match (self.storage.weights, data) {
+            (Weights::Float(dtype), data) => Matrix::Float(self.param_of(index, data.values(), dtype)),
+            (Weights::Int8, data) => {
+                let data = data.values().convert::<f32>();
+                let (dims, values) = (data.shape().dims(), data.as_slice().expect("it was converted"));
+                let blocks = Blocks::quantize(values, dims, Format::Int8, self.device);
+                Matrix::blocks(Blocks { activations, ..blocks }, index)
             }
-        }
+            (Weights::Stored, Data::Values(values)) => {
+                let dtype = match values.dtype() {
+                    dtype @ (DType::F16 | DType::BF16) => dtype,
+                    _ => DType::F32,
+                };
+                Matrix::Float(self.param_of(index, values, dtype))
+            }
+            (Weights::Stored, Data::Blocks(bytes, format)) => {
+                let bytes = Tensor::from_data(bytes, (self.device, DType::U8));
+                Matrix::blocks(Blocks { bytes, format, activations }, index)
+            }
+        })
     }
 
     fn linear(&mut self, bias: bool) -> Result<Linear, E> {

@@ -94,7 +94,7 @@ fn put(tensors: &mut Tensors, name: &str, at: usize, value: f32) {
 #[test]
 fn a_weight_that_is_no_number_is_refused_with_its_place_in_every_precision() {
     let name = "model.layers.1.mlp.up_proj.weight";
-    let int8 = Storage { weights: Weights::Int8, states: DType::F32 };
+    let int8 = Storage { weights: Weights::Int8, ..DType::F32.into() };
     for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let copy = Copy::of("llama-gqa");
         // [48, 32]; and one in a later tensor, which must not be the one that is named.
@@ -134,7 +134,7 @@ fn blocks(values: &[(&str, f32)]) -> Copy {
 
 #[test]
 fn the_checkpoint_of_whole_blocks_is_good_before_it_is_damaged() {
-    assert!(load(&blocks(&[]), Storage { weights: Weights::Int8, states: DType::F32 }).is_ok());
+    assert!(load(&blocks(&[]), Storage { weights: Weights::Int8, ..DType::F32.into() }).is_ok());
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn a_gguf_file_as_a_directory_gives_the_same_logits_to_the_bit_and_the_same_ids(
             let ids = tokenizer.encode(text["text"].as_str().unwrap()).unwrap();
             assert_eq!(json!(ids), text["ids"], "{name}: {text}");
         }
-        let int8 = Storage { weights: Weights::Int8, states: DType::F32 };
+        let int8 = Storage { weights: Weights::Int8, ..DType::F32.into() };
         if name == "types.gguf" {
             let rounded = |path: &Path| {
                 let model = Model::load(path, int8, &Device::default()).unwrap();

@@ -7,7 +7,7 @@ mod common;
 use burn::tensor::{DType, Device, TensorData};
 use common::{Copy, Tensors, golden, testdata, tokens, values};
 use msrnn_core::compression::Compression;
-use msrnn_core::kernels::Int8;
+use msrnn_core::kernels::{Activations, Blocks, Format};
 use msrnn_models::batched::{BatchedGeneration, Request};
 use msrnn_models::config::{Layers, ModelConfig};
 use msrnn_models::decoder::Decoder;
@@ -184,7 +184,9 @@ fn weights_in_sixteen_and_eight_bits_give_what_the_same_weights_give_in_f32() {
             move |values: Vec<f32>, shape: Vec<usize>| match (dtype, &shape[..]) {
                 (Some(dtype), _) => TensorData::new(values, shape).convert_dtype(dtype).convert_dtype(DType::F32),
                 (None, &[output, input]) => {
-                    Int8::quantize(&values, [output, input], &Device::default()).dequantize().into_data()
+                    Blocks::quantize(&values, [output, input], Format::Int8, &Device::default())
+                        .dequantize()
+                        .into_data()
                 }
                 (None, _) => TensorData::new(values, shape),
             }
@@ -195,7 +197,8 @@ fn weights_in_sixteen_and_eight_bits_give_what_the_same_weights_give_in_f32() {
             (Weights::Float(DType::BF16), Some(DType::BF16)),
             (Weights::Int8, None),
         ] {
-            let narrow = of_blocks(name, Storage { weights, states: DType::F32 }, as_it_is);
+            let narrow =
+                of_blocks(name, Storage { weights, states: DType::F32, activations: Activations::Float }, as_it_is);
             let wide = of_blocks(name, DType::F32, rounded(dtype));
             for piece in [1, ids.len()] {
                 let run = |decoder: &Decoder| logits(decoder, &ids, bounded("tova", 6), Positions::Original, piece);

@@ -7,21 +7,26 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{DType, Device};
+use burn::tensor::{DType, Device, Tensor};
 use common::{golden, testdata, tokens, values};
 use libtest_mimic::{Arguments, Failed, Trial};
 use msrnn_core::compression::Compression;
+use msrnn_core::kernels::Activations;
 use msrnn_models::Model;
 use msrnn_models::convert::{WrittenAs, convert};
 use msrnn_models::generate::generate;
 use msrnn_models::gguf::Gguf;
+use msrnn_models::matrix::Matrix;
 use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::{Positions, Recurrent};
 use msrnn_models::sampling::Sampling;
-use msrnn_models::storage::Storage;
+use msrnn_models::storage::{Storage, Weights};
 use msrnn_models::tokenizer::{Bos, TextOptions, Tokenizer};
 use msrnn_models::weights;
 use serde::Deserialize;
+
+/// Weights as the file has them.
+const STORED: Storage = Storage { weights: Weights::Stored, states: DType::F32, activations: Activations::Float };
 
 /// Where the real model is.
 const REAL: &str = "MSRNN_SMOLLM2_GGUF";
@@ -44,11 +49,18 @@ fn main() -> std::process::ExitCode {
         let path = testdata().join("gguf").join(golden.file.as_deref().unwrap());
         let name = golden.file.clone().unwrap();
         trials.push(trial(&name, "gives_the_logits_of_the_dequantised_weights", true, move || {
-            golden.check(&path, &[(DType::F64, 1e-9), (DType::F32, 1e-4)]);
+            golden.check(&path, &[(DType::F64.into(), 1e-9), (DType::F32.into(), 1e-4), (STORED, 1e-4)]);
         }));
     }
     trials.push(trial("parts", "give_the_logits_of_the_whole_file_to_the_bit", true, parts));
     trials.push(trial("dtypes", "are_those_of_the_values_rounded", true, dtypes));
+    trials.push(trial("stored", "holds_matrices_in_the_bytes_of_the_file", true, in_the_bytes_of_the_file));
+    trials.push(trial("rounded", "gives_nearly_the_logits_of_the_activations_as_they_are", true, || {
+        // Values in random blocks are far from zero, and cancel.
+        for (name, most) in [("types.gguf", 0.2), ("llama.gguf", 0.05)] {
+            rounded(&testdata().join("gguf").join(name), &IDS, most);
+        }
+    }));
     trials.push(trial("notes", "say_where_a_file_is_read_otherwise_than_by_others", true, notes));
 
     let real = std::env::var_os(REAL).map(PathBuf::from);
@@ -59,9 +71,13 @@ fn main() -> std::process::ExitCode {
         golden::<Golden>("gguf-smollm2.json").check(&path);
     }));
     trials.push(trial("smollm2", "gives_the_logits_of_the_dequantised_weights", there, move || {
-        golden::<Real>("gguf-smollm2.json").logits.check(&real, &[(DType::F32, 1e-4)]);
+        golden::<Real>("gguf-smollm2.json").logits.check(&real, &[(DType::F32.into(), 1e-4), (STORED, 1e-4)]);
     }));
     let path = std::env::var_os(REAL).map(PathBuf::from).unwrap_or_default();
+    let same = path.clone();
+    trials.push(trial("smollm2", "gives_nearly_the_logits_of_the_activations_as_they_are", there, move || {
+        rounded(&same, &IDS, 0.05);
+    }));
     trials.push(trial("smollm2", "writes_the_same_as_the_directory_made_of_it", there, move || same_text(&path)));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -154,23 +170,26 @@ struct Logits {
 }
 
 impl Logits {
-    fn check(&self, path: &Path, dtypes: &[(DType, f64)]) {
+    fn check(&self, path: &Path, storages: &[(Storage, f64)]) {
         let expected = self.logits.concat();
         let largest = expected.iter().fold(0.0f64, |most, x| most.max(x.abs()));
         assert!(largest > 0.5 && self.logits.len() == self.ids.len());
-        for &(dtype, tolerance) in dtypes {
-            let model = Model::load(path, dtype, &Device::default()).unwrap();
+        for &(storage, tolerance) in storages {
+            let model = Model::load(path, storage, &Device::default()).unwrap();
             assert!(model.unused.is_empty(), "{:?}", model.unused);
             let vocab = model.decoder.config().vocab_size;
             let recurrent = Recurrent::new(&model.decoder, Compression::Unbounded, Positions::Original);
             let scanned = recurrent.scan(tokens(&self.ids), &mut recurrent.initial_states(1));
-            for (form, logits) in [("forward", model.decoder.forward(tokens(&self.ids))), ("scan", scanned)] {
+            let mut states = recurrent.initial_states(1);
+            let steps = self.ids.iter().map(|id| recurrent.step(tokens(&[*id]).reshape([1]), &mut states)).collect();
+            let forward = model.decoder.forward(tokens(&self.ids));
+            for (form, logits) in [("forward", forward), ("scan", scanned), ("steps", Tensor::stack(steps, 1))] {
                 let logits = values(logits);
                 let found: Vec<f64> =
                     logits.chunks(vocab).flat_map(|row| row.iter().step_by(self.step)).copied().collect();
                 assert_eq!(found.len(), expected.len());
                 let off = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max) / largest;
-                assert!(off < tolerance, "{}, {dtype:?}, {form}: off by {off:e}", path.display());
+                assert!(off < tolerance, "{}, {storage:?}, {form}: off by {off:e}", path.display());
             }
         }
     }
@@ -203,6 +222,49 @@ fn dtypes() {
             }
         }
     }
+}
+
+/// Matrices in the forms of the file.
+fn in_the_bytes_of_the_file() {
+    for (name, of_all) in
+        [("llama3.gguf", Some(2)), ("family-granite.gguf", Some(4)), ("llama.gguf", None), ("types.gguf", None)]
+    {
+        let model = load(name, STORED);
+        let matrices = model.decoder.matrices();
+        let found: usize = matrices.iter().map(|matrix| matrix.bytes()).sum();
+        let elements: usize = matrices.iter().map(|matrix| matrix.weight().dims().iter().product::<usize>()).sum();
+        let in_blocks = matrices.iter().filter(|matrix| matches!(matrix, Matrix::Blocks(_))).count();
+        match of_all {
+            Some(bytes) => assert!(found == bytes * elements && in_blocks == 0, "{name}: {found} bytes"),
+            None => assert!(found < 3 * elements && in_blocks >= 7, "{name}: {found} bytes, {in_blocks} in blocks"),
+        }
+    }
+}
+
+/// Activations in 8 bits move logits by a little, and in steps as in a block.
+fn rounded(path: &Path, ids: &[u32], most: f64) {
+    let logits = |activations, by_step: bool| {
+        let model = Model::load(path, Storage { activations, ..STORED }, &Device::default()).unwrap();
+        let recurrent = Recurrent::new(&model.decoder, Compression::Unbounded, Positions::Original);
+        let mut states = recurrent.initial_states(1);
+        match by_step {
+            false => values(recurrent.scan(tokens(ids), &mut states)),
+            true => {
+                ids.iter().flat_map(|id| values(recurrent.step(tokens(&[*id]).reshape([1]), &mut states))).collect()
+            }
+        }
+    };
+    let (expected, largest) = (logits(Activations::Float, false), logits(Activations::Float, false));
+    let largest = largest.iter().fold(0.0f64, |most, x| most.max(x.abs()));
+    let off = |found: &[f64], expected: &[f64]| {
+        found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max) / largest
+    };
+    let [block, steps] = [false, true].map(|by_step| logits(Activations::Int8, by_step));
+    // Half a step of 127 in every sum, much of which cancels; and a sum that is rounded otherwise may be rounded to the
+    // next of them.
+    let rounding = off(&block, &expected);
+    assert!(rounding > 1e-5 && rounding < most, "{}: off by {rounding:e}", path.display());
+    assert!(off(&steps, &block) < rounding, "{}: steps are off by {:e}", path.display(), off(&steps, &block));
 }
 
 fn notes() {

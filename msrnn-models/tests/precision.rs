@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use msrnn_core::compression::Compression;
-use msrnn_core::kernels::Int8;
+use msrnn_core::kernels::{Activations, Blocks, Format};
 use msrnn_models::config::ModelConfig;
 use msrnn_models::decoder::Decoder;
 use msrnn_models::recurrent::{Positions, Recurrent};
@@ -127,12 +127,13 @@ fn eight_bit_weights_give_what_the_same_weights_give_in_f32() {
                 [output, input] => [output, input],
                 _ => return Ok::<_, std::convert::Infallible>(data),
             };
-            let int8 = Int8::quantize(data.as_slice().unwrap(), dims, &Device::default());
+            let int8 = Blocks::quantize(data.as_slice().unwrap(), dims, Format::Int8, &Device::default());
             Ok(int8.dequantize().into_data())
         });
         let rounded: Vec<_> = rounded.collect();
         let expected = weights::decoder(original.config(), rounded, DType::F32.into(), &Device::default()).unwrap();
-        let int8 = of_blocks(Storage { weights: Weights::Int8, states: DType::F32 }, tied);
+        let int8 =
+            of_blocks(Storage { weights: Weights::Int8, states: DType::F32, activations: Activations::Float }, tied);
         for by_step in [false, true] {
             let ((found, states), (expected, _)) = (windowed(&int8, by_step), windowed(&expected, by_step));
             assert_eq!(states, DType::F32);
@@ -151,8 +152,8 @@ fn states_may_be_in_fewer_bits_than_weights() {
     let largest = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
     for weights in [Weights::Float(DType::F32), Weights::Int8] {
         for states in [DType::F16, DType::BF16] {
-            let same = of_blocks(Storage { weights, states: DType::F32 }, true);
-            let narrow = of_blocks(Storage { weights, states }, true);
+            let same = of_blocks(Storage { weights, ..DType::F32.into() }, true);
+            let narrow = of_blocks(Storage { weights, states, activations: Activations::Float }, true);
             for by_step in [false, true] {
                 let (found, dtype) = windowed(&narrow, by_step);
                 assert_eq!(dtype, states);
@@ -166,7 +167,7 @@ fn states_may_be_in_fewer_bits_than_weights() {
 
 #[test]
 fn rows_that_are_no_whole_blocks_are_refused_in_8_bits() {
-    let storage = Storage { weights: Weights::Int8, states: DType::F32 };
+    let storage = Storage { weights: Weights::Int8, states: DType::F32, activations: Activations::Float };
     let directory = tempfile::tempdir().unwrap();
     checkpoint::save(directory.path(), &random(DType::F32)).unwrap();
     let error = checkpoint::load(directory.path(), storage, &Device::default()).unwrap_err().to_string();

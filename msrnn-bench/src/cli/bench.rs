@@ -190,7 +190,7 @@ fn measured(args: &Args) -> Result<(String, bool), BenchError> {
 fn open(args: &Args, conditions: Conditions) -> Result<(Model, Setting), BenchError> {
     let random = |shape: Shape| {
         let device = args.model.device.open()?;
-        let storage = args.model.dtype.on(&device, args.model.device)?;
+        let storage = args.model.precision()?.of_shape()?.on(&device, args.model.device)?;
         room::check_weights(&shape.config(), 1)?;
         storage.check(&shape.config())?;
         Ok(shape.model(args.seed, storage, &device))
@@ -205,7 +205,7 @@ fn open(args: &Args, conditions: Conditions) -> Result<(Model, Setting), BenchEr
         model: args.shape.map_or_else(named, |shape| format!("random {shape}")),
         parameters: model.decoder.config().parameters(),
         device: args.model.device,
-        dtype: args.model.dtype,
+        dtype: args.model.precision()?,
         threads: conditions.threads,
         batch: conditions.batch,
         seed: conditions.seed,

@@ -377,6 +377,6 @@ impl Args {
 
     fn setting(&self, model: &Model, context: usize) -> Result<Setting, BenchError> {
         let prefix = if self.chat.chat { Vec::new() } else { model.tokenizer()?.prefix()? };
-        Ok(Setting::new(&self.model, &self.run, model, context, (self.reading.options(), &prefix)))
+        Setting::new(&self.model, &self.run, model, context, (self.reading.options(), &prefix))
     }
 }

@@ -1,6 +1,6 @@
 //! Options that commands share, and what they open.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use msrnn_bench::bundled;
 use msrnn_bench::contexts::Contexts;
@@ -10,7 +10,7 @@ use msrnn_bench::evaluate::{Advance, Block, Evaluation, Form, Observer, Scoring,
 use msrnn_bench::experiment::Watch;
 use msrnn_bench::memory;
 use msrnn_bench::open;
-use msrnn_bench::precision::Precision;
+use msrnn_bench::precision::{ActivationsName, Precision};
 use msrnn_bench::progress::{Progress, in_words};
 use msrnn_bench::texts::Skipped;
 use msrnn_bench::trial;
@@ -38,9 +38,36 @@ pub(super) struct ModelOptions {
     /// cpu, wgpu, wgpu:N, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub(super) device: DeviceName,
-    /// Precision of weights and states: f32, f16, bf16, f64 or int8 (weights only), or WEIGHTS/STATES such as f32/f16
-    #[arg(long, default_value_t)]
-    pub(super) dtype: Precision,
+    #[command(flatten)]
+    pub(super) precision: PrecisionOptions,
+}
+
+/// In which precision models are held and computed.
+#[derive(Debug, clap::Args)]
+pub(super) struct PrecisionOptions {
+    /// Precision of weights and states: f32, f16, bf16 or f64; for weights alone int8 and stored, as the files have them;
+    /// WEIGHTS/STATES for one each, such as stored/f16. f32 if absent, of GGUF files on the CPU stored
+    #[arg(long)]
+    dtype: Option<Precision>,
+    /// What weights in blocks (int8, stored) are multiplied with: f32, or int8 for activations rounded to 8 bits, which is
+    /// faster and less exact
+    #[arg(long, value_name = "f32|int8")]
+    activations: Option<ActivationsName>,
+}
+
+impl PrecisionOptions {
+    /// The precision of those models.
+    pub(super) fn of<'a>(
+        &self,
+        models: impl IntoIterator<Item = &'a Path>,
+        device: DeviceName,
+    ) -> Result<Precision, BenchError> {
+        let precision = self.dtype.unwrap_or_else(|| Precision::usual(models, device));
+        match self.activations {
+            Some(ActivationsName(activations)) => precision.with(activations),
+            None => Ok(precision),
+        }
+    }
 }
 
 /// How texts and prompts are read.
@@ -64,7 +91,11 @@ impl TextArgs {
 
 impl ModelOptions {
     pub(super) fn open(&self) -> Result<Model, BenchError> {
-        open::open(open::directory(&self.model, &DOWNLOADS)?.as_deref(), self.device, self.dtype)
+        open::open(open::directory(&self.model, &DOWNLOADS)?.as_deref(), self.device, self.precision()?)
+    }
+
+    pub(super) fn precision(&self) -> Result<Precision, BenchError> {
+        self.precision.of([self.model.as_path()], self.device)
     }
 }
 
@@ -237,7 +268,7 @@ impl ScoringOptions {
         Ok(Opened { model, context, contexts, skipped, spec, scoring, progress })
     }
 
-    pub(super) fn setting(&self, opened: &Opened) -> Setting {
+    pub(super) fn setting(&self, opened: &Opened) -> Result<Setting, BenchError> {
         let reading = (self.text.options(), &*opened.contexts.prefix);
         Setting::new(&self.model, &self.run, &opened.model, opened.context, reading)
     }
@@ -337,19 +368,19 @@ impl Setting {
         model: &Model,
         context: usize,
         (reading, prefix): (TextOptions, &[u32]),
-    ) -> Self {
-        Self {
+    ) -> Result<Self, BenchError> {
+        Ok(Self {
             version: env!("CARGO_PKG_VERSION"),
             model: options.model.display().to_string(),
             parameters: model.decoder.config().parameters(),
             device: options.device,
-            dtype: options.dtype,
+            dtype: options.precision()?,
             context,
             reading,
             prefix: prefix.to_vec(),
             protocol: run.protocol,
             positions: run.positions,
             seed: run.seed,
-        }
+        })
     }
 }

@@ -103,7 +103,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
             tokens_per_second: evaluation.tokens_per_second(),
             form: args.scoring.form,
             evaluation: &evaluation,
-            setting: args.scoring.setting(&opened),
+            setting: args.scoring.setting(&opened)?,
         })?;
     } else {
         let begun = match stride {

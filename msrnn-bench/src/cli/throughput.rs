@@ -87,7 +87,9 @@ struct Report<'a> {
 pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let run = args.run()?;
     let device = args.model.device.open()?;
-    let storage = args.model.dtype.on(&device, args.model.device)?;
+    let precision = args.model.precision()?;
+    // How many bytes weights take is told by a shape, and not by files that are not read.
+    let storage = precision.of_shape()?.on(&device, args.model.device)?;
     let config = args.config()?;
     let policy = args.policy()?;
     let memory = args.memory(&device)?;
@@ -135,7 +137,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         model: args.name(),
         parameters: config.parameters(),
         device: args.model.device,
-        dtype: args.model.dtype,
+        dtype: precision,
         policy: policy.name(),
         memory_bytes: memory,
         run: (!args.dry).then_some(run),

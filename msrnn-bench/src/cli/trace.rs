@@ -57,7 +57,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
             predicted: evaluation.observed.predicted,
             under_bound: evaluation.observed.under_bound,
             complete,
-            setting: args.scoring.setting(&opened),
+            setting: args.scoring.setting(&opened)?,
         })?;
     } else {
         let (contexts, path) = (contexts.contexts.len(), path.display());

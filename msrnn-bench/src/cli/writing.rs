@@ -185,9 +185,9 @@ pub(super) fn identity(
     compression: &Compression,
     positions: Positions,
 ) -> Result<Identity, BenchError> {
-    let models = Models::new(std::slice::from_ref(&model.model), model.device, model.dtype, DOWNLOADS);
+    let models = Models::new(std::slice::from_ref(&model.model), model.device, model.precision()?, DOWNLOADS);
     let source = models.sources()?.remove(0);
-    Ok(Identity::new(source, compression, model.dtype, positions))
+    Ok(Identity::new(source, compression, model.precision()?, positions))
 }
 
 impl PolicyOptions {

@@ -18,7 +18,7 @@ use msrnn_models::weights::{self, Named};
 pub fn random_model(config: &ModelConfig, seed: u64, storage: impl Into<Storage>, device: &Device) -> Model {
     let storage = storage.into();
     let decoder = match storage.weights {
-        Weights::Int8 => weights::random(config, seed, storage, device),
+        Weights::Int8 | Weights::Stored => weights::random(config, seed, storage, device),
         Weights::Float(dtype) => {
             device.seed(seed);
             let names = weights::tensors(config);

@@ -85,6 +85,45 @@ fn a_qwen_begins_with_nothing_a_phi_with_bos_and_both_are_compared_and_continue_
 }
 
 #[test]
+fn a_gguf_file_is_held_as_it_is_stored_unless_another_precision_is_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let ids = write(directory.path(), "ids.json", "[1, 5, 50, 17, 2, 42, 8, 11, 60, 33, 7, 19]");
+    let (file, source) = (gguf("types.gguf"), checkpoint("llama-gqa"));
+    let path = text_of(&ids);
+    let scored = |model: &PathBuf, options: &[&str]| {
+        let run = ["perplexity", "--json", "--policy", "tova@6", "--ids", path, "--model", text_of(model)];
+        succeeds(&[&run[..], options].concat()).json()
+    };
+    for (options, dtype) in [
+        (&[][..], "stored"),
+        (&["--activations", "int8"], "stored/f32/int8"),
+        (&["--dtype", "stored/f16"], "stored/f16"),
+        (&["--dtype", "bf16"], "bf16"),
+        (&["--dtype", "f32", "--activations", "f32"], "f32"),
+    ] {
+        assert_eq!(scored(&file, options)["dtype"], dtype);
+    }
+    assert_eq!(scored(&source, &[])["dtype"], "f32");
+    // Of a directory what is stored is floats.
+    let nll = |found: Value| found["nll"].as_f64().unwrap();
+    assert_eq!(nll(scored(&source, &["--dtype", "stored"])), nll(scored(&source, &[])));
+
+    let refused = |run: &[&str], words: &[&str]| {
+        let done = msrnn(run);
+        assert_eq!(done.code, Some(1), "{}", done.stderr);
+        assert!(words.iter().all(|word| done.stderr.contains(word)), "{}", done.stderr);
+    };
+    let scoring = ["perplexity", "--ids", path, "--policy", "full", "--activations", "int8"];
+    refused(&[&scoring[..], &["--dtype", "f32", "--model", text_of(&file)]].concat(), &["not beside f32", "stored"]);
+    // Nothing of it is in blocks, so that nothing would be rounded.
+    refused(
+        &[&scoring[..], &["--dtype", "stored", "--model", text_of(&source)]].concat(),
+        &["no matrix in blocks", "--dtype int8"],
+    );
+    refused(&["bench", "--shape", "2x64x4:2x128x50", "--dtype", "stored"], &["only files", "--dtype int8"]);
+}
+
+#[test]
 fn an_experiments_manifest_has_the_hashes_of_every_part() {
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path().join("run");

@@ -8,6 +8,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use msrnn_bench::device::DeviceName;
 use msrnn_bench::speed::shape::Shape;
 use msrnn_core::compression::Compression;
+use msrnn_core::kernels::Activations;
 use msrnn_core::policy::{Layer, Rule};
 use msrnn_models::Model;
 use msrnn_models::captured::Captured;
@@ -77,12 +78,16 @@ pub(crate) fn policies() -> impl Iterator<Item = &'static str> {
 
 /// Weights and states as `--dtype` gives them.
 pub(crate) fn storages() -> Vec<(&'static str, Storage)> {
-    let float = |dtype: DType| Storage { weights: Weights::Float(dtype), states: dtype };
+    let float =
+        |dtype: DType| Storage { weights: Weights::Float(dtype), states: dtype, activations: Activations::Float };
     vec![
         ("f32", float(DType::F32)),
         ("f16", float(DType::F16)),
         ("bf16", float(DType::BF16)),
-        ("f32/f16", Storage { weights: Weights::Float(DType::F32), states: DType::F16 }),
+        (
+            "f32/f16",
+            Storage { weights: Weights::Float(DType::F32), states: DType::F16, activations: Activations::Float },
+        ),
     ]
 }
 

@@ -4,8 +4,8 @@
 //! gradients flow through, and are the definition of what a kernel computes. Where the device and
 //! the dtypes have a kernel of their own it is taken instead, and differs from its twin by rounding:
 //!
-//! - feature `flex`, the CPU: one pass over memory instead of one per operation, weights in 16 and 8
-//!   bits and states in 16 read as they are, all cores where there is enough to read for them;
+//! - feature `flex`, the CPU: one pass over memory instead of one per operation, weights in 16 bits or in blocks of
+//!   fewer and states in 16 read as they are, all cores where there is enough to read for them;
 //! - features `wgpu` and `cuda`, GPUs: steps and blocks of an attention layer without a look back at
 //!   the host, and matrix products in the dtype of the weights.
 //!
@@ -21,8 +21,10 @@
 //! Activations are in the [`accumulation`](crate::precision::accumulation) dtype of the weights: f32
 //! for f16, bf16 and f32, else f64.
 
-mod int8;
+mod activations;
+pub mod blocks;
 mod plain;
+mod stored;
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub(crate) mod cube;
@@ -33,7 +35,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::{DType, Int, Tensor};
 
-pub use int8::Int8;
+pub use activations::Activations;
+pub use blocks::Format;
+pub use stored::Blocks;
 
 use crate::precision::narrow;
 
@@ -57,8 +61,8 @@ pub(crate) fn allowed() -> bool {
 pub enum Weight {
     /// In any float dtype.
     Float(Tensor<2>),
-    /// In 8 bits.
-    Int8(Int8),
+    /// In blocks that share scales.
+    Blocks(Blocks),
 }
 
 impl Weight {
@@ -66,7 +70,15 @@ impl Weight {
     pub fn dims(&self) -> [usize; 2] {
         match self {
             Weight::Float(weight) => weight.dims(),
-            Weight::Int8(weight) => weight.dims(),
+            Weight::Blocks(weight) => weight.dims(),
+        }
+    }
+
+    /// Rows of x as they are multiplied with it.
+    pub(crate) fn seen(&self, x: Tensor<2>) -> Tensor<2> {
+        match self {
+            Weight::Float(_) => x,
+            Weight::Blocks(weight) => weight.activations.seen_of(x),
         }
     }
 
@@ -74,7 +86,7 @@ impl Weight {
     pub(crate) fn float(self) -> Tensor<2> {
         match self {
             Weight::Float(weight) => weight,
-            Weight::Int8(weight) => weight.dequantize(),
+            Weight::Blocks(weight) => weight.dequantize(),
         }
     }
 }

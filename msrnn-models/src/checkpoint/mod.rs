@@ -26,7 +26,8 @@ use crate::whole;
 pub(crate) use directory::is_pointer;
 use directory::refuse;
 use names::Wanted;
-use shards::Shards;
+use read::Form;
+use shards::{Found, Shards};
 pub(crate) use source::Source;
 
 /// Name of the file of a checkpoint in one piece.
@@ -62,7 +63,8 @@ pub fn load(directory: &Path, storage: impl Into<Storage>, device: &Device) -> R
     decoder(&Shards::open(directory)?, config, storage.into(), device)
 }
 
-/// Loads the weights of a model in GGUF files, taken out of their blocks, as [`load`] does those of a directory.
+/// Loads the weights of a model in GGUF files as [`load`] does those of a directory, taken out of their blocks unless
+/// `storage` has [`Weights::Stored`].
 ///
 /// # Errors
 ///
@@ -83,19 +85,21 @@ fn decoder(
     device: &Device,
 ) -> Result<Loaded, ModelError> {
     storage.check(&config)?;
-    let values = match storage.weights {
-        Weights::Float(dtype) => dtype,
-        Weights::Int8 => DType::F32,
-    };
-    let notes = shards.untie(&mut config, values)?;
+    let notes = shards.untie(&mut config, storage.vectors())?;
     let Wanted { places, unused } = shards.wanted(&config)?;
     let decoder: Result<Decoder, ModelError> = match storage.weights {
-        Weights::Float(dtype) => {
-            weights::decoder(&config, shards.read(&places, dtype)?.into_iter().map(Ok), storage, device)
+        Weights::Float(dtype) => weights::decoder(
+            &config,
+            shards.read(&places, |_| Form::Float(dtype))?.into_iter().map(Ok),
+            storage,
+            device,
+        ),
+        Weights::Stored => {
+            weights::decoder(&config, shards.read(&places, Found::form)?.into_iter().map(Ok), storage, device)
         }
         // One by one: of the values that are rounded, no more than one tensor is in memory.
         Weights::Int8 => {
-            let data = places.chunks(1).map(|place| Ok(shards.read(place, DType::F32)?.remove(0)));
+            let data = places.chunks(1).map(|place| Ok(shards.read(place, |_| Form::Float(DType::F32))?.remove(0)));
             weights::decoder(&config, data, storage, device)
         }
     };

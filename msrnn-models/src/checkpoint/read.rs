@@ -6,28 +6,49 @@ use std::path::Path;
 use burn::tensor::{AllocationProperty, DType, TensorData};
 use half::{bf16, f16};
 use memmap2::MmapMut;
+use msrnn_core::kernels::Format;
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
 use super::shards::{Found, Shard, Shards, Stored};
 use crate::error::ModelError;
 use crate::gguf::RowOrder;
-use crate::gguf::blocks::{BlockTensor, Format};
+use crate::weights::Data;
+
+/// How a tensor is held in memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Form {
+    /// Its values in a float dtype.
+    Float(DType),
+    /// A matrix in blocks, as a file has it.
+    Blocks(Format),
+}
+
+impl Form {
+    /// Bytes of so many values; of blocks, of whole ones.
+    fn bytes(self, elements: usize) -> usize {
+        match self {
+            Form::Float(dtype) => elements * dtype.size(),
+            Form::Blocks(format) => format.bytes(elements).expect("a tensor of a file"),
+        }
+    }
+}
 
 impl Shards<'_> {
-    /// Reads tensors into one region of memory, on all cores, converting them to `dtype`.
+    /// Reads tensors into one region of memory, on all cores, each into its `form`.
     ///
     /// # Errors
     ///
-    /// When a file cannot be read, or a value is no number or none of `dtype`; of several the first in the order of
-    /// `places`.
-    pub(super) fn read(&self, places: &[Found], dtype: DType) -> Result<Vec<TensorData>, ModelError> {
-        let elements = Found::elements;
+    /// When a file cannot be read, or a value is no number or none of the form's dtype; of several the first in the order
+    /// of `places`.
+    pub(super) fn read(&self, places: &[Found], form: impl Fn(&Found) -> Form) -> Result<Vec<Data>, ModelError> {
+        let sizes: Vec<(Form, usize)> =
+            places.iter().map(|place| (form(place), form(place).bytes(place.elements()))).collect();
         let mut starts = Vec::with_capacity(places.len());
         let mut total = 0;
-        for place in places {
+        for (_, size) in &sizes {
             starts.push(total);
-            total += (elements(place) * dtype.size()).next_multiple_of(ALIGNMENT);
+            total += size.next_multiple_of(ALIGNMENT);
         }
         let failed = |path: &Path, source| ModelError::Read { path: path.into(), source };
         let mut region = huge_pages(total).map_err(|source| failed(&self.directory, source))?;
@@ -35,21 +56,29 @@ impl Shards<'_> {
         // By place: pieces of its part of the region, and which of its elements they begin with.
         let mut pieces = Vec::new();
         let mut rest = &mut region[..];
-        for place in places {
-            let size = elements(place) * dtype.size();
+        for (place, &(form, size)) in places.iter().zip(&sizes) {
             let (part, after) = rest.split_at_mut(size.next_multiple_of(ALIGNMENT));
             rest = after;
-            let length = piece(place);
-            let of_place = part[..size].chunks_mut(length * dtype.size()).enumerate();
-            pieces.extend(of_place.map(|(index, piece)| (place, index * length, piece)));
+            let length = match form {
+                Form::Float(_) => piece(place),
+                Form::Blocks(_) => piece(place).next_multiple_of(place.columns().max(1)),
+            };
+            let of_place = part[..size].chunks_mut(form.bytes(length).max(1)).enumerate();
+            pieces.extend(of_place.map(|(index, piece)| (place, form, index * length, piece)));
         }
         // While a piece is in the cache it costs next to nothing to look at it once more.
-        let read = |(place, first, piece): (&Found, usize, &mut [u8])| {
+        let read = |(place, form, first, piece): (&Found, Form, usize, &mut [u8])| {
             let file = &self.files[place.shard];
-            match read_as(file, place, first, piece, dtype) {
+            let (read, dtype) = match form {
+                Form::Float(dtype) => {
+                    (read_as(file, place, first, piece, dtype).map(|()| all_finite(piece, dtype)), dtype)
+                }
+                Form::Blocks(format) => (copy_blocks(file, place, format, first, piece), DType::F32),
+            };
+            match read {
                 Err(source) => Some(failed(&file.path, source)),
-                Ok(()) if all_finite(piece, dtype) => None,
-                Ok(()) => Some(refusal(file, place, first, piece, dtype)),
+                Ok(true) => None,
+                Ok(false) => Some(refusal(file, place, first, piece, form, dtype)),
             }
         };
         if let Some(error) = pieces.into_par_iter().find_map_first(read) {
@@ -57,10 +86,16 @@ impl Shards<'_> {
         }
 
         let region = bytes::Bytes::from_owner(region);
-        let data = places.iter().zip(starts).map(|(place, start)| {
-            let part = region.slice(start..start + elements(place) * dtype.size());
+        let data = places.iter().zip(starts).zip(sizes).map(|((place, start), (form, size))| {
+            let part = region.slice(start..start + size);
             let part = burn::tensor::Bytes::from_shared(part, AllocationProperty::Native);
-            TensorData::from_bytes(part, place.shape.clone(), dtype)
+            match form {
+                Form::Float(dtype) => Data::Values(TensorData::from_bytes(part, place.shape.clone(), dtype)),
+                Form::Blocks(format) => {
+                    let rows = place.shape[0];
+                    Data::Blocks(TensorData::from_bytes(part, [rows, size / rows.max(1)], DType::U8), format)
+                }
+            }
         });
         Ok(data.collect())
     }
@@ -99,9 +134,13 @@ fn all_finite(piece: &[u8], dtype: DType) -> bool {
     }
 }
 
-/// Why a piece, read into `dtype` from the element `first` on, is not all finite.
-fn refusal(file: &Shard<'_>, place: &Found, first: usize, piece: &[u8], dtype: DType) -> ModelError {
-    let of_piece = piece.chunks_exact(dtype.size()).position(|value| !all_finite(value, dtype)).unwrap_or(0);
+/// Why a piece, read from the element `first` on, is not all finite in `dtype`.
+fn refusal(file: &Shard<'_>, place: &Found, first: usize, piece: &[u8], form: Form, dtype: DType) -> ModelError {
+    let of_piece = match form {
+        Form::Float(dtype) => piece.chunks_exact(dtype.size()).position(|value| !all_finite(value, dtype)),
+        Form::Blocks(format) => values_of(format, piece).iter().position(|value| !value.is_finite()),
+    };
+    let of_piece = of_piece.unwrap_or(0);
     let mut stored = [0; size_of::<f64>()];
     let offset = first + of_piece;
     if let Err(source) = read_as(file, place, offset, &mut stored, DType::F64) {
@@ -218,11 +257,11 @@ fn read_blocks(
 ) -> std::io::Result<()> {
     let (columns, count) = (place.columns(), piece.len() / dtype.size());
     let rows = first / columns..(first + count).div_ceil(columns);
-    let tensor = blocks(file, place, format, rows)?;
+    let blocks = blocks(file, place, format, rows)?;
     let mut values = vec![0.0; columns];
     let (mut done, mut skipped) = (0, first % columns);
-    for row in 0..tensor.rows() {
-        tensor.dequantize_row(row, &mut values);
+    for row in blocks.chunks_exact(format.bytes(columns).expect("a row of a file")) {
+        format.dequantize(row, &mut values);
         let some = &values[skipped..columns.min(skipped + count - done)];
         let part = &mut piece[done * dtype.size()..(done + some.len()) * dtype.size()];
         write_as(some.iter().map(|value| f64::from(*value)), part, dtype);
@@ -231,22 +270,40 @@ fn read_blocks(
     Ok(())
 }
 
-/// Some rows of a tensor as they are stored, in Hugging Face's order.
-fn blocks(file: &Shard<'_>, place: &Found, format: Format, rows: Range<usize>) -> std::io::Result<BlockTensor> {
-    let columns = place.columns();
-    let bytes = format.bytes(columns).expect("a row of a file");
+/// Copies whole rows of blocks, from the element `first` on, into `piece`; whether all of their values are finite.
+fn copy_blocks(
+    file: &Shard<'_>,
+    place: &Found,
+    format: Format,
+    first: usize,
+    piece: &mut [u8],
+) -> std::io::Result<bool> {
+    let row = first / place.columns();
+    let rows = format.values(piece.len()) / place.columns();
+    piece.copy_from_slice(&blocks(file, place, format, row..row + rows)?);
+    Ok(values_of(format, piece).iter().all(|value| value.is_finite()))
+}
+
+fn values_of(format: Format, blocks: &[u8]) -> Vec<f32> {
+    let mut values = vec![0.0; format.values(blocks.len())];
+    format.dequantize(blocks, &mut values);
+    values
+}
+
+/// The blocks of some rows of a tensor, in Hugging Face's order.
+fn blocks(file: &Shard<'_>, place: &Found, format: Format, rows: Range<usize>) -> std::io::Result<Vec<u8>> {
+    let bytes = format.bytes(place.columns()).expect("a row of a file");
     let sources: Vec<usize> = rows.map(|row| place.order.source(row)).collect();
     let first = sources.iter().copied().min().unwrap_or(0);
     let end = sources.iter().copied().max().map_or(0, |last| last + 1);
     let mut buffer = vec![0; (end - first) * bytes];
     file.read(place.start + first * bytes, &mut buffer)?;
-    let blocks = match place.order {
+    Ok(match place.order {
         RowOrder::Same => buffer,
         RowOrder::Pairs { .. } => {
             sources.iter().flat_map(|row| &buffer[(row - first) * bytes..(row - first + 1) * bytes]).copied().collect()
         }
-    };
-    Ok(BlockTensor { format, columns, blocks })
+    })
 }
 
 /// Writes values, which f64 holds exactly, as the machine keeps those of `dtype`.

@@ -5,16 +5,18 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
+use burn::tensor::DType;
 use memmap2::Mmap;
+use msrnn_core::kernels::Format;
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde::Deserialize;
 
 use super::directory::is_pointer;
+use super::read::Form;
 use super::{INDEX, WEIGHTS};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::file::read_text;
-use crate::gguf::blocks::Format;
 use crate::gguf::{Gguf, RowOrder, order};
 
 /// The files of one checkpoint, opened.
@@ -76,6 +78,18 @@ impl Found {
         match self.order {
             RowOrder::Pairs { .. } => self.shape[1..].iter().product(),
             RowOrder::Same => self.shape.last().copied().unwrap_or(1),
+        }
+    }
+
+    /// The form in which it is held as it is stored: a matrix in its blocks or its float dtype, one of 64 bits and
+    /// everything else in 32.
+    pub(super) fn form(&self) -> Form {
+        match self.stored {
+            _ if self.shape.len() != 2 => Form::Float(DType::F32),
+            Stored::Safetensors(Dtype::F16) | Stored::Gguf(Format::F16) => Form::Float(DType::F16),
+            Stored::Safetensors(Dtype::BF16) | Stored::Gguf(Format::BF16) => Form::Float(DType::BF16),
+            Stored::Safetensors(_) | Stored::Gguf(Format::F32) => Form::Float(DType::F32),
+            Stored::Gguf(format) => Form::Blocks(format),
         }
     }
 

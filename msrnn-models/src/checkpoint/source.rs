@@ -4,12 +4,13 @@ use std::path::Path;
 
 use burn::tensor::{DType, TensorData};
 
+use super::read::Form;
 use super::shards::{Found, Shards};
 use super::{CONFIG, Wanted, refuse};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::gguf::{self, Gguf};
-use crate::weights::{Stored, stored};
+use crate::weights::{Data, Stored, stored};
 
 /// A checkpoint, opened.
 pub(crate) struct Source {
@@ -59,6 +60,7 @@ impl Source {
     ///
     /// When the file cannot be read, or a value is no number or none of `dtype`.
     pub(crate) fn read(&self, stored: &Stored, dtype: DType) -> Result<Vec<TensorData>, ModelError> {
-        self.shards.read(&self.places[stored.parts.clone()], dtype)
+        let read = self.shards.read(&self.places[stored.parts.clone()], |_| Form::Float(dtype))?;
+        Ok(read.into_iter().map(Data::values).collect())
     }
 }

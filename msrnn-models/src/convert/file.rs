@@ -9,11 +9,11 @@ use super::texts::Texts;
 use super::{WrittenAs, config, vocabulary};
 use crate::checkpoint::Source;
 use crate::error::ModelError;
-use crate::gguf::blocks::Format;
 use crate::gguf::write::{Announced, Entry, filler, header};
 use crate::gguf::{in_gguf, order};
 use crate::weights::{Named, Stored};
 use crate::whole::WholeFile;
+use msrnn_core::kernels::Format;
 
 /// A tensor as it is written.
 struct Written {

@@ -16,7 +16,7 @@ use burn::tensor::DType;
 use crate::checkpoint::Source;
 use crate::error::ModelError;
 use crate::gguf::EXTENSION;
-use crate::gguf::blocks::Format;
+use msrnn_core::kernels::Format;
 use texts::Texts;
 
 /// In which form matrices are written.

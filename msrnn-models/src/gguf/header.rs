@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::blocks::Format;
 use super::cursor::Cursor;
 use super::metadata::{Kind, Value};
+use msrnn_core::kernels::Format;
 
 /// How a file begins.
 pub(super) const MAGIC: &[u8; 4] = b"GGUF";

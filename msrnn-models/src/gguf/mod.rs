@@ -9,7 +9,6 @@
 //! the numbers that a file gives, and does not look whether tensors lie on one another; and reading the header is the
 //! smallest part of what is here: a page, beside formats, names, the order of rows, and tokenizers.
 
-pub mod blocks;
 mod config;
 mod cursor;
 mod frequencies;
@@ -28,6 +27,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
+use msrnn_core::kernels::Format;
 
 use crate::checkpoint::is_pointer;
 use crate::config::{Architecture, ModelConfig};
@@ -64,7 +64,7 @@ pub(crate) struct Place<'a> {
     /// As the file calls it.
     pub(crate) own_name: &'a str,
     pub(crate) shape: &'a [usize],
-    pub(crate) format: blocks::Format,
+    pub(crate) format: Format,
     pub(crate) start: usize,
 }
 

@@ -1,10 +1,10 @@
 //! Files made for what is said about them: headers, configurations, vocabularies.
 
-use super::blocks::Format;
 use super::header::{Header, Refusal};
 use super::write::{Announced, Entry, filler, header};
 use super::*;
 use crate::config::{Architecture, RopeScaling};
+use msrnn_core::kernels::Format;
 
 type Entries = Vec<(String, Entry)>;
 

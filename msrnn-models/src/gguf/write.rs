@@ -1,7 +1,7 @@
 //! Writing: what stands before the tensors, as bytes.
 
-use super::blocks::Format;
 use super::header::{ALIGNMENT, MAGIC};
+use msrnn_core::kernels::Format;
 
 /// The newest version of the format.
 const VERSION: u32 = 3;
@@ -54,7 +54,7 @@ pub(crate) fn header(entries: &[(String, Entry)], tensors: &[Announced]) -> Vec<
         text(&mut bytes, &tensor.name);
         bytes.extend((tensor.shape.len() as u32).to_le_bytes());
         tensor.shape.iter().rev().for_each(|length| bytes.extend((*length as u64).to_le_bytes()));
-        bytes.extend(tensor.format.id().to_le_bytes());
+        bytes.extend(tensor.format.id().expect("a format of these files").to_le_bytes());
         bytes.extend((offset as u64).to_le_bytes());
         offset += tensor.size() + filler(tensor.size());
     }

@@ -99,7 +99,7 @@ pub(in crate::cli) fn run(args: &Args) -> Result<Outcome, BenchError> {
 
 fn lm(args: &Args) -> Result<Outcome, BenchError> {
     let options = &args.experiment;
-    let models = Arc::new(options.models());
+    let models = Arc::new(options.models()?);
     let mut settings = LmModel::all(&models, args.context)?;
     let quick = options.is_quick();
     if quick && args.context.is_none() {
@@ -144,7 +144,7 @@ fn lm(args: &Args) -> Result<Outcome, BenchError> {
 
 fn extrapolate(args: &Args) -> Result<Outcome, BenchError> {
     let options = &args.experiment;
-    let models: Arc<Models> = Arc::new(options.models());
+    let models: Arc<Models> = Arc::new(options.models()?);
     let settings = ExtrapolateModel::all(&models)?;
     let longest = settings.iter().map(|model| model.trained).max().unwrap_or(0);
     let tokens = args.tokens.unwrap_or(if args.texts.is_given() { EXTRAPOLATION_TOKENS } else { STORY_TOKENS });

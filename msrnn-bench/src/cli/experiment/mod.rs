@@ -20,11 +20,10 @@ use msrnn_bench::experiment::run::{Asked, Plan, RunOptions, estimate, run as run
 use msrnn_bench::experiment::{Experiment, Watch};
 use msrnn_bench::memory;
 use msrnn_bench::open;
-use msrnn_bench::precision::Precision;
 use msrnn_bench::progress::{Progress, in_words};
 use serde::Serialize;
 
-use super::options::{TextArgs, jobs};
+use super::options::{PrecisionOptions, TextArgs, jobs};
 use super::report::show;
 use super::{Cli, DOWNLOADS, INTERRUPT, Outcome, command_line, config_file, print, print_json, remark, say};
 
@@ -56,9 +55,8 @@ pub(super) struct ExperimentOptions {
     /// cpu, wgpu, wgpu:N, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub(super) device: DeviceName,
-    /// Precision of weights and states: f32, f16, bf16, f64 or int8 (weights only), or WEIGHTS/STATES such as f32/f16
-    #[arg(long, default_value_t)]
-    pub(super) dtype: Precision,
+    #[command(flatten)]
+    pub(super) precision: PrecisionOptions,
     #[command(flatten)]
     pub(super) reading: TextArgs,
     /// The run directory: a new one, or one of which all that is finished is part of what is asked for, which is then not
@@ -95,9 +93,15 @@ pub(super) struct ExperimentOptions {
 
 impl ExperimentOptions {
     /// The models, not yet opened.
-    pub(super) fn models(&self) -> Models {
+    pub(super) fn models(&self) -> Result<Models, BenchError> {
         self.progress.get();
-        Models::new(&self.model, self.device, self.dtype, DOWNLOADS).reading(self.reading.options())
+        Ok(self.of(&self.model)?.reading(self.reading.options()))
+    }
+
+    /// Models, not yet opened.
+    pub(super) fn of(&self, models: &[PathBuf]) -> Result<Models, BenchError> {
+        let precision = self.precision.of(models.iter().map(PathBuf::as_path), self.device)?;
+        Ok(Models::new(models, self.device, precision, DOWNLOADS))
     }
 
     /// Whether nothing but the bundled model runs.

@@ -52,7 +52,7 @@ pub(in crate::cli) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
-    let models = args.options.models();
+    let models = args.options.models()?;
     let indices = 0..models.names().len();
     let positions = indices.clone().map(|index| Ok(models.config(index)?.max_position_embeddings));
     let least = positions.collect::<Result<Vec<usize>, BenchError>>()?.into_iter().min().unwrap_or(0);

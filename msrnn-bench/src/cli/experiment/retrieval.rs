@@ -54,7 +54,7 @@ pub(in crate::cli) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
-    let models = args.options.models();
+    let models = args.options.models()?;
     let texts = match (args.texts.is_given(), args.haystack.is_empty()) {
         (true, _) => args.texts.read()?.texts,
         (false, false) => args.texts.read_from(&args.haystack)?.texts,

@@ -6,15 +6,14 @@ use std::time::Duration;
 use msrnn_bench::error::BenchError;
 use msrnn_bench::experiment::journal::SAMPLES;
 use msrnn_bench::experiment::manifest::Source;
-use msrnn_bench::experiment::models::Models;
 use msrnn_bench::experiment::story::{BUNDLED_PROMPT, Inputs, Judge, JudgeSetting, Limits, PROMPT, Story};
 use msrnn_core::budget::Budget;
 use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::Positions;
 
+use super::super::Outcome;
 use super::super::options::{count, positions};
 use super::super::policies::{PolicyList, all, named};
-use super::super::{DOWNLOADS, Outcome};
 use super::{ExperimentOptions, conduct};
 
 /// Stories of a run that was made before bring their setting with them.
@@ -141,7 +140,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let (judge_setting, judge) = args.judge()?.unzip();
     match (&args.stories, judge) {
         (Some(directory), Some(judge)) => {
-            let models = Models::new(&[], args.options.device, args.options.dtype, DOWNLOADS);
+            let models = args.options.of(&[])?;
             let (setting, inputs) = Inputs::of_run(directory, models, judge)?;
             let setting = Story { judge: judge_setting, ..setting };
             let source = Source::of_files(&directory.display().to_string(), &[directory.join(SAMPLES)])?;
@@ -149,7 +148,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         }
         (_, judge) => {
             let setting = args.setting(judge_setting)?;
-            let inputs = Inputs::of_models(args.options.models(), judge);
+            let inputs = Inputs::of_models(args.options.models()?, judge);
             conduct(&setting, &inputs, inputs.models(), &[], &args.options)
         }
     }

@@ -119,6 +119,6 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         positions: args.positions,
         seed: args.seed,
     };
-    let inputs = Inputs::new(args.options.models(), questions)?;
+    let inputs = Inputs::new(args.options.models()?, questions)?;
     conduct(&setting, &inputs, inputs.models(), &sources, &args.options)
 }

@@ -22,6 +22,11 @@ pub(crate) fn is_here<const D: usize>(x: &Tensor<D>) -> bool {
     matches!(x.device().as_dispatch(), DispatchDevice::Flex(_))
 }
 
+/// As [`is_here`], of integers.
+pub(crate) fn is_here_int<const D: usize>(x: &Tensor<D, Int>) -> bool {
+    matches!(x.device().as_dispatch(), DispatchDevice::Flex(_))
+}
+
 /// The CPU's tensor behind a float tensor, which must be here.
 pub(crate) fn open<const D: usize>(x: Tensor<D>) -> FlexTensor {
     x.try_into_primitive::<Flex>().expect("a float tensor on the CPU")

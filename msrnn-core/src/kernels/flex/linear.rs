@@ -10,7 +10,7 @@ use super::access::{Dense, tensor};
 use super::is_worth_cores;
 use super::number::Stored;
 use super::product::{Columns, Product};
-use super::weight::{Reads, Weight};
+use super::weight::{Arranged, Reads, Weight};
 use crate::kernels::{Map, plain};
 use crate::precision::narrow;
 
@@ -61,7 +61,7 @@ fn linear_in<T: Reads + Product + Stored<T>, const N: usize>(x: Tensor<2>, maps:
 
 /// One pass over the weights of all maps, so that cores are called once.
 fn few<T: Reads + Stored<T>>(x: &[T], rows: usize, weights: &[Box<dyn Weight<T>>]) -> Vec<Tensor<2>> {
-    let arranged: Vec<Vec<T>> = weights.iter().map(|weight| weight.arranged(x)).collect();
+    let arranged: Vec<Arranged<T>> = weights.iter().map(|weight| weight.arranged(x)).collect();
     // By output, by row of x.
     let mut products: Vec<Vec<T>> = weights.iter().map(|weight| vec![T::ZERO; weight.dims()[0] * rows]).collect();
     let all = weights.iter().zip(&arranged).zip(&mut products);
@@ -92,11 +92,14 @@ fn many<T: Reads + Product>(x: &[T], input: usize, weights: &[Box<dyn Weight<T>>
     let outputs: usize = weights.iter().map(|weight| weight.dims()[0]).sum();
     let panel = panel(outputs);
     let mut products: Vec<Vec<T>> = weights.iter().map(|weight| vec![T::ZERO; weight.dims()[0] * rows]).collect();
+    // Weights that round what they are multiplied with do it alike.
+    let rounded = weights.iter().find_map(|weight| weight.seen(x));
     let mut tasks = Vec::with_capacity(outputs / panel + weights.len());
     for (weight, y) in weights.iter().zip(&mut products) {
-        tasks.extend(Columns::split(y, weight.dims()[0], panel).into_iter().map(|y| (weight, y)));
+        let x = rounded.as_deref().filter(|_| weight.rounds()).unwrap_or(x);
+        tasks.extend(Columns::split(y, weight.dims()[0], panel).into_iter().map(|y| (weight, x, y)));
     }
-    tasks.into_par_iter().for_each(|(weight, mut y)| {
+    tasks.into_par_iter().for_each(|(weight, x, mut y)| {
         let mut buffer = Vec::new();
         let weight = weight.values(y.range(), &mut buffer);
         T::product_into(&mut y, x, weight, input);

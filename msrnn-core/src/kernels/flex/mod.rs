@@ -5,9 +5,10 @@
 //! reads little stays on one, since waking another costs more.
 
 pub(crate) mod access;
+mod blocks;
 mod dot;
 mod elementwise;
-mod int8;
+mod integers;
 mod likelihood;
 mod linear;
 pub(crate) mod number;

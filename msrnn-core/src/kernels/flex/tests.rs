@@ -8,7 +8,7 @@ use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorData};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-use crate::kernels::{Int8, Map, Weight, flex, plain};
+use crate::kernels::{Activations, Blocks, Format, Map, Weight, flex, plain};
 
 pub(crate) fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, rng_seed: RngSeed::Fixed(2024), failure_persistence: None, ..ProptestConfig::default() }
@@ -45,6 +45,58 @@ pub(crate) fn agree<const D: usize>(found: Tensor<D>, expected: Tensor<D>, bound
         prop_assert!(same, "value {}: {} instead of {}, bound {:e}", i, found, expected, bound);
     }
     Ok(())
+}
+
+/// Formats of blocks, and where in one of their blocks half floats are.
+const FORMATS: [(Format, &[usize]); 12] = [
+    (Format::Q4_0, &[0]),
+    (Format::Q4_1, &[0, 2]),
+    (Format::Q5_0, &[0]),
+    (Format::Q5_1, &[0, 2]),
+    (Format::Q8_0, &[0]),
+    (Format::Q2_K, &[80, 82]),
+    (Format::Q3_K, &[108]),
+    (Format::Q4_K, &[0, 2]),
+    (Format::Q5_K, &[0, 2]),
+    (Format::Q6_K, &[208]),
+    (Format::IQ4_NL, &[0]),
+    // A float of 32 bits, whose upper half is one of 16 with a longer exponent.
+    (Format::Int8, &[2]),
+];
+
+/// A matrix of blocks of random bytes, their scales between 1/16 and 2.
+fn random_blocks(format: Format, [output, input]: [usize; 2], activations: Activations, seed: u64) -> Blocks {
+    let size = format.bytes(format.block()).expect("a block");
+    let of_row = format.bytes(input).expect("a row");
+    let mut state = seed;
+    let mut random = || {
+        // splitmix64 (Steele et al. 2014).
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ z >> 31) as u8
+    };
+    let mut bytes: Vec<u8> = (0..output * of_row).map(|_| random()).collect();
+    let (_, halves) = FORMATS.iter().find(|(known, _)| *known == format).expect("a format of blocks");
+    for block in bytes.chunks_exact_mut(size) {
+        for &at in *halves {
+            // Exponents of half floats are 15 above, those of wider ones 127.
+            let exponent = random() % 5;
+            block[at + 1] = match format {
+                Format::Int8 => block[at + 1] & 0x80 | (123 + exponent) >> 1,
+                _ => block[at + 1] & 0x83 | (11 + exponent) << 2,
+            };
+        }
+    }
+    let bytes = Tensor::from_data(TensorData::new(bytes, [output, of_row]), (&Device::default(), DType::U8));
+    Blocks { bytes, format, activations }
+}
+
+/// What values are at most sums of: |scale| · (code + zero) + |shift|, `[out, in]` in f64.
+fn terms(weight: &Blocks) -> Tensor<2> {
+    let bytes = weight.bytes.clone().into_data().try_into_vec::<u8>().expect("bytes");
+    let terms = flex::blocks::terms(weight.format, &bytes);
+    Tensor::from_data(TensorData::new(terms, weight.dims()), (&Device::default(), DType::F64))
 }
 
 /// Σ |a b| by output of x Wᵀ, in f64.
@@ -86,18 +138,25 @@ proptest! {
     }
 
     #[test]
-    fn linear_in_8_bits_equals_its_plain_twin(
-        rows in 1..=12usize, blocks in 1..=4usize, outputs in [1..=40usize, 1..=40usize], half in any::<bool>(),
+    fn linear_in_blocks_equals_its_plain_twin(
+        format in prop::sample::select(FORMATS.map(|(format, _)| format).to_vec()), rows in 1..=12usize, blocks in 1..=4usize,
+        outputs in [1..=40usize, 1..=40usize], half in any::<bool>(), rounded in any::<bool>(), seed in any::<u64>(),
     ) {
-        let input = blocks * Int8::BLOCK;
+        let input = blocks * format.block();
         let x = random([rows, input], DType::F32);
         let [first, second] = outputs;
-        let weights: Vec<f32> = random([first, input], DType::F32).into_data().try_into_vec().expect("numbers");
-        let int8 = Int8::quantize(&weights, [first, input], &x.device());
+        let activations = if rounded { Activations::Int8 } else { Activations::Float };
+        let weight = random_blocks(format, [first, input], activations, seed);
         // Beside another dtype, as the maps of one call may be.
         let other = random([second, input], if half { DType::F16 } else { DType::F32 });
         let bias = (first % 2 == 0).then(|| random([first], DType::F32));
-        linear_maps_agree(x, [Map { weight: Weight::Int8(int8), bias }, Map { weight: other.into(), bias: None }])?;
+        let maps = [Map { weight: Weight::Blocks(weight.clone()), bias }, Map { weight: other.into(), bias: None }];
+        let [found, _] = flex::linear(x.clone(), maps.clone());
+        let [expected, _] = plain::linear(x.clone(), maps);
+        let terms = terms(&weight);
+        let bound = values(x.abs().cast(DType::F64).matmul(terms.transpose()));
+        let bound: Vec<f64> = bound.iter().map(|sum| 2.0 * (input + 4) as f64 * epsilon(DType::F32) * (sum + 8.0)).collect();
+        agree(found, expected, &bound)?;
     }
 
     #[test]
@@ -166,6 +225,27 @@ fn linear_on_all_cores_equals_its_plain_twin() {
     for dtypes in [(DType::F32, DType::F32), (DType::F32, DType::BF16), (DType::F64, DType::F64)] {
         for rows in [1, 3] {
             rayon::scope(|_| linear_agrees(rows, 517, [1201, 333], dtypes)).unwrap();
+        }
+    }
+}
+
+/// The instructions that this processor has against those that all have.
+#[test]
+fn products_of_integers_equal_their_plain_twin() {
+    for (format, _) in FORMATS {
+        let input = 3 * format.block();
+        let weight = random_blocks(format, [9, input], Activations::Int8, 7);
+        let x: Vec<f32> = random([1, input], DType::F32).into_data().try_into_vec().expect("numbers");
+        let bytes = weight.bytes.clone().into_data().try_into_vec::<u8>().expect("bytes");
+        let [found, expected] = flex::blocks::both_products(format, &bytes, &x, 9);
+        let terms = values(terms(&weight));
+        for (row, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            let terms = terms[row * input..].iter().zip(&x).map(|(term, x)| term * f64::from(x.abs())).sum::<f64>();
+            let off = f64::from((found - expected).abs());
+            assert!(
+                off <= 2.0 * input as f64 * epsilon(DType::F32) * terms,
+                "{format:?}: {found} instead of {expected}"
+            );
         }
     }
 }

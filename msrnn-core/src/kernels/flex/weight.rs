@@ -5,9 +5,10 @@ use std::ops::Range;
 use burn::tensor::{DType, Tensor, bf16, f16};
 use pulp::{Arch, Simd, WithSimd};
 
-use super::access::{Dense, is_narrow, takes};
+use super::access::{Dense, is_here_int, is_narrow, takes};
+use super::blocks::Blocks;
 use super::dot::Dot;
-use super::int8::Blocks;
+use super::integers::Rounded;
 use crate::kernels;
 use crate::simd::Real;
 
@@ -19,14 +20,34 @@ pub(super) trait Weight<T>: Sync {
     /// `[out, in]`
     fn dims(&self) -> [usize; 2];
 
-    /// Rows of x, `[rows, in]`, in the order in which [`Weight::few`] wants them.
-    fn arranged(&self, x: &[T]) -> Vec<T>;
+    /// Whether rows of x are rounded before they are multiplied.
+    fn rounds(&self) -> bool {
+        false
+    }
+
+    /// Rows of x as they are multiplied, where that is otherwise than they are.
+    fn seen(&self, _x: &[T]) -> Option<Vec<T>> {
+        None
+    }
+
+    /// Rows of x, `[rows, in]`, in the form in which [`Weight::few`] wants them.
+    fn arranged(&self, x: &[T]) -> Arranged<T>;
 
     /// Products of `outputs` with all rows of x, arranged: `y[out][row]`, in one pass over them.
-    fn few(&self, outputs: Range<usize>, x: &[T], y: &mut [T]);
+    fn few(&self, outputs: Range<usize>, x: &Arranged<T>, y: &mut [T]);
 
     /// The values of `outputs`, in `buffer` if they are held in another dtype than T.
     fn values<'a>(&'a self, outputs: Range<usize>, buffer: &'a mut Vec<T>) -> &'a [T];
+}
+
+/// Rows of x as a product of few rows wants them.
+pub(super) enum Arranged<T> {
+    /// Values, row by row, in the weight's own order.
+    Values(Vec<T>),
+    /// One row, and the sums of every 16 values of it.
+    Summed(Vec<T>, Vec<[T; 2]>),
+    /// One row, in 8 bits.
+    Rounded(Rounded),
 }
 
 /// A dtype of activations, and the weights that it is multiplied with.
@@ -50,7 +71,7 @@ impl Reads for f32 {
     fn open(weight: kernels::Weight) -> Option<Box<dyn Weight<f32>>> {
         let weight = match weight {
             kernels::Weight::Float(weight) if takes(&weight) || is_narrow(&weight) => weight,
-            kernels::Weight::Int8(weight) if takes(&weight.scales) => return Some(Box::new(Blocks::of(weight))),
+            kernels::Weight::Blocks(weight) if is_here_int(&weight.bytes) => return Some(Box::new(Blocks::of(weight))),
             _ => return None,
         };
         match weight.dtype() {
@@ -84,11 +105,12 @@ impl<T: Real, S: Dot<T>> Weight<T> for Floats<S> {
         self.dims
     }
 
-    fn arranged(&self, x: &[T]) -> Vec<T> {
-        x.chunks_exact(self.dims[1]).flat_map(S::arranged).collect()
+    fn arranged(&self, x: &[T]) -> Arranged<T> {
+        Arranged::Values(x.chunks_exact(self.dims[1]).flat_map(S::arranged).collect())
     }
 
-    fn few(&self, outputs: Range<usize>, x: &[T], y: &mut [T]) {
+    fn few(&self, outputs: Range<usize>, x: &Arranged<T>, y: &mut [T]) {
+        let Arranged::Values(x) = x else { unreachable!("floats want values") };
         let input = self.dims[1];
         let weight: &[S] = &self.values.values()[outputs.start * input..outputs.end * input];
         Arch::new().dispatch(Products { weight, input, x, y });

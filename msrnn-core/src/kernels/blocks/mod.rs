@@ -1,0 +1,337 @@
+//! Values in blocks that share scales, and plain ones, as GGUF files hold them. One file per family of formats.
+//!
+//! Every format of blocks is written once, as what a [`Chunk`] of 32 values consists of; values, and products with
+//! activations in floats and in integers, follow from that.
+
+mod int8;
+mod iq;
+mod k;
+mod legacy;
+
+use burn::tensor::{bf16, f16};
+
+pub(crate) use int8::Int8;
+pub(crate) use iq::Iq4Nl;
+pub(crate) use k::{Q2K, Q3K, Q4K, Q5K, Q6K};
+pub(crate) use legacy::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+
+/// Values of a chunk.
+pub(crate) const CHUNK: usize = 32;
+
+/// 32 neighbouring values of a block, in two groups: scale · (code − [`Packed::ZERO`]) + shift.
+pub(crate) struct Chunk {
+    pub(crate) codes: [u8; CHUNK],
+    /// Of the first and the last 16.
+    pub(crate) scales: [f32; 2],
+    /// As the scales.
+    pub(crate) shifts: [f32; 2],
+}
+
+impl Chunk {
+    #[inline(always)]
+    fn scaled(codes: [u8; CHUNK], scale: f32) -> Self {
+        Self { codes, scales: [scale; 2], shifts: [0.0; 2] }
+    }
+}
+
+/// A format of blocks of so many bytes.
+pub(crate) trait Packed<const BYTES: usize> {
+    /// Values of a block: whole chunks.
+    const VALUES: usize;
+    /// The code that is subtracted from all.
+    const ZERO: u8 = 0;
+    /// Values that share a scale, 16 or 32.
+    const GROUP: usize = 32;
+    /// Whether there are shifts.
+    const SHIFTED: bool = false;
+    /// Where a block's half floats are.
+    const HALVES: &'static [usize];
+
+    /// The `index`-th chunk of a block.
+    fn chunk(block: &[u8; BYTES], index: usize) -> Chunk;
+}
+
+/// A block to its values.
+#[inline(always)]
+pub(crate) fn dequantize<const BYTES: usize, F: Packed<BYTES>>(block: &[u8], values: &mut [f32]) {
+    let block = block.as_array().expect("a block of the format");
+    for (index, values) in values.chunks_exact_mut(CHUNK).enumerate() {
+        let Chunk { codes, scales, shifts } = F::chunk(block, index);
+        for (i, (value, code)) in values.iter_mut().zip(codes).enumerate() {
+            let group = i / (CHUNK / 2);
+            let value_of_code = scales[group] * (f32::from(code) - f32::from(F::ZERO));
+            *value = if F::SHIFTED { value_of_code + shifts[group] } else { value_of_code };
+        }
+    }
+    // Infinities and NaNs, which chunks do not know.
+    let special = |at: &usize| block[at + 1] & 0x7c == 0x7c;
+    if F::HALVES.iter().any(special) {
+        values.fill(f32::NAN);
+    }
+}
+
+/// In which form the values of a tensor are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(non_camel_case_types)]
+pub enum Format {
+    /// 32-bit floats.
+    F32,
+    /// IEEE half floats.
+    F16,
+    /// The upper half of 32-bit floats.
+    BF16,
+    /// 32 values of 4 bits, a scale.
+    Q4_0,
+    /// 32 values of 4 bits, a scale and a least value.
+    Q4_1,
+    /// 32 values of 5 bits, a scale.
+    Q5_0,
+    /// 32 values of 5 bits, a scale and a least value.
+    Q5_1,
+    /// 32 values of 8 bits, a scale.
+    Q8_0,
+    /// 256 values of 2 bits, scales and least values of 4 bits for every 16.
+    Q2_K,
+    /// 256 values of 3 bits, scales of 6 bits for every 16.
+    Q3_K,
+    /// 256 values of 4 bits, scales and least values of 6 bits for every 32.
+    Q4_K,
+    /// 256 values of 5 bits, scales and least values of 6 bits for every 32.
+    Q5_K,
+    /// 256 values of 6 bits, scales of 8 bits for every 16.
+    Q6_K,
+    /// 32 values of 4 bits, which name one of 16 levels, a scale.
+    IQ4_NL,
+    /// 64 values of 8 bits from −127 to 127, a scale in 32 bits: msrnn's own.
+    Int8,
+}
+
+/// What there is to know about a format.
+struct Traits {
+    format: Format,
+    /// By which number GGUF files name it; none where they have no such.
+    id: Option<u32>,
+    name: &'static str,
+    /// Values of a block.
+    values: usize,
+    /// Bytes of a block.
+    bytes: usize,
+    /// A block to its values.
+    dequantize: fn(&[u8], &mut [f32]),
+}
+
+const fn of(
+    format: Format,
+    id: u32,
+    name: &'static str,
+    (values, bytes): (usize, usize),
+    dequantize: fn(&[u8], &mut [f32]),
+) -> Traits {
+    Traits { format, id: Some(id), name, values, bytes, dequantize }
+}
+
+/// In the order of [`Format`].
+const ALL: [Traits; 15] = [
+    of(Format::F32, 0, "F32", (1, 4), |block, values| values[0] = f32::from_le_bytes(array(block))),
+    of(Format::F16, 1, "F16", (1, 2), |block, values| values[0] = f16::from_le_bytes(array(block)).to_f32()),
+    of(Format::BF16, 30, "BF16", (1, 2), |block, values| values[0] = bf16::from_le_bytes(array(block)).to_f32()),
+    of(Format::Q4_0, 2, "Q4_0", (32, 18), dequantize::<18, Q4_0>),
+    of(Format::Q4_1, 3, "Q4_1", (32, 20), dequantize::<20, Q4_1>),
+    of(Format::Q5_0, 6, "Q5_0", (32, 22), dequantize::<22, Q5_0>),
+    of(Format::Q5_1, 7, "Q5_1", (32, 24), dequantize::<24, Q5_1>),
+    of(Format::Q8_0, 8, "Q8_0", (32, 34), dequantize::<34, Q8_0>),
+    of(Format::Q2_K, 10, "Q2_K", (256, 84), dequantize::<84, Q2K>),
+    of(Format::Q3_K, 11, "Q3_K", (256, 110), dequantize::<110, Q3K>),
+    of(Format::Q4_K, 12, "Q4_K", (256, 144), dequantize::<144, Q4K>),
+    of(Format::Q5_K, 13, "Q5_K", (256, 176), dequantize::<176, Q5K>),
+    of(Format::Q6_K, 14, "Q6_K", (256, 210), dequantize::<210, Q6K>),
+    of(Format::IQ4_NL, 20, "IQ4_NL", (32, 18), dequantize::<18, Iq4Nl>),
+    Traits { format: Format::Int8, id: None, name: "int8", values: 64, bytes: 68, dequantize: dequantize::<68, Int8> },
+];
+
+/// Names of numbers that are not read, for messages.
+const OTHERS: [(u32, &str); 19] = [
+    (9, "Q8_1"),
+    (15, "Q8_K"),
+    (16, "IQ2_XXS"),
+    (17, "IQ2_XS"),
+    (18, "IQ3_XXS"),
+    (19, "IQ1_S"),
+    (21, "IQ3_S"),
+    (22, "IQ2_S"),
+    (23, "IQ4_XS"),
+    (24, "I8"),
+    (25, "I16"),
+    (26, "I32"),
+    (27, "I64"),
+    (28, "F64"),
+    (29, "IQ1_M"),
+    (34, "TQ1_0"),
+    (35, "TQ2_0"),
+    (39, "MXFP4"),
+    (40, "NVFP4"),
+];
+
+impl Format {
+    /// The format of that number in a file.
+    ///
+    /// # Errors
+    ///
+    /// What the number stands for, where that is none of these.
+    pub fn of_id(id: u32) -> Result<Self, String> {
+        match ALL.iter().find(|traits| traits.id == Some(id)) {
+            Some(traits) => Ok(traits.format),
+            None => {
+                let other = OTHERS.iter().find(|(other, _)| *other == id);
+                Err(other.map_or_else(|| format!("number {id}"), |(_, name)| (*name).to_owned()))
+            }
+        }
+    }
+
+    fn traits(self) -> &'static Traits {
+        &ALL[self as usize]
+    }
+
+    /// The number that GGUF files have for it, if they have one.
+    pub fn id(self) -> Option<u32> {
+        self.traits().id
+    }
+
+    /// `Q4_K`
+    pub fn name(self) -> &'static str {
+        self.traits().name
+    }
+
+    /// The names of those that GGUF files have, for messages.
+    pub fn names() -> String {
+        ALL.iter().filter(|traits| traits.id.is_some()).map(|traits| traits.name).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Values of a block; 1 for floats.
+    pub fn block(self) -> usize {
+        self.traits().values
+    }
+
+    /// Bytes of so many values, which are whole blocks; none where that is no number.
+    pub fn bytes(self, values: usize) -> Option<usize> {
+        (values / self.block()).checked_mul(self.traits().bytes)
+    }
+
+    /// Values of so many bytes of whole blocks.
+    pub fn values(self, bytes: usize) -> usize {
+        bytes / self.traits().bytes * self.block()
+    }
+
+    /// Whole blocks to their values. This is what a format means; whatever is faster is tested against it.
+    ///
+    /// # Panics
+    ///
+    /// When there are not as many values as the blocks have.
+    pub fn dequantize(self, blocks: &[u8], values: &mut [f32]) {
+        let traits = self.traits();
+        assert_eq!(blocks.len() / traits.bytes * traits.values, values.len(), "values of {}", traits.name);
+        for (block, values) in blocks.chunks_exact(traits.bytes).zip(values.chunks_exact_mut(traits.values)) {
+            (traits.dequantize)(block, values);
+        }
+    }
+
+    /// The inverse, for the formats that are written: every value rounded to the nearest of the format, with the
+    /// scale of a block of [`Format::Q8_0`] as llama.cpp chooses it. None for the other formats.
+    ///
+    /// # Panics
+    ///
+    /// When the values are no whole blocks.
+    pub fn quantize(self, values: &[f32]) -> Option<Vec<u8>> {
+        assert_eq!(values.len() % self.block(), 0, "whole blocks of {}", self.name());
+        Some(match self {
+            Format::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Format::F16 => values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect(),
+            Format::BF16 => values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes()).collect(),
+            Format::Q8_0 => values.chunks_exact(32).flat_map(legacy::to_q8_0).collect(),
+            Format::Int8 => values.as_chunks().0.iter().flat_map(int8::quantize).collect(),
+            _ => return None,
+        })
+    }
+}
+
+#[inline(always)]
+fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    bytes[..N].try_into().expect("N bytes")
+}
+
+/// The finite half float that some bytes begin with, in a few instructions of any processor.
+#[inline(always)]
+fn half(bytes: &[u8]) -> f32 {
+    let bits = i32::from(i16::from_le_bytes(array(bytes)));
+    // Sign and magnitude of a wider float whose exponent is 112 too low, whether the number is normal or not.
+    f32::from_bits((bits << 13).cast_unsigned() & 0x8fff_e000) * f32::from_bits((127 + 112) << 23)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_the_order_of_the_formats_and_numbers_are_of_one_each() {
+        for (index, traits) in ALL.iter().enumerate() {
+            assert_eq!(traits.format as usize, index, "{}", traits.name);
+            let Some(number) = traits.id else { continue };
+            assert_eq!(Format::of_id(number), Ok(traits.format));
+            assert!(OTHERS.iter().all(|(id, name)| *id != number && *name != traits.name));
+        }
+        assert_eq!(Format::of_id(23).unwrap_err(), "IQ4_XS");
+        assert_eq!(Format::of_id(4096).unwrap_err(), "number 4096");
+    }
+
+    #[test]
+    fn all_half_floats_are_read_as_what_they_are() {
+        for number in (0..=u16::MAX).map(f16::from_bits) {
+            if number.is_finite() {
+                assert_eq!(half(&number.to_le_bytes()).to_bits(), number.to_f32().to_bits(), "{number}");
+            }
+            let mut value = [0.0];
+            Format::F16.dequantize(&number.to_le_bytes(), &mut value);
+            assert!(value[0] == number.to_f32() || value[0].is_nan() && number.is_nan());
+        }
+    }
+
+    #[test]
+    fn blocks_whose_scales_are_no_numbers_are_none() {
+        for format in ALL.iter().filter(|traits| traits.values > 1).map(|traits| traits.format) {
+            let size = format.bytes(format.block()).unwrap();
+            let mut values = vec![0.0; format.block()];
+            let mut found = 0;
+            for at in 0..size - 1 {
+                let mut block = vec![0; size];
+                block[at + 1] = 0x7c;
+                format.dequantize(&block, &mut values);
+                found += usize::from(values.iter().all(|value| value.is_nan()));
+            }
+            let halves = match format {
+                Format::Int8 => 0,
+                Format::Q4_1 | Format::Q5_1 | Format::Q2_K | Format::Q4_K | Format::Q5_K => 2,
+                _ => 1,
+            };
+            assert_eq!(found, halves, "{format:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_in_floats_is_read_as_it_was_and_eight_bits_are_off_by_half_a_step_at_most() {
+        let values: Vec<f32> = (0..64).map(|i| ((i * 37 % 64) as f32 - 31.5) * 0.03125).collect();
+        for format in [Format::F32, Format::F16, Format::BF16, Format::Q8_0] {
+            let blocks = format.quantize(&values).unwrap();
+            assert_eq!(Some(blocks.len()), format.bytes(values.len()));
+            let mut found = vec![0.0; values.len()];
+            format.dequantize(&blocks, &mut found);
+            for (found, value) in found.iter().zip(&values) {
+                let off = (found - value).abs();
+                // A step is a 127th of the largest; its scale is rounded to a half float.
+                let most =
+                    if format == Format::Q8_0 { 31.5 * 0.03125 / 127.0 * 0.5 + 31.5 * 0.03125 / 2048.0 } else { 0.0 };
+                assert!(off <= most, "{format:?}: {value} is {found}");
+            }
+        }
+        assert_eq!(Format::Q4_K.quantize(&[0.0; 256]), None);
+    }
+}

@@ -1,0 +1,235 @@
+//! Products of weights in blocks with activations in 8 bits, as integers.
+
+use super::wide;
+use crate::kernels::activations::round;
+use crate::kernels::blocks::{CHUNK, Chunk, Packed};
+
+/// Activations in 8 bits.
+pub(super) struct Rounded {
+    chunks: Vec<RoundedChunk>,
+}
+
+#[derive(Clone)]
+struct RoundedChunk {
+    codes: [i8; CHUNK],
+    scale: f32,
+    /// Of the activations that all codes, and the first and the last 16, stand for.
+    sum: f32,
+    sums: [f32; 2],
+}
+
+impl Rounded {
+    /// `x`: whole chunks.
+    pub(super) fn of(x: &[f32]) -> Self {
+        let mut chunks =
+            vec![RoundedChunk { codes: [0; CHUNK], scale: 0.0, sum: 0.0, sums: [0.0; 2] }; x.len() / CHUNK];
+        wide(
+            #[inline(always)]
+            || {
+                for (chunk, x) in chunks.iter_mut().zip(x.as_chunks().0) {
+                    let (codes, scale) = round(x);
+                    let sum = |codes: &[i8]| scale * codes.iter().map(|code| i32::from(*code)).sum::<i32>() as f32;
+                    let sums = [sum(&codes[..CHUNK / 2]), sum(&codes[CHUNK / 2..])];
+                    *chunk = RoundedChunk { codes, scale, sum: sum(&codes), sums };
+                }
+            },
+        );
+        Self { chunks }
+    }
+}
+
+/// The code that is subtracted from those of all 8 bits: they are multiplied with their signs.
+const SIGNED: u8 = 128;
+
+/// A sum over chunks of scale · Σ code · x, of codes below [`SIGNED`] or of those with their signs, in registers.
+trait Sum: Copy {
+    fn zero() -> Self;
+
+    /// `scales`: of the first and the last 16, alike where `alike`.
+    fn add<const ZERO: u8>(self, codes: &[u8; CHUNK], x: &[i8; CHUNK], scales: [f32; 2], alike: bool) -> Self;
+
+    fn total(self) -> f32;
+}
+
+/// Rows in blocks with one x, by the instructions for it where the processor has them.
+pub(super) fn products<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &Rounded, y: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if x86::products::<BYTES, F>(blocks, x, y) {
+        return;
+    }
+    plain::<BYTES, F>(blocks, x, y);
+}
+
+/// As [`products`], in instructions that every processor has.
+pub(super) fn plain<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &Rounded, y: &mut [f32]) {
+    wide(
+        #[inline(always)]
+        || rows::<BYTES, F, Plain>(blocks, x, y),
+    );
+}
+
+/// Rows in blocks with one x.
+#[inline(always)]
+fn rows<const BYTES: usize, F: Packed<BYTES>, S: Sum>(blocks: &[u8], x: &Rounded, y: &mut [f32]) {
+    let chunks = F::VALUES / CHUNK;
+    let row = x.chunks.len() / chunks;
+    for (blocks, y) in blocks.as_chunks::<BYTES>().0.chunks_exact(row).zip(y) {
+        let (mut sum, mut rest) = (S::zero(), 0.0);
+        for (block, x) in blocks.iter().zip(x.chunks.chunks_exact(chunks)) {
+            for (index, x) in x.iter().enumerate() {
+                let Chunk { codes, scales, shifts } = F::chunk(block, index);
+                let both = scales.map(|scale| scale * x.scale);
+                sum = match F::ZERO {
+                    SIGNED => sum.add::<SIGNED>(&codes, &x.codes, both, F::GROUP == CHUNK),
+                    _ => sum.add::<0>(&codes, &x.codes, both, F::GROUP == CHUNK),
+                };
+                // What is subtracted from all codes, and what is added to all values.
+                let zero = if F::ZERO == SIGNED { 0.0 } else { f32::from(F::ZERO) };
+                if F::SHIFTED || zero != 0.0 {
+                    let each = [0, 1].map(|i| if F::SHIFTED { shifts[i] } else { -zero * scales[i] });
+                    rest += match F::GROUP {
+                        CHUNK => each[0] * x.sum,
+                        _ => each[0] * x.sums[0] + each[1] * x.sums[1],
+                    };
+                }
+            }
+        }
+        *y = sum.total() + rest;
+    }
+}
+
+/// In numbers of Rust.
+#[derive(Clone, Copy)]
+struct Plain([f32; 2]);
+
+impl Sum for Plain {
+    #[inline(always)]
+    fn zero() -> Self {
+        Self([0.0; 2])
+    }
+
+    #[inline(always)]
+    fn add<const ZERO: u8>(self, codes: &[u8; CHUNK], x: &[i8; CHUNK], scales: [f32; 2], _: bool) -> Self {
+        let product =
+            |(code, x): (&u8, &i8)| i32::from(i16::from(code.wrapping_sub(ZERO).cast_signed()) * i16::from(*x));
+        let halves = codes.as_chunks::<{ CHUNK / 2 }>().0.iter().zip(x.as_chunks::<{ CHUNK / 2 }>().0);
+        let mut sums = self.0;
+        for ((sum, (codes, x)), scale) in sums.iter_mut().zip(halves).zip(scales) {
+            *sum += codes.iter().zip(x).map(product).sum::<i32>() as f32 * scale;
+        }
+        Self(sums)
+    }
+
+    #[inline(always)]
+    fn total(self) -> f32 {
+        self.0[0] + self.0[1]
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+    use std::marker::PhantomData;
+
+    use super::{CHUNK, Packed, Rounded, SIGNED, Sum, rows};
+
+    /// Whether the processor has the instructions; the products, if it has.
+    pub(super) fn products<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &Rounded, y: &mut [f32]) -> bool {
+        if !is_x86_feature_detected!("avx2") || !is_x86_feature_detected!("fma") {
+            return false;
+        }
+        // SAFETY: the processor has the instructions.
+        unsafe {
+            if is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vl") {
+                avx512::<BYTES, F>(blocks, x, y);
+            } else if is_x86_feature_detected!("avxvnni") {
+                avx::<BYTES, F>(blocks, x, y);
+            } else {
+                avx2::<BYTES, F>(blocks, x, y);
+            }
+        }
+        true
+    }
+
+    /// By which instructions sums of four products are taken: of what has no sign with what has one.
+    trait Quads: Copy {
+        /// # Safety
+        ///
+        /// The processor must have the instructions.
+        unsafe fn quads(codes: __m256i, x: __m256i) -> __m256i;
+    }
+
+    /// Eight sums. Made and used only where the processor has AVX2 and FMA.
+    #[derive(Clone, Copy)]
+    struct Eight<Q>(__m256, PhantomData<Q>);
+
+    impl<Q: Quads> Sum for Eight<Q> {
+        #[inline(always)]
+        fn zero() -> Self {
+            // SAFETY: see the type.
+            Self(unsafe { _mm256_setzero_ps() }, PhantomData)
+        }
+
+        #[inline(always)]
+        fn add<const ZERO: u8>(self, codes: &[u8; CHUNK], x: &[i8; CHUNK], scales: [f32; 2], alike: bool) -> Self {
+            // SAFETY: see the type; codes and x are 32 bytes each.
+            unsafe {
+                let codes = _mm256_loadu_si256(codes.as_ptr().cast::<__m256i>());
+                let x = _mm256_loadu_si256(x.as_ptr().cast::<__m256i>());
+                let quads = match ZERO {
+                    SIGNED => {
+                        let signed = _mm256_xor_si256(codes, _mm256_set1_epi8(SIGNED.cast_signed()));
+                        Q::quads(_mm256_abs_epi8(signed), _mm256_sign_epi8(x, signed))
+                    }
+                    _ => Q::quads(codes, x),
+                };
+                let scale = match alike {
+                    true => _mm256_set1_ps(scales[0]),
+                    false => _mm256_set_m128(_mm_set1_ps(scales[1]), _mm_set1_ps(scales[0])),
+                };
+                Self(_mm256_fmadd_ps(_mm256_cvtepi32_ps(quads), scale, self.0), PhantomData)
+            }
+        }
+
+        #[inline(always)]
+        fn total(self) -> f32 {
+            let mut sums = [0.0f32; 8];
+            // SAFETY: see the type.
+            unsafe { _mm256_storeu_ps(sums.as_mut_ptr(), self.0) };
+            let fours: [f32; 4] = std::array::from_fn(|i| sums[i] + sums[i + 4]);
+            (fours[0] + fours[2]) + (fours[1] + fours[3])
+        }
+    }
+
+    macro_rules! products {
+        ($name:ident, $kind:ident, $features:literal, |$codes:ident, $x:ident| $quads:expr) => {
+            #[derive(Clone, Copy)]
+            struct $kind;
+
+            impl Quads for $kind {
+                #[inline(always)]
+                unsafe fn quads($codes: __m256i, $x: __m256i) -> __m256i {
+                    // SAFETY: who calls says so.
+                    unsafe { $quads }
+                }
+            }
+
+            /// # Safety
+            ///
+            /// The processor must have the features.
+            #[target_feature(enable = $features)]
+            unsafe fn $name<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &Rounded, y: &mut [f32]) {
+                rows::<BYTES, F, Eight<$kind>>(blocks, x, y);
+            }
+        };
+    }
+
+    products!(avx512, Avx512, "avx512vnni,avx512vl,avx2,fma", |codes, x| {
+        _mm256_dpbusd_epi32(_mm256_setzero_si256(), codes, x)
+    });
+    products!(avx, Avx, "avxvnni,avx2,fma", |codes, x| _mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), codes, x));
+    // Two products of at most 128 · 127 each fit into 16 bits.
+    products!(avx2, Avx2, "avx2,fma", |codes, x| {
+        _mm256_madd_epi16(_mm256_maddubs_epi16(codes, x), _mm256_set1_epi16(1))
+    });
+}
