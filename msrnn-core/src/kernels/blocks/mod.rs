@@ -1,6 +1,6 @@
 //! Values in blocks that share scales, and plain ones, as GGUF files hold them. One file per family of formats.
 //!
-//! Every format of blocks is written once, as what a [`Chunk`] of 32 values consists of; values, and products with
+//! Every format of blocks is written once, as what 32 of its values consist of; values, and products with
 //! activations in floats and in integers, follow from that.
 
 mod int8;
@@ -35,6 +35,7 @@ impl Chunk {
 }
 
 /// A format of blocks of so many bytes.
+#[cfg_attr(not(feature = "flex"), allow(dead_code))] // Products with blocks are the CPU's.
 pub(crate) trait Packed<const BYTES: usize> {
     /// Values of a block: whole chunks.
     const VALUES: usize;

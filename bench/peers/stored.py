@@ -1,0 +1,80 @@
+"""msrnn and llama.cpp on the same GGUF files, in alternation, as one table of ratios.
+
+Every round runs every program once; ratios are taken within a round. llama.cpp rounds activations to 8 bits, as msrnn does
+with `--activations int8`; its cache is in f16, ours in f32, and the better of its two attentions counts. A record that exists is
+continued.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+
+from compare import FLASH, LlamaCpp, Msrnn, commit, now, processor
+
+PARTS = ("prefill:512", "decode:256", "decode:4096")
+OURS = {"msrnn": (), "msrnn, activations in int8": ("--activations", "int8")}
+
+
+def measure(part: str, gguf: pathlib.Path, msrnn: Msrnn, llama: LlamaCpp, args: argparse.Namespace) -> list[dict]:
+    kind, _, number = part.partition(":")
+    n = int(number)
+    rounds = []
+    for _ in range(args.rounds):
+        values = {}
+        for name, options in OURS.items():
+            tokens, policies = (n, "full") if kind == "prefill" else (args.tokens, "tova,full")
+            off = [word for other in ("prefill", "score", "decode") if other != kind for word in (f"--{other}", 0)]
+            rows = msrnn.bench(f"--{kind}", tokens, *off, "--policies", policies, "--states", n, *options)["rows"]
+            values |= {f"{name} {row['policy']}": row["tokens_per_second"]["mean"] for row in rows}
+        test = ("-p", n, "-n", 0) if kind == "prefill" else ("-p", 0, "-n", args.tokens, "-d", n)
+        values["llama.cpp"] = max(llama.bench(gguf, *test, *more)[0] for more in FLASH.values())
+        rounds.append(values)
+        print(gguf.name, part, {name: round(number, 2) for name, number in values.items()}, flush=True)
+    return rounds
+
+
+def table(record: dict) -> str:
+    """Medians over rounds, and ratios to llama.cpp within a round."""
+    lines = ["| file, test | what | tokens/s | over llama.cpp |", "|---|---|---:|---:|"]
+    for part, found in record["parts"].items():
+        for name in found["rounds"][0]:
+            values = [values[name] for values in found["rounds"]]
+            ratios = sorted(values[name] / values["llama.cpp"] for values in found["rounds"])
+            ratio = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+            lines.append(f"| {part} | {name} | {statistics.median(values):.1f} | "
+                         f"{'' if name == 'llama.cpp' else ratio} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", type=pathlib.Path, nargs="+")
+    parser.add_argument("--llama-bench", type=pathlib.Path, required=True)
+    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=64, help="decoded in a round")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="record.json; a table goes beside it")
+    args = parser.parse_args()
+
+    llama = LlamaCpp(args.llama_bench, args.threads)
+    record = json.loads(args.out.read_text()) if args.out.exists() else {"parts": {}}
+    record |= {"machine": processor(), "cores": os.cpu_count(), "threads": args.threads}
+    for gguf in args.files:
+        for part in args.parts.split(","):
+            rounds = measure(part, gguf, Msrnn(gguf, args.threads), llama, args)
+            found = {"unit": "tokens/s", "commit": commit(), "date": now(), "rounds": rounds}
+            record["parts"][f"{gguf.stem} {part}"] = found
+    record["versions"] = {"msrnn": commit(), "llama.cpp": llama.commit}
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(record, indent=1) + "\n")
+    head = (f"{record['machine']}, {args.threads} threads, versions {record['versions']}; `bench/peers/stored.py`, "
+            f"{args.rounds} rounds of {args.tokens} tokens")
+    args.out.with_suffix(".md").write_text(f"{head}\n\n{table(record)}\n")
+    print(table(record))
+
+
+if __name__ == "__main__":
+    main()
