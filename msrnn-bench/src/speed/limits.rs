@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use burn::tensor::{DType, Device, Distribution, Tensor};
 
-/// Bytes that are read to measure the bandwidth: far more than a cache holds.
+/// Bytes that are read to measure the bandwidth, where a device has them in one piece: far more than a cache holds.
 const BYTES: usize = 256 << 20;
 
 /// Rows and columns of the matrices whose product is timed.
@@ -30,20 +30,37 @@ enum Memory {
     Device(Box<Tensor<1>>),
 }
 
+impl Memory {
+    /// The largest of a device's that is summed without a failure, since adapters have buffers of different sizes at most.
+    fn of_device(device: &Device) -> Self {
+        let ones = |bytes: usize| Tensor::ones([bytes / size_of::<f32>()], (device, DType::F32));
+        let sums = |values: &Tensor<1>| values.clone().sum().try_into_data().is_ok();
+        let fits = [BYTES, BYTES / 4].into_iter().map(ones).find(sums);
+        Self::Device(Box::new(fits.unwrap_or_else(|| ones(BYTES / 16))))
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Host(words) => words.len() * size_of::<u64>(),
+            Self::Device(values) => values.dims()[0] * size_of::<f32>(),
+        }
+    }
+}
+
 impl Limits {
     /// Allocates what is read. `on_host`: whether the device computes in the host's memory.
     pub fn new(device: &Device, on_host: bool, threads: usize) -> Self {
         let memory = match on_host {
             // Not zero: untouched pages of zeros are all the same page.
             true => Memory::Host(vec![1; BYTES / size_of::<u64>()]),
-            false => Memory::Device(Box::new(Tensor::ones([BYTES / size_of::<f32>()], (device, DType::F32)))),
+            false => Memory::of_device(device),
         };
         Self { memory, device: device.clone(), threads: threads.max(1) }
     }
 
     /// Bytes read per second, by all threads together.
     pub fn bandwidth(&self) -> f64 {
-        BYTES as f64
+        self.memory.bytes() as f64
             / fastest(|| match &self.memory {
                 Memory::Host(words) => read(words, self.threads),
                 Memory::Device(values) => drop(black_box(values.as_ref().clone().sum().into_data())),
