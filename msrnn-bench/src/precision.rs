@@ -113,11 +113,12 @@ impl Precision {
     /// Weights as the files have them, states in 32-bit floats.
     pub const STORED: Self = Self { weights: Weights::Stored, ..Self::F32 };
 
-    /// The precision of models for which none was asked: as stored where all are GGUF files and the CPU runs them, else
-    /// [`Precision::F32`].
+    /// The precision of models for which none was asked: as stored where there are some, all are GGUF files and the CPU
+    /// runs them, else [`Precision::F32`].
     pub fn usual<'a>(models: impl IntoIterator<Item = &'a Path>, device: DeviceName) -> Self {
         let is_gguf = |path: &Path| path.extension().is_some_and(|ending| ending == EXTENSION) || gguf::is_gguf(path);
-        match device.is_host() && models.into_iter().all(is_gguf) {
+        let mut models = models.into_iter().peekable();
+        match device.is_host() && models.peek().is_some() && models.all(is_gguf) {
             true => Self::STORED,
             false => Self::F32,
         }
@@ -276,6 +277,16 @@ mod tests {
             assert_eq!(written.parse::<Precision>().unwrap(), precision);
         }
         assert_eq!(Precision::default().to_string(), "f32");
+    }
+
+    #[test]
+    fn gguf_files_alone_are_held_as_stored_and_on_the_cpu_alone() {
+        let usual = |models: &[&str], device| Precision::usual(models.iter().map(Path::new), device);
+        let file = "org/name/model.gguf";
+        assert_eq!(usual(&[file, "b.gguf"], DeviceName::Cpu), Precision::STORED);
+        assert_eq!(usual(&[file, "bundled"], DeviceName::Cpu), Precision::F32);
+        assert_eq!(usual(&[file], DeviceName::Wgpu(None)), Precision::F32);
+        assert_eq!(usual(&[], DeviceName::Cpu), Precision::F32);
     }
 
     #[test]

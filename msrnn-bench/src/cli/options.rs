@@ -91,7 +91,11 @@ impl TextArgs {
 
 impl ModelOptions {
     pub(super) fn open(&self) -> Result<Model, BenchError> {
-        open::open(open::directory(&self.model, &DOWNLOADS)?.as_deref(), self.device, self.precision()?)
+        self.open_in(self.precision()?)
+    }
+
+    pub(super) fn open_in(&self, precision: Precision) -> Result<Model, BenchError> {
+        open::open(open::directory(&self.model, &DOWNLOADS)?.as_deref(), self.device, precision)
     }
 
     pub(super) fn precision(&self) -> Result<Precision, BenchError> {

@@ -87,9 +87,9 @@ struct Report<'a> {
 pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let run = args.run()?;
     let device = args.model.device.open()?;
-    let precision = args.model.precision()?;
-    // How many bytes weights take is told by a shape, and not by files that are not read.
-    let storage = precision.of_shape()?.on(&device, args.model.device)?;
+    // Plans are made before a file is read, which alone would say how its weights are stored.
+    let precision = args.model.precision.of([], args.model.device)?.of_shape()?;
+    let storage = precision.on(&device, args.model.device)?;
     let config = args.config()?;
     let policy = args.policy()?;
     let memory = args.memory(&device)?;
@@ -115,7 +115,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         }
         let model: Model = match &args.shape {
             Some(_) => random_model(&config, args.seed, storage, &device),
-            None => args.model.open()?,
+            None => args.model.open_in(precision)?,
         };
         results_are_in_memory();
         for plan in &plans {

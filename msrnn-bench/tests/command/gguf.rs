@@ -121,6 +121,10 @@ fn a_gguf_file_is_held_as_it_is_stored_unless_another_precision_is_asked_for() {
         &["no matrix in blocks", "--dtype int8"],
     );
     refused(&["bench", "--shape", "2x64x4:2x128x50", "--dtype", "stored"], &["only files", "--dtype int8"]);
+    // Plans are made without looking into files.
+    let planned = ["throughput", "--model", text_of(&file), "--states", "8", "--memory", "1GiB", "--dry-run"];
+    assert_eq!(succeeds(&[&planned[..], &["--json"]].concat()).json()["dtype"], "f32");
+    refused(&[&planned[..], &["--dtype", "stored"]].concat(), &["only files", "--dtype int8"]);
 }
 
 #[test]
