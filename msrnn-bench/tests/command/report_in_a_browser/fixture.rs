@@ -1,7 +1,7 @@
 //! Results of every kind, as large as those of real experiments.
 
 use msrnn_bench::evaluate::Observed;
-use msrnn_bench::experiment::figure::{Axis, Cell, Content, Figure, Line, Panel, Point, Series};
+use msrnn_bench::experiment::figure::{Axis, Cell, Content, Excerpt, Figure, Line, Panel, Passage, Point, Series};
 use msrnn_bench::experiment::{Arm, Results};
 
 /// Text that would break a page that did not escape it.
@@ -167,6 +167,20 @@ fn needle() -> Figure {
     )
 }
 
+fn stories() -> Figure {
+    let text = "Once upon a time there was a small house beside a river, and in it lived a miller. ".repeat(12);
+    let passage = |seed: usize| Passage {
+        title: format!("Seed {seed}"),
+        texts: vec![
+            Excerpt::new("full", "", &text),
+            Excerpt::new("tova@64", "the same text", &text),
+            Excerpt::new(TROUBLE, TROUBLE, TROUBLE),
+            Excerpt::new("a-policy-with-a-name-that-is-longer-than-its-column@4096", "", ""),
+        ],
+    };
+    figure("stories", "What was written", "", Content::Passages { passages: (0..3).map(passage).collect() })
+}
+
 fn trouble() -> Figure {
     let rows = vec![vec![Cell::text(TROUBLE), Cell::number(f64::INFINITY, None)], vec![Cell::empty(), Cell::count(7)]];
     let columns = [TROUBLE, "a, \"quoted\"\nhead"].map(str::to_owned).into();
@@ -190,7 +204,7 @@ pub(crate) fn results() -> Results {
         metrics: serde_json::json!({}),
         arms: vec![arm("full", None, 0), arm("tova", Some(64), 1_234_567), arm("tova", Some(4096), 0)],
         notes: vec!["Each context begins with the beginning-of-text token.".to_owned(), TROUBLE.to_owned()],
-        figures: vec![lines(), table(), running(), kinds(), judgements(), retention(), needle(), trouble()],
+        figures: vec![lines(), table(), running(), kinds(), judgements(), retention(), needle(), stories(), trouble()],
         missing: Vec::new(),
     }
 }

@@ -244,9 +244,10 @@ fn without_scripts_and_in_print_everything_is_there() {
 fn user_text_runs_nothing() {
     let (_folder, file) = report();
     let Some(mut page) = opened(&file) else { return };
-    page.click("summary");
-    assert_eq!(page.evaluate("document.querySelector('details').open"), true);
+    page.click("#page-manifest summary");
+    assert_eq!(page.evaluate("document.querySelector('#page-manifest details').open"), true);
     let expected: String = fixture::TROUBLE.replace('\u{2028}', "\u{fffd}");
+    assert_eq!(page.text("document.querySelectorAll('#stories dd')[2].textContent.trim()"), expected);
     assert_eq!(page.text("document.querySelector('#trouble h2').textContent"), expected);
     assert_eq!(page.evaluate("document.images.length"), 0);
     assert!(page.text("document.querySelector('.warning').textContent").contains("tova@4096"));
