@@ -245,8 +245,11 @@ impl<E, I: Iterator<Item = Result<Data, E>>> Parts<'_, I> {
     }
 }
 
-/// Every tensor of a decoder with its name, for saving. Values in the decoder's dtype, which must be a
-/// float one.
+/// Every tensor of a decoder with its name, for saving. Values in the decoder's dtype.
+///
+/// # Panics
+///
+/// When a matrix is in blocks: what it was made from is the place to copy it from.
 pub fn named_data(decoder: &Decoder) -> Vec<(Named, TensorData)> {
     struct Collect(Vec<TensorData>);
     impl ModuleVisitor for Collect {
@@ -254,6 +257,8 @@ pub fn named_data(decoder: &Decoder) -> Vec<(Named, TensorData)> {
             self.0.push(param.val().into_data());
         }
     }
+    let floats = decoder.matrices().iter().all(|matrix| matches!(matrix, Matrix::Float(_)));
+    assert!(floats, "weights in blocks are not saved");
     let mut collect = Collect(Vec::new());
     decoder.visit(&mut collect);
     tensors(&decoder.config).into_iter().zip(collect.0).collect()

@@ -12,6 +12,7 @@ use common::{testdata, tokens, values};
 use msrnn_models::Model;
 use msrnn_models::error::ModelError;
 use msrnn_models::gguf::Gguf;
+use msrnn_models::storage::{Storage, Weights};
 use msrnn_models::tokenizer::Tokenizer;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -82,7 +83,16 @@ fn read(path: &Path) -> usize {
     if configured.is_none() {
         return 1;
     }
-    match short(Model::load(path, DType::F32, &Device::default())) {
+    let stored = Storage { weights: Weights::Stored, ..DType::F32.into() };
+    let in_blocks = short(Model::load(path, stored, &Device::default()));
+    let in_floats = short(Model::load(path, DType::F32, &Device::default()));
+    // What is refused in the one form is refused in the other.
+    assert_eq!(in_blocks.is_some(), in_floats.is_some());
+    if let Some(model) = in_blocks {
+        let step = values(model.decoder.logits(model.decoder.embed(tokens(&[1]))));
+        assert_eq!(step.len(), model.decoder.config().vocab_size);
+    }
+    match in_floats {
         None => 2,
         Some(model) => {
             let vocab = model.decoder.config().vocab_size;

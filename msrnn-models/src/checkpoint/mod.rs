@@ -127,6 +127,10 @@ pub fn from_bytes(
 /// # Errors
 ///
 /// When the directory cannot be written.
+///
+/// # Panics
+///
+/// As [`weights::named_data`].
 pub fn save(directory: &Path, decoder: &Decoder) -> Result<(), ModelError> {
     std::fs::create_dir_all(directory).map_err(|source| ModelError::Write { path: directory.into(), source })?;
     let config = serde_json::to_string_pretty(&decoder.config().to_json()).expect("a configuration is JSON");
@@ -135,6 +139,10 @@ pub fn save(directory: &Path, decoder: &Decoder) -> Result<(), ModelError> {
 }
 
 /// The decoder's weights as one safetensors file.
+///
+/// # Panics
+///
+/// As [`weights::named_data`].
 pub fn to_bytes(decoder: &Decoder) -> Vec<u8> {
     let data = weights::named_data(decoder);
     let stored = weights::stored(decoder.config());

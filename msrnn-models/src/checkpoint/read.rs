@@ -69,16 +69,14 @@ impl Shards<'_> {
         // While a piece is in the cache it costs next to nothing to look at it once more.
         let read = |(place, form, first, piece): (&Found, Form, usize, &mut [u8])| {
             let file = &self.files[place.shard];
-            let (read, dtype) = match form {
-                Form::Float(dtype) => {
-                    (read_as(file, place, first, piece, dtype).map(|()| all_finite(piece, dtype)), dtype)
-                }
-                Form::Blocks(format) => (copy_blocks(file, place, format, first, piece), DType::F32),
+            let finite = match form {
+                Form::Float(dtype) => read_as(file, place, first, piece, dtype).map(|()| all_finite(piece, dtype)),
+                Form::Blocks(format) => copy_blocks(file, place, format, first, piece),
             };
-            match read {
+            match finite {
                 Err(source) => Some(failed(&file.path, source)),
                 Ok(true) => None,
-                Ok(false) => Some(refusal(file, place, first, piece, form, dtype)),
+                Ok(false) => Some(refusal(file, place, first, piece, form)),
             }
         };
         if let Some(error) = pieces.into_par_iter().find_map_first(read) {
@@ -134,11 +132,11 @@ fn all_finite(piece: &[u8], dtype: DType) -> bool {
     }
 }
 
-/// Why a piece, read from the element `first` on, is not all finite in `dtype`.
-fn refusal(file: &Shard<'_>, place: &Found, first: usize, piece: &[u8], form: Form, dtype: DType) -> ModelError {
-    let of_piece = match form {
-        Form::Float(dtype) => piece.chunks_exact(dtype.size()).position(|value| !all_finite(value, dtype)),
-        Form::Blocks(format) => values_of(format, piece).iter().position(|value| !value.is_finite()),
+/// Why a piece, read from the element `first` on, is not all finite in its form.
+fn refusal(file: &Shard<'_>, place: &Found, first: usize, piece: &[u8], form: Form) -> ModelError {
+    let (of_piece, dtype) = match form {
+        Form::Float(dtype) => (piece.chunks_exact(dtype.size()).position(|value| !all_finite(value, dtype)), dtype),
+        Form::Blocks(format) => (values_of(format, piece).iter().position(|value| !value.is_finite()), DType::F32),
     };
     let of_piece = of_piece.unwrap_or(0);
     let mut stored = [0; size_of::<f64>()];

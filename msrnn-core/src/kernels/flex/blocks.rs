@@ -8,9 +8,8 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::access::open_int;
-use super::dot::Dot;
 use super::integers::{self, Rounded};
-use super::weight::{Arranged, Weight};
+use super::weight::{Arranged, Products, Weight};
 use super::wide;
 use crate::kernels;
 use crate::kernels::activations::Activations;
@@ -130,29 +129,6 @@ fn dequantized<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], values: &mut
             blocks.for_each(|(block, values)| dequantize::<BYTES, F>(block, values));
         },
     );
-}
-
-/// Rows of floats with several rows of x: `y[out][row]`.
-struct Products<'a> {
-    weight: &'a [f32],
-    input: usize,
-    x: &'a [f32],
-    y: &'a mut [f32],
-}
-
-impl WithSimd for Products<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<V: Simd>(self, simd: V) {
-        let Self { weight, input, x, y } = self;
-        let rows = x.len() / input;
-        for (weight, y) in weight.chunks_exact(input).zip(y.chunks_exact_mut(rows)) {
-            for (x, y) in x.chunks_exact(input).zip(y) {
-                *y = f32::dot(simd, weight, x);
-            }
-        }
-    }
 }
 
 /// Sums of every 16 values.

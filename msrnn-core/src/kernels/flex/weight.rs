@@ -123,12 +123,12 @@ impl<T: Real, S: Dot<T>> Weight<T> for Floats<S> {
     }
 }
 
-/// x: arranged for S, row by row.
-struct Products<'a, T, S> {
-    weight: &'a [S],
-    input: usize,
-    x: &'a [T],
-    y: &'a mut [T],
+/// Rows of S with all rows of x, which are arranged for S: `y[out][row]`.
+pub(super) struct Products<'a, T, S> {
+    pub(super) weight: &'a [S],
+    pub(super) input: usize,
+    pub(super) x: &'a [T],
+    pub(super) y: &'a mut [T],
 }
 
 impl<T: Real, S: Dot<T>> WithSimd for Products<'_, T, S> {
