@@ -173,7 +173,8 @@ const TRIES: usize = 100;
 
 /// Refuses what is no plain file, or one that has a second name where it is `alone` that counts.
 fn plain(path: &Path, found: &Metadata, alone: bool) -> Result<()> {
-    if found.is_file() && (!alone || names(found) == 1) {
+    // No name at all: somebody removed it while it was looked at, which the opening finds out.
+    if found.is_file() && (!alone || names(found) <= 1) {
         return Ok(());
     }
     let what = match () {
@@ -275,6 +276,17 @@ mod tests {
             file.try_lock()
         });
         assert!(is_at(&file.unwrap(), &path).unwrap());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_was_removed_while_it_was_looked_at_has_no_second_name() {
+        let (path, _directory) = place();
+        let file = File::create(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let found = file.metadata().unwrap();
+        assert_eq!(names(&found), 0);
+        plain(&path, &found, true).unwrap();
     }
 
     #[cfg(unix)]
