@@ -18,7 +18,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MSRNN = ROOT / "target/release/msrnn"
 PARTS = ("decode:256", "decode:1024", "decode:4096", "decode-f32/f16:256", "decode-f32/f16:1024", "decode-f32/f16:4096",
-         "decode-bf16:256", "decode-int8/f16:256", "prefill:512", "score:4096", "first-token", "memory:256",
+         "decode-bf16:256", "decode-int8/f16:256", "prefill:512", "prefill-bf16:512", "score:4096", "first-token", "memory:256",
          "memory:4096", "bundled:256")
 
 
@@ -89,14 +89,14 @@ class Candle:
 
 
 class Transformers:
-    def __init__(self, directory: pathlib.Path, attention: str, threads: int) -> None:
+    def __init__(self, directory: pathlib.Path, attention: str, threads: int, dtype: str = "float32") -> None:
         import torch
         from transformers import LlamaForCausalLM
 
         self.torch = torch
         torch.set_num_threads(threads)
         load = LlamaForCausalLM.from_pretrained
-        self.model = load(directory, dtype=torch.float32, attn_implementation=attention).eval()
+        self.model = load(directory, dtype=getattr(torch, dtype), attn_implementation=attention).eval()
         self.caches: dict[int, object] = {}
 
     def ids(self, n: int):
@@ -184,6 +184,15 @@ def subjects(part: str, args: argparse.Namespace) -> tuple[str, dict]:
             functions["candle"] = lambda: candle.rate("prefill", n)
         with_transformers()
         functions |= {name: lambda peer=peer: peer.prefill(n) for name, peer in peers.items()}
+        return "tokens/s", functions
+    if kind == "prefill-bf16":
+        functions = {"msrnn": lambda: msrnn.rate("prefill", n, "full", n, "bf16/bf16/bf16")}
+        if llama and args.gguf_bf16:
+            functions |= {name: lambda more=more: llama.bench(args.gguf_bf16, "-p", n, "-n", 0, *more)[0]
+                          for name, more in FLASH.items()}
+        if not args.no_transformers:
+            peer = Transformers(args.directory, "sdpa", args.threads, "bfloat16")
+            functions["transformers sdpa"] = lambda: peer.prefill(n)
         return "tokens/s", functions
     if kind == "score":
         policies = "full,window@256,window+4@256,h2o@256,tova@256"

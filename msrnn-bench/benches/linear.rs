@@ -1,7 +1,8 @@
 //! One token through the linear maps of a 110 M-parameter Llama: matrix times vector, weights `[out, in]`.
 //!
 //! `cargo bench -p msrnn-bench --bench linear`. Names are `out x in/step/dtype/device`; throughput is in
-//! bytes of the weight, to be compared with the bandwidth that `msrnn bench` measures. `q8_0-int8`: activations in 8 bits.
+//! bytes of the weight, to be compared with the bandwidth that `msrnn bench` measures. `q8_0-int8`: activations in 8 bits;
+//! `bf16-bf16`: in bfloat16.
 
 mod common;
 
@@ -20,7 +21,8 @@ fn linear(criterion: &mut Criterion) {
         let random = |dims: [usize; 2]| Tensor::<2>::random(dims, Distribution::Normal(0.0, 0.02), &device);
         let weight = random([output, input]);
         let floats = [DType::F32, DType::F16, DType::BF16].map(|dtype| (dtype_name(dtype), weight.clone().cast(dtype)));
-        let floats = floats.map(|(name, weight)| (name, Matrix::Float(Param::from_tensor(weight))));
+        let floats = floats.map(|(name, weight)| (name, Matrix::float(Param::from_tensor(weight), Activations::Float)));
+        let rounded = Matrix::float(Param::from_tensor(weight.clone().cast(DType::BF16)), Activations::Bf16);
         let values: Vec<f32> = weight.into_data().try_into_vec().expect("numbers");
         let blocks = [
             ("int8", Format::Int8, Activations::Float),
@@ -30,9 +32,9 @@ fn linear(criterion: &mut Criterion) {
         ];
         let blocks = blocks.map(|(name, format, activations)| {
             let blocks = Blocks::quantize(&values, [output, input], format, &device);
-            (name.to_owned(), Matrix::blocks(Blocks { activations, ..blocks }, 0))
+            (name.to_owned(), Matrix::blocks(blocks, activations, 0))
         });
-        for (name, weight) in floats.into_iter().chain(blocks) {
+        for (name, weight) in floats.into_iter().chain([("bf16-bf16".to_owned(), rounded)]).chain(blocks) {
             let x = random([1, input]);
             let id = BenchmarkId::from_parameter(format!("{output}x{input}/step/{name}/{DEVICE}"));
             group.throughput(Throughput::Bytes(weight.bytes() as u64));

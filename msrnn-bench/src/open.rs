@@ -7,7 +7,6 @@ use msrnn_models::Model;
 use msrnn_models::checkpoint::CONFIG;
 use msrnn_models::config::ModelConfig;
 use msrnn_models::gguf::{self, Gguf};
-use msrnn_models::matrix::Matrix;
 
 use crate::device::DeviceName;
 use crate::error::BenchError;
@@ -67,11 +66,13 @@ pub fn open(directory: Option<&Path>, device: DeviceName, precision: Precision) 
     let storage = precision.on(&on, device)?;
     let Some(directory) = directory else { return bundled::load(storage, &on) };
     let model = Model::load(directory, storage, &on)?;
-    if storage.activations == Activations::Int8
-        && !model.decoder.matrices().iter().any(|matrix| matches!(matrix, Matrix::Blocks(_)))
-    {
+    if storage.activations != Activations::Float && !model.decoder.matrices().iter().any(|matrix| matrix.rounds()) {
+        let (wanted, dtype) = match storage.activations {
+            Activations::Bf16 => ("bf16", "bf16"),
+            _ => ("blocks", "int8"),
+        };
         return Err(BenchError::Input(format!(
-            "{} has no matrix in blocks, so that no activation would be rounded; choose --dtype int8, or leave out \
+            "{} has no matrix in {wanted}, so that no activation would be rounded; choose --dtype {dtype}, or leave out \
              --activations",
             directory.display()
         )));

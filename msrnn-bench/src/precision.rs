@@ -16,9 +16,10 @@ use crate::error::BenchError;
 
 /// A precision of weights and states by name: `f32`, `f64`, `f16` or `bf16` for both; `int8` for weights in
 /// 8 bits and `stored` for weights as the files have them, both with states in f32; `WEIGHTS/STATES` for one each, such as
-/// `f32/f16` or `int8/bf16`; and `WEIGHTS/STATES/int8` where activations are rounded to 8 bits too.
+/// `f32/f16` or `int8/bf16`; and `WEIGHTS/STATES/ACTIVATIONS` where activations are rounded too, such as `stored/f32/int8` or
+/// `bf16/bf16/bf16`.
 ///
-/// Computation is in f64 for weights in f64, else in f32.
+/// Computation is in f64 for weights in f64, else in f32; GPUs multiply in the dtype of the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(into = "String")]
 pub struct Precision {
@@ -27,19 +28,29 @@ pub struct Precision {
     activations: Activations,
 }
 
-/// What weights in blocks are multiplied with, by name: `f32` or `int8`.
+/// What weights are multiplied with, by name: `f32` as it is, `int8` beside weights in blocks, `bf16` beside weights in bf16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ActivationsName(pub Activations);
+
+impl ActivationsName {
+    /// All of them.
+    pub const ALL: [(&str, Activations); 3] =
+        [("f32", Activations::Float), ("int8", Activations::Int8), ("bf16", Activations::Bf16)];
+}
 
 impl FromStr for ActivationsName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "f32" => Ok(Self(Activations::Float)),
-            "int8" => Ok(Self(Activations::Int8)),
-            _ => Err("expected f32 or int8".into()),
-        }
+        let found = Self::ALL.into_iter().find(|(name, _)| *name == text);
+        found.map(|(_, activations)| Self(activations)).ok_or_else(|| "expected f32, int8 or bf16".into())
+    }
+}
+
+impl fmt::Display for ActivationsName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, _) = Self::ALL.into_iter().find(|(_, activations)| *activations == self.0).expect("all are there");
+        f.write_str(name)
     }
 }
 
@@ -128,15 +139,19 @@ impl Precision {
     ///
     /// # Errors
     ///
-    /// When they would be rounded beside weights in floats, with which floats are multiplied.
+    /// When no weights of that kind would be multiplied with them.
     pub fn with(self, activations: Activations) -> Result<Self, BenchError> {
-        match self.weights {
-            Weights::Float(_) if activations == Activations::Int8 => Err(BenchError::Input(format!(
-                "activations are rounded to 8 bits only where weights are in blocks, and not beside {self}; choose --dtype \
-                 stored, for a GGUF file, or int8"
-            ))),
-            _ => Ok(Self { activations, ..self }),
-        }
+        let (rounded, choose) = match (self.weights, activations) {
+            (Weights::Float(_), Activations::Int8) => {
+                ("to 8 bits only where weights are in blocks", "--dtype stored, for a GGUF file, or int8")
+            }
+            (Weights::Float(dtype), Activations::Bf16) if dtype != DType::BF16 => {
+                ("to bf16 only where weights are in bf16", "--dtype bf16")
+            }
+            (Weights::Int8, Activations::Bf16) => ("to bf16 only where weights are in bf16", "--activations int8"),
+            _ => return Ok(Self { activations, ..self }),
+        };
+        Err(BenchError::Input(format!("activations are rounded {rounded}, and not beside {self}; choose {choose}")))
     }
 
     /// The same, where a shape alone says how many bytes weights take.
@@ -198,11 +213,11 @@ impl fmt::Display for Precision {
             }
         };
         f.write_str(weights)?;
-        let rounds = self.activations == Activations::Int8;
-        if self.states != usual || rounds {
-            write!(f, "/{}", self.states.name())?;
+        match self.activations {
+            Activations::Float if self.states == usual => Ok(()),
+            Activations::Float => write!(f, "/{}", self.states),
+            activations => write!(f, "/{}/{}", self.states, ActivationsName(activations)),
         }
-        f.write_str(if rounds { "/int8" } else { "" })
     }
 }
 
@@ -218,18 +233,12 @@ impl FromStr for Precision {
     fn from_str(text: &str) -> Result<Self, BenchError> {
         let wrong = |why: &str| {
             BenchError::Input(format!(
-                "{text:?} {why}; there are f32, f16, bf16, f64, int8 and stored, or one for the weights and one for the \
-                 states, such as f32/f16"
+                "{text:?} {why}; there are f32, f16, bf16, f64, int8 and stored, one for the weights and one for the \
+                 states, such as f32/f16, or one for activations too, such as stored/f32/int8"
             ))
         };
-        let (weights, states) = match text.split_once('/') {
-            Some((weights, states)) => (weights, Some(states)),
-            None => (text, None),
-        };
-        let (states, activations) = match states.and_then(|states| states.strip_suffix("/int8")) {
-            Some(states) => (Some(states), Activations::Int8),
-            None => (states, Activations::Float),
-        };
+        let mut parts = text.splitn(3, '/');
+        let (weights, states, activations) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
         let (weights, usual) = match (weights, Float::named(weights)) {
             ("int8", _) => (Weights::Int8, Float::F32),
             ("stored", _) => (Weights::Stored, Float::F32),
@@ -243,6 +252,10 @@ impl FromStr for Precision {
         if states == Float::F64 && weights != Weights::Float(DType::F64) {
             return Err(wrong("would hold states wider than what is computed"));
         }
+        let activations = match activations {
+            None => Activations::Float,
+            Some(name) => name.parse::<ActivationsName>().map_err(|_| wrong("names no precision of activations"))?.0,
+        };
         Self { weights, states, activations: Activations::Float }.with(activations)
     }
 }
@@ -256,6 +269,8 @@ mod tests {
         for (name, written) in [
             ("f32", "f32"),
             ("bf16", "bf16"),
+            ("bf16/bf16/bf16", "bf16/bf16/bf16"),
+            ("bfloat16/f32/bf16", "bf16/f32/bf16"),
             ("f64", "f64"),
             ("int8", "int8"),
             ("int8/f16", "int8/f16"),
@@ -291,12 +306,28 @@ mod tests {
 
     #[test]
     fn what_is_no_precision_is_refused_with_those_there_are() {
-        for name in ["", "f8", "f32/", "f32/int8", "f32/f64", "int8/f64", "F32", "stored/", "stored/int8", "f32/stored"]
-        {
+        for name in [
+            "",
+            "f8",
+            "f32/",
+            "f32/int8",
+            "f32/f64",
+            "int8/f64",
+            "F32",
+            "stored/",
+            "stored/int8",
+            "f32/stored",
+            "stored/f32/",
+            "int8/f32/f16",
+        ] {
             let error = name.parse::<Precision>().unwrap_err().to_string();
             assert!(error.contains("f32/f16") && error.contains("int8"), "{error}");
         }
         let error = "f32/f16/int8".parse::<Precision>().unwrap_err().to_string();
         assert!(error.contains("not beside f32/f16") && error.contains("stored"), "{error}");
+        for (name, remedy) in [("f32/f32/bf16", "--dtype bf16"), ("int8/f32/bf16", "--activations int8")] {
+            let error = name.parse::<Precision>().unwrap_err().to_string();
+            assert!(error.contains("only where weights are in bf16") && error.contains(remedy), "{error}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 #![cfg(feature = "flex")]
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use msrnn_core::kernels::{self, Activations, Blocks, Format, Map, Weight};
+use msrnn_core::kernels::{self, Activations, Blocks, Format, Map, Values, Weight};
 
 /// What `f` computes on so many threads.
 fn on<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
@@ -38,23 +38,27 @@ fn bits<const D: usize>(x: Tensor<D>) -> Vec<u64> {
 fn a_linear_map_has_the_same_bits_on_any_number_of_cores() {
     for rows in [1, 8, 9, 12, 20, 64, 130] {
         for (input, outputs) in [(128, [128, 64]), (576, [576, 192]), (1536, [333, 12]), (64, [1201, 1])] {
-            let floats = |dtype: DType| {
-                outputs.map(|outputs| Map { weight: Weight::Float(matrix(outputs, input, dtype)), bias: None })
+            let floats = |dtype: DType, activations| {
+                outputs.map(|outputs| {
+                    let values = Values::Float(matrix(outputs, input, dtype));
+                    Map { weight: Weight { values, activations }, bias: None }
+                })
             };
             let blocks = |activations| {
                 outputs.map(|outputs| {
                     let values: Vec<f32> = values(outputs * input).iter().map(|&x| x as f32).collect();
                     let blocks = Blocks::quantize(&values, [outputs, input], Format::Int8, &Device::flex());
-                    Map { weight: Weight::Blocks(Blocks { activations, ..blocks }), bias: None }
+                    Map { weight: Weight { values: Values::Blocks(blocks), activations }, bias: None }
                 })
             };
             for (case, (x, maps)) in [
-                (DType::F32, floats(DType::F32)),
-                (DType::F32, floats(DType::BF16)),
-                (DType::F32, floats(DType::F16)),
+                (DType::F32, floats(DType::F32, Activations::Float)),
+                (DType::F32, floats(DType::BF16, Activations::Float)),
+                (DType::F32, floats(DType::BF16, Activations::Bf16)),
+                (DType::F32, floats(DType::F16, Activations::Float)),
                 (DType::F32, blocks(Activations::Float)),
                 (DType::F32, blocks(Activations::Int8)),
-                (DType::F64, floats(DType::F64)),
+                (DType::F64, floats(DType::F64, Activations::Float)),
             ]
             .into_iter()
             .enumerate()

@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::config::ModelConfig;
 use crate::decoder::{Decoder, DecoderLayer};
 use crate::linear::Linear;
-use crate::matrix::Matrix;
+use crate::matrix::{Matrix, Values};
 use crate::norm::RmsNorm;
 use crate::rotary::Rotary;
 use crate::storage::{Storage, Weights};
@@ -215,23 +215,23 @@ impl<E, I: Iterator<Item = Result<Data, E>>> Parts<'_, I> {
     fn matrix(&mut self) -> Result<Matrix, E> {
         let ((index, data), activations) = (self.next()?, self.storage.activations);
         Ok(match (self.storage.weights, data) {
-            (Weights::Float(dtype), data) => Matrix::Float(self.param_of(index, data.values(), dtype)),
+            (Weights::Float(dtype), data) => Matrix::float(self.param_of(index, data.values(), dtype), activations),
             (Weights::Int8, data) => {
                 let data = data.values().convert::<f32>();
                 let (dims, values) = (data.shape().dims(), data.as_slice().expect("it was converted"));
                 let blocks = Blocks::quantize(values, dims, Format::Int8, self.device);
-                Matrix::blocks(Blocks { activations, ..blocks }, index)
+                Matrix::blocks(blocks, activations, index)
             }
             (Weights::Stored, Data::Values(values)) => {
                 let dtype = match values.dtype() {
                     dtype @ (DType::F16 | DType::BF16) => dtype,
                     _ => DType::F32,
                 };
-                Matrix::Float(self.param_of(index, values, dtype))
+                Matrix::float(self.param_of(index, values, dtype), activations)
             }
             (Weights::Stored, Data::Blocks(bytes, format)) => {
                 let bytes = Tensor::from_data(bytes, (self.device, DType::U8));
-                Matrix::blocks(Blocks { bytes, format, activations }, index)
+                Matrix::blocks(Blocks { bytes, format }, activations, index)
             }
         })
     }
@@ -257,7 +257,7 @@ pub fn named_data(decoder: &Decoder) -> Vec<(Named, TensorData)> {
             self.0.push(param.val().into_data());
         }
     }
-    let floats = decoder.matrices().iter().all(|matrix| matches!(matrix, Matrix::Float(_)));
+    let floats = decoder.matrices().iter().all(|matrix| matches!(matrix.values, Values::Float(_)));
     assert!(floats, "weights in blocks are not saved");
     let mut collect = Collect(Vec::new());
     decoder.visit(&mut collect);

@@ -16,7 +16,7 @@ use msrnn_models::Model;
 use msrnn_models::convert::{WrittenAs, convert};
 use msrnn_models::generate::generate;
 use msrnn_models::gguf::Gguf;
-use msrnn_models::matrix::Matrix;
+use msrnn_models::matrix::Values;
 use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::{Positions, Recurrent};
 use msrnn_models::sampling::Sampling;
@@ -233,7 +233,7 @@ fn in_the_bytes_of_the_file() {
         let matrices = model.decoder.matrices();
         let found: usize = matrices.iter().map(|matrix| matrix.bytes()).sum();
         let elements: usize = matrices.iter().map(|matrix| matrix.weight().dims().iter().product::<usize>()).sum();
-        let in_blocks = matrices.iter().filter(|matrix| matches!(matrix, Matrix::Blocks(_))).count();
+        let in_blocks = matrices.iter().filter(|matrix| matches!(matrix.values, Values::Blocks(_))).count();
         match of_all {
             Some(bytes) => assert!(found == bytes * elements && in_blocks == 0, "{name}: {found} bytes"),
             None => assert!(found < 3 * elements && in_blocks >= 7, "{name}: {found} bytes, {in_blocks} in blocks"),

@@ -165,6 +165,29 @@ fn states_may_be_in_fewer_bits_than_weights() {
     }
 }
 
+/// As in a block, at steps; and otherwise than with activations as they are, by what rounding to 8 significant bits makes.
+#[test]
+fn activations_in_bfloat16_are_rounded_at_steps_and_in_blocks_alike() {
+    for tied in [true, false] {
+        let bf16: Storage = DType::BF16.into();
+        let decoder = |activations| of_blocks(Storage { states: DType::F32, activations, ..bf16 }, tied);
+        let (as_they_are, rounded) = (decoder(Activations::Float), decoder(Activations::Bf16));
+        assert!(rounded.matrices().iter().all(|matrix| matrix.rounds()));
+        let (expected, _) = windowed(&as_they_are, false);
+        let largest = expected.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        let [block, steps] = [false, true].map(|by_step| windowed(&rounded, by_step).0);
+        let off = furthest(&block, &expected);
+        assert!(off > largest / 100_000.0 && off < largest / 64.0, "off by {off} of {largest}");
+        // A sum in another order may round what follows otherwise.
+        assert!(furthest(&steps, &block) < off, "steps are off by {}", furthest(&steps, &block));
+        // Weights of another kind take no notice.
+        let wide: Storage = DType::F32.into();
+        let floats = of_blocks(Storage { activations: Activations::Bf16, ..wide }, tied);
+        assert!(floats.matrices().iter().all(|matrix| !matrix.rounds()));
+        assert_eq!(windowed(&floats, false).0, windowed(&of_blocks(wide, tied), false).0);
+    }
+}
+
 #[test]
 fn rows_that_are_no_whole_blocks_are_refused_in_8_bits() {
     let storage = Storage { weights: Weights::Int8, states: DType::F32, activations: Activations::Float };

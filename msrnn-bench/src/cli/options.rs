@@ -49,9 +49,9 @@ pub(super) struct PrecisionOptions {
     /// WEIGHTS/STATES for one each, such as stored/f16. f32 if absent, of GGUF files on the CPU stored
     #[arg(long)]
     dtype: Option<Precision>,
-    /// What weights in blocks (int8, stored) are multiplied with: f32, or int8 for activations rounded to 8 bits, which is
-    /// faster and less exact
-    #[arg(long, value_name = "f32|int8")]
+    /// What weights are multiplied with: f32, as it is; faster and less exact, rounded activations: int8 beside weights in
+    /// blocks (int8, stored), bf16 beside weights in bf16
+    #[arg(long, value_name = "f32|int8|bf16")]
     activations: Option<ActivationsName>,
 }
 

@@ -128,6 +128,9 @@ pub enum Cell {
         error: Option<f64>,
         /// Decimals to print.
         decimals: usize,
+        /// The best of its column, as far as can be told.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        best: bool,
     },
     /// Words; empty where there is nothing to say.
     Text(String),
@@ -179,17 +182,30 @@ pub struct Panel {
 }
 
 impl Cell {
-    /// A number with three decimals. JSON has no infinities and no NaN: these become words.
-    pub fn number(value: f64, error: Option<f64>) -> Self {
+    /// A number with so many decimals. JSON has no infinities and no NaN: these become words.
+    pub fn rounded(value: f64, error: Option<f64>, decimals: usize) -> Self {
         match value.is_finite() {
-            true => Self::Number { value, error: error.filter(|error| error.is_finite()), decimals: 3 },
+            true => Self::Number { value, error: error.filter(|error| error.is_finite()), decimals, best: false },
             false => Self::Text(value.to_string()),
         }
     }
 
+    /// A number with three decimals.
+    pub fn number(value: f64, error: Option<f64>) -> Self {
+        Self::rounded(value, error, 3)
+    }
+
     /// A whole number.
     pub fn count(value: usize) -> Self {
-        Self::Number { value: value as f64, error: None, decimals: 0 }
+        Self::rounded(value as f64, None, 0)
+    }
+
+    /// The same, marked as the best of its column.
+    pub fn marked(self) -> Self {
+        match self {
+            Self::Number { value, error, decimals, .. } => Self::Number { value, error, decimals, best: true },
+            words => words,
+        }
     }
 
     /// Words.

@@ -144,8 +144,9 @@ fn table(title: &str, columns: &[String], rows: &[Vec<Cell>]) -> Markup {
                             @match cell {
                                 Cell::Text(text) if index == 0 => th scope="row" { (printable(text)) },
                                 Cell::Text(text) => td class=[class(index)] { (printable(text)) },
-                                Cell::Number { value, error, decimals } => td.number {
-                                    (decimal(*value, *decimals))
+                                Cell::Number { value, error, decimals, best } => td.number {
+                                    @if *best { strong { (decimal(*value, *decimals)) } }
+                                    @else { (decimal(*value, *decimals)) }
                                     @if let Some(error) = error { " " small { "±" (decimal(*error, *decimals)) } }
                                 },
                             }

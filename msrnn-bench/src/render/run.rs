@@ -90,7 +90,7 @@ fn speed(times: &[Time]) -> Option<Figure> {
     }
     let row = |&(name, tokens, seconds): &(&str, usize, f64)| {
         let number = |value: f64, decimals| match value.is_finite() {
-            true => Cell::Number { value, error: None, decimals },
+            true => Cell::rounded(value, None, decimals),
             false => Cell::empty(),
         };
         vec![Cell::text(name), Cell::count(tokens), number(seconds, 2), number(tokens as f64 / seconds, 0)]
@@ -121,7 +121,7 @@ mod tests {
         let text = lines.concat() + &line(0, "tova@64", 1.0) + "{\"key\": 3, \"na";
         std::fs::write(folder.path().join(TIMES), text).unwrap();
         let Content::Table { rows, .. } = speed(&times(folder.path()).unwrap()).unwrap().content else { panic!() };
-        let number = |value, decimals| Cell::Number { value, error: None, decimals };
+        let number = |value, decimals| Cell::rounded(value, None, decimals);
         assert_eq!(rows[0], [Cell::text("tova@64"), Cell::count(20), number(4.0, 2), number(5.0, 0)]);
         assert_eq!(rows[1], [Cell::text("full"), Cell::count(10), number(5.0, 2), number(2.0, 0)]);
     }

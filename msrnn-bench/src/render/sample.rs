@@ -42,11 +42,8 @@ fn axis() -> impl Strategy<Value = Axis> {
 
 fn cell() -> impl Strategy<Value = Cell> {
     prop_oneof![
-        (number(), option::of(number()), 0usize..8).prop_map(|(value, error, decimals)| Cell::Number {
-            value,
-            error,
-            decimals
-        }),
+        (number(), option::of(number()), 0usize..8, any::<bool>())
+            .prop_map(|(value, error, decimals, best)| Cell::Number { value, error, decimals, best }),
         text().prop_map(Cell::Text),
     ]
 }

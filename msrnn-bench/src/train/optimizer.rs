@@ -48,7 +48,7 @@ fn matrices(decoder: &Decoder) -> Vec<ParamId> {
 #[cfg(test)]
 mod tests {
     use burn::tensor::{DType, Device};
-    use msrnn_models::matrix::Matrix;
+    use msrnn_models::matrix::Values;
     use msrnn_models::weights;
 
     use super::*;
@@ -59,7 +59,7 @@ mod tests {
         let decoder = weights::random(&config.model(), 0, DType::F32, &Device::flex());
         let matrices = matrices(&decoder);
         assert_eq!(matrices.len(), 7 * config.layers);
-        let Matrix::Float(embedding) = &decoder.embedding else { panic!("a model in f32") };
+        let Values::Float(embedding) = &decoder.embedding.values else { panic!("a model in f32") };
         assert!(!matrices.contains(&embedding.id));
     }
 }

@@ -104,6 +104,7 @@ fn a_gguf_file_is_held_as_it_is_stored_unless_another_precision_is_asked_for() {
         assert_eq!(scored(&file, options)["dtype"], dtype);
     }
     assert_eq!(scored(&source, &[])["dtype"], "f32");
+    assert_eq!(scored(&source, &["--dtype", "bf16", "--activations", "bf16"])["dtype"], "bf16/bf16/bf16");
     // Of a directory what is stored is floats.
     let nll = |found: Value| found["nll"].as_f64().unwrap();
     assert_eq!(nll(scored(&source, &["--dtype", "stored"])), nll(scored(&source, &[])));
@@ -120,6 +121,10 @@ fn a_gguf_file_is_held_as_it_is_stored_unless_another_precision_is_asked_for() {
         &[&scoring[..], &["--dtype", "stored", "--model", text_of(&source)]].concat(),
         &["no matrix in blocks", "--dtype int8"],
     );
+    let scoring =
+        ["perplexity", "--ids", path, "--policy", "full", "--activations", "bf16", "--model", text_of(&source)];
+    refused(&[&scoring[..], &["--dtype", "f32"]].concat(), &["not beside f32", "--dtype bf16"]);
+    refused(&[&scoring[..], &["--dtype", "stored"]].concat(), &["no matrix in bf16", "--dtype bf16"]);
     refused(&["bench", "--shape", "2x64x4:2x128x50", "--dtype", "stored"], &["only files", "--dtype int8"]);
     // Plans are made without looking into files.
     let planned = ["throughput", "--model", text_of(&file), "--states", "8", "--memory", "1GiB", "--dry-run"];

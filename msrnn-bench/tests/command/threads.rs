@@ -39,7 +39,7 @@ fn text(directory: &Path) -> std::path::PathBuf {
 fn the_likelihood_of_a_text_has_the_same_bits_on_any_number_of_threads() {
     let place = tempfile::tempdir().unwrap();
     let text = text(place.path());
-    for dtype in ["f32", "bf16", "int8", "f64"] {
+    for dtype in ["f32", "bf16", "bf16/f32/bf16", "int8", "int8/f32/int8", "f64"] {
         // Contexts of few tokens are products of few rows, of which gemm has kernels of its own.
         for (form, context, policy) in [
             ("layer", "550", "full"),
@@ -84,7 +84,7 @@ fn every_logit_of_every_checkpoint_has_the_same_bits_on_any_number_of_threads() 
 
 #[test]
 fn generated_tokens_are_the_same_on_any_number_of_threads() {
-    for dtype in ["f32", "bf16", "int8", "f64"] {
+    for dtype in ["f32", "bf16", "bf16/f32/bf16", "int8", "int8/f32/int8", "f64"] {
         let more = ["--dtype", dtype, "--policy", "tova@48", "--max-new-tokens", "120", "--temperature", "1", "--json"];
         let arguments = [&["generate", "--prompt", "Once upon a time there was a girl."][..], &more].concat();
         same_on_any_number_of_threads(|threads| {

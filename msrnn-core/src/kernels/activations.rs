@@ -1,19 +1,23 @@
-//! What matrices in blocks are multiplied with: activations as they are, or rounded to 8 bits too.
+//! What matrices are multiplied with: activations as they are, or rounded as the weights are.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData, bf16};
 
 use super::blocks::CHUNK;
 
-/// In which form activations are multiplied with weights in blocks. Floats of any width are multiplied as they are.
+/// In which form activations are multiplied with weights. Each rounding is for one kind of weights, and others are multiplied
+/// with activations as they are. What is rounded is the same on every processor, whether it has instructions for that or not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activations {
     /// As they are: the result is that of the weights' values.
     #[default]
     Float,
-    /// Rounded to 8 bits, every 32 neighbours with one scale, so that integers are multiplied: x = scale · q with q from
+    /// For weights in blocks: rounded to 8 bits, every 32 neighbours with one scale, so that integers are multiplied: x = scale · q with q from
     /// −127 to 127 and scale the largest magnitude / 127, as llama.cpp does it. Faster, and off by at most 1/254 of the
     /// largest of the 32.
     Int8,
+    /// Rounded to bfloat16, for weights in bfloat16: the operands of transformers in that dtype, which GPUs multiply too.
+    /// Products and sums stay in f32. Off by at most 1/256 of every activation.
+    Bf16,
 }
 
 /// 32 activations in 8 bits, and their scale. Those with a NaN or an infinity among them have NaN for a scale.
@@ -28,6 +32,20 @@ pub(crate) fn round(x: &[f32; CHUNK]) -> ([i8; CHUNK], f32) {
         codes[i] = (x[i] * inverse).round_ties_even() as i8;
     }
     (codes, scale)
+}
+
+/// The nearest bfloat16, the even one of two, as bits. As [`bf16::from_f32`], in instructions that loops are made of.
+#[inline(always)]
+pub(crate) fn to_bf16(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+    // Rounding could carry a NaN into what is one no longer.
+    ((if x.is_nan() { bits | 0x0040_0000 } else { nearest }) >> 16) as u16
+}
+
+#[inline(always)]
+fn widened(bits: u16) -> f32 {
+    bf16::from_bits(bits).to_f32()
 }
 
 impl Activations {
@@ -45,6 +63,7 @@ impl Activations {
                     }
                 }
             }
+            Activations::Bf16 => seen.iter_mut().zip(x).for_each(|(seen, x)| *seen = widened(to_bf16(*x))),
         }
     }
 
@@ -52,7 +71,7 @@ impl Activations {
     pub(crate) fn seen_of(self, x: Tensor<2>) -> Tensor<2> {
         match self {
             Activations::Float => x,
-            Activations::Int8 => {
+            Activations::Int8 | Activations::Bf16 => {
                 let (dims, device, dtype) = (x.dims(), x.device(), x.dtype());
                 let values = x.into_data().convert::<f32>().try_into_vec::<f32>().expect("it was converted");
                 let mut seen = vec![0.0; values.len()];
@@ -87,6 +106,17 @@ mod tests {
                     prop_assert!((found - x).abs() <= 0.5 * largest / 127.0 + 2.0 * f32::EPSILON * x.abs());
                 }
             }
+        }
+    }
+
+    #[test]
+    fn bfloat16_is_rounded_as_the_library_does() {
+        let mut bits: Vec<u32> = (0..=u16::MAX)
+            .flat_map(|high| [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff].map(|low| u32::from(high) << 16 | low))
+            .collect();
+        bits.sort_unstable();
+        for x in bits.into_iter().map(f32::from_bits) {
+            assert_eq!(to_bf16(x), bf16::from_f32(x).to_bits(), "{x:e}");
         }
     }
 

@@ -55,45 +55,60 @@ pub(crate) fn allowed() -> bool {
     !ONLY_PLAIN.load(Ordering::Relaxed)
 }
 
-/// A matrix of weights, `[out, in]`.
+/// A matrix of weights, `[out, in]`, and in which form it takes what it is multiplied with.
+#[derive(Clone, Debug)]
+pub struct Weight {
+    /// The matrix.
+    pub values: Values,
+    /// What is multiplied with it.
+    pub activations: Activations,
+}
+
+/// What a matrix of weights is held in, `[out, in]`.
 #[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant)] // Tensors are large themselves, and one is made a call.
-pub enum Weight {
-    /// In any float dtype.
+pub enum Values {
+    /// Any float dtype.
     Float(Tensor<2>),
-    /// In blocks that share scales.
+    /// Blocks that share scales.
     Blocks(Blocks),
 }
 
 impl Weight {
     /// `[out, in]`
     pub fn dims(&self) -> [usize; 2] {
-        match self {
-            Weight::Float(weight) => weight.dims(),
-            Weight::Blocks(weight) => weight.dims(),
+        match &self.values {
+            Values::Float(weight) => weight.dims(),
+            Values::Blocks(weight) => weight.dims(),
         }
     }
 
-    /// Rows of x as they are multiplied with it.
-    pub(crate) fn seen(&self, x: Tensor<2>) -> Tensor<2> {
-        match self {
-            Weight::Float(_) => x,
-            Weight::Blocks(weight) => weight.activations.seen_of(x),
+    /// Activations as this matrix rounds them.
+    pub(crate) fn rounding(&self) -> Activations {
+        match (&self.values, self.activations) {
+            (Values::Blocks(_), Activations::Int8) => Activations::Int8,
+            (Values::Float(weight), Activations::Bf16) if weight.dtype() == DType::BF16 => Activations::Bf16,
+            _ => Activations::Float,
         }
+    }
+
+    /// Whether activations are rounded before they are multiplied with it.
+    pub fn rounds(&self) -> bool {
+        self.rounding() != Activations::Float
     }
 
     /// The values as floats.
     pub(crate) fn float(self) -> Tensor<2> {
-        match self {
-            Weight::Float(weight) => weight,
-            Weight::Blocks(weight) => weight.dequantize(),
+        match self.values {
+            Values::Float(weight) => weight,
+            Values::Blocks(weight) => weight.dequantize(),
         }
     }
 }
 
 impl From<Tensor<2>> for Weight {
     fn from(weight: Tensor<2>) -> Self {
-        Weight::Float(weight)
+        Self { values: Values::Float(weight), activations: Activations::Float }
     }
 }
 

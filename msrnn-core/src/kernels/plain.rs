@@ -11,7 +11,7 @@ use crate::precision::{narrow, widen};
 pub(super) fn linear<const N: usize>(x: Tensor<2>, maps: [Map; N]) -> [Tensor<2>; N] {
     maps.map(|Map { weight, bias }| {
         let output = weight.dims()[0];
-        let y = weight.seen(x.clone()).matmul(narrow(weight.float(), x.dtype()).transpose());
+        let y = weight.rounding().seen_of(x.clone()).matmul(narrow(weight.float(), x.dtype()).transpose());
         match bias {
             Some(bias) => y + narrow(bias, x.dtype()).reshape([1, output]),
             None => y,

@@ -3,7 +3,6 @@
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use rayon::prelude::*;
 
-use super::activations::Activations;
 use super::blocks::Format;
 
 /// A matrix `[out, in]` whose rows are whole blocks of a [`Format`].
@@ -13,8 +12,6 @@ pub struct Blocks {
     pub bytes: Tensor<2, Int>,
     /// In which form.
     pub format: Format,
-    /// What is multiplied with it.
-    pub activations: Activations,
 }
 
 impl Blocks {
@@ -28,7 +25,7 @@ impl Blocks {
         assert_eq!(values.len(), output * input, "a matrix of {output} × {input}");
         let rows = values.par_chunks(input.max(1)).flat_map_iter(|row| format.quantize(row).expect("it is written"));
         let bytes = TensorData::new(rows.collect::<Vec<u8>>(), [output, format.bytes(input).expect("a row in memory")]);
-        Self { bytes: Tensor::from_data(bytes, (device, DType::U8)), format, activations: Activations::Float }
+        Self { bytes: Tensor::from_data(bytes, (device, DType::U8)), format }
     }
 
     /// `[out, in]`

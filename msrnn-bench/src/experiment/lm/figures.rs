@@ -61,7 +61,7 @@ fn over(summary: &ModelSummary) -> String {
 }
 
 /// Policies down, states across. What keeps all states has the same value under each number of them.
-fn grid(summary: &ModelSummary, names: &[&str], cell: impl Fn(&ArmSummary) -> Cell) -> Content {
+fn grid(summary: &ModelSummary, names: &[&str], cell: impl Fn(&ArmSummary, usize) -> Cell) -> Content {
     let mut states = summary.states();
     let mut columns = vec!["policy \\ states".to_owned()];
     columns.extend(states.iter().map(usize::to_string));
@@ -70,17 +70,14 @@ fn grid(summary: &ModelSummary, names: &[&str], cell: impl Fn(&ArmSummary) -> Ce
         states.push(0);
     }
     let row = |name: &&str| {
-        let cells = states.iter().map(|&k| summary.arm(name, k).map_or_else(Cell::empty, &cell));
+        let cells = states.iter().map(|&k| summary.arm(name, k).map_or_else(Cell::empty, |arm| cell(arm, k)));
         std::iter::once(Cell::text(*name)).chain(cells).collect()
     };
     Content::Table { columns, rows: names.iter().map(row).collect() }
 }
 
 fn number(mean: &Mean, decimals: usize) -> Cell {
-    match Cell::number(mean.mean, mean.standard_error) {
-        Cell::Number { value, error, .. } => Cell::Number { value, error, decimals },
-        words => words,
-    }
+    Cell::rounded(mean.mean, mean.standard_error, decimals)
 }
 
 /// A mean, if there is one.
@@ -111,7 +108,7 @@ fn perplexities(summary: &ModelSummary) -> Figure {
         title: "Perplexity over states".into(),
         caption: format!(
             "Lower is better. {} {} of at most {} tokens, {}, {} predicted tokens. baseline: contexts of so many \
-             tokens instead{}{}",
+             tokens instead{}{}{}",
             over(summary),
             counted(summary.contexts, "context"),
             summary.context,
@@ -122,8 +119,16 @@ fn perplexities(summary: &ModelSummary) -> Figure {
                 None => "; full: every state.".into(),
             },
             ceilings(&names),
+            match summary.states().into_iter().any(|states| summary.best(states).is_some()) {
+                true =>
+                    " The marked policy of a column is below every other by the 95 % interval of their paired difference.",
+                false => "",
+            },
         ),
-        content: grid(summary, &names, perplexity),
+        content: grid(summary, &names, |arm, states| match summary.best(states) == Some(&arm.policy) {
+            true => perplexity(arm).marked(),
+            false => perplexity(arm),
+        }),
     }
 }
 
@@ -180,7 +185,7 @@ fn lines(summary: &ModelSummary) -> Figure {
 
 fn published() -> Figure {
     let columns = std::iter::once("policy \\ states".to_owned()).chain(TABLE_3_STATES.iter().map(usize::to_string));
-    let cell = |value: f64| Cell::Number { value, error: None, decimals: 2 };
+    let cell = |value: f64| Cell::rounded(value, None, 2);
     let row = |(name, values): (&str, [f64; 7])| {
         std::iter::once(Cell::text(name)).chain(values.into_iter().map(cell)).collect()
     };
@@ -301,7 +306,7 @@ fn divergences(summary: &ModelSummary) -> Figure {
         id: "kl".into(),
         title: "KL divergence from the full state, nats per token".into(),
         caption: format!("Mean of KL(full‖policy) over all predicted tokens. {}", over(summary)),
-        content: grid(summary, &policies(summary), |arm| some(arm.kl, 4)),
+        content: grid(summary, &policies(summary), |arm, _| some(arm.kl, 4)),
     }
 }
 
@@ -313,6 +318,6 @@ fn agreements(summary: &ModelSummary) -> Figure {
             "Share of predicted tokens whose most probable next token is that of the full state. {}",
             over(summary)
         ),
-        content: grid(summary, &policies(summary), |arm| some(arm.agreement, 3)),
+        content: grid(summary, &policies(summary), |arm, _| some(arm.agreement, 3)),
     }
 }

@@ -163,6 +163,25 @@ impl ModelSummary {
         states
     }
 
+    /// The policy that is better than every other with as many states, as far as the intervals of paired differences
+    /// tell; none where they do not. A ceiling is no policy.
+    pub fn best(&self, states: usize) -> Option<&str> {
+        let is_ceiling = |name: &str| name.parse::<PolicySpec>().is_ok_and(|spec| spec.is_ceiling());
+        let rivals = self.pairs.iter().filter(|pair| pair.states == states);
+        let rivals: Vec<&Pair> =
+            rivals.filter(|pair| !is_ceiling(&pair.policy) && !is_ceiling(&pair.against)).collect();
+        let beats_all = |name: &&str| {
+            rivals.iter().all(|pair| match (pair.above.ends, pair.policy == *name, pair.against == *name) {
+                (_, false, false) => true,
+                (None, ..) => false,
+                (Some((_, high)), true, _) => high < 0.0,
+                (Some((low, _)), ..) => low > 0.0,
+            })
+        };
+        let mut names = rivals.iter().flat_map(|pair| [pair.policy.as_str(), pair.against.as_str()]);
+        names.find(beats_all)
+    }
+
     /// Baseline and policies, in the order of the arms.
     pub fn names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
@@ -341,6 +360,25 @@ mod tests {
         close(tova.agreement.unwrap().mean, 0.5);
         assert_eq!(summary.arm("random", 4).unwrap().above_random, None);
         assert_eq!(summary.full().unwrap().above_full, None);
+    }
+
+    /// Means of 1.0 and 1.3 and of 1.0 and 1.1: the first differ by as much in every context, the others do not.
+    #[test]
+    fn the_best_policy_is_told_only_where_the_intervals_tell() {
+        let scores =
+            |extra: [f64; 3]| [10.0, 20.0, 15.0].iter().zip(extra).map(|(nll, more)| (0, nll + more, 10)).collect();
+        let of = |policy: &str, extra| -> ArmScores {
+            let scores: Vec<_> = scores(extra);
+            arm(Kind::Policy, policy, Some(4), &scores)
+        };
+        let (tova, window, h2o) = (of("tova", [0.0; 3]), of("window", [3.0, 3.1, 2.9]), of("h2o", [3.0, -2.0, 2.0]));
+        assert_eq!(summary(vec![window.clone(), tova.clone()]).best(4), Some("tova"));
+        assert_eq!(summary(vec![window.clone(), tova.clone()]).best(8), None);
+        assert_eq!(summary(vec![tova.clone(), window.clone(), h2o]).best(4), None);
+        // What is told the future is no rival, and nobody is best alone.
+        let oracle = of("oracle", [-3.0, -3.1, -2.9]);
+        assert_eq!(summary(vec![oracle.clone(), window, tova.clone()]).best(4), Some("tova"));
+        assert_eq!(summary(vec![tova, oracle]).best(4), None);
     }
 
     #[test]

@@ -52,7 +52,7 @@ fn number(value: Option<f64>) -> Cell {
 
 /// A number of steps, to one decimal.
 fn steps(value: f64, error: Option<f64>) -> Cell {
-    Cell::Number { value, error, decimals: 1 }
+    Cell::rounded(value, error, 1)
 }
 
 fn summary(setting: &Retention, found: &[Found]) -> Figure {
@@ -266,7 +266,7 @@ fn attention(setting: &Retention, found: &[Found]) -> Figure {
 }
 
 fn number_small(value: Option<f64>) -> Cell {
-    value.map_or_else(Cell::empty, |value| Cell::Number { value, error: None, decimals: 5 })
+    value.map_or_else(Cell::empty, |value| Cell::rounded(value, None, 5))
 }
 
 fn map(setting: &Retention, found: &Found, id: &str) -> Figure {

@@ -243,8 +243,9 @@ impl Experiment for Retrieval {
             Sample { states: bound.compression.states(), observed: Observed::default(), trials: Vec::new() };
         for trial in 0..self.trials {
             let prompt = self.prompt(&model, &inputs.haystack, task, length, depth, trial)?;
-            let storage = model.decoder.storage();
-            let Some((trial, observed)) = prompt.answer(&recurrent, storage, &device, self.ask_after, watch)? else {
+            let (tokenizer, storage) = (model.tokenizer()?, model.decoder.storage());
+            let answered = prompt.answer(&recurrent, tokenizer, storage, &device, self.ask_after, watch)?;
+            let Some((trial, observed)) = answered else {
                 return Ok(None);
             };
             sample.observed.add(observed);

@@ -6,6 +6,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData, activation::log_softmax};
 use msrnn_core::precision::widen;
 use msrnn_core::state::MultiState;
 use msrnn_models::recurrent::Recurrent;
+use msrnn_models::sampling::greedy;
 use msrnn_models::storage::Storage;
 use msrnn_models::tokenizer::Tokenizer;
 use msrnn_models::trouble::{check, reason};
@@ -29,7 +30,7 @@ pub struct Prompt {
 }
 
 /// How a question was answered.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
     /// Whether the greedy continuation begins with the answer, token for token.
     pub exact: bool,
@@ -40,6 +41,20 @@ pub struct Trial {
     pub log_likelihood: f64,
     /// Tokens of context and answer.
     pub tokens: usize,
+    /// In words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<Said>,
+}
+
+/// A question and its answer, to be read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Said {
+    /// The end of the text, which asks.
+    pub asked: String,
+    /// The right answer.
+    pub answer: String,
+    /// The greedy continuation, of as many tokens.
+    pub written: String,
 }
 
 impl Prompt {
@@ -95,6 +110,7 @@ impl Prompt {
     pub fn answer(
         &self,
         recurrent: &Recurrent<'_>,
+        tokenizer: &Tokenizer,
         storage: Storage,
         device: &Device,
         ask_after: bool,
@@ -137,7 +153,14 @@ impl Prompt {
         // Not below, so that a model that tells nothing apart is not right by the order of a list.
         let rank = 1 + scores[1..].iter().filter(|(other, _)| other.total_cmp(&log_likelihood).is_ge()).count();
         let tokens = self.context.len() + self.candidates[0].len();
-        Ok(Some((Trial { exact, rank, log_likelihood, tokens }, observed)))
+        let written = match exact {
+            true => self.candidates[0].clone(),
+            false => greedily(recurrent, storage, states, first, self.candidates[0].len(), device)?,
+        };
+        let [asked, answer, written] =
+            [&self.context[self.before..], &self.candidates[0], &written].map(|ids| tokenizer.decode(ids));
+        let said = Said { asked: asked?, answer: answer?, written: written? };
+        Ok(Some((Trial { exact, rank, log_likelihood, tokens, said: Some(said) }, observed)))
     }
 
     /// Why a candidate has no likelihood. logits: `[tokens of the candidate, vocab]`
@@ -158,6 +181,29 @@ impl Prompt {
         let reason = || reason(storage, recurrent.compression(), states, 0);
         numbers::refuse(rows[broken], candidate[broken], place, storage, reason)
     }
+}
+
+/// The likeliest continuation, token by token. logits: of its first token, `[1, vocab]`
+fn greedily(
+    recurrent: &Recurrent<'_>,
+    storage: Storage,
+    mut states: Vec<MultiState>,
+    mut logits: Tensor<2>,
+    tokens: usize,
+    device: &Device,
+) -> Result<Vec<u32>, BenchError> {
+    let mut written = Vec::with_capacity(tokens);
+    while written.len() < tokens {
+        let dims = logits.dims();
+        let values = logits.into_data().convert::<f32>();
+        // The answer's own logits are numbers, so that others are not is told as it would be while writing.
+        let reason = |states: &[MultiState]| reason(storage, recurrent.compression(), states, 0);
+        let token = greedy(values.as_slice::<f32>().expect("logits are floats"))
+            .map_err(|error| BenchError::Input(format!("{error}: {}", reason(&states))))?;
+        written.push(token);
+        logits = recurrent.scan(ids(&[token], device), &mut states).reshape(dims);
+    }
+    Ok(written)
 }
 
 /// Logits that predict a continuation, `[tokens, vocab]`, and the states after all of it but the last token.
@@ -235,7 +281,8 @@ mod tests {
         let interrupt = AtomicBool::new(false);
         let watch = Watch { advance: &|_| {}, tell: &|_| {}, interrupt: &interrupt };
         let device = model.decoder.device();
-        prompt.answer(&recurrent, model.decoder.storage(), &device, false, &watch).unwrap().unwrap()
+        let tokenizer = model.tokenizer().unwrap();
+        prompt.answer(&recurrent, tokenizer, model.decoder.storage(), &device, false, &watch).unwrap().unwrap()
     }
 
     /// What is asked comes after the cut: whatever it is, the same rows of the context are there for it.
@@ -255,7 +302,7 @@ mod tests {
                 let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
                 let storage = model.decoder.storage();
                 let ask = |prompt: &Prompt, after| {
-                    prompt.answer(&recurrent, storage, &device, after, &watch).unwrap().unwrap()
+                    prompt.answer(&recurrent, tokenizer, storage, &device, after, &watch).unwrap().unwrap()
                 };
                 let (trial, observed) = ask(&prompt, true);
                 // The plain twin: a block, a cut, and then token by token.
@@ -299,6 +346,11 @@ mod tests {
                     let written = generate(&model, &recurrent, context, Protocol::Strict, greedy, n, |_| true).unwrap();
                     let (trial, observed) = answer(&model, policy, &prompt);
                     assert_eq!(trial.exact, written.tokens == prompt.candidates[0]);
+                    let said = trial.said.unwrap();
+                    let decoded = |ids: &[u32]| model.tokenizer().unwrap().decode(ids).unwrap();
+                    assert_eq!(said.written, decoded(&written.tokens));
+                    assert_eq!(said.answer, decoded(&prompt.candidates[0]));
+                    assert!(decoded(context).ends_with(said.asked.trim_start()) && said.asked.len() < 200, "{said:?}");
                     // What it writes is an exact match, and with another last token it is none.
                     let mut wanted = Prompt { candidates: vec![written.tokens], ..prompt.clone() };
                     assert!(answer(&model, policy, &wanted).0.exact);

@@ -3,12 +3,12 @@
 use serde::Serialize;
 use serde_json::json;
 
-use super::prompt::Trial;
+use super::prompt::{Said, Trial};
 use super::task::Task;
 use super::{Retrieval, Sample};
 use crate::error::BenchError;
 use crate::evaluate::Observed;
-use crate::experiment::figure::{Axis, Cell, Content, Figure, Line, Panel, Point};
+use crate::experiment::figure::{Axis, Cell, Content, Excerpt, Figure, Line, Panel, Passage, Point};
 use crate::experiment::{Arm, Results};
 use crate::statistics::Mean;
 use crate::text_ids;
@@ -57,7 +57,8 @@ pub(super) fn results(setting: &Retrieval, samples: &[Sample]) -> Result<Results
     }
     let figures = setting.tasks.iter().flat_map(|&task| {
         let of_task: Vec<&Skill> = skills.iter().filter(|skill| skill.task == task).collect();
-        [table(setting, task, &of_task), map(setting, task, &of_task), lines(setting, task, &of_task)]
+        let numbers = [table(setting, task, &of_task), map(setting, task, &of_task), lines(setting, task, &of_task)];
+        numbers.into_iter().chain(written(setting, task, samples))
     });
     Ok(Results {
         figures: figures.collect(),
@@ -199,6 +200,50 @@ fn lines(setting: &Retrieval, task: Task, skills: &[&Skill]) -> Figure {
     }
 }
 
+/// Questions of a task whose answers a page shows.
+const SHOWN: usize = 3;
+
+/// The first questions with what was written, to be read; none where samples do not say it.
+fn written(setting: &Retrieval, task: Task, samples: &[Sample]) -> Option<Figure> {
+    // In the middle of the longest text.
+    let (length, depth) = (setting.lengths.len() - 1, setting.depths.len() / 2);
+    let of_cell: Vec<(&Sample, String)> = samples
+        .iter()
+        .enumerate()
+        .map(|(unit, sample)| (setting.cell(unit), sample))
+        .filter(|(cell, _)| setting.tasks[cell.task] == task && (cell.length, cell.depth) == (length, depth))
+        .map(|(cell, sample)| {
+            let arm = setting.arms[cell.arm].to_string();
+            let by = if setting.models.len() > 1 { format!("{}, {arm}", setting.models[cell.model]) } else { arm };
+            (sample, by)
+        })
+        .collect();
+    let passage = |trial: usize| {
+        let all: Vec<(&Trial, &Said, &String)> = of_cell
+            .iter()
+            .filter_map(|(sample, by)| sample.trials.get(trial).and_then(|t| Some((t, t.said.as_ref()?, by))))
+            .collect();
+        let (_, first, _) = all.first()?;
+        let mut texts = vec![Excerpt::new("reference", "", &first.answer)];
+        texts.extend(all.iter().map(|(trial, said, by)| {
+            let remark = format!("{}, rank {}", if trial.exact { "exact match" } else { "no match" }, trial.rank);
+            Excerpt::new(by.as_str(), remark, &said.written)
+        }));
+        Some(Passage { title: first.asked.split_whitespace().collect::<Vec<_>>().join(" "), texts })
+    };
+    let passages: Vec<Passage> = (0..SHOWN).filter_map(passage).collect();
+    (!passages.is_empty()).then(|| Figure {
+        id: format!("{}-written", task.name()),
+        title: format!("Retrieval, {}: what was written", task.name()),
+        caption: format!(
+            "The first questions about texts of {} tokens with the fact at depth {}: the greedy continuation, of as many \
+             tokens as the answer. All of them: samples.jsonl.",
+            setting.lengths[length], setting.depths[depth]
+        ),
+        content: Content::Passages { passages },
+    })
+}
+
 fn notes(setting: &Retrieval) -> Vec<String> {
     let trials = setting.trials;
     vec![
@@ -231,7 +276,8 @@ mod tests {
     use super::*;
 
     fn trial(exact: bool, rank: usize) -> Trial {
-        Trial { exact, rank, log_likelihood: -1.0, tokens: 10 }
+        let said = Said { asked: "Where?".into(), answer: " home".into(), written: format!(" rank {rank}") };
+        Trial { exact, rank, log_likelihood: -1.0, tokens: 10, said: Some(said) }
     }
 
     /// Two arms, one task, two lengths, two depths, two questions.
@@ -289,6 +335,11 @@ mod tests {
         // Rows are depths, columns lengths.
         assert_eq!(panels[1].values, [[Some(0.0), Some(0.0)], [Some(0.5), Some(1.0)]]);
         let Content::Lines { lines, .. } = &results.figures[2].content else { panic!("no lines") };
+        let Content::Passages { passages } = &results.figures[3].content else { panic!("no passages") };
+        let texts: Vec<&str> = passages[1].texts.iter().map(|text| &text.text[..]).collect();
+        assert_eq!((&passages[1].title[..], texts), ("Where?", vec!["home", "rank 1", "rank 1"]));
+        let remarks: Vec<&str> = passages[1].texts.iter().map(|text| &text.remark[..]).collect();
+        assert_eq!(remarks, ["", "no match, rank 1", "exact match, rank 1"]);
         assert!(lines[0].reference && lines[0].points[0].x == 8.0 && lines[0].points[0].y == 0.75);
     }
 

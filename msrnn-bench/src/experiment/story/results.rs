@@ -248,7 +248,7 @@ fn verdict_table(rows: &[&Row], several: bool) -> Figure {
     let cells = rows.iter().filter_map(|row| Some((row, row.verdicts?))).map(|(row, verdicts)| {
         let shares = counts(&verdicts).map(|count| {
             let (value, error) = share(count, verdicts.judged);
-            Cell::Number { value, error: Some(error), decimals: 1 }
+            Cell::rounded(value, Some(error), 1)
         });
         let head = [
             Cell::text(name(row, several)),
@@ -289,7 +289,7 @@ fn bars(rows: &[&Row], several: bool) -> Figure {
 
 fn text_table(rows: &[Row], several: bool) -> Figure {
     let number = |value: Option<f64>, decimals| match value {
-        Some(value) => Cell::Number { value, error: None, decimals },
+        Some(value) => Cell::rounded(value, None, decimals),
         None => Cell::empty(),
     };
     let cells = rows.iter().map(|row| {

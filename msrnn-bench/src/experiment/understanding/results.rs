@@ -316,10 +316,10 @@ fn lines(rows: &[&Row], value: &dyn Fn(&Row) -> Option<Mean>, full: Option<f64>)
 
 fn table(metric: Metric, rows: &[Row], several: bool) -> Figure {
     let cell = |mean: Option<Mean>| match mean {
-        Some(Mean { mean, standard_error }) => Cell::Number { value: mean, error: standard_error, decimals: 2 },
+        Some(Mean { mean, standard_error }) => Cell::rounded(mean, standard_error, 2),
         None => Cell::empty(),
     };
-    let plain = |value: f64, decimals| Cell::Number { value, error: None, decimals };
+    let plain = |value: f64, decimals| Cell::rounded(value, None, decimals);
     let mut columns: Vec<String> = Vec::new();
     if several {
         columns.push("model".into());

@@ -5,11 +5,17 @@ use std::fmt::Write;
 use crate::experiment::figure::Cell;
 use crate::render::{decimal, printable};
 
+/// Before the best number of a column.
+const BEST: &str = "*";
+
 pub(super) fn draw(columns: &[String], rows: &[Vec<Cell>]) -> String {
     let head = columns.iter().map(|head| printable(head)).collect();
     let cell = |cell: &Cell| match cell {
-        Cell::Number { value, error, decimals } => {
-            decimal(*value, *decimals) + &error.map_or_else(String::new, |e| format!(" ±{}", decimal(e, *decimals)))
+        Cell::Number { value, error, decimals, best } => {
+            let mark = if *best { BEST } else { "" };
+            mark.to_owned()
+                + &decimal(*value, *decimals)
+                + &error.map_or_else(String::new, |e| format!(" ±{}", decimal(e, *decimals)))
         }
         Cell::Text(text) => printable(text),
     };
@@ -45,9 +51,11 @@ mod tests {
         let columns = ["policy", "perplexity"].map(str::to_owned);
         let rows = [
             vec![Cell::text("full"), Cell::number(4.25, Some(0.5))],
+            vec![Cell::text("tova@64"), Cell::number(4.5, Some(0.5)).marked()],
             vec![Cell::text("window@64"), Cell::number(f64::NAN, None)],
         ];
-        let expected = "policy       perplexity\nfull       4.250 ±0.500\nwindow@64           NaN\n";
+        let expected = "policy        perplexity\nfull        4.250 ±0.500\ntova@64    *4.500 ±0.500\n\
+                        window@64            NaN\n";
         assert_eq!(draw(&columns, &rows), expected);
     }
 }

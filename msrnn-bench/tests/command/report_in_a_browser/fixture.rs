@@ -213,7 +213,7 @@ pub(crate) fn results() -> Results {
 pub(crate) fn speed() -> Figure {
     let columns = ["policy", "seconds", "tokens per second"].map(str::to_owned).into();
     let row = |policy: &str, seconds: f64| {
-        let number = |value, decimals| Cell::Number { value, error: None, decimals };
+        let number = |value, decimals| Cell::rounded(value, None, decimals);
         vec![Cell::text(policy), number(seconds, 1), number(32_704.0 / seconds, 0)]
     };
     figure(

@@ -5,11 +5,12 @@ use std::ops::Range;
 
 use burn::backend::flex::FlexTensor;
 use pulp::{Arch, Simd, WithSimd};
-use rayon::prelude::*;
 
 use super::access::open_int;
 use super::integers::{self, Rounded};
-use super::weight::{Arranged, Products, Weight};
+use super::product::{Columns, Product};
+use super::quads;
+use super::weight::{Arranged, Form, Products, Rows, Weight, seen};
 use super::wide;
 use crate::kernels;
 use crate::kernels::activations::Activations;
@@ -38,9 +39,6 @@ macro_rules! of_format {
     };
 }
 
-/// Activations of one task that rounds them.
-const SEEN: usize = 1 << 14;
-
 /// The blocks of a matrix.
 pub(super) struct Blocks {
     bytes: FlexTensor,
@@ -50,8 +48,8 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    pub(super) fn of(weight: kernels::Blocks) -> Self {
-        let (dims, format, activations) = (weight.dims(), weight.format, weight.activations);
+    pub(super) fn of(weight: kernels::Blocks, activations: Activations) -> Self {
+        let (dims, format) = (weight.dims(), weight.format);
         let mut bytes = open_int(weight.bytes);
         if bytes.layout().contiguous_offsets().is_none_or(|(start, _)| start != 0) {
             bytes = bytes.to_contiguous();
@@ -60,64 +58,71 @@ impl Blocks {
     }
 
     /// Of some outputs, row by row.
-    fn rows(&self, outputs: Range<usize>) -> &[u8] {
+    fn rows_of(&self, outputs: Range<usize>) -> &[u8] {
         let (bytes, of_row) = (self.bytes.storage::<u8>(), self.format.bytes(self.dims[1]).expect("it is in memory"));
         &bytes[outputs.start * of_row..outputs.end * of_row]
+    }
+
+    /// What they stand for.
+    fn values(&self, outputs: Range<usize>) -> Vec<f32> {
+        let mut values = vec![0.0; outputs.len() * self.dims[1]];
+        let blocks = self.rows_of(outputs);
+        of_format!(self.format, dequantized(blocks, &mut values));
+        values
     }
 }
 
 impl Weight<f32> for Blocks {
     fn bytes(&self) -> usize {
-        self.rows(0..self.dims[0]).len()
+        self.rows_of(0..self.dims[0]).len()
     }
 
     fn dims(&self) -> [usize; 2] {
         self.dims
     }
 
-    fn rounds(&self) -> bool {
-        self.activations != Activations::Float
+    fn form(&self) -> Form {
+        match self.activations {
+            Activations::Int8 if quads::are_here() => Form::Integers,
+            activations => Form::Floats(activations),
+        }
     }
 
-    fn seen(&self, x: &[f32]) -> Option<Vec<f32>> {
-        let activations = Some(self.activations).filter(|_| self.rounds())?;
-        let mut seen = vec![0.0; x.len()];
-        seen.par_chunks_mut(SEEN).zip(x.par_chunks(SEEN)).for_each(|(seen, x)| {
-            wide(
-                #[inline(always)]
-                || activations.see(x, seen),
-            );
-        });
-        Some(seen)
+    fn rows<'a>(&self, x: &'a [f32]) -> Rows<'a, f32> {
+        match self.form() {
+            Form::Integers => Rows::Integers(Rounded::of(x)),
+            _ => Rows::Floats(seen(self.activations, x)),
+        }
+    }
+
+    fn many(&self, x: &Rows<'_, f32>, y: &mut Columns<'_, f32>) {
+        let blocks = self.rows_of(y.range());
+        match x {
+            Rows::Integers(x) => of_format!(self.format, many_rounded_products(blocks, x, y)),
+            Rows::Floats(x) => f32::product_into(y, x, &self.values(y.range()), self.dims[1]),
+            Rows::Bf16(_) => unreachable!("blocks are multiplied with floats or integers"),
+        }
     }
 
     fn arranged(&self, x: &[f32]) -> Arranged<f32> {
         match self.activations {
-            _ if x.len() > self.dims[1] => Arranged::Values(self.seen(x).unwrap_or_else(|| x.to_vec())),
-            Activations::Float => Arranged::Summed(x.to_vec(), sums(x)),
+            activations if x.len() > self.dims[1] => Arranged::Values(seen(activations, x).into_owned()),
             Activations::Int8 => Arranged::Rounded(Rounded::of(x)),
+            _ => Arranged::Summed(x.to_vec(), sums(x)),
         }
     }
 
     fn few(&self, outputs: Range<usize>, x: &Arranged<f32>, y: &mut [f32]) {
-        let blocks = self.rows(outputs.clone());
+        let blocks = self.rows_of(outputs.clone());
         match x {
             Arranged::Summed(x, sums) => of_format!(self.format, products(blocks, x, sums, y)),
             Arranged::Rounded(x) => of_format!(self.format, rounded_products(blocks, x, y)),
             // A row's values are taken out of their blocks once for all rows of x.
             Arranged::Values(x) => {
-                let (input, mut buffer) = (self.dims[1], Vec::new());
-                let weight = self.values(outputs, &mut buffer);
-                Arch::new().dispatch(Products { weight, input, x, y });
+                Arch::new().dispatch(Products { weight: &self.values(outputs), input: self.dims[1], x, y });
             }
+            Arranged::Bf16(_) => unreachable!("blocks are multiplied with floats or integers"),
         }
-    }
-
-    fn values<'a>(&'a self, outputs: Range<usize>, buffer: &'a mut Vec<f32>) -> &'a [f32] {
-        let blocks = self.rows(outputs.clone());
-        buffer.resize(outputs.len() * self.dims[1], 0.0);
-        of_format!(self.format, dequantized(blocks, buffer));
-        buffer
     }
 }
 
@@ -139,6 +144,10 @@ fn sums(x: &[f32]) -> Vec<[f32; 2]> {
 
 fn rounded_products<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &Rounded, y: &mut [f32]) {
     integers::products::<BYTES, F>(blocks, x, y);
+}
+
+fn many_rounded_products<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &Rounded, y: &mut Columns<'_, f32>) {
+    quads::product::<BYTES, F>(blocks, x, y);
 }
 
 fn products<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &[f32], sums: &[[f32; 2]], y: &mut [f32]) {
@@ -222,14 +231,32 @@ pub(super) fn terms(format: Format, blocks: &[u8]) -> Vec<f64> {
     of_format!(format, of(blocks))
 }
 
-/// Products of rows with one x in integers, as they are taken here and as they would be on any processor.
+/// Products of a matrix with rows of x in integers, `[rows, outputs]`, on any processor, and in every way that this one has.
 #[cfg(test)]
-pub(super) fn both_products(format: Format, blocks: &[u8], x: &[f32], outputs: usize) -> [Vec<f32>; 2] {
-    fn plain<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &Rounded, y: &mut [f32]) {
-        integers::plain::<BYTES, F>(blocks, x, y);
+pub(super) fn every_product(
+    format: Format,
+    blocks: &[u8],
+    x: &[f32],
+    [rows, outputs]: [usize; 2],
+) -> (Vec<f32>, Vec<(&'static str, Vec<f32>)>) {
+    type Found = (Vec<f32>, Vec<(&'static str, Vec<f32>)>);
+    fn of<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &[f32], [rows, outputs]: [usize; 2]) -> Found {
+        let (mut plain, mut found) = (Vec::new(), quads::each::<BYTES, F>(blocks, &Rounded::of(x), [rows, outputs]));
+        let mut one_by_one: Vec<(&'static str, Vec<f32>)> = Vec::new();
+        for x in x.chunks_exact(x.len() / rows) {
+            let x = Rounded::of(x);
+            let mut y = vec![0.0; outputs];
+            integers::plain::<BYTES, F>(blocks, &x, &mut y);
+            plain.extend(y);
+            for (index, (name, y)) in integers::each::<BYTES, F>(blocks, &x, outputs).into_iter().enumerate() {
+                match one_by_one.get_mut(index) {
+                    Some((_, all)) => all.extend(y),
+                    None => one_by_one.push((name, y)),
+                }
+            }
+        }
+        found.extend(one_by_one);
+        (plain, found)
     }
-    let (x, mut y) = (Rounded::of(x), [vec![0.0; outputs], vec![0.0; outputs]]);
-    of_format!(format, rounded_products(blocks, &x, &mut y[0]));
-    of_format!(format, plain(blocks, &x, &mut y[1]));
-    y
+    of_format!(format, of(blocks, x, [rows, outputs]))
 }

@@ -1,41 +1,59 @@
 //! Products of weights in blocks with activations in 8 bits, as integers.
 
+use rayon::prelude::*;
+
 use super::wide;
 use crate::kernels::activations::round;
 use crate::kernels::blocks::{CHUNK, Chunk, Packed};
 
-/// Activations in 8 bits.
+/// Activations in 8 bits, row after row.
 pub(super) struct Rounded {
-    chunks: Vec<RoundedChunk>,
+    pub(super) chunks: Vec<RoundedChunk>,
 }
 
-#[derive(Clone)]
-struct RoundedChunk {
-    codes: [i8; CHUNK],
-    scale: f32,
+/// In one line of a cache.
+#[derive(Clone, Default)]
+#[repr(align(64))]
+pub(super) struct RoundedChunk {
+    pub(super) codes: [i8; CHUNK],
+    pub(super) scale: f32,
+    /// Of the codes, the first and the last 16.
+    pub(super) counts: [i32; 2],
     /// Of the activations that all codes, and the first and the last 16, stand for.
-    sum: f32,
-    sums: [f32; 2],
+    pub(super) sum: f32,
+    pub(super) sums: [f32; 2],
 }
+
+/// Chunks of one task that rounds them.
+const TASK: usize = 512;
 
 impl Rounded {
     /// `x`: whole chunks.
     pub(super) fn of(x: &[f32]) -> Self {
-        let mut chunks =
-            vec![RoundedChunk { codes: [0; CHUNK], scale: 0.0, sum: 0.0, sums: [0.0; 2] }; x.len() / CHUNK];
-        wide(
-            #[inline(always)]
-            || {
-                for (chunk, x) in chunks.iter_mut().zip(x.as_chunks().0) {
-                    let (codes, scale) = round(x);
-                    let sum = |codes: &[i8]| scale * codes.iter().map(|code| i32::from(*code)).sum::<i32>() as f32;
-                    let sums = [sum(&codes[..CHUNK / 2]), sum(&codes[CHUNK / 2..])];
-                    *chunk = RoundedChunk { codes, scale, sum: sum(&codes), sums };
-                }
-            },
-        );
+        let mut chunks = vec![RoundedChunk::default(); x.len() / CHUNK];
+        let (x, _) = x.as_chunks();
+        match chunks.len() > TASK {
+            true => chunks.par_chunks_mut(TASK).zip(x.par_chunks(TASK)).for_each(|(chunks, x)| round_all(chunks, x)),
+            false => round_all(&mut chunks, x),
+        }
         Self { chunks }
     }
+}
+
+fn round_all(chunks: &mut [RoundedChunk], x: &[[f32; CHUNK]]) {
+    wide(
+        #[inline(always)]
+        || {
+            for (chunk, x) in chunks.iter_mut().zip(x) {
+                let (codes, scale) = round(x);
+                let count = |codes: &[i8]| codes.iter().map(|code| i32::from(*code)).sum::<i32>();
+                let counts = [count(&codes[..CHUNK / 2]), count(&codes[CHUNK / 2..])];
+                let sum = scale * (counts[0] + counts[1]) as f32;
+                let sums = counts.map(|count| scale * count as f32);
+                *chunk = RoundedChunk { codes, scale, counts, sum, sums };
+            }
+        },
+    );
 }
 
 /// The code that is subtracted from those of all 8 bits: they are multiplied with their signs.
@@ -58,6 +76,22 @@ pub(super) fn products<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &
         return;
     }
     plain::<BYTES, F>(blocks, x, y);
+}
+
+/// The products by every kind of instructions that the processor has.
+#[cfg(test)]
+pub(super) fn each<const BYTES: usize, F: Packed<BYTES>>(
+    blocks: &[u8],
+    x: &Rounded,
+    outputs: usize,
+) -> Vec<(&'static str, Vec<f32>)> {
+    #[cfg(target_arch = "x86_64")]
+    return x86::each::<BYTES, F>(blocks, x, outputs);
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (blocks, x, outputs);
+        Vec::new()
+    }
 }
 
 /// As [`products`], in instructions that every processor has.
@@ -149,6 +183,32 @@ mod x86 {
             }
         }
         true
+    }
+
+    /// The products by every kind of instructions that the processor has.
+    #[cfg(test)]
+    pub(super) fn each<const BYTES: usize, F: Packed<BYTES>>(
+        blocks: &[u8],
+        x: &Rounded,
+        outputs: usize,
+    ) -> Vec<(&'static str, Vec<f32>)> {
+        let mut found = Vec::new();
+        if !is_x86_feature_detected!("avx2") || !is_x86_feature_detected!("fma") {
+            return found;
+        }
+        let mut take = |name, here, products: unsafe fn(&[u8], &Rounded, &mut [f32])| {
+            if here {
+                let mut y = vec![0.0; outputs];
+                // SAFETY: the processor has the instructions.
+                unsafe { products(blocks, x, &mut y) };
+                found.push((name, y));
+            }
+        };
+        take("AVX2", true, avx2::<BYTES, F>);
+        take("AVX-VNNI", is_x86_feature_detected!("avxvnni"), avx::<BYTES, F>);
+        let wide = is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vl");
+        take("AVX-512", wide, avx512::<BYTES, F>);
+        found
     }
 
     /// By which instructions sums of four products are taken: of what has no sign with what has one.

@@ -10,7 +10,7 @@ use super::access::{Dense, tensor};
 use super::is_worth_cores;
 use super::number::Stored;
 use super::product::{Columns, Product};
-use super::weight::{Arranged, Reads, Weight};
+use super::weight::{Arranged, Form, Reads, Rows, Weight};
 use crate::kernels::{Map, plain};
 use crate::precision::narrow;
 
@@ -92,18 +92,19 @@ fn many<T: Reads + Product>(x: &[T], input: usize, weights: &[Box<dyn Weight<T>>
     let outputs: usize = weights.iter().map(|weight| weight.dims()[0]).sum();
     let panel = panel(outputs);
     let mut products: Vec<Vec<T>> = weights.iter().map(|weight| vec![T::ZERO; weight.dims()[0] * rows]).collect();
-    // Weights that round what they are multiplied with do it alike.
-    let rounded = weights.iter().find_map(|weight| weight.seen(x));
+    // In each form once.
+    let mut seen: Vec<(Form, Rows<'_, T>)> = Vec::new();
+    for weight in weights {
+        if !seen.iter().any(|(form, _)| *form == weight.form()) {
+            seen.push((weight.form(), weight.rows(x)));
+        }
+    }
     let mut tasks = Vec::with_capacity(outputs / panel + weights.len());
     for (weight, y) in weights.iter().zip(&mut products) {
-        let x = rounded.as_deref().filter(|_| weight.rounds()).unwrap_or(x);
+        let (_, x) = seen.iter().find(|(form, _)| *form == weight.form()).expect("every form was made");
         tasks.extend(Columns::split(y, weight.dims()[0], panel).into_iter().map(|y| (weight, x, y)));
     }
-    tasks.into_par_iter().for_each(|(weight, x, mut y)| {
-        let mut buffer = Vec::new();
-        let weight = weight.values(y.range(), &mut buffer);
-        T::product_into(&mut y, x, weight, input);
-    });
+    tasks.into_par_iter().for_each(|(weight, x, mut y)| weight.many(x, &mut y));
     let products = products.into_iter().zip(weights).map(|(y, weight)| tensor(y, [rows, weight.dims()[0]]));
     products.collect()
 }

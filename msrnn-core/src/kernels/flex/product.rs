@@ -41,6 +41,19 @@ impl<'a, T> Columns<'a, T> {
     }
 }
 
+impl<T: Copy> Columns<'_, T> {
+    /// Writes values into a row, from the `first`-th of these columns on.
+    #[inline]
+    pub(crate) fn put(&mut self, row: usize, first: usize, values: &[T]) {
+        assert!(row < self.rows && first + values.len() <= self.range.len(), "a place outside of these columns");
+        // SAFETY: the place is one of ours, and nobody else has these columns.
+        unsafe {
+            let to = self.first.add(row * self.columns + self.range.start + first);
+            to.copy_from_nonoverlapping(values.as_ptr(), values.len());
+        }
+    }
+}
+
 /// f32 or f64, with products of matrices.
 pub(crate) trait Product: Real {
     /// `y = factor · x · rows`, x of `[m, k]`. `columns`: of `rows`.

@@ -8,7 +8,7 @@ use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorData};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-use crate::kernels::{Activations, Blocks, Format, Map, Weight, flex, plain};
+use crate::kernels::{Activations, Blocks, Format, Map, Values, Weight, flex, plain};
 
 pub(crate) fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, rng_seed: RngSeed::Fixed(2024), failure_persistence: None, ..ProptestConfig::default() }
@@ -65,7 +65,7 @@ const FORMATS: [(Format, &[usize]); 12] = [
 ];
 
 /// A matrix of blocks of random bytes, their scales between 1/16 and 2.
-fn random_blocks(format: Format, [output, input]: [usize; 2], activations: Activations, seed: u64) -> Blocks {
+fn random_blocks(format: Format, [output, input]: [usize; 2], seed: u64) -> Blocks {
     let size = format.bytes(format.block()).expect("a block");
     let of_row = format.bytes(input).expect("a row");
     let mut state = seed;
@@ -89,7 +89,7 @@ fn random_blocks(format: Format, [output, input]: [usize; 2], activations: Activ
         }
     }
     let bytes = Tensor::from_data(TensorData::new(bytes, [output, of_row]), (&Device::default(), DType::U8));
-    Blocks { bytes, format, activations }
+    Blocks { bytes, format }
 }
 
 /// What values are at most sums of: |scale| · (code + zero) + |shift|, `[out, in]` in f64.
@@ -104,11 +104,17 @@ fn magnitude(x: &Tensor<2>, weight: &Tensor<2>) -> Vec<f64> {
     values(x.clone().cast(DType::F64).abs().matmul(weight.clone().cast(DType::F64).abs().transpose()))
 }
 
-fn linear_agrees(rows: usize, input: usize, outputs: [usize; 2], dtypes: (DType, DType)) -> Result<(), TestCaseError> {
+fn linear_agrees(
+    rows: usize,
+    input: usize,
+    outputs: [usize; 2],
+    dtypes: (DType, DType),
+    activations: Activations,
+) -> Result<(), TestCaseError> {
     let (dtype, stored) = dtypes;
     let x = random([rows, input], dtype);
     let maps = outputs.map(|output| Map {
-        weight: random([output, input], stored).into(),
+        weight: Weight { values: Values::Float(random([output, input], stored)), activations },
         bias: (output % 2 == 0).then(|| random([output], stored)),
     });
     linear_maps_agree(x, maps)
@@ -132,25 +138,28 @@ proptest! {
 
     #[test]
     fn linear_equals_its_plain_twin(
-        rows in 1..=12usize, input in 1..=200usize, outputs in [1..=40usize, 1..=40usize], dtypes in dtypes(),
+        rows in 1..=30usize, input in 1..=200usize, outputs in [1..=100usize, 1..=40usize], dtypes in dtypes(),
+        rounded in any::<bool>(),
     ) {
-        linear_agrees(rows, input, outputs, dtypes)?;
+        // Weights that are no bfloat16 take no notice.
+        let activations = if rounded { Activations::Bf16 } else { Activations::Float };
+        linear_agrees(rows, input, outputs, dtypes, activations)?;
     }
 
     #[test]
     fn linear_in_blocks_equals_its_plain_twin(
-        format in prop::sample::select(FORMATS.map(|(format, _)| format).to_vec()), rows in 1..=12usize, blocks in 1..=4usize,
-        outputs in [1..=40usize, 1..=40usize], half in any::<bool>(), rounded in any::<bool>(), seed in any::<u64>(),
+        format in prop::sample::select(FORMATS.map(|(format, _)| format).to_vec()), rows in 1..=30usize, blocks in 1..=4usize,
+        outputs in [1..=100usize, 1..=40usize], half in any::<bool>(), rounded in any::<bool>(), seed in any::<u64>(),
     ) {
         let input = blocks * format.block();
         let x = random([rows, input], DType::F32);
         let [first, second] = outputs;
         let activations = if rounded { Activations::Int8 } else { Activations::Float };
-        let weight = random_blocks(format, [first, input], activations, seed);
+        let weight = random_blocks(format, [first, input], seed);
         // Beside another dtype, as the maps of one call may be.
         let other = random([second, input], if half { DType::F16 } else { DType::F32 });
         let bias = (first % 2 == 0).then(|| random([first], DType::F32));
-        let maps = [Map { weight: Weight::Blocks(weight.clone()), bias }, Map { weight: other.into(), bias: None }];
+        let maps = [Map { weight: Weight { values: Values::Blocks(weight.clone()), activations }, bias }, Map { weight: other.into(), bias: None }];
         let [found, _] = flex::linear(x.clone(), maps.clone());
         let [expected, _] = plain::linear(x.clone(), maps);
         let terms = terms(&weight);
@@ -223,29 +232,35 @@ proptest! {
 #[test]
 fn linear_on_all_cores_equals_its_plain_twin() {
     for dtypes in [(DType::F32, DType::F32), (DType::F32, DType::BF16), (DType::F64, DType::F64)] {
-        for rows in [1, 3] {
-            rayon::scope(|_| linear_agrees(rows, 517, [1201, 333], dtypes)).unwrap();
+        for (rows, activations) in [(1, Activations::Float), (3, Activations::Bf16), (40, Activations::Bf16)] {
+            rayon::scope(|_| linear_agrees(rows, 517, [1201, 333], dtypes, activations)).unwrap();
         }
     }
 }
 
-/// The instructions that this processor has against those that all have.
+/// All the instructions that this processor has, not only those that are chosen, against those that all have.
 #[test]
 fn products_of_integers_equal_their_plain_twin() {
     for (format, _) in FORMATS {
-        let input = 3 * format.block();
-        let weight = random_blocks(format, [9, input], Activations::Int8, 7);
-        let x: Vec<f32> = random([1, input], DType::F32).into_data().try_into_vec().expect("numbers");
-        let bytes = weight.bytes.clone().into_data().try_into_vec::<u8>().expect("bytes");
-        let [found, expected] = flex::blocks::both_products(format, &bytes, &x, 9);
-        let terms = values(terms(&weight));
-        for (row, (found, expected)) in found.iter().zip(&expected).enumerate() {
-            let terms = terms[row * input..].iter().zip(&x).map(|(term, x)| term * f64::from(x.abs())).sum::<f64>();
-            let off = f64::from((found - expected).abs());
-            assert!(
-                off <= 2.0 * input as f64 * epsilon(DType::F32) * terms,
-                "{format:?}: {found} instead of {expected}"
-            );
+        for (rows, outputs) in [(1, 9), (7, 81), (4, 64)] {
+            let input = 3 * format.block();
+            let weight = random_blocks(format, [outputs, input], 7);
+            let x: Vec<f32> = random([rows, input], DType::F32).into_data().try_into_vec().expect("numbers");
+            let bytes = weight.bytes.clone().into_data().try_into_vec::<u8>().expect("bytes");
+            let (expected, found) = flex::blocks::every_product(format, &bytes, &x, [rows, outputs]);
+            let terms = values(terms(&weight));
+            for (name, found) in found {
+                for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                    let (row, output) = (at / outputs, at % outputs);
+                    let terms = terms[output * input..].iter().zip(&x[row * input..(row + 1) * input]);
+                    let bound: f64 = terms.map(|(term, x)| term * f64::from(x.abs())).sum();
+                    let off = f64::from((found - expected).abs());
+                    assert!(
+                        off <= 2.0 * input as f64 * epsilon(DType::F32) * bound,
+                        "{format:?} by {name}, row {row}, output {output}: {found} instead of {expected}"
+                    );
+                }
+            }
         }
     }
 }

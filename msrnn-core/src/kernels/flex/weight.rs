@@ -1,43 +1,68 @@
 //! A matrix of weights as it lies in memory, read row by row.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use burn::tensor::{DType, Tensor, bf16, f16};
 use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
 
 use super::access::{Dense, is_here_int, is_narrow, takes};
 use super::blocks::Blocks;
 use super::dot::Dot;
 use super::integers::Rounded;
-use crate::kernels;
+use super::number::Stored;
+use super::pairs::{self, Pairs};
+use super::product::{Columns, Product};
+use super::wide;
+use crate::kernels::{self, Activations, Values};
 use crate::simd::Real;
 
 /// A matrix `[out, in]`, whatever it is held in, computed with in T.
-pub(super) trait Weight<T>: Sync {
+pub(super) trait Weight<T: Real>: Sync {
     /// Bytes that it takes, which is what a product with few rows costs.
     fn bytes(&self) -> usize;
 
     /// `[out, in]`
     fn dims(&self) -> [usize; 2];
 
-    /// Whether rows of x are rounded before they are multiplied.
-    fn rounds(&self) -> bool {
-        false
+    /// In which form many rows of x are multiplied.
+    fn form(&self) -> Form {
+        Form::Floats(Activations::Float)
     }
 
-    /// Rows of x as they are multiplied, where that is otherwise than they are.
-    fn seen(&self, _x: &[T]) -> Option<Vec<T>> {
-        None
+    /// Many rows of x, `[rows, in]`, in that form.
+    fn rows<'a>(&self, x: &'a [T]) -> Rows<'a, T> {
+        Rows::Floats(Cow::Borrowed(x))
     }
+
+    /// `y = x · weightᵀ`, of the outputs that y's columns are. x in [`Weight::form`].
+    fn many(&self, x: &Rows<'_, T>, y: &mut Columns<'_, T>);
 
     /// Rows of x, `[rows, in]`, in the form in which [`Weight::few`] wants them.
     fn arranged(&self, x: &[T]) -> Arranged<T>;
 
     /// Products of `outputs` with all rows of x, arranged: `y[out][row]`, in one pass over them.
     fn few(&self, outputs: Range<usize>, x: &Arranged<T>, y: &mut [T]);
+}
 
-    /// The values of `outputs`, in `buffer` if they are held in another dtype than T.
-    fn values<'a>(&'a self, outputs: Range<usize>, buffer: &'a mut Vec<T>) -> &'a [T];
+/// In which form many rows of x are multiplied.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Floats, rounded so.
+    Floats(Activations),
+    /// Integers of 8 bits, where the processor multiplies those faster.
+    Integers,
+    /// bfloat16, where the processor multiplies those.
+    Bf16,
+}
+
+/// Many rows of x.
+pub(super) enum Rows<'a, T: Real> {
+    /// `[rows, in]`
+    Floats(Cow<'a, [T]>),
+    Integers(Rounded),
+    Bf16(Pairs),
 }
 
 /// Rows of x as a product of few rows wants them.
@@ -48,6 +73,8 @@ pub(super) enum Arranged<T> {
     Summed(Vec<T>, Vec<[T; 2]>),
     /// One row, in 8 bits.
     Rounded(Rounded),
+    /// Rows in bfloat16.
+    Bf16(Pairs),
 }
 
 /// A dtype of activations, and the weights that it is multiplied with.
@@ -58,8 +85,8 @@ pub(super) trait Reads: Real {
 
 impl Reads for f64 {
     fn open(weight: kernels::Weight) -> Option<Box<dyn Weight<f64>>> {
-        match weight {
-            kernels::Weight::Float(weight) if takes(&weight) && weight.dtype() == DType::F64 => {
+        match weight.values {
+            Values::Float(weight) if takes(&weight) && weight.dtype() == DType::F64 => {
                 Some(Box::new(Floats::<f64>::of(weight)))
             }
             _ => None,
@@ -69,14 +96,18 @@ impl Reads for f64 {
 
 impl Reads for f32 {
     fn open(weight: kernels::Weight) -> Option<Box<dyn Weight<f32>>> {
-        let weight = match weight {
-            kernels::Weight::Float(weight) if takes(&weight) || is_narrow(&weight) => weight,
-            kernels::Weight::Blocks(weight) if is_here_int(&weight.bytes) => return Some(Box::new(Blocks::of(weight))),
+        let activations = weight.rounding();
+        let weight = match weight.values {
+            Values::Float(weight) if takes(&weight) || is_narrow(&weight) => weight,
+            Values::Blocks(weight) if is_here_int(&weight.bytes) => {
+                return Some(Box::new(Blocks::of(weight, activations)));
+            }
             _ => return None,
         };
         match weight.dtype() {
             DType::F32 => Some(Box::new(Floats::<f32>::of(weight))),
             DType::F16 => Some(Box::new(Floats::<f16>::of(weight))),
+            DType::BF16 if activations == Activations::Bf16 => Some(Box::new(Rounding(Floats::<bf16>::of(weight)))),
             DType::BF16 => Some(Box::new(Floats::<bf16>::of(weight))),
             _ => None,
         }
@@ -94,11 +125,23 @@ impl<S> Floats<S> {
     fn of(weight: Tensor<2>) -> Self {
         Self { dims: weight.dims(), values: Dense::of(weight), stored: std::marker::PhantomData }
     }
-}
 
-impl<T: Real, S: Dot<T>> Weight<T> for Floats<S> {
     fn bytes(&self) -> usize {
         self.values.bytes()
+    }
+
+    /// Of some outputs, row by row.
+    fn stored<T>(&self, outputs: Range<usize>) -> &[S]
+    where
+        S: Stored<T>,
+    {
+        &self.values.values::<T, S>()[outputs.start * self.dims[1]..outputs.end * self.dims[1]]
+    }
+}
+
+impl<T: Real + Product, S: Dot<T>> Weight<T> for Floats<S> {
+    fn bytes(&self) -> usize {
+        Floats::bytes(self)
     }
 
     fn dims(&self) -> [usize; 2] {
@@ -111,16 +154,79 @@ impl<T: Real, S: Dot<T>> Weight<T> for Floats<S> {
 
     fn few(&self, outputs: Range<usize>, x: &Arranged<T>, y: &mut [T]) {
         let Arranged::Values(x) = x else { unreachable!("floats want values") };
-        let input = self.dims[1];
-        let weight: &[S] = &self.values.values()[outputs.start * input..outputs.end * input];
+        let (weight, input) = (self.stored(outputs), self.dims[1]);
         Arch::new().dispatch(Products { weight, input, x, y });
     }
 
-    fn values<'a>(&'a self, outputs: Range<usize>, buffer: &'a mut Vec<T>) -> &'a [T] {
-        let input = self.dims[1];
-        let values: &[S] = &self.values.values()[outputs.start * input..outputs.end * input];
-        S::widened(values, buffer)
+    fn many(&self, x: &Rows<'_, T>, y: &mut Columns<'_, T>) {
+        let Rows::Floats(x) = x else { unreachable!("floats want floats") };
+        let mut buffer = Vec::new();
+        T::product_into(y, x, S::widened(self.stored(y.range()), &mut buffer), self.dims[1]);
     }
+}
+
+/// bfloat16, multiplied with activations that are rounded to it.
+struct Rounding(Floats<bf16>);
+
+impl Weight<f32> for Rounding {
+    fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+
+    fn dims(&self) -> [usize; 2] {
+        self.0.dims
+    }
+
+    fn form(&self) -> Form {
+        if pairs::are_here() { Form::Bf16 } else { Form::Floats(Activations::Bf16) }
+    }
+
+    fn rows<'a>(&self, x: &'a [f32]) -> Rows<'a, f32> {
+        match self.form() {
+            Form::Bf16 => Rows::Bf16(Pairs::of(x, self.0.dims[1])),
+            _ => Rows::Floats(seen(Activations::Bf16, x)),
+        }
+    }
+
+    fn many(&self, x: &Rows<'_, f32>, y: &mut Columns<'_, f32>) {
+        match x {
+            Rows::Bf16(x) => pairs::product(self.0.stored::<f32>(y.range()), x, y),
+            _ => self.0.many(x, y),
+        }
+    }
+
+    fn arranged(&self, x: &[f32]) -> Arranged<f32> {
+        match self.rows(x) {
+            Rows::Bf16(x) => Arranged::Bf16(x),
+            Rows::Floats(x) => self.0.arranged(&x),
+            Rows::Integers(_) => unreachable!("bfloat16 is multiplied as floats are"),
+        }
+    }
+
+    fn few(&self, outputs: Range<usize>, x: &Arranged<f32>, y: &mut [f32]) {
+        match x {
+            Arranged::Bf16(x) => pairs::few(self.0.stored::<f32>(outputs), x, y),
+            _ => self.0.few(outputs, x, y),
+        }
+    }
+}
+
+/// Activations of one task that rounds them.
+const SEEN: usize = 1 << 14;
+
+/// Values of many rows of x as weights see them.
+pub(super) fn seen(activations: Activations, x: &[f32]) -> Cow<'_, [f32]> {
+    if activations == Activations::Float {
+        return Cow::Borrowed(x);
+    }
+    let mut seen = vec![0.0; x.len()];
+    seen.par_chunks_mut(SEEN).zip(x.par_chunks(SEEN)).for_each(|(seen, x)| {
+        wide(
+            #[inline(always)]
+            || activations.see(x, seen),
+        );
+    });
+    Cow::Owned(seen)
 }
 
 /// Rows of S with all rows of x, which are arranged for S: `y[out][row]`.

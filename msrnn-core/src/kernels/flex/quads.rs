@@ -1,0 +1,387 @@
+//! Products of many rows of activations in 8 bits with weights in blocks, as integers: every lane of a register adds up the
+//! products of four neighbours at once.
+//!
+//! Sums over the values that share a scale are exact. They are added up group by group, whatever rows are multiplied
+//! together, so that a row's result does not depend on the rows beside it.
+
+use super::integers::Rounded;
+use super::product::Columns;
+use crate::kernels::blocks::Packed;
+
+/// Whether this processor has the instructions.
+pub(super) fn are_here() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return x86::is_wide() || x86::is_narrow();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// `y = x · weightᵀ`, where [`are_here`]. `blocks`: of the rows of the weight that y's columns are.
+pub(super) fn product<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &Rounded, y: &mut Columns<'_, f32>) {
+    #[cfg(target_arch = "x86_64")]
+    x86::product::<BYTES, F>(blocks, x, y);
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (blocks, x, y);
+        unreachable!("no such instructions here");
+    }
+}
+
+/// `x · weightᵀ`, `[rows, outputs]`, by every kind of registers that the processor has.
+#[cfg(test)]
+pub(super) fn each<const BYTES: usize, F: Packed<BYTES>>(
+    blocks: &[u8],
+    x: &Rounded,
+    [rows, outputs]: [usize; 2],
+) -> Vec<(&'static str, Vec<f32>)> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        type By = unsafe fn(&[u8], &Rounded, &mut Columns<'_, f32>);
+        let kinds: [(_, _, By); 2] = [
+            ("512 bits", x86::is_wide(), x86::in_512_bits::<BYTES, F>),
+            ("256 bits", x86::is_narrow(), x86::in_256_bits::<BYTES, F>),
+        ];
+        let kinds = kinds.into_iter().filter(|(_, here, _)| *here);
+        let products = kinds.map(|(name, _, by)| {
+            let mut y = vec![0.0; rows * outputs];
+            // SAFETY: the processor has the instructions.
+            Columns::split(&mut y, outputs, outputs).iter_mut().for_each(|y| unsafe { by(blocks, x, y) });
+            (name, y)
+        });
+        products.collect()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (blocks, x, rows, outputs);
+        Vec::new()
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use crate::kernels::blocks::{CHUNK, Chunk, Packed};
+    use crate::kernels::flex::integers::{Rounded, RoundedChunk};
+    use crate::kernels::flex::product::Columns;
+
+    pub(super) fn is_wide() -> bool {
+        is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512bw")
+    }
+
+    pub(super) fn is_narrow() -> bool {
+        is_x86_feature_detected!("avxvnni") && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+    }
+
+    pub(super) fn product<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &Rounded, y: &mut Columns<'_, f32>) {
+        // SAFETY: the processor has the instructions.
+        unsafe {
+            match is_wide() {
+                true => in_512_bits::<BYTES, F>(blocks, x, y),
+                false => in_256_bits::<BYTES, F>(blocks, x, y),
+            }
+        }
+    }
+
+    /// Four neighbours.
+    const QUAD: usize = 4;
+
+    /// Quads of a chunk.
+    const QUADS: usize = CHUNK / QUAD;
+
+    /// Registers of 32-bit lanes. Its functions are called only where the processor has their instructions.
+    trait Lanes {
+        const LANES: usize;
+        type Ints: Copy;
+        type Floats: Copy;
+
+        unsafe fn ints(value: i32) -> Self::Ints;
+        unsafe fn load_ints(from: *const u32) -> Self::Ints;
+        /// sum + Σ of four products of what has no sign with what has one.
+        unsafe fn quads(sum: Self::Ints, codes: Self::Ints, x: Self::Ints) -> Self::Ints;
+        unsafe fn float(ints: Self::Ints) -> Self::Floats;
+        unsafe fn floats(value: f32) -> Self::Floats;
+        unsafe fn load(from: *const f32) -> Self::Floats;
+        unsafe fn mul(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+        unsafe fn mul_add(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+        unsafe fn store(to: *mut f32, value: Self::Floats);
+    }
+
+    macro_rules! lanes {
+        (
+            $kind:ident, $ints:ident, $floats:ident, $lanes:literal, $set1_int:ident, $load_int:ident, $quads:ident,
+            $cvt:ident, $set1:ident, $load:ident, $mul:ident, $fma:ident, $store:ident
+        ) => {
+            struct $kind;
+
+            // SAFETY: see the trait.
+            impl Lanes for $kind {
+                const LANES: usize = $lanes;
+                type Ints = $ints;
+                type Floats = $floats;
+
+                #[inline(always)]
+                unsafe fn ints(value: i32) -> $ints {
+                    unsafe { $set1_int(value) }
+                }
+                #[inline(always)]
+                unsafe fn load_ints(from: *const u32) -> $ints {
+                    unsafe { $load_int(from.cast()) }
+                }
+                #[inline(always)]
+                unsafe fn quads(sum: $ints, codes: $ints, x: $ints) -> $ints {
+                    unsafe { $quads(sum, codes, x) }
+                }
+                #[inline(always)]
+                unsafe fn float(ints: $ints) -> $floats {
+                    unsafe { $cvt(ints) }
+                }
+                #[inline(always)]
+                unsafe fn floats(value: f32) -> $floats {
+                    unsafe { $set1(value) }
+                }
+                #[inline(always)]
+                unsafe fn load(from: *const f32) -> $floats {
+                    unsafe { $load(from) }
+                }
+                #[inline(always)]
+                unsafe fn mul(a: $floats, b: $floats) -> $floats {
+                    unsafe { $mul(a, b) }
+                }
+                #[inline(always)]
+                unsafe fn mul_add(a: $floats, b: $floats, c: $floats) -> $floats {
+                    unsafe { $fma(a, b, c) }
+                }
+                #[inline(always)]
+                unsafe fn store(to: *mut f32, value: $floats) {
+                    unsafe { $store(to, value) }
+                }
+            }
+        };
+    }
+
+    lanes!(
+        In512,
+        __m512i,
+        __m512,
+        16,
+        _mm512_set1_epi32,
+        _mm512_loadu_si512,
+        _mm512_dpbusd_epi32,
+        _mm512_cvtepi32_ps,
+        _mm512_set1_ps,
+        _mm512_loadu_ps,
+        _mm512_mul_ps,
+        _mm512_fmadd_ps,
+        _mm512_storeu_ps
+    );
+    lanes!(
+        In256,
+        __m256i,
+        __m256,
+        8,
+        _mm256_set1_epi32,
+        _mm256_loadu_si256,
+        _mm256_dpbusd_avx_epi32,
+        _mm256_cvtepi32_ps,
+        _mm256_set1_ps,
+        _mm256_loadu_ps,
+        _mm256_mul_ps,
+        _mm256_fmadd_ps,
+        _mm256_storeu_ps
+    );
+
+    /// # Safety
+    ///
+    /// The processor must have the features.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx2,fma")]
+    pub(super) unsafe fn in_512_bits<const BYTES: usize, F: Packed<BYTES>>(
+        blocks: &[u8],
+        x: &Rounded,
+        y: &mut Columns<'_, f32>,
+    ) {
+        // SAFETY: who calls says so.
+        unsafe { by_slabs::<In512, 3, 4, 64, BYTES, F>(blocks, x, y) };
+    }
+
+    /// # Safety
+    ///
+    /// The processor must have the features.
+    #[target_feature(enable = "avxvnni,avx2,fma")]
+    pub(super) unsafe fn in_256_bits<const BYTES: usize, F: Packed<BYTES>>(
+        blocks: &[u8],
+        x: &Rounded,
+        y: &mut Columns<'_, f32>,
+    ) {
+        // SAFETY: who calls says so.
+        unsafe { by_slabs::<In256, 3, 2, 16, BYTES, F>(blocks, x, y) };
+    }
+
+    /// W outputs, in the order in which they are multiplied: of every four neighbours one lane an output.
+    struct Slab<const W: usize> {
+        /// `[quads][outputs]`
+        codes: Vec<[u32; W]>,
+        /// `[groups][outputs]`
+        scales: Vec<[f32; W]>,
+        /// As scales; empty where there are none.
+        shifts: Vec<[f32; W]>,
+    }
+
+    impl<const W: usize> Slab<W> {
+        fn of<const BYTES: usize, F: Packed<BYTES>>(chunks: usize) -> Self {
+            let groups = chunks * (CHUNK / F::GROUP);
+            Self {
+                codes: vec![[0; W]; chunks * QUADS],
+                scales: vec![[0.0; W]; groups],
+                shifts: vec![[0.0; W]; if F::SHIFTED { groups } else { 0 }],
+            }
+        }
+
+        /// `blocks`: of at most W outputs; what others there were stays.
+        #[inline(always)]
+        fn fill<const BYTES: usize, F: Packed<BYTES>>(&mut self, blocks: &[u8]) {
+            let (of_block, groups) = (F::VALUES / CHUNK, CHUNK / F::GROUP);
+            let of_row = self.codes.len() / QUADS / of_block;
+            let mut codes = [[0; QUADS]; W];
+            let (blocks, _) = blocks.as_chunks::<BYTES>();
+            for block in 0..of_row {
+                for index in 0..of_block {
+                    let at = block * of_block + index;
+                    for (lane, row) in blocks.chunks_exact(of_row).enumerate() {
+                        let chunk: Chunk = F::chunk(&row[block], index);
+                        let (quads, _) = chunk.codes.as_chunks::<QUAD>();
+                        for (to, quad) in codes[lane].iter_mut().zip(quads) {
+                            *to = u32::from_le_bytes(*quad);
+                        }
+                        for group in 0..groups {
+                            self.scales[at * groups + group][lane] = chunk.scales[group];
+                            if F::SHIFTED {
+                                self.shifts[at * groups + group][lane] = chunk.shifts[group];
+                            }
+                        }
+                    }
+                    for (quad, to) in self.codes[at * QUADS..(at + 1) * QUADS].iter_mut().enumerate() {
+                        for lane in 0..W {
+                            to[lane] = codes[lane][quad];
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// M rows of x and W = V · lanes outputs at a time.
+    ///
+    /// # Safety
+    ///
+    /// The processor must have the instructions of L.
+    #[inline(always)]
+    unsafe fn by_slabs<
+        L: Lanes,
+        const M: usize,
+        const V: usize,
+        const W: usize,
+        const BYTES: usize,
+        F: Packed<BYTES>,
+    >(
+        blocks: &[u8],
+        x: &Rounded,
+        y: &mut Columns<'_, f32>,
+    ) {
+        const { assert!(V * L::LANES == W) };
+        let outputs = y.range().len();
+        if outputs == 0 || x.chunks.is_empty() {
+            return;
+        }
+        let of_row = blocks.len() / outputs;
+        let chunks = of_row / BYTES * (F::VALUES / CHUNK);
+        assert_eq!(x.chunks.len() % chunks, 0, "whole rows");
+        let mut slab = Slab::<W>::of::<BYTES, F>(chunks);
+        for (index, blocks) in blocks.chunks(W * of_row).enumerate() {
+            slab.fill::<BYTES, F>(blocks);
+            let (first, width) = (index * W, blocks.len() / of_row);
+            let mut rows = x.chunks.chunks_exact(M * chunks);
+            let mut row = 0;
+            let mut put = |values: &[[f32; W]]| {
+                for values in values {
+                    y.put(row, first, &values[..width]);
+                    row += 1;
+                }
+            };
+            for x in &mut rows {
+                // SAFETY: the processor has the instructions.
+                put(&unsafe { tile::<L, M, V, W, BYTES, F>(&slab, x) });
+            }
+            for x in rows.remainder().chunks_exact(chunks) {
+                // SAFETY: as above.
+                put(&unsafe { tile::<L, 1, V, W, BYTES, F>(&slab, x) });
+            }
+        }
+    }
+
+    /// M rows of x with a slab.
+    ///
+    /// # Safety
+    ///
+    /// The processor must have the instructions of L.
+    #[inline(always)]
+    unsafe fn tile<L: Lanes, const M: usize, const V: usize, const W: usize, const BYTES: usize, F: Packed<BYTES>>(
+        slab: &Slab<W>,
+        x: &[RoundedChunk],
+    ) -> [[f32; W]; M] {
+        let (chunks, groups) = (slab.codes.len() / QUADS, CHUNK / F::GROUP);
+        assert_eq!(x.len(), M * chunks, "rows of a tile");
+        let of_group = F::GROUP / QUAD;
+        // SAFETY: registers are as wide as W lanes are by V; M rows of x have as many chunks as the slab, and a chunk
+        // whole quads; the processor has the instructions.
+        unsafe {
+            let mut sums = [[L::floats(0.0); V]; M];
+            for chunk in 0..chunks {
+                let x: [&RoundedChunk; M] = std::array::from_fn(|m| x.get_unchecked(m * chunks + chunk));
+                for group in 0..groups {
+                    let at = chunk * groups + group;
+                    let mut ints: [[L::Ints; V]; M] = std::array::from_fn(|m| {
+                        let count = if groups == 1 { x[m].counts[0] + x[m].counts[1] } else { x[m].counts[group] };
+                        [L::ints(if F::ZERO == 0 { 0 } else { -i32::from(F::ZERO) * count }); V]
+                    });
+                    for quad in group * of_group..(group + 1) * of_group {
+                        let codes = slab.codes.get_unchecked(chunk * QUADS + quad).as_ptr();
+                        let codes: [L::Ints; V] = std::array::from_fn(|v| L::load_ints(codes.add(v * L::LANES)));
+                        for m in 0..M {
+                            let four = L::ints(x[m].codes.as_ptr().add(quad * QUAD).cast::<i32>().read_unaligned());
+                            for v in 0..V {
+                                ints[m][v] = L::quads(ints[m][v], codes[v], four);
+                            }
+                        }
+                    }
+                    let scales = slab.scales.get_unchecked(at).as_ptr();
+                    let scales: [L::Floats; V] = std::array::from_fn(|v| L::load(scales.add(v * L::LANES)));
+                    for m in 0..M {
+                        let scale = L::floats(x[m].scale);
+                        for v in 0..V {
+                            let product = L::mul(scales[v], scale);
+                            sums[m][v] = L::mul_add(L::float(ints[m][v]), product, sums[m][v]);
+                        }
+                    }
+                    if F::SHIFTED {
+                        let shifts = slab.shifts.get_unchecked(at).as_ptr();
+                        let shifts: [L::Floats; V] = std::array::from_fn(|v| L::load(shifts.add(v * L::LANES)));
+                        for m in 0..M {
+                            let sum = L::floats(if groups == 1 { x[m].sum } else { x[m].sums[group] });
+                            for v in 0..V {
+                                sums[m][v] = L::mul_add(shifts[v], sum, sums[m][v]);
+                            }
+                        }
+                    }
+                }
+            }
+            let mut values = [[0.0; W]; M];
+            for m in 0..M {
+                for v in 0..V {
+                    L::store(values[m].as_mut_ptr().add(v * L::LANES), sums[m][v]);
+                }
+            }
+            values
+        }
+    }
+}
