@@ -1,6 +1,6 @@
 //! Blocks whose values name levels of a table.
 
-use super::{Chunk, Packed, half, legacy};
+use super::{CHUNK, Packed, Scales, half, legacy};
 
 /// Levels that lie closer together near zero, 128 above what they stand for.
 const LEVELS: [u8; 16] = [1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241];
@@ -14,7 +14,12 @@ impl Packed<18> for Iq4Nl {
     const ZERO: u8 = 128;
 
     #[inline(always)]
-    fn chunk(block: &[u8; 18], _: usize) -> Chunk {
-        Chunk::scaled(legacy::nibbles(&block[2..]).map(|q| LEVELS[usize::from(q)]), half(block))
+    fn codes(block: &[u8; 18], _: usize) -> [u8; CHUNK] {
+        legacy::nibbles(&block[2..]).map(|q| LEVELS[usize::from(q)])
+    }
+
+    #[inline(always)]
+    fn scales(block: &[u8; 18]) -> Scales {
+        Scales::one(half(block), 0.0)
     }
 }

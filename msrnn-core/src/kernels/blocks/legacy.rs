@@ -5,7 +5,7 @@
 
 use burn::tensor::f16;
 
-use super::{CHUNK, Chunk, Packed, half};
+use super::{CHUNK, Packed, Scales, half};
 
 /// x = d · (q − 8)
 pub(crate) struct Q4_0;
@@ -24,8 +24,13 @@ impl Packed<18> for Q4_0 {
     const ZERO: u8 = 8;
 
     #[inline(always)]
-    fn chunk(block: &[u8; 18], _: usize) -> Chunk {
-        Chunk::scaled(nibbles(&block[2..]), half(block))
+    fn codes(block: &[u8; 18], _: usize) -> [u8; CHUNK] {
+        nibbles(&block[2..])
+    }
+
+    #[inline(always)]
+    fn scales(block: &[u8; 18]) -> Scales {
+        Scales::one(half(block), 0.0)
     }
 }
 
@@ -35,8 +40,13 @@ impl Packed<20> for Q4_1 {
     const SHIFTED: bool = true;
 
     #[inline(always)]
-    fn chunk(block: &[u8; 20], _: usize) -> Chunk {
-        Chunk { codes: nibbles(&block[4..]), scales: [half(block); 2], shifts: [half(&block[2..]); 2] }
+    fn codes(block: &[u8; 20], _: usize) -> [u8; CHUNK] {
+        nibbles(&block[4..])
+    }
+
+    #[inline(always)]
+    fn scales(block: &[u8; 20]) -> Scales {
+        Scales::one(half(block), half(&block[2..]))
     }
 }
 
@@ -46,8 +56,13 @@ impl Packed<22> for Q5_0 {
     const ZERO: u8 = 16;
 
     #[inline(always)]
-    fn chunk(block: &[u8; 22], _: usize) -> Chunk {
-        Chunk::scaled(fives(&block[2..]), half(block))
+    fn codes(block: &[u8; 22], _: usize) -> [u8; CHUNK] {
+        fives(&block[2..])
+    }
+
+    #[inline(always)]
+    fn scales(block: &[u8; 22]) -> Scales {
+        Scales::one(half(block), 0.0)
     }
 }
 
@@ -57,8 +72,13 @@ impl Packed<24> for Q5_1 {
     const SHIFTED: bool = true;
 
     #[inline(always)]
-    fn chunk(block: &[u8; 24], _: usize) -> Chunk {
-        Chunk { codes: fives(&block[4..]), scales: [half(block); 2], shifts: [half(&block[2..]); 2] }
+    fn codes(block: &[u8; 24], _: usize) -> [u8; CHUNK] {
+        fives(&block[4..])
+    }
+
+    #[inline(always)]
+    fn scales(block: &[u8; 24]) -> Scales {
+        Scales::one(half(block), half(&block[2..]))
     }
 }
 
@@ -68,10 +88,15 @@ impl Packed<34> for Q8_0 {
     const ZERO: u8 = 128;
 
     #[inline(always)]
-    fn chunk(block: &[u8; 34], _: usize) -> Chunk {
+    fn codes(block: &[u8; 34], _: usize) -> [u8; CHUNK] {
         let mut codes = [0; CHUNK];
         codes.iter_mut().zip(&block[2..]).for_each(|(code, byte)| *code = byte ^ 128);
-        Chunk::scaled(codes, half(block))
+        codes
+    }
+
+    #[inline(always)]
+    fn scales(block: &[u8; 34]) -> Scales {
+        Scales::one(half(block), 0.0)
     }
 }
 

@@ -18,19 +18,36 @@ pub(crate) use legacy::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 /// Values of a chunk.
 pub(crate) const CHUNK: usize = 32;
 
-/// 32 neighbouring values of a block, in two groups: scale · (code − [`Packed::ZERO`]) + shift.
-pub(crate) struct Chunk {
-    pub(crate) codes: [u8; CHUNK],
-    /// Of the first and the last 16.
-    pub(crate) scales: [f32; 2],
-    /// As the scales.
-    pub(crate) shifts: [f32; 2],
+/// Most groups of a block that share a scale.
+pub(crate) const GROUPS: usize = 16;
+
+/// What codes of a block are multiplied with, and what is added, group by group: scale · (code − [`Packed::ZERO`]) + shift.
+/// A block has [`Packed::VALUES`] / [`Packed::GROUP`] groups; what is behind those means nothing.
+pub(crate) struct Scales {
+    pub(crate) scales: [f32; GROUPS],
+    /// Zeros unless [`Packed::SHIFTED`].
+    pub(crate) shifts: [f32; GROUPS],
 }
 
-impl Chunk {
+impl Scales {
+    /// Of every group.
     #[inline(always)]
-    fn scaled(codes: [u8; CHUNK], scale: f32) -> Self {
-        Self { codes, scales: [scale; 2], shifts: [0.0; 2] }
+    fn each(scale: impl Fn(usize) -> f32, shift: impl Fn(usize) -> f32, groups: usize) -> Self {
+        let of = |all: &mut [f32; GROUPS], each: &dyn Fn(usize) -> f32| {
+            for (group, of_group) in all.iter_mut().enumerate().take(groups) {
+                *of_group = each(group);
+            }
+        };
+        let mut all = Self { scales: [0.0; GROUPS], shifts: [0.0; GROUPS] };
+        of(&mut all.scales, &scale);
+        of(&mut all.shifts, &shift);
+        all
+    }
+
+    /// Of a block that is one group.
+    #[inline(always)]
+    fn one(scale: f32, shift: f32) -> Self {
+        Self { scales: [scale; GROUPS], shifts: [shift; GROUPS] }
     }
 }
 
@@ -48,18 +65,22 @@ pub(crate) trait Packed<const BYTES: usize> {
     /// Where a block's half floats are.
     const HALVES: &'static [usize];
 
-    /// The `index`-th chunk of a block.
-    fn chunk(block: &[u8; BYTES], index: usize) -> Chunk;
+    /// The codes of the `index`-th chunk of a block.
+    fn codes(block: &[u8; BYTES], index: usize) -> [u8; CHUNK];
+
+    /// The scales of a block.
+    fn scales(block: &[u8; BYTES]) -> Scales;
 }
 
 /// A block to its values.
 #[inline(always)]
 pub(crate) fn dequantize<const BYTES: usize, F: Packed<BYTES>>(block: &[u8], values: &mut [f32]) {
     let block = block.as_array().expect("a block of the format");
+    let Scales { scales, shifts } = F::scales(block);
     for (index, values) in values.chunks_exact_mut(CHUNK).enumerate() {
-        let Chunk { codes, scales, shifts } = F::chunk(block, index);
+        let codes = F::codes(block, index);
         for (i, (value, code)) in values.iter_mut().zip(codes).enumerate() {
-            let group = i / (CHUNK / 2);
+            let group = (index * CHUNK + i) / F::GROUP;
             let value_of_code = scales[group] * (f32::from(code) - f32::from(F::ZERO));
             *value = if F::SHIFTED { value_of_code + shifts[group] } else { value_of_code };
         }

@@ -15,7 +15,7 @@ use super::wide;
 use crate::kernels;
 use crate::kernels::activations::Activations;
 use crate::kernels::blocks::{
-    CHUNK, Chunk, Format, Int8, Iq4Nl, Packed, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, dequantize,
+    CHUNK, Format, Int8, Iq4Nl, Packed, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, Scales, dequantize,
 };
 
 /// Calls a function that is generic over a format of blocks.
@@ -188,25 +188,29 @@ fn dot<const BYTES: usize, F: Packed<BYTES>, V: Simd>(
     let (mut sum, mut shifted) = (simd.splat_f32s(0.0), 0.0);
     let (x, _) = x.as_chunks::<CHUNK>();
     for ((block, x), sums) in blocks.iter().zip(x.chunks_exact(chunks)).zip(sums.chunks_exact(chunks)) {
+        let Scales { scales, shifts } = F::scales(block);
         for (index, (x, sums)) in x.iter().zip(sums).enumerate() {
-            let Chunk { codes, scales, shifts } = F::chunk(block, index);
             let mut wide = [0.0; CHUNK];
-            wide.iter_mut().zip(codes).for_each(|(wide, code)| {
+            wide.iter_mut().zip(F::codes(block, index)).for_each(|(wide, code)| {
                 *wide = f32::from(code.wrapping_sub(F::ZERO).cast_signed());
             });
             // A group is a whole number of registers of any width.
-            for ((wide, x), scale) in wide.chunks_exact(F::GROUP).zip(x.chunks_exact(F::GROUP)).zip(scales) {
+            let size = F::GROUP.min(CHUNK);
+            let groups = wide.chunks_exact(size).zip(x.chunks_exact(size)).enumerate();
+            for (at, (wide, x)) in groups {
                 let (wide, x) = (V::as_simd_f32s(wide).0, V::as_simd_f32s(x).0);
                 let mut group = simd.splat_f32s(0.0);
                 for (&wide, &x) in wide.iter().zip(x) {
                     group = simd.mul_add_e_f32s(wide, x, group);
                 }
+                let scale = scales[(index * CHUNK + at * size) / F::GROUP];
                 sum = simd.mul_add_e_f32s(group, simd.splat_f32s(scale), sum);
             }
             if F::SHIFTED {
+                let of = |half: usize| shifts[(index * CHUNK + half * CHUNK / 2) / F::GROUP];
                 shifted += match F::GROUP {
-                    CHUNK => shifts[0] * (sums[0] + sums[1]),
-                    _ => shifts[0] * sums[0] + shifts[1] * sums[1],
+                    ..CHUNK => of(0) * sums[0] + of(1) * sums[1],
+                    _ => of(0) * (sums[0] + sums[1]),
                 };
             }
         }
@@ -218,15 +222,15 @@ fn dot<const BYTES: usize, F: Packed<BYTES>, V: Simd>(
 #[cfg(test)]
 pub(super) fn terms(format: Format, blocks: &[u8]) -> Vec<f64> {
     fn of<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8]) -> Vec<f64> {
-        let chunks = blocks.as_chunks::<BYTES>().0.iter();
-        let chunks = chunks.flat_map(|block| (0..F::VALUES / CHUNK).map(|index| F::chunk(block, index)));
-        let terms = |chunk: Chunk| {
-            chunk.codes.into_iter().enumerate().map(move |(i, code)| {
-                let (scale, shift) = (chunk.scales[i / 16].abs(), chunk.shifts[i / 16].abs());
-                f64::from(scale * (f32::from(code) + f32::from(F::ZERO)) + shift)
-            })
+        let of_block = |block: &[u8; BYTES]| {
+            let Scales { scales, shifts } = F::scales(block);
+            let terms = |value: usize| {
+                let (code, group) = (F::codes(block, value / CHUNK)[value % CHUNK], value / F::GROUP);
+                f64::from(scales[group].abs() * (f32::from(code) + f32::from(F::ZERO)) + shifts[group].abs())
+            };
+            (0..F::VALUES).map(terms).collect::<Vec<f64>>()
         };
-        chunks.flat_map(terms).collect()
+        blocks.as_chunks::<BYTES>().0.iter().flat_map(of_block).collect()
     }
     of_format!(format, of(blocks))
 }

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::wide;
 use crate::kernels::activations::round;
-use crate::kernels::blocks::{CHUNK, Chunk, Packed};
+use crate::kernels::blocks::{CHUNK, Packed, Scales};
 
 /// Activations in 8 bits, row after row.
 pub(super) struct Rounded {
@@ -66,6 +66,8 @@ trait Sum: Copy {
     /// `scales`: of the first and the last 16, alike where `alike`.
     fn add<const ZERO: u8>(self, codes: &[u8; CHUNK], x: &[i8; CHUNK], scales: [f32; 2], alike: bool) -> Self;
 
+    fn with(self, other: Self) -> Self;
+
     fn total(self) -> f32;
 }
 
@@ -108,27 +110,55 @@ fn rows<const BYTES: usize, F: Packed<BYTES>, S: Sum>(blocks: &[u8], x: &Rounded
     let chunks = F::VALUES / CHUNK;
     let row = x.chunks.len() / chunks;
     for (blocks, y) in blocks.as_chunks::<BYTES>().0.chunks_exact(row).zip(y) {
-        let (mut sum, mut rest) = (S::zero(), 0.0);
-        for (block, x) in blocks.iter().zip(x.chunks.chunks_exact(chunks)) {
-            for (index, x) in x.iter().enumerate() {
-                let Chunk { codes, scales, shifts } = F::chunk(block, index);
-                let both = scales.map(|scale| scale * x.scale);
-                sum = match F::ZERO {
-                    SIGNED => sum.add::<SIGNED>(&codes, &x.codes, both, F::GROUP == CHUNK),
-                    _ => sum.add::<0>(&codes, &x.codes, both, F::GROUP == CHUNK),
-                };
-                // What is subtracted from all codes, and what is added to all values.
-                let zero = if F::ZERO == SIGNED { 0.0 } else { f32::from(F::ZERO) };
-                if F::SHIFTED || zero != 0.0 {
-                    let each = [0, 1].map(|i| if F::SHIFTED { shifts[i] } else { -zero * scales[i] });
-                    rest += match F::GROUP {
-                        CHUNK => each[0] * x.sum,
-                        _ => each[0] * x.sums[0] + each[1] * x.sums[1],
-                    };
+        // Chunks in pairs, each with sums of its own, since one waits for its last addition.
+        let mut sums = [(S::zero(), 0.0); 2];
+        let [even, odd] = &mut sums;
+        if chunks == 1 {
+            let ((blocks, last), (x, last_x)) = (blocks.as_chunks::<2>(), x.chunks.as_chunks::<2>());
+            for (blocks, x) in blocks.iter().zip(x) {
+                chunk::<BYTES, F, S>(&blocks[0], &F::scales(&blocks[0]), 0, &x[0], even);
+                chunk::<BYTES, F, S>(&blocks[1], &F::scales(&blocks[1]), 0, &x[1], odd);
+            }
+            if let ([block], [x]) = (last, last_x) {
+                chunk::<BYTES, F, S>(block, &F::scales(block), 0, x, even);
+            }
+        } else {
+            for (block, x) in blocks.iter().zip(x.chunks.chunks_exact(chunks)) {
+                let scales = F::scales(block);
+                for (pair, x) in x.as_chunks::<2>().0.iter().enumerate() {
+                    chunk::<BYTES, F, S>(block, &scales, 2 * pair, &x[0], even);
+                    chunk::<BYTES, F, S>(block, &scales, 2 * pair + 1, &x[1], odd);
                 }
             }
         }
-        *y = sum.total() + rest;
+        let [(even, even_rest), (odd, odd_rest)] = sums;
+        *y = even.with(odd).total() + (even_rest + odd_rest);
+    }
+}
+
+/// The `index`-th chunk of a block with one of x: to a sum of products, and to one of what is added to all values.
+#[inline(always)]
+fn chunk<const BYTES: usize, F: Packed<BYTES>, S: Sum>(
+    block: &[u8; BYTES],
+    Scales { scales, shifts }: &Scales,
+    index: usize,
+    x: &RoundedChunk,
+    (sum, rest): &mut (S, f32),
+) {
+    let groups = [0, CHUNK / 2].map(|half| (index * CHUNK + half) / F::GROUP);
+    let (codes, both) = (F::codes(block, index), groups.map(|group| scales[group] * x.scale));
+    *sum = match F::ZERO {
+        SIGNED => sum.add::<SIGNED>(&codes, &x.codes, both, F::GROUP == CHUNK),
+        _ => sum.add::<0>(&codes, &x.codes, both, F::GROUP == CHUNK),
+    };
+    // What is subtracted from all codes, and what is added to all values.
+    let zero = if F::ZERO == SIGNED { 0.0 } else { f32::from(F::ZERO) };
+    if F::SHIFTED || zero != 0.0 {
+        let each = groups.map(|group| if F::SHIFTED { shifts[group] } else { -zero * scales[group] });
+        *rest += match F::GROUP {
+            CHUNK => each[0] * x.sum,
+            _ => each[0] * x.sums[0] + each[1] * x.sums[1],
+        };
     }
 }
 
@@ -152,6 +182,11 @@ impl Sum for Plain {
             *sum += codes.iter().zip(x).map(product).sum::<i32>() as f32 * scale;
         }
         Self(sums)
+    }
+
+    #[inline(always)]
+    fn with(self, other: Self) -> Self {
+        Self([self.0[0] + other.0[0], self.0[1] + other.0[1]])
     }
 
     #[inline(always)]
@@ -252,12 +287,19 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn total(self) -> f32 {
-            let mut sums = [0.0f32; 8];
+        fn with(self, other: Self) -> Self {
             // SAFETY: see the type.
-            unsafe { _mm256_storeu_ps(sums.as_mut_ptr(), self.0) };
-            let fours: [f32; 4] = std::array::from_fn(|i| sums[i] + sums[i + 4]);
-            (fours[0] + fours[2]) + (fours[1] + fours[3])
+            Self(unsafe { _mm256_add_ps(self.0, other.0) }, PhantomData)
+        }
+
+        #[inline(always)]
+        fn total(self) -> f32 {
+            // SAFETY: see the type.
+            unsafe {
+                let four = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps(self.0, 1));
+                let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+                _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+            }
         }
     }
 

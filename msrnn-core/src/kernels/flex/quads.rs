@@ -61,7 +61,7 @@ pub(super) fn each<const BYTES: usize, F: Packed<BYTES>>(
 mod x86 {
     use std::arch::x86_64::*;
 
-    use crate::kernels::blocks::{CHUNK, Chunk, Packed};
+    use crate::kernels::blocks::{CHUNK, Packed, Scales};
     use crate::kernels::flex::integers::{Rounded, RoundedChunk};
     use crate::kernels::flex::product::Columns;
 
@@ -229,7 +229,7 @@ mod x86 {
 
     impl<const W: usize> Slab<W> {
         fn of<const BYTES: usize, F: Packed<BYTES>>(chunks: usize) -> Self {
-            let groups = chunks * (CHUNK / F::GROUP);
+            let groups = chunks * CHUNK / F::GROUP;
             Self {
                 codes: vec![[0; W]; chunks * QUADS],
                 scales: vec![[0.0; W]; groups],
@@ -240,27 +240,29 @@ mod x86 {
         /// `blocks`: of at most W outputs; what others there were stays.
         #[inline(always)]
         fn fill<const BYTES: usize, F: Packed<BYTES>>(&mut self, blocks: &[u8]) {
-            let (of_block, groups) = (F::VALUES / CHUNK, CHUNK / F::GROUP);
+            let (of_block, groups) = (F::VALUES / CHUNK, of_block::<BYTES, F>());
             let of_row = self.codes.len() / QUADS / of_block;
             let mut codes = [[0; QUADS]; W];
             let (blocks, _) = blocks.as_chunks::<BYTES>();
             for block in 0..of_row {
-                for index in 0..of_block {
-                    let at = block * of_block + index;
-                    for (lane, row) in blocks.chunks_exact(of_row).enumerate() {
-                        let chunk: Chunk = F::chunk(&row[block], index);
-                        let (quads, _) = chunk.codes.as_chunks::<QUAD>();
-                        for (to, quad) in codes[lane].iter_mut().zip(quads) {
-                            *to = u32::from_le_bytes(*quad);
-                        }
-                        for group in 0..groups {
-                            self.scales[at * groups + group][lane] = chunk.scales[group];
-                            if F::SHIFTED {
-                                self.shifts[at * groups + group][lane] = chunk.shifts[group];
-                            }
+                for (lane, row) in blocks.chunks_exact(of_row).enumerate() {
+                    let Scales { scales, shifts } = F::scales(&row[block]);
+                    for group in 0..groups {
+                        self.scales[block * groups + group][lane] = scales[group];
+                        if F::SHIFTED {
+                            self.shifts[block * groups + group][lane] = shifts[group];
                         }
                     }
-                    for (quad, to) in self.codes[at * QUADS..(at + 1) * QUADS].iter_mut().enumerate() {
+                }
+                for index in 0..of_block {
+                    for (lane, row) in blocks.chunks_exact(of_row).enumerate() {
+                        let all = F::codes(&row[block], index);
+                        for (to, quad) in codes[lane].iter_mut().zip(all.as_chunks::<QUAD>().0) {
+                            *to = u32::from_le_bytes(*quad);
+                        }
+                    }
+                    let at = (block * of_block + index) * QUADS;
+                    for (quad, to) in self.codes[at..at + QUADS].iter_mut().enumerate() {
                         for lane in 0..W {
                             to[lane] = codes[lane][quad];
                         }
@@ -268,6 +270,11 @@ mod x86 {
                 }
             }
         }
+    }
+
+    /// Groups of a block.
+    const fn of_block<const BYTES: usize, F: Packed<BYTES>>() -> usize {
+        F::VALUES / F::GROUP
     }
 
     /// M rows of x and W = V · lanes outputs at a time.
