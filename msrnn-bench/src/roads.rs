@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device};
 use msrnn_core::attention::Attention;
 use msrnn_core::attention::Road;
 use msrnn_core::compression::Compression;
-use msrnn_core::needs::fewest_states;
+use msrnn_core::needs::{HEADS, fewest_states};
 use msrnn_core::packing::Packing;
 use msrnn_core::policy::{Layer, Policy};
 use msrnn_core::state::MultiState;
@@ -24,8 +24,9 @@ use crate::error::BenchError;
 /// When the policy cannot bound a state.
 pub fn road(policy: Arc<dyn Policy>, device: &Device) -> Result<Road, BenchError> {
     let states = fewest_states(policy.as_ref(), 0).unwrap_or(0).max(8);
-    let packing = policy.plan(&Layer::only(states)).packing;
-    if packing.is_some() && !device.supports_dtype(Packing::scales(DType::F32)) {
+    if policy.plan(&Layer { kv_heads: HEADS, ..Layer::only(states) }).packs()
+        && !device.supports_dtype(Packing::scales(DType::F32))
+    {
         return Err(ModelError::PackedScales(policy.name()).into());
     }
     let compression = Compression::bounded(policy, states)?;

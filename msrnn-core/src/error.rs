@@ -82,6 +82,11 @@ pub enum Error {
         "in {0} the heads compete for the rows that stay, and at every token only one row of each goes; cut less often, as in every(128, ..), or once, as in after-prompt(..)"
     )]
     PooledEveryToken(String),
+    /// Heads with plans of their own that would do what only a whole layer does.
+    #[error(
+        "in {0} KV heads have policies of their own, which can neither compete, nor number rows anew, nor have heads in turn; put pooled(..) elsewhere, and in-state(..) around the whole"
+    )]
+    Heads(String),
     /// A share that is none.
     #[error("in {0} every head keeps a share of the states at least; give a floor from 0 to 1")]
     Floor(String),

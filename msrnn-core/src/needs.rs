@@ -6,22 +6,26 @@
 
 use std::iter;
 
-use crate::policy::{Layer, Policy};
+use crate::policy::{Layer, Plan, Policy};
+
+/// KV heads of the layers that are asked about: as many as may be named.
+pub const HEADS: usize = 64;
 
 /// More states are never looked for.
 const MOST: usize = 1 << 24;
 
 /// The only layer of a stack, and all of a deep one.
 pub fn layers(states: usize, deep: usize) -> impl Iterator<Item = Layer> {
-    let deep = (0..deep).map(move |index| Layer { index, layers: deep, kv_heads: 1, states });
-    iter::once(Layer::only(states)).chain(deep)
+    let deep = (0..deep).map(move |index| Layer { index, layers: deep, kv_heads: HEADS, states });
+    iter::once(Layer { kv_heads: HEADS, ..Layer::only(states) }).chain(deep)
 }
 
 /// By how many rows k is too low for the layer that lacks most.
 pub fn lacking(policy: &dyn Policy, states: usize, deep: usize) -> usize {
     let lacking = |layer: Layer| {
         let plan = policy.plan(&layer);
-        Some(plan.fewest_states().saturating_sub(plan.states?))
+        let of_part = |part: &Plan| Some(part.fewest_states().saturating_sub(part.states?));
+        plan.parts().iter().filter_map(of_part).max()
     };
     layers(states, deep).filter_map(lacking).max().unwrap_or(0)
 }

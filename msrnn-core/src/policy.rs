@@ -94,6 +94,9 @@ pub struct Plan {
     pub merging: Vec<Merging>,
     /// In how many bits keys and values are held; none as they were computed.
     pub packing: Option<Packing>,
+    /// What every KV head of the layer does by itself, in their order, each with a k of its own: then nothing of the above
+    /// counts but `positions`. Empty where all heads do the same, as they usually do.
+    pub heads: Vec<Plan>,
 }
 
 /// How the rows that go are chosen.
@@ -146,7 +149,33 @@ impl Plan {
             positions: None,
             merging: Vec::new(),
             packing: None,
+            heads: Vec::new(),
         }
+    }
+
+    /// What nothing ever goes under.
+    pub fn full(layer: &Layer) -> Self {
+        Self { states: None, ..Self::by_score(layer, crate::score::number(0.0)) }
+    }
+
+    /// A plan for every KV head of a layer.
+    pub fn by_head(layer: &Layer, heads: Vec<Self>) -> Self {
+        let states = heads.iter().filter_map(|head| head.states).max();
+        Self { states, heads, ..Self::full(layer) }.per_head()
+    }
+
+    /// The plans that are carried out: of every head, or the one of all.
+    pub fn parts(&self) -> &[Self] {
+        match &self.heads[..] {
+            [] => std::slice::from_ref(self),
+            heads => heads,
+        }
+    }
+
+    /// The same of every head that has a plan of its own.
+    fn mapped(mut self, map: impl Fn(Self) -> Self) -> Self {
+        self.heads = self.heads.into_iter().map(&map).collect();
+        map(self)
     }
 
     /// The same by tensor code.
@@ -164,13 +193,13 @@ impl Plan {
     /// of every head the best `floor` · k, and at least one unless the floor is 0.
     #[must_use]
     pub fn pooled(self, floor: f64) -> Self {
-        Self { pooled: Some(floor), decides: Decides::KvHead, ..self }
+        Self { pooled: Some(floor), ..self }.per_head()
     }
 
     /// Protects the rows of the first tokens and the newest rows, beside those that are protected already.
     #[must_use]
     pub fn protecting(self, first: usize, newest: usize) -> Self {
-        Self { first: self.first.max(first), newest: self.newest.max(newest), ..self }
+        self.mapped(|plan| Self { first: plan.first.max(first), newest: plan.newest.max(newest), ..plan })
     }
 
     /// By which positions rows are rotated.
@@ -181,51 +210,77 @@ impl Plan {
 
     /// Merges rows that go into rows that stay, after what is merged already.
     #[must_use]
-    pub fn merging(mut self, merging: Merging) -> Self {
-        self.merging.push(merging);
-        self
+    pub fn merging(self, merging: Merging) -> Self {
+        self.mapped(|mut plan| {
+            plan.merging.push(merging);
+            plan
+        })
     }
 
     /// Whether rows change as others go.
     pub fn rewrites(&self) -> bool {
-        !self.merging.is_empty() || matches!(&self.rule, Rule::Tensors(tensors) if tensors.rewrites())
+        let rewrites = |plan: &Self| {
+            !plan.merging.is_empty() || matches!(&plan.rule, Rule::Tensors(tensors) if tensors.rewrites())
+        };
+        self.parts().iter().any(rewrites)
     }
 
     /// When rows go.
     #[must_use]
     pub fn cut(self, cut: Cut) -> Self {
-        Self { cut, ..self }
+        self.mapped(|plan| Self { cut, ..plan })
     }
 
     /// How keys and values are held.
     #[must_use]
     pub fn packed(self, packing: Packing) -> Self {
-        Self { packing: Some(packing), ..self }
+        self.mapped(|plan| Self { packing: Some(packing), ..plan })
     }
 
-    /// Rows of each head that the layer makes room for, which is how many it holds before a cut; none where it grows.
+    /// Rows of each head that the layer makes room for, which is how many it holds before a cut, the most of any head; none
+    /// where one grows.
     pub fn slots(&self) -> Option<usize> {
-        match (self.states, self.cut) {
+        let slots = |plan: &Self| match (plan.states, plan.cut) {
             (Some(states), Cut::Every(n)) => Some(states.saturating_add(n)),
             _ => None,
-        }
+        };
+        self.parts().iter().map(slots).try_fold(0, |most, slots| Some(most.max(slots?)))
     }
 
     /// Numbers that are carried with every row for each decision, beside key, value and position.
     pub fn carried(&self, layer: &Layer) -> usize {
-        match &self.rule {
+        let carried = |plan: &Self| match &plan.rule {
             Rule::Score(score) => Program::new(score, layer).map_or(0, |program| program.memory()),
             Rule::Tensors(tensors) => tensors.memory(),
-        }
+        };
+        self.parts().iter().map(carried).max().unwrap_or(0)
+    }
+
+    /// Whether rows go once, after the prompt, in some head.
+    pub fn cuts_after_prompt(&self) -> bool {
+        self.parts().iter().any(|plan| plan.states.is_some() && plan.cut == Cut::AfterPrompt)
+    }
+
+    /// Whether rows are packed in some head.
+    pub fn packs(&self) -> bool {
+        self.parts().iter().any(|plan| plan.packing.is_some())
     }
 
     /// Whether it can be carried out in that layer.
     ///
     /// # Errors
     ///
-    /// When it cuts at no token, heads would compete for one row, rows cannot be packed as it says, or the score cannot
-    /// be computed.
+    /// When it cuts at no token, heads would compete for one row, heads that have plans of their own would do what only a
+    /// layer does, rows cannot be packed as it says, or the score cannot be computed.
     pub fn check(&self, policy: &dyn Policy, layer: &Layer) -> Result<(), Error> {
+        if !self.heads.is_empty() {
+            let alone = |head: &Self| head.heads.is_empty() && head.pooled.is_none() && head.positions.is_none();
+            if self.pooled.is_some() || self.heads.len() != layer.kv_heads || !self.heads.iter().all(alone) {
+                return Err(Error::Heads(policy.name()));
+            }
+            let layer = Layer { kv_heads: 1, ..*layer };
+            return self.heads.iter().try_for_each(|head| head.check(policy, &layer));
+        }
         if let Cut::Every(0) = self.cut {
             return Err(Error::EveryNoTokens(policy.name()));
         }
@@ -251,6 +306,7 @@ impl Plan {
     /// Unless groups have numbers and fit into what is packed at once, and keys are packed per channel only
     /// where slots fill up in order and no row changes.
     pub fn check_packing(&self, policy: &dyn Policy) -> Result<(), Error> {
+        self.heads.iter().try_for_each(|head| head.check_packing(policy))?;
         let Some(packing) = &self.packing else { return Ok(()) };
         let Packing { group, keys, values, .. } = packing;
         let fits = |side: &Side| side.every > 0 && (side.per == Per::Token || side.every.is_multiple_of(*group));
@@ -268,7 +324,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Fewest states with which some row may go at every cut.
+    /// Fewest states with which some row may go at every cut; of heads that have plans of their own their parts know it.
     pub fn fewest_states(&self) -> usize {
         let first = if self.first > 0 { self.first.saturating_add(1) } else { 1 };
         first.max(self.first.saturating_add(self.newest))

@@ -11,7 +11,7 @@ use msrnn_core::compression::Compression;
 use msrnn_core::packing::Packing;
 use msrnn_core::placement::Placement;
 pub use msrnn_core::placement::Positions;
-use msrnn_core::policy::{Cut, Layer, Policy};
+use msrnn_core::policy::{Layer, Policy};
 use msrnn_core::rnn::MultiStateRnn;
 use msrnn_core::state::MultiState;
 
@@ -128,14 +128,14 @@ impl<'m> Recurrent<'m> {
                 let plan = policy.plan(&layer);
                 plan.check(policy, &layer)?;
                 let (scales, device) =
-                    (plan.packing.map(|_| Packing::scales(self.decoder.storage.states)), self.decoder.device());
+                    (plan.packs().then(|| Packing::scales(self.decoder.storage.states)), self.decoder.device());
                 if scales.is_some_and(|dtype| !device.supports_dtype(dtype)) {
                     return Err(ModelError::PackedScales(policy.name()));
                 }
                 if let Some(said) = plan.positions.filter(|&said| ![said, Positions::Original].contains(&self.asked)) {
                     return Err(ModelError::PositionsTwice { policy: policy.name(), said, asked: self.asked });
                 }
-                if block == 0 && plan.states.is_some() && plan.cut == Cut::AfterPrompt {
+                if block == 0 && plan.cuts_after_prompt() {
                     return Err(ModelError::NoPrompt(policy.name()));
                 }
             }

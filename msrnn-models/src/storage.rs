@@ -70,14 +70,16 @@ impl Storage {
         for index in 0..config.layers {
             let layer = Layer { index, layers: config.layers, kv_heads: config.kv_heads, states: 1 };
             let plan = policy.map(|policy| policy.plan(&layer));
-            let beside_rows = self.beside_rows(config, plan.as_ref(), &layer, int);
-            match plan.as_ref().and_then(|plan| plan.packing.map(|packing| (plan, packing))) {
-                None => all.each += beside_rows + self.row_bytes(config),
-                Some((plan, packing)) => {
-                    let (each, beside) = packing.bytes_per_slot(config.head_dim, self.states);
-                    let counters = 2 * plan.decides.groups(config.kv_heads) * int;
-                    all.each += beside_rows + config.kv_heads * each;
-                    all.beside += config.kv_heads * beside + counters;
+            for Part { plan, layer } in Part::all(plan.as_ref(), layer) {
+                let beside_rows = self.beside_rows(plan, &layer, int);
+                match plan.and_then(|plan| plan.packing.map(|packing| (plan, packing))) {
+                    None => all.each += beside_rows + layer.kv_heads * self.row_bytes(config),
+                    Some((plan, packing)) => {
+                        let (each, beside) = packing.bytes_per_slot(config.head_dim, self.states);
+                        let counters = 2 * plan.decides.groups(layer.kv_heads) * int;
+                        all.each += beside_rows + layer.kv_heads * each;
+                        all.beside += layer.kv_heads * beside + counters;
+                    }
                 }
             }
         }
@@ -94,31 +96,34 @@ impl Storage {
         tokens: usize,
         int: usize,
     ) -> usize {
-        let layer = |index| {
+        let part = |Part { plan, layer }: Part<'_>| {
+            let slots = plan.and_then(Plan::slots).unwrap_or_else(|| tokens.saturating_add(1));
+            let counters = 2 * plan.map_or(1, |plan| plan.decides.groups(layer.kv_heads)) * int;
+            let of_head = match plan.and_then(|plan| plan.packing) {
+                None => slots.saturating_mul(self.row_bytes(config)),
+                Some(packing) => packing.bytes(slots, config.head_dim, self.states),
+            };
+            let beside_rows = slots.saturating_mul(self.beside_rows(plan, &layer, int));
+            of_head.saturating_mul(layer.kv_heads).saturating_add(beside_rows).saturating_add(counters)
+        };
+        let of_layer = |index| {
             let states = bound.map_or(1, |(_, states)| states);
             let layer = Layer { index, layers: config.layers, kv_heads: config.kv_heads, states };
             let plan = bound.map(|(policy, _)| policy.plan(&layer));
-            let slots = plan.as_ref().and_then(Plan::slots).unwrap_or_else(|| tokens.saturating_add(1));
-            let counters = 2 * plan.as_ref().map_or(1, |plan| plan.decides.groups(config.kv_heads)) * int;
-            let rows = match plan.as_ref().and_then(|plan| plan.packing) {
-                None => slots.saturating_mul(self.row_bytes(config)),
-                Some(packing) => packing.bytes(slots, config.head_dim, self.states).saturating_mul(config.kv_heads),
-            };
-            let beside_rows = slots.saturating_mul(self.beside_rows(config, plan.as_ref(), &layer, int));
-            rows.saturating_add(beside_rows).saturating_add(counters)
+            Part::all(plan.as_ref(), layer).into_iter().map(part).fold(0, usize::saturating_add)
         };
-        (0..config.layers).map(layer).fold(0, usize::saturating_add)
+        (0..config.layers).map(of_layer).fold(0, usize::saturating_add)
     }
 
-    /// Bytes of one row of a layer, as it is computed.
+    /// Bytes of one row of a head, as it is computed.
     fn row_bytes(&self, config: &ModelConfig) -> usize {
-        2 * config.kv_heads * config.head_dim * self.states.size()
+        2 * config.head_dim * self.states.size()
     }
 
-    /// Bytes of what a layer keeps beside a row: its position, and what the policy carries.
-    fn beside_rows(&self, config: &ModelConfig, plan: Option<&Plan>, layer: &Layer, int: usize) -> usize {
+    /// Bytes of what is kept beside a row of all heads: its positions, and what the policy carries.
+    fn beside_rows(&self, plan: Option<&Plan>, layer: &Layer, int: usize) -> usize {
         let wide: DType = accumulation(self.states).into();
-        let (groups, carried) = plan.map_or((1, 0), |plan| (plan.decides.groups(config.kv_heads), plan.carried(layer)));
+        let (groups, carried) = plan.map_or((1, 0), |plan| (plan.decides.groups(layer.kv_heads), plan.carried(layer)));
         groups * (int + carried * wide.size())
     }
 
@@ -141,6 +146,24 @@ impl Storage {
         match self.weights {
             Weights::Float(dtype) => dtype,
             Weights::Int8 | Weights::Stored => DType::F32,
+        }
+    }
+}
+
+/// Heads of a layer that do the same: all, or one that has a plan of its own.
+struct Part<'p> {
+    plan: Option<&'p Plan>,
+    /// With as many KV heads as there are in it.
+    layer: Layer,
+}
+
+impl<'p> Part<'p> {
+    fn all(plan: Option<&'p Plan>, layer: Layer) -> Vec<Self> {
+        match plan.map(|plan| &plan.heads[..]) {
+            None | Some([]) => vec![Self { plan, layer }],
+            Some(heads) => {
+                heads.iter().map(|head| Self { plan: Some(head), layer: Layer { kv_heads: 1, ..layer } }).collect()
+            }
         }
     }
 }

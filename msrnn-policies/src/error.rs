@@ -75,15 +75,19 @@ pub enum SpecError {
         /// Where.
         place: Place,
     },
-    /// A layer with two policies.
-    #[error("layer {layer} has a policy already; let ranges of layers not overlap")]
-    LayerTwice {
-        /// Which layer, counted from 0.
-        layer: usize,
+    /// A layer, or a head, with two policies.
+    #[error("{one} {index} has a policy already; let ranges of {one}s not overlap")]
+    Twice {
+        /// `layer` or `head`.
+        one: &'static str,
+        /// Which, counted from 0.
+        index: usize,
     },
-    /// A range of layers that cannot be.
-    #[error("there are no layers {first}-{last}; count up, from 0 to {most} at most")]
-    NoLayers {
+    /// A range of layers, or of heads, that cannot be.
+    #[error("there are no {one}s {first}-{last}; count up, from 0 to {most} at most")]
+    NoRange {
+        /// `layer` or `head`.
+        one: &'static str,
         /// The first.
         first: usize,
         /// The last.

@@ -15,6 +15,7 @@
 //! | `score(...)` | [`Scored`] | the lowest value of an expression |
 //! | `protect(p, first=i, newest=n)` | [`Protect`] | as p, but never these |
 //! | `layers(0-1: full, *: p)` | [`PerLayer`] | in each layer as its policy |
+//! | `heads(0: full, *: p)` | [`PerHead`] | in each KV head as its policy |
 //! | `pyramid(p, beta=b)` | [`Pyramid`] | as p, with more states in the lower layers |
 //! | `every(n, p)` | [`Every`] | as p, every n tokens |
 //! | `after-prompt(p)` | [`AfterPrompt`] | as p, once after the prompt |
@@ -43,7 +44,7 @@ mod text;
 mod tova;
 mod window;
 
-pub use combine::{AfterPrompt, Every, Merge, Packed, PerLayer, Pooled, Protect, Pyramid, Renumbered};
+pub use combine::{AfterPrompt, Every, Merge, Packed, PerHead, PerLayer, Pooled, Protect, Pyramid, Renumbered};
 pub use error::SpecError;
 pub use field::{KeyDiff, Knorm, LagKv, Oracle, Pool, Rkv, SnapKv};
 pub use h2o::H2o;

@@ -3,7 +3,7 @@
 use msrnn_core::compression::Compression;
 use msrnn_core::needs;
 use msrnn_core::placement::Positions;
-use msrnn_core::policy::{Cut, Layer, Policy};
+use msrnn_core::policy::{Cut, Layer, Plan, Policy};
 
 /// Layers that may be named, and of the stack that is looked through.
 pub(crate) const LAYERS: usize = 256;
@@ -24,7 +24,8 @@ pub(crate) fn fewest_states(policy: &dyn Policy) -> Option<usize> {
 
 /// Whether rows go in some layer.
 pub(crate) fn omits(policy: &dyn Policy) -> bool {
-    layers(fewest_states(policy).unwrap_or(1)).any(|layer| policy.plan(&layer).states.is_some())
+    layers(fewest_states(policy).unwrap_or(1))
+        .any(|layer| policy.plan(&layer).parts().iter().any(|part| part.states.is_some()))
 }
 
 /// Whether it says in some layer how rows are numbered.
@@ -37,13 +38,13 @@ pub(crate) fn leaves_rows(policy: &dyn Policy) -> bool {
     layers(fewest_states(policy).unwrap_or(1)).all(|layer| {
         let plan = policy.plan(&layer);
         let original = plan.positions.is_none_or(|positions| positions == Positions::Original);
-        original && plan.packing.is_none() && !plan.rewrites()
+        original && !plan.packs() && !plan.rewrites()
     })
 }
 
 /// Whether rows are packed in some layer.
 pub(crate) fn packs(policy: &dyn Policy) -> bool {
-    layers(fewest_states(policy).unwrap_or(1)).any(|layer| policy.plan(&layer).packing.is_some())
+    layers(fewest_states(policy).unwrap_or(1)).any(|layer| policy.plan(&layer).packs())
 }
 
 /// What is wrong with how rows are to be packed in some layer.
@@ -62,18 +63,18 @@ pub(crate) fn is_one_in_one_out(policy: &dyn Policy) -> bool {
     let states = fewest_states(policy).unwrap_or(1) + 100;
     layers(states).all(|layer| {
         let plan = policy.plan(&layer);
-        (plan.states, plan.cut) == (Some(states), Cut::EVERY_TOKEN)
+        plan.parts().iter().all(|part| (part.states, part.cut) == (Some(states), Cut::EVERY_TOKEN))
     })
 }
 
 /// How many rows may be held above k; none where states grow.
 pub(crate) fn above(policy: &dyn Policy) -> Option<usize> {
     let above = |layer| {
-        let plan = policy.plan(&layer);
-        match (plan.states, plan.cut) {
+        let of_part = |part: &Plan| match (part.states, part.cut) {
             (Some(_), Cut::Every(n)) => Some(n),
             _ => None,
-        }
+        };
+        policy.plan(&layer).parts().iter().map(of_part).try_fold(1, |most, above| Some(most.max(above?)))
     };
     layers(1).map(above).try_fold(1, |most, above| Some(most.max(above?)))
 }

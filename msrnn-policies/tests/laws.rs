@@ -73,6 +73,25 @@ packed! {
     packed_by_latest_queries: "protect(int2(snapkv(window=3, pool=max3), group=2, recent=1), first=1)",
 }
 
+/// A test for each: what heads do by themselves is under the other laws above.
+macro_rules! by_head {
+    ($($module:ident: $name:literal),* $(,)?) => {
+        $(#[test]
+        fn $module() {
+            let law = msrnn_core::laws::heads_with_plans_of_their_own_equal_layers_of_one_head;
+            law(&under_law($name), &burn::tensor::Device::default());
+        })*
+    };
+}
+
+by_head! {
+    heads_of_retrieval_and_of_a_window: "heads(0: full, *: window+1)",
+    heads_of_every_kind: "heads(0: tova, 1: every(3, h2o), *: merge(tova))",
+    heads_that_are_cut_after_the_prompt: "heads(0-1: after-prompt(snapkv(window=2, pool=max3)), *: window)",
+    heads_of_which_some_are_packed: "heads(0: int8(full, group=2, recent=1), 1: int4(tova, group=2, recent=0), *: h2o)",
+    heads_under_other_combinators: "protect(every(2, heads(0: full, *: tova)), first=1)",
+}
+
 #[test]
 fn every_entry_of_the_registry_is_complete_and_tested() {
     Registry::default().check().expect("every entry can be written");

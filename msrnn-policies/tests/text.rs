@@ -120,6 +120,7 @@ fn specs_are_shown_as_written_and_equal_by_meaning() {
         ("protect(h2o, newest=0, first=2)", "h2o+2"),
         ("layers(*: tova, 0-1: full, 2-2: window)@8", "layers(0-1: full, 2: window, *: tova)@8"),
         ("layers(0: full, *: tova@25%)", "layers(0: full, *: tova)@25%"),
+        ("heads(*: tova, 0-1: full, 2-2: window)@8", "heads(0-1: full, 2: window, *: tova)@8"),
         ("score(weight>0.5)", "score(0.5 < weight)"),
         ("score(keep (weight))", "score(weight; per layer; first 0)"),
         (
@@ -432,6 +433,19 @@ fn explain_tells_of_what_is_composed_and_typed() {
             "once per KV head",
             "the newest 256 rows",
             "8 bytes per state",
+        ],
+    );
+    told(
+        "layers(0: full, *: heads(0: full, 3: tova, *: window+4))",
+        &[
+            "layer         0",
+            "layers        from 1 on",
+            "head          0",
+            "heads         1 to 2",
+            "head          3",
+            "current query's weights",
+            "heads         from 4 on",
+            "the first 4 tokens",
         ],
     );
     told(

@@ -3,7 +3,8 @@
 use burn::tensor::{Int, Tensor};
 use msrnn_core::budget::Budget;
 use msrnn_core::compression::Compression;
-use msrnn_core::policy::{Cut, Layer, Policy};
+use msrnn_core::needs::HEADS;
+use msrnn_core::policy::{Cut, Layer, Plan, Policy};
 use msrnn_policies::PolicySpec;
 
 use crate::error::BenchError;
@@ -34,9 +35,10 @@ pub fn arms(policies: &[PolicySpec], states: &[Budget]) -> Vec<PolicySpec> {
 pub fn asked_after(policies: &[PolicySpec]) -> Result<Vec<PolicySpec>, BenchError> {
     let once = |spec: &PolicySpec| {
         let Some(policy) = spec.policy() else { return Ok(spec.clone()) };
-        // As any layer of a stack has it; those of one that differ are said by `layers(..)`.
-        let by_itself = |index| policy.plan(&Layer { index, layers: 4, kv_heads: 1, states: 4096 });
-        if (0..4).map(by_itself).all(|plan| plan.states.is_none() || plan.cut == Cut::AfterPrompt) {
+        // As any layer of a stack has it; those of one that differ are said by `layers(..)` and `heads(..)`.
+        let by_itself = |index| policy.plan(&Layer { index, layers: 4, kv_heads: HEADS, states: 4096 });
+        let once = |part: &Plan| part.states.is_none() || part.cut == Cut::AfterPrompt;
+        if (0..4).map(by_itself).all(|plan| plan.parts().iter().all(once)) {
             return Ok(spec.clone());
         }
         let once: PolicySpec = format!("after-prompt({})", spec.name()).parse()?;

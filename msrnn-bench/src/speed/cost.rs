@@ -69,7 +69,9 @@ pub fn mean_rows(n: usize, compression: &Compression, config: &ModelConfig) -> f
     let (layers, kv_heads) = (config.layers, config.kv_heads);
     let of_layer = |index| {
         let plan = policy.plan(&Layer { index, layers, kv_heads, states });
-        rows_of(0, n, plan.states.zip(plan.slots()))
+        let parts = plan.parts();
+        let rows = parts.iter().map(|part| rows_of(0, n, part.states.zip(part.slots())));
+        rows.sum::<f64>() / parts.len() as f64
     };
     (0..layers).map(of_layer).sum::<f64>() / layers as f64
 }

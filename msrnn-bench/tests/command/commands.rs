@@ -88,6 +88,26 @@ fn a_typed_score_equal_to_tova_gives_tovas_results() {
     assert_ne!(of("score(1 - weight)@5")["nll"], typed["nll"]);
 }
 
+/// A window in some heads and all rows in the others: between the two in all heads, in what it costs and in what it holds.
+#[test]
+fn policies_by_head_hold_what_each_head_says() {
+    let text = testdata().join("../README.md");
+    let scored = |policy: &str| {
+        let run = ["perplexity", "--text", text_of(&text), "--context", "96", "--contexts", "1", "--json"];
+        succeeds(&[&run[..], &["--policy", policy]].concat()).json()
+    };
+    let number = |found: &Value, key: &str| found[key].as_f64().unwrap_or_else(|| panic!("no {key} in {found}"));
+    let [window, by_head, full] = ["window+2@8", "heads(0: full, *: window+2)@8", "full"].map(scored);
+    let [least, found, most] = [&window, &by_head, &full].map(|of| number(of, "state_bytes"));
+    assert!(least < found && found < most, "{least}, {found}, {most}");
+    assert_eq!(by_head["policy"], "heads(0: full, *: window+2)");
+    assert!(number(&by_head, "nll") != number(&window, "nll") && number(&by_head, "nll") != number(&full, "nll"));
+    // A policy of which every head decides by itself is the same said head by head.
+    let (whole, split) = (scored("tova-head@8"), scored("heads(*: tova-head)@8"));
+    assert!((number(&whole, "nll") - number(&split, "nll")).abs() < 1e-6, "{whole} {split}");
+    assert_eq!(whole["omitted"], split["omitted"]);
+}
+
 #[test]
 fn lists_of_policies_are_parted_by_commas_outside_parentheses() {
     let directory = tempfile::tempdir().unwrap();

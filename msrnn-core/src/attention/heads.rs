@@ -1,10 +1,11 @@
-//! Tokens through a layer whose heads are states of their own, since they compete for its budget.
+//! Tokens through a layer whose heads are states of their own, since they have plans of their own or compete for its budget.
 
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use crate::attention::Attention;
 use crate::attention::decide::{gone, rewrite};
+use crate::error::Error;
 use crate::kernels;
 use crate::omission::pooled_survivors;
 use crate::state::MultiState;
@@ -20,21 +21,47 @@ struct Look {
 }
 
 impl Attention {
+    fn of_one_head(&self) -> Self {
+        Attention { heads: self.heads / self.kv_heads, kv_heads: 1, ..self.clone() }
+    }
+
+    /// Query, key and value of a batch row's KV head.
+    fn of_head(&self, tokens: &[Tensor<4>; 3], index: usize) -> [Tensor<4>; 3] {
+        let (row, head) = (index / self.kv_heads, index % self.kv_heads);
+        tokens.each_ref().map(|x| {
+            let [_, heads, n, head_dim] = x.dims();
+            let own = heads / self.kv_heads;
+            x.clone().slice([row..row + 1, head * own..(head + 1) * own, 0..n, 0..head_dim])
+        })
+    }
+
+    /// Tokens of a state whose heads have plans of their own: each goes its own way. Shapes as in [`Attention::scan`].
+    pub(crate) fn each_head(
+        &self,
+        tokens: [Tensor<4>; 3],
+        state: &mut MultiState,
+        go: impl Fn(&Self, [Tensor<4>; 3], &mut MultiState) -> Result<Tensor<4>, Error> + Sync,
+    ) -> Result<Tensor<4>, Error> {
+        let ([batch, heads, n, head_dim], single) = (tokens[0].dims(), self.of_one_head());
+        let go = |(index, head): (usize, &mut MultiState)| go(&single, self.of_head(&tokens, index), head);
+        let outputs: Result<Vec<Tensor<4>>, Error> = match n > 1 && kernels::is_on_host(&tokens[0]) {
+            true => state.heads.par_iter_mut().enumerate().map(go).collect(),
+            false => state.heads.iter_mut().enumerate().map(go).collect(),
+        };
+        let outputs = outputs?;
+        state.count_in_heads(n);
+        Ok(Tensor::cat(outputs, 1).reshape([batch, heads, n, head_dim]))
+    }
+
     /// Tokens of a state whose heads are states of their own; if one `cuts`, it is one, and the heads of the batch rows
     /// that are full compete for what stays. Shapes as in [`Attention::scan`].
     pub(crate) fn in_heads(&self, tokens: [Tensor<4>; 3], state: &mut MultiState, cuts: bool) -> Tensor<4> {
         let [batch, heads, n, head_dim] = tokens[0].dims();
-        let (kv_heads, group) = (self.kv_heads, heads / self.kv_heads);
-        let single = Attention { heads: group, kv_heads: 1, ..self.clone() };
+        let kv_heads = self.kv_heads;
+        let single = self.of_one_head();
         let full: Vec<bool> = (0..batch).map(|row| state.is_full(row)).collect();
         let bound = state.bound.clone().expect("heads that compete have a bound");
-        let part = |index: usize| {
-            let (row, head) = (index / kv_heads, index % kv_heads);
-            let own = |x: &Tensor<4>, heads: usize| {
-                x.clone().slice([row..row + 1, head * heads..(head + 1) * heads, 0..n, 0..head_dim])
-            };
-            [own(&tokens[0], group), own(&tokens[1], 1), own(&tokens[2], 1)]
-        };
+        let part = |index: usize| self.of_head(&tokens, index);
         let outputs: Vec<Tensor<4>> = if cuts {
             let looks: Vec<_> =
                 state.heads.iter_mut().enumerate().map(|(i, head)| single.look(part(i), head)).collect();

@@ -113,6 +113,12 @@ impl Attention {
     /// - query, output: `[batch, heads, n, head_dim]`
     /// - key, value: `[batch, kv_heads, n, head_dim]`
     pub fn scan(&self, query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, state: &mut MultiState) -> Tensor<4> {
+        if state.is_by_head() {
+            let scan = |single: &Self, [query, key, value]: [Tensor<4>; 3], head: &mut MultiState| {
+                Ok(single.scan(query, key, value, head))
+            };
+            return self.each_head([query, key, value], state, scan).expect("a scan cannot fail");
+        }
         let (n, tokens) = (query.dims()[2], [&query, &key, &value]);
         let inside = matches!(Road::deciding(self, state), Road::InBlocks | Road::InKernels);
         let mut attended = Vec::new();
@@ -159,6 +165,12 @@ impl Attention {
     ) -> Result<Tensor<4>, Error> {
         if let Some(&seen) = state.seen.iter().find(|&&seen| seen > 0) {
             return Err(Error::PrefillNotFirst(seen));
+        }
+        if state.is_by_head() {
+            let prefill = |single: &Self, [query, key, value]: [Tensor<4>; 3], head: &mut MultiState| {
+                single.prefill(query, key, value, head)
+            };
+            return self.each_head([query, key, value], state, prefill);
         }
         if state.packing().is_none() {
             return self.prefill_whole([query, key, value], state);

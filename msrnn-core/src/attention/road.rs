@@ -31,6 +31,11 @@ pub enum Road {
 impl Road {
     /// That of a layer.
     pub(crate) fn of(attention: &Attention, state: &MultiState) -> Self {
+        if state.is_by_head() {
+            let single = Attention { heads: attention.heads / attention.kv_heads, kv_heads: 1, ..attention.clone() };
+            let roads = state.heads.iter().map(|head| Self::of(&single, head));
+            return roads.max_by_key(|road| road.cost()).unwrap_or(Self::Free);
+        }
         match state.packing() {
             _ if attention.placement.is_some() => Self::deciding(attention, state),
             Some(packing) if packing.every() == 1 => Self::ByTokenPacked,
@@ -61,6 +66,17 @@ impl Road {
             (Some(_), true) if bound.merges() => Self::ByTokenMerged,
             (Some(_), true) if step::decides(attention, state) => Self::InKernels,
             (Some(_), true) => Self::InBlocks,
+        }
+    }
+
+    /// Of several ways of one layer the one that is said: that which takes longest.
+    fn cost(self) -> usize {
+        match self {
+            Self::Free => 0,
+            Self::AtCuts => 1,
+            Self::InBlocks | Self::InKernels => 2,
+            Self::Unpacked | Self::BySteps => 3,
+            Self::ByToken | Self::ByTokenRenumbered | Self::ByTokenMerged | Self::ByTokenPacked => 4,
         }
     }
 

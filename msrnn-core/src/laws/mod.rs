@@ -48,6 +48,7 @@ mod case;
 mod chunks;
 mod decisions;
 mod devices;
+mod heads;
 mod machine;
 mod masks;
 mod memory;
@@ -73,6 +74,7 @@ pub use chunks::{
 };
 pub use decisions::{protected_rows_survive, the_lowest_score_goes_and_on_ties_the_oldest};
 pub use devices::two_devices_agree;
+pub use heads::heads_with_plans_of_their_own_equal_layers_of_one_head;
 pub use masks::a_mask_simulation_equals_physical_omission;
 pub use memory::memory_starts_at_zero_and_stays_with_its_row;
 pub use packed::a_packed_state_equals_the_plain_state_over_rounded_rows;

@@ -18,7 +18,8 @@ pub(super) fn bound(policy: &Arc<dyn Policy>, case: &Case) -> Arc<Bound> {
     let compression = Compression::bounded(policy.clone(), case.states).expect("a trial has enough states");
     let (kv_heads, head_dim, dtype) = (case.kv_heads, case.head_dim, burn::tensor::DType::F32);
     let shape = StateShape { batch: 1, kv_heads, head_dim, layer: 0, layers: 1, dtype };
-    Bound::of(&compression, &shape).expect("a policy under the laws bounds a layer")
+    let (name, plan) = Bound::plan(&compression, &shape).expect("a policy has a plan");
+    Bound::of(&name, &plan, &shape).expect("a policy under the laws bounds a layer")
 }
 
 /// The rule of a bound. A score that is data is computed in tensor operations, and norms of keys and values,

@@ -139,12 +139,11 @@ impl Policy for Spy {
     }
 
     fn plan(&self, layer: &Layer) -> Plan {
-        let compression = crate::compression::Compression::Bounded { policy: self.inner.clone(), states: layer.states };
         let Layer { index, layers, kv_heads, .. } = *layer;
         let dtype = DType::F32;
         let shape = StateShape { batch: 1, kv_heads, head_dim: 1, layer: index, layers, dtype };
         let plan = self.inner.plan(layer);
-        let Some(bound) = Bound::of(&compression, &shape) else { return plan };
+        let Some(bound) = Bound::of(&self.name(), &plan, &shape) else { return plan };
         let watch = Watch { scorer: Scorer(bound), change: self.change, calls: self.calls.clone() };
         Plan { rule: Rule::Tensors(Arc::new(watch)), ..plan }
     }

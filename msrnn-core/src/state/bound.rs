@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::compression::Compression;
-use crate::packing::Packing;
 use crate::policy::{Cut, Decides, Layer, Plan, Rule};
 use crate::score::{Initial, Program};
 use crate::state::StateShape;
@@ -18,8 +17,8 @@ pub(crate) struct Bound {
     /// k of this layer.
     pub(crate) states: usize,
     rule: Compiled,
-    /// Whether this is one head of a layer whose heads compete: the layer cuts it.
-    of_pool: bool,
+    /// Whether others cut: the layer one of its heads, where they compete, or heads that have plans of their own their layer.
+    cut_by_others: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -29,36 +28,36 @@ enum Compiled {
 }
 
 impl Bound {
-    /// How a layer holds its rows.
-    pub(crate) fn packing(compression: &Compression, shape: &StateShape) -> Option<Packing> {
+    /// What a layer does; none where all rows stay as they come.
+    pub(crate) fn plan(compression: &Compression, shape: &StateShape) -> Option<(String, Plan)> {
         let (policy, states) = compression.planned()?;
-        policy.plan(&Layer { index: shape.layer, layers: shape.layers, kv_heads: shape.kv_heads, states }).packing
+        let layer = Layer { index: shape.layer, layers: shape.layers, kv_heads: shape.kv_heads, states };
+        Some((policy.name(), policy.plan(&layer)))
     }
 
-    /// The bound of a layer; none where nothing ever goes.
+    /// The bound of a layer, or of one head that has a plan of its own; none where nothing ever goes.
     ///
     /// # Panics
     ///
     /// When the policy's score refers to what it does not remember in this layer and not in a stack of one, where
     /// [`Compression::bounded`] looked.
-    pub(crate) fn of(compression: &Compression, shape: &StateShape) -> Option<Arc<Self>> {
-        let Compression::Bounded { policy, states } = compression else { return None };
-        let layer = Layer { index: shape.layer, layers: shape.layers, kv_heads: shape.kv_heads, states: *states };
-        let plan = policy.plan(&layer);
+    pub(crate) fn of(policy: &str, plan: &Plan, shape: &StateShape) -> Option<Arc<Self>> {
         let states = plan.states?;
         let rule = match &plan.rule {
             Rule::Score(score) => {
-                let layer = Layer { states, ..layer };
+                let (index, layers, kv_heads) = (shape.layer, shape.layers, shape.kv_heads);
+                let layer = Layer { index, layers, kv_heads, states };
                 Compiled::Program(Program::new(score, &layer).unwrap_or_else(|error| panic!("{error}")))
             }
             Rule::Tensors(tensors) => Compiled::Tensors(tensors.clone()),
         };
-        Some(Arc::new(Self { policy: policy.name(), plan, states, rule, of_pool: false }))
+        let (policy, cut_by_others) = (policy.to_owned(), !plan.heads.is_empty());
+        Some(Arc::new(Self { policy, plan: plan.clone(), states, rule, cut_by_others }))
     }
 
     /// The same for one head of a layer whose heads compete.
     pub(crate) fn of_head(&self) -> Arc<Self> {
-        Arc::new(Self { of_pool: true, ..self.clone() })
+        Arc::new(Self { cut_by_others: true, ..self.clone() })
     }
 
     /// How many rows every head keeps at least, where heads compete.
@@ -91,12 +90,12 @@ impl Bound {
 
     /// Whether a row goes at every token once the state is full.
     pub(crate) fn is_strict(&self) -> bool {
-        self.plan.cut == Cut::EVERY_TOKEN && !self.of_pool
+        self.plan.cut == Cut::EVERY_TOKEN && !self.cut_by_others
     }
 
     /// Rows at which a state is cut.
     pub(crate) fn limit(&self) -> Option<usize> {
-        self.plan.slots().filter(|_| !self.of_pool)
+        self.plan.slots().filter(|_| !self.cut_by_others)
     }
 
     /// Whether rows that go are merged into others.

@@ -49,11 +49,12 @@ use bound::Bound;
 
 use crate::compression::Compression;
 use crate::packing::Packing;
-use crate::policy::Decides;
+use crate::policy::{Decides, Plan};
 use crate::precision::accumulation;
 use crate::score::Initial;
 use crate::tensors::Memory;
 use packed::{Of, Packed};
+use ragged::ByHead;
 
 /// Position of a slot that holds no row.
 pub(crate) const EMPTY: i64 = -1;
@@ -113,9 +114,11 @@ pub struct MultiState {
     pub(crate) max_rows: usize,
     /// The latest queries, `[batch, heads, queries, head_dim]`, scaled; none unless the rule looks at them.
     pub(crate) latest: Option<Tensor<4>>,
-    /// One state for every batch row and head, in that order, once heads that compete for the budget were cut. Then the
-    /// rows are in these, and this state's own tensors hold nothing.
+    /// One state for every batch row and head, in that order, where heads have plans of their own, and once heads that
+    /// compete for the budget were cut. Then the rows are in these, and this state's own tensors hold nothing.
     pub(crate) heads: Vec<MultiState>,
+    /// What heads do that have plans of their own: they cut themselves.
+    by_head: Option<Arc<ByHead>>,
     /// What every token since the last look omitted, while it is recorded.
     pub(crate) omitted: Option<Vec<Omitted>>,
     /// Per batch row, the position of the token at whose step a row first went.
@@ -131,7 +134,21 @@ impl MultiState {
 
     /// An empty state under a compression, which is asked for this layer's plan.
     pub fn new(shape: StateShape, compression: &Compression, device: &Device) -> Self {
-        let (bound, of) = (Bound::of(compression, &shape), shape.clone());
+        match Bound::plan(compression, &shape) {
+            None => Self::bounded(shape, None, None, device),
+            Some((policy, plan)) => Self::under(&policy, &plan, shape, device),
+        }
+    }
+
+    /// The same under a plan.
+    fn under(policy: &str, plan: &Plan, shape: StateShape, device: &Device) -> Self {
+        let bound = Bound::of(policy, plan, &shape);
+        let mut state = Self::bounded(shape, bound, plan.packing, device);
+        state.set_heads(policy, plan);
+        state
+    }
+
+    fn bounded(shape: StateShape, bound: Option<Arc<Bound>>, packing: Option<Packing>, device: &Device) -> Self {
         let slots = bound.as_ref().and_then(|bound| bound.limit()).unwrap_or(FIRST_SLOTS);
         let decides = bound.as_ref().map_or(Decides::Layer, |bound| bound.decides());
         let channels = bound.as_ref().map_or(0, |bound| bound.channels().len());
@@ -151,6 +168,7 @@ impl MultiState {
             max_rows: 0,
             latest: None,
             heads: Vec::new(),
+            by_head: None,
             omitted: None,
             first_omission: vec![None; shape.batch],
             unscored: None,
@@ -160,7 +178,7 @@ impl MultiState {
             slots,
             shape,
         }
-        .holding(Bound::packing(compression, &of))
+        .holding(packing)
     }
 
     /// What the state is made for.
@@ -185,6 +203,9 @@ impl MultiState {
 
     /// Rows of each head at which the state is cut back to k; none where it grows.
     pub fn cut_at(&self) -> Option<usize> {
+        if self.is_by_head() {
+            return self.heads.iter().map(Self::cut_at).try_fold(0, |most, at| Some(most.max(at?)));
+        }
         self.bound.as_ref().and_then(|bound| bound.limit())
     }
 

@@ -1,9 +1,20 @@
-//! Heads that hold different numbers of rows: once heads that compete for a layer's budget were cut, each is a state
-//! of its own, of one batch row and one head, with memory for what it holds.
+//! Heads that hold different numbers of rows: where they have plans of their own, and once heads that compete for a
+//! layer's budget were cut, each is a state of its own, of one batch row and one head, with memory for what it holds.
 
 use burn::tensor::{Int, Tensor, TensorData};
 
+use std::sync::Arc;
+
 use super::{EMPTY, MultiState, Omitted, StateShape};
+use crate::policy::Plan;
+
+/// What every head of a layer does by itself.
+#[derive(Debug)]
+pub(super) struct ByHead {
+    /// Whose plans they are.
+    policy: String,
+    plans: Vec<Plan>,
+}
 
 impl MultiState {
     /// Whether every head is a state of its own.
@@ -11,21 +22,52 @@ impl MultiState {
         !self.heads.is_empty()
     }
 
-    /// An empty state of one head beside this one's.
-    fn of_one_head(&self) -> Self {
-        let bound = self.bound.as_ref().map(|bound| bound.of_head());
+    /// Whether heads have plans of their own.
+    pub(crate) fn is_by_head(&self) -> bool {
+        self.by_head.is_some()
+    }
+
+    /// Gives an empty state the heads of a plan that has some.
+    pub(super) fn set_heads(&mut self, policy: &str, plan: &Plan) {
+        if plan.heads.is_empty() {
+            return;
+        }
+        self.by_head = Some(Arc::new(ByHead { policy: policy.to_owned(), plans: plan.heads.clone() }));
+        self.heads = (0..self.shape.batch * self.shape.kv_heads).map(|index| self.of_one_head(index)).collect();
+        self.hold_nothing();
+    }
+
+    /// An empty state of one head of a batch row beside this one's.
+    fn of_one_head(&self, index: usize) -> Self {
         let shape = StateShape { batch: 1, kv_heads: 1, ..self.shape.clone() };
-        let mut head = MultiState::new(shape, &crate::compression::Compression::Unbounded, &self.device());
-        let channels = self.channels().len();
-        let wide = crate::precision::accumulation(self.shape.dtype);
-        let wide: burn::tensor::DType = wide.into();
-        head.memory = (channels > 0).then(|| Tensor::zeros([channels, 1, head.slots], (&self.device(), wide)));
-        head.bound = bound;
-        head = head.holding(self.packing);
+        let mut head = match &self.by_head {
+            Some(by_head) => {
+                let plan = &by_head.plans[index % self.shape.kv_heads];
+                Self::under(&by_head.policy, plan, shape, &self.device())
+            }
+            None => {
+                let mut head = Self::bounded(shape, None, None, &self.device());
+                let channels = self.channels().len();
+                let wide: burn::tensor::DType = crate::precision::accumulation(self.shape.dtype).into();
+                let memory = || Tensor::zeros([channels, 1, head.slots], (&self.device(), wide));
+                head.memory = (channels > 0).then(memory);
+                head.bound = self.bound.as_ref().map(|bound| bound.of_head());
+                head.holding(self.packing)
+            }
+        };
         if self.omitted.is_some() {
             head.record_omissions();
         }
         head
+    }
+
+    /// Lets go of what the heads hold now.
+    fn hold_nothing(&mut self) {
+        let (device, groups) = (self.device(), self.shape.batch * self.groups());
+        let nothing = || Tensor::zeros([1, self.shape.head_dim], (&device, self.shape.dtype));
+        (self.keys, self.values) = (nothing(), nothing());
+        self.positions = Tensor::full([groups, 1], EMPTY, &device);
+        (self.memory, self.latest, self.packed, self.slots) = (None, None, None, 1);
     }
 
     /// Makes every head a state of its own. All rows stay; the rows must be in the first slots.
@@ -33,7 +75,7 @@ impl MultiState {
         let StateShape { batch, kv_heads, head_dim, .. } = self.shape;
         let (slots, groups) = (self.slots, self.groups());
         let heads = (0..batch * kv_heads).map(|index| {
-            let (row, mut head) = (index / kv_heads, self.of_one_head());
+            let (row, mut head) = (index / kv_heads, self.of_one_head(index));
             let group = row * groups + if groups == 1 { 0 } else { index % kv_heads };
             let held = self.held[row];
             head.slots = slots;
@@ -57,11 +99,7 @@ impl MultiState {
             head
         });
         self.heads = heads.collect();
-        let device = self.device();
-        let nothing = || Tensor::zeros([1, head_dim], (&device, self.shape.dtype));
-        (self.keys, self.values) = (nothing(), nothing());
-        self.positions = Tensor::full([batch * groups, 1], EMPTY, &device);
-        (self.memory, self.latest, self.packed, self.slots) = (None, None, None, 1);
+        self.hold_nothing();
     }
 
     /// Counts `n` tokens that every head has seen, after which `rows` are held by all heads of each batch row.
@@ -71,7 +109,9 @@ impl MultiState {
         for (row, heads) in self.heads.chunks(kv_heads).enumerate() {
             self.seen[row] += n;
             self.held[row] = heads.iter().map(|head| head.held[0]).sum::<usize>() / kv_heads;
-            self.max_rows = self.max_rows.max(self.held[row]);
+            // Heads that cut themselves may have held more on the way.
+            let most = heads.iter().map(|head| head.max_rows).sum::<usize>() / kv_heads;
+            self.max_rows = self.max_rows.max(if self.by_head.is_none() { self.held[row] } else { most });
             let first = heads.iter().filter_map(|head| head.first_omission[0]).min();
             self.first_omission[row] = self.first_omission[row].or(first);
         }
@@ -81,7 +121,7 @@ impl MultiState {
     pub(crate) fn reset_heads(&mut self, row: usize) {
         let kv_heads = self.shape.kv_heads;
         for index in row * kv_heads..(row + 1) * kv_heads {
-            self.heads[index] = self.of_one_head();
+            self.heads[index] = self.of_one_head(index);
         }
     }
 

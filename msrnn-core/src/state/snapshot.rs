@@ -115,13 +115,21 @@ impl MultiState {
             let (saved, given) = (how(snapshot.packing), how(state.packing));
             return Err(Error::Snapshot(format!("its rows were saved {saved}, not {given}")));
         }
+        if state.is_by_head() && snapshot.heads.is_empty() {
+            return Err(Error::Snapshot("its heads are missing".into()));
+        }
         if !snapshot.heads.is_empty() {
             if snapshot.heads.len() != batch * kv_heads || snapshot.seen.len() != batch || snapshot.held.len() != batch
             {
                 return Err(Error::Snapshot("its heads contradict its shape".into()));
             }
-            state.split();
+            if !state.is_by_head() {
+                state.split();
+            }
             for (index, saved) in snapshot.heads.iter().enumerate() {
+                if state.heads[index].packing != saved.packing {
+                    return Err(Error::Snapshot("one of its heads holds its rows otherwise".into()));
+                }
                 state.heads[index].take_over(saved.clone())?;
             }
             state.next = counters(&snapshot.seen, state.groups(), device);

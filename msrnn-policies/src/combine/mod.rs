@@ -3,15 +3,18 @@
 mod cuts;
 mod merge;
 mod packed;
+mod per_head;
 mod per_layer;
 mod pooled;
 mod protect;
 mod pyramid;
+mod ranges;
 mod renumbered;
 
 pub use cuts::{AfterPrompt, Every};
 pub use merge::Merge;
 pub use packed::Packed;
+pub use per_head::PerHead;
 pub use per_layer::PerLayer;
 pub use pooled::Pooled;
 pub use protect::Protect;

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::needs::{LAYERS, fewest_states};
 use msrnn_core::budget::Budget;
+use msrnn_core::needs::HEADS;
 use msrnn_core::policy::{Cut, Decides, Layer, Plan, Policy, Rule};
 use msrnn_core::score::{Expr, Input, Score};
 
@@ -32,6 +33,23 @@ pub(super) struct Lines {
 impl Lines {
     pub(super) fn line(&mut self, title: &str, value: &str) {
         let _ = writeln!(self.text, "{title:<13} {value}");
+    }
+
+    /// What is said of each layer or head, those of which the same is said together.
+    fn runs(&mut self, one: &str, said: &[String]) {
+        let several = format!("{one}s");
+        let mut first = 0;
+        for run in said.chunk_by(|a, b| a == b) {
+            let last = first + run.len() - 1;
+            match (first, last + 1 == said.len()) {
+                (0, true) => {}
+                (_, true) => self.line(&several, &format!("from {first} on")),
+                (_, false) if first == last => self.line(one, &first.to_string()),
+                (_, false) => self.line(&several, &format!("{first} to {last}")),
+            }
+            self.text += &run[0];
+            first = last + 1;
+        }
     }
 }
 
@@ -137,6 +155,12 @@ pub(super) fn budget(budget: Budget) -> String {
 
 fn of_layer(plan: &Plan, layer: &Layer) -> String {
     let mut text = Lines::default();
+    if !plan.heads.is_empty() {
+        let one = Layer { kv_heads: 1, ..*layer };
+        let said: Vec<String> = plan.heads.iter().map(|head| of_layer(head, &one)).collect();
+        text.runs("head", &said);
+        return text.text;
+    }
     if let Some(packing) = &plan.packing {
         text.line("rows", &packing.to_string());
     }
@@ -172,7 +196,7 @@ pub(super) fn explain(policy: &dyn Policy, budget: Option<Budget>) -> String {
         Some(Budget::States(states)) => states,
         _ => STATES,
     };
-    let layer = |index, layers| Layer { index, layers, kv_heads: 1, states };
+    let layer = |index, layers| Layer { index, layers, kv_heads: HEADS, states };
     let of = |index| {
         let layer = layer(index, LAYERS);
         of_layer(&policy.plan(&layer), &layer)
@@ -188,19 +212,7 @@ pub(super) fn explain(policy: &dyn Policy, budget: Option<Budget>) -> String {
     if shared {
         text.line("states", &format!("by layer, of 8 with k = {states}: {}", shares.join(", ")));
     }
-    let mut first = 0;
-    while first < LAYERS {
-        let said = of(first);
-        let last = (first..LAYERS).take_while(|&index| of(index) == said).last().unwrap_or(first);
-        match (first, last + 1 == LAYERS) {
-            (0, true) => {}
-            (_, true) => text.line("layers", &format!("from {first} on")),
-            (_, false) if first == last => text.line("layer", &first.to_string()),
-            (_, false) => text.line("layers", &format!("{first} to {last}")),
-        }
-        text.text += &said;
-        first = last + 1;
-    }
+    text.runs("layer", &(0..LAYERS).map(of).collect::<Vec<_>>());
     text.line("own window", OWN_WINDOW);
     text.line("numbers", &format!("as they are with k = {states}"));
     text.text

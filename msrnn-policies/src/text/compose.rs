@@ -4,22 +4,30 @@ use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use msrnn_core::placement::Positions;
-use msrnn_core::policy::Policy;
+use msrnn_core::policy::{Layer, Policy};
 
 use super::arguments::Arguments;
 use super::cursor::Word;
 use super::policy::{Parser, RESERVED};
-use crate::combine::{AfterPrompt, Every, Merge, PerLayer, Pooled, Protect, Pyramid, Renumbered};
+use crate::combine::{AfterPrompt, Every, Merge, PerHead, PerLayer, Pooled, Protect, Pyramid, Renumbered};
 use crate::error::SpecError;
-use crate::needs::omits;
+use crate::needs::{fewest_states, omits};
 use crate::window::Window;
 
-/// An entry of `layers(...)`.
+/// An entry of `layers(...)` or `heads(...)`.
 struct Part {
     /// None for `*`.
     range: Option<RangeInclusive<usize>>,
     policy: Option<Arc<dyn Policy>>,
     at: Range<usize>,
+}
+
+/// Its entries with ranges, and what `*` is.
+type Parts = (Vec<Part>, Option<Arc<dyn Policy>>);
+
+/// States that are enough for all of them.
+fn fewest_states_of<'p>(policies: impl Iterator<Item = &'p Arc<dyn Policy>>) -> usize {
+    policies.filter_map(|policy| fewest_states(policy.as_ref())).max().unwrap_or(1)
 }
 
 impl<'t> Parser<'_, 't> {
@@ -131,13 +139,51 @@ impl<'t> Parser<'_, 't> {
         Ok(Arc::new(Pooled { policy, floor }))
     }
 
-    /// In any order; `*` is what the other entries leave.
     pub(super) fn layers(&mut self, name: &Word<'t>) -> Result<Arc<dyn Policy>, SpecError> {
+        let (parts, rest) = self.parts(name, "layer")?;
+        let mut layers = PerLayer::all(rest);
+        for Part { range, policy, at } in parts {
+            if let Some(range) = range {
+                layers = layers.but(range, policy).map_err(|error| self.cursor.at(at, error))?;
+            }
+        }
+        Ok(Arc::new(layers))
+    }
+
+    pub(super) fn heads(&mut self, name: &Word<'t>) -> Result<Arc<dyn Policy>, SpecError> {
+        let (parts, rest) = self.parts(name, "head")?;
+        let policies = parts.iter().map(|part| &part.policy).chain([&rest]).flatten();
+        let whole = Layer { kv_heads: 2, ..Layer::only(fewest_states_of(policies.clone())) };
+        for policy in policies {
+            let plan = policy.plan(&whole);
+            let problem = match () {
+                () if policy.foresight().is_some() => "is told what comes, which is for whole layers",
+                () if !plan.heads.is_empty() => "has heads of its own",
+                () if plan.pooled.is_some() => "lets the heads of a layer compete",
+                () if plan.positions.is_some() => {
+                    "numbers rows anew, which is for whole layers; put it around the whole"
+                }
+                () => continue,
+            };
+            let problem = format!("{} {problem}; it cannot stand in heads(…)", policy.name());
+            return Err(self.cursor.wrong(name.at.clone(), problem));
+        }
+        let mut heads = PerHead::all(rest);
+        for Part { range, policy, at } in parts {
+            if let Some(range) = range {
+                heads = heads.but(range, policy).map_err(|error| self.cursor.at(at, error))?;
+            }
+        }
+        Ok(Arc::new(heads))
+    }
+
+    /// In any order; `*` is what the other entries leave. `one`: a layer or a head.
+    fn parts(&mut self, name: &Word<'t>, one: &str) -> Result<Parts, SpecError> {
         self.open(name)?;
         let mut parts: Vec<Part> = Vec::new();
         let mut rest: Option<Option<Arc<dyn Policy>>> = None;
         loop {
-            let part = self.part()?;
+            let part = self.part(one)?;
             match part.range {
                 None if rest.is_some() => {
                     return Err(self.cursor.wrong(part.at, "* stands there twice; leave one out"));
@@ -150,38 +196,39 @@ impl<'t> Parser<'_, 't> {
             }
         }
         let Some(rest) = rest else {
-            return Err(self.cursor.expected(", and a policy for the layers that are left, as in *: tova"));
+            let expected = format!(", and a policy for the {one}s that are left, as in *: tova");
+            return Err(self.cursor.expected(&expected));
         };
         self.cursor.expect(")", ", or )")?;
-        let mut layers = PerLayer::all(rest);
-        for Part { range, policy, at } in parts {
-            if let Some(range) = range {
-                layers = layers.but(range, policy).map_err(|error| self.cursor.at(at, error))?;
-            }
+        if rest.is_none() && parts.iter().all(|part| part.policy.is_none()) {
+            let problem = format!("every {one} is full; write full, or bound some of them");
+            return Err(self.cursor.wrong(name.at.clone(), problem));
         }
-        if layers.is_full() {
-            return Err(self.cursor.wrong(name.at.clone(), "every layer is full; write full, or bound some of them"));
-        }
-        Ok(Arc::new(layers))
+        Ok((parts, rest))
     }
 
     /// `0-1: full`, `2: tova@512` or `*: tova`.
-    fn part(&mut self) -> Result<Part, SpecError> {
+    fn part(&mut self, one: &str) -> Result<Part, SpecError> {
         let start = self.cursor.next();
         let range = match self.cursor.eat("*") {
             true => None,
             false => {
-                let expected = "layers as in 0-1, a layer as in 3, or * for the rest";
-                let (first, _) = self.cursor.integer().ok_or_else(|| self.cursor.expected(expected))?;
+                let expected = format!("{one}s as in 0-1, a {one} as in 3, or * for the rest");
+                let (first, _) = self.cursor.integer().ok_or_else(|| self.cursor.expected(&expected))?;
                 let last = match self.cursor.eat("-") {
-                    true => self.cursor.integer().ok_or_else(|| self.cursor.expected("the last layer of the range"))?.0,
+                    true => {
+                        self.cursor
+                            .integer()
+                            .ok_or_else(|| self.cursor.expected(&format!("the last {one} of the range")))?
+                            .0
+                    }
                     false => first,
                 };
                 Some(first..=last)
             }
         };
         let at = start..self.cursor.now();
-        self.cursor.expect(":", ": and the policy of these layers")?;
+        self.cursor.expect(":", &format!(": and the policy of these {one}s"))?;
         if self.full() {
             let at_sign = self.cursor.next();
             return match self.cursor.sees("@") {
@@ -203,7 +250,7 @@ impl<'t> Parser<'_, 't> {
         Ok(Part { range, policy: Some(policy), at })
     }
 
-    /// A budget inside is one of the whole: k is the same for all layers that are bounded.
+    /// A budget inside is one of the whole: k is the same for all layers and heads that are bounded.
     fn inner_budget(&mut self) -> Result<(), SpecError> {
         let next = self.cursor.next();
         let word = self.cursor.value().unwrap_or(Word { text: "", at: next..next });
@@ -211,7 +258,7 @@ impl<'t> Parser<'_, 't> {
         match &self.inner {
             Some((other, _)) if *other != budget => {
                 let problem = format!(
-                    "another entry has @{other}, but there is one k for all layers; write one budget behind the parenthesis, as in layers(…)@{other}"
+                    "another entry has @{other}, but there is one k for all of them; write one budget behind the parenthesis, as in layers(…)@{other}"
                 );
                 Err(self.cursor.wrong(at, problem))
             }

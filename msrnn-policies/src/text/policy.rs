@@ -21,11 +21,12 @@ use crate::registry::{Entry, Registry};
 const LONGEST: usize = 4096;
 
 /// Names that cannot be registered, and how they are written.
-pub(crate) const RESERVED: [(&str, &str); 17] = [
+pub(crate) const RESERVED: [(&str, &str); 18] = [
     ("full", "full"),
     ("score", "score(weight)"),
     ("protect", "protect(tova, first=4)"),
     ("layers", "layers(0-1: full, *: tova)"),
+    ("heads", "heads(0: full, *: window+4)"),
     ("pyramid", "pyramid(tova)"),
     ("every", "every(128, tova)"),
     ("after-prompt", "after-prompt(tova)"),
@@ -143,6 +144,7 @@ impl<'t> Parser<'_, 't> {
             "score" => self.score()?,
             "protect" => self.protect(&name)?,
             "layers" => self.layers(&name)?,
+            "heads" => self.heads(&name)?,
             "pyramid" => self.pyramid(&name)?,
             "every" => self.every(&name)?,
             "after-prompt" => self.after_prompt(&name)?,

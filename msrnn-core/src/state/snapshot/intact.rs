@@ -43,11 +43,11 @@ impl Snapshot {
         if first.is_some_and(|first| self.seen.iter().max().is_none_or(|seen| first >= seen)) {
             return wrong("it has omitted rows at a token that it has not seen".into());
         }
-        if self.heads.is_empty() {
+        if self.heads.is_empty() && !empty.is_by_head() {
             return self.check_tensors(empty, query_heads, empty.groups(), empty.cut_at());
         }
         let pooled = empty.bound.as_ref().is_some_and(|bound| bound.plan.pooled.is_some());
-        if !pooled || self.heads.len() != shape.batch * shape.kv_heads {
+        if !(pooled || empty.is_by_head()) || self.heads.len() != shape.batch * shape.kv_heads {
             return wrong("its heads contradict its shape".into());
         }
         for (index, head) in self.heads.iter().enumerate() {
@@ -57,7 +57,11 @@ impl Snapshot {
             if head.seen != [self.seen[index / shape.kv_heads]] {
                 return wrong("one of its heads has seen another number of tokens".into());
             }
-            head.check_tensors(empty, query_heads / shape.kv_heads.max(1), 1, None)?;
+            let (of, limit) = match empty.heads.get(index) {
+                Some(own) => (own, own.cut_at()),
+                None => (empty, None),
+            };
+            head.check_tensors(of, query_heads / shape.kv_heads.max(1), 1, limit)?;
         }
         Ok(())
     }
