@@ -6,6 +6,7 @@ use msrnn_bench::error::BenchError;
 use msrnn_bench::experiment::Results;
 use msrnn_bench::experiment::merge::{Reported, report};
 use msrnn_bench::render;
+use msrnn_bench::render::plots::{self, Size};
 
 use super::{Outcome, print, print_json};
 
@@ -23,12 +24,41 @@ pub(super) struct Args {
     /// Print the tables alone
     #[arg(long)]
     tables: bool,
+    /// Also write the plots for a paper as SVG, into this directory
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
+    #[command(flatten)]
+    look: Look,
+}
+
+/// How plots for a paper look.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Plots for a paper")]
+struct Look {
+    /// Width and height in print, such as 85x60mm; 3.25x2.4in, a column of two, if absent
+    #[arg(long, value_name = "WxH", requires = "plots")]
+    size: Option<Size>,
+    /// Size of the labels in points
+    #[arg(long, value_name = "POINTS", requires = "plots", default_value_t = 8.0)]
+    font_size: f64,
+    /// Family of the letters
+    #[arg(long, value_name = "NAME", requires = "plots", default_value = "sans-serif")]
+    font: String,
+    /// Write titles above the plots
+    #[arg(long, requires = "plots")]
+    titles: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let Reported { results, directory } = report(&args.directories, args.out.as_deref())?;
     if directory.is_none() {
         tracing::warn!("another msrnn is writing there and makes the report; these are the numbers so far");
+    }
+    if let Some(out) = &args.plots {
+        let Look { size, font_size, font, titles } = &args.look;
+        let style = plots::style(size.unwrap_or_default(), *font_size, font, *titles)?;
+        let written = plots::write(&results, &style, out)?;
+        tracing::info!("plots for a paper, {} of them: {}", written.len(), out.display());
     }
     match args.tables {
         true => print(&render::text::tables(&results))?,

@@ -4,6 +4,7 @@
 //! - [`html`]: the report, one self-contained file; [`svg`]: its plots; [`text`]: the same in a terminal
 //! - [`frame`]: the data of a figure as columns, for [`csv`](mod@csv) and [`parquet`](mod@parquet)
 //! - [`scale`], [`extent`], [`colour`], [`raster`]: what the drawings share
+//! - [`plots`]: plots for a paper
 //! - [`run`]: the report of a run directory
 //! - [`check`](mod@check): whether figures can be drawn
 
@@ -15,6 +16,7 @@ pub mod frame;
 pub(crate) mod head;
 pub mod html;
 pub mod parquet;
+pub mod plots;
 pub mod raster;
 pub mod run;
 #[cfg(test)]

@@ -286,6 +286,33 @@ fn what_every_context_and_token_cost_adds_up_to_what_is_reported() {
 }
 
 #[test]
+fn plots_for_a_paper_have_their_size_and_letters_and_replace_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (out, plots) = (directory.path().join("out"), directory.path().join("plots"));
+    results(&out, "--stories 2 --context 48 --policies tova,window --states 8,16", &[]);
+    let report =
+        |more: &[&str]| msrnn(&[&["report", text_of(&out), "--tables", "--plots", text_of(&plots)][..], more].concat());
+    let before = std::fs::read(out.join("figures/perplexity-lines.svg")).unwrap();
+    let done = report(&["--size", "85x60mm", "--font", "Times New Roman", "--font-size", "7", "--titles"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let svg = std::fs::read_to_string(plots.join("perplexity-lines.svg")).unwrap();
+    assert!(svg.contains("font-family=\"Times New Roman\"") && !svg.contains("sans-serif"), "{svg}");
+    assert!(svg.contains("width=\"3.346") && svg.contains("Perplexity over states\n"), "{svg}");
+    assert!(plots.join("above-full-lines.svg").exists() && !plots.join("perplexity.svg").exists());
+    // The run's own stay as they are, and so does what was written once.
+    assert_eq!(std::fs::read(out.join("figures/perplexity-lines.svg")).unwrap(), before);
+    let other = report(&[]);
+    assert!(other.code == Some(1) && other.stderr.contains("looks otherwise"), "{other:?}");
+    assert_eq!(std::fs::read_to_string(plots.join("perplexity-lines.svg")).unwrap(), svg);
+    for (more, words) in [(&["--size", "85x60"][..], "85x60mm"), (&["--font-size", "0"], "3 to 36")] {
+        let refused = report(more);
+        assert!(refused.code != Some(0) && refused.stderr.contains(words), "{refused:?}");
+    }
+    let alone = msrnn(&["report", text_of(&out), "--size", "85x60mm"]);
+    assert!(alone.code == Some(2) && alone.stderr.contains("--plots"), "{alone:?}");
+}
+
+#[test]
 fn a_policy_that_finds_no_number_is_left_out_with_its_reason_and_the_others_are_there() {
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path().join("out");

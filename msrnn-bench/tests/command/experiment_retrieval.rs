@@ -28,7 +28,7 @@ fn every_task_is_asked_of_every_policy() {
     assert!(arms[1]["omitted"].as_u64().unwrap() > 0 && arms[1]["max_rows"] == 64);
     let kinds: Vec<&str> =
         results["figures"].as_array().unwrap().iter().map(|f| f["content"]["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["table", "heat-map", "lines"].repeat(3));
+    assert_eq!(kinds, ["table", "heat-map", "lines", "passages"].repeat(3));
     assert_eq!(read_json(&out.join("metrics.json")), results);
 }
 

@@ -183,6 +183,10 @@ function heatMap(host, figure) {
     else return;
     event.preventDefault();
   });
+  onDark.addEventListener("change", () => {
+    images.fill(null);
+    draw();
+  });
   whenResized(frame, draw);
 }
 
@@ -214,7 +218,15 @@ function pixels(values, across, down, span) {
   return canvas;
 }
 
-const palette = data.values.map((hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)));
+// On dark paper the ramp is turned around: what is much stands out from the paper, and from what has no value.
+const onDark = matchMedia("screen and (prefers-color-scheme: dark)");
+const ramp = () => (onDark.matches ? [...data.values].reverse() : data.values);
+let palette = [];
+function mix() {
+  palette = ramp().map((hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)));
+}
+mix();
+onDark.addEventListener("change", mix);
 
 function colourOf([lowest, highest], value) {
   const part = (value / 2 - lowest / 2) / (highest / 2 - lowest / 2);
@@ -226,9 +238,11 @@ function colourOf([lowest, highest], value) {
 // The colours and what they mean.
 function colourKey(figure) {
   const { value, panels } = figure.content;
-  const ramp = element("div", { class: "ramp" });
-  ramp.style.background = `linear-gradient(to right, ${data.values.join(", ")})`;
-  const key = element("div", { class: "colours" }, label(figure.span[0]), ramp, label(figure.span[1]), element("span", {}, value));
+  const strip = element("div", { class: "ramp" });
+  const paint = () => { strip.style.background = `linear-gradient(to right, ${ramp().join(", ")})`; };
+  paint();
+  onDark.addEventListener("change", paint);
+  const key = element("div", { class: "colours" }, label(figure.span[0]), strip, label(figure.span[1]), element("span", {}, value));
   const missing = panels.some((panel) => panel.values.some((row) => row.includes(null)));
   if (missing) key.append(element("div", { class: "none" }), "no value");
   return key;

@@ -3,13 +3,14 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use super::{Drawn, INK, PlotAxis, colour_of, room, short, words};
+use super::sheet::Sheet;
+use super::{Drawn, INK, PlotAxis, colour_of, short};
 use crate::experiment::figure::{Axis, Series};
 use crate::render::colour;
 use crate::render::extent;
 use crate::render::scale::Scale;
 
-pub(super) fn draw(title: &str, groups: &[String], y: &Axis, series: &[Series], svg: &mut String) -> Drawn {
+pub(super) fn draw(sheet: &Sheet, groups: &[String], y: &Axis, series: &[Series], svg: &mut String) -> Drawn {
     if series.iter().flat_map(|series| &series.values).flatten().next().is_none() {
         return Ok(false);
     }
@@ -18,30 +19,36 @@ pub(super) fn draw(title: &str, groups: &[String], y: &Axis, series: &[Series], 
     // Names lie where they fit into their groups, and stand where they do not.
     let names: Vec<String> = groups.iter().map(|name| short(name, 18)).collect();
     let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0) as i32;
-    let slot = 600 / groups.len().max(1) as i32;
-    let lying = longest * 8 <= slot;
+    // On paper a plot is as wide as it may be, on a screen as it needs to be.
+    let bars = groups.len() as i32 * (series.len() as i32 * 4 + 6);
+    let width = if sheet.is_print() { sheet.width } else { sheet.width.max((260 + bars) as u32) };
+    let slot = (width as i32 - sheet.px(260)) / groups.len().max(1) as i32;
+    let lying = sheet.px(longest * 8) <= slot;
     let below = if lying { 40 } else { longest * 8 + 20 };
-    let width = 860.max(260 + groups.len() as i32 * (series.len() as i32 * 4 + 6));
 
-    let root = SVGBackend::with_string(svg, (width as u32, (460 + below) as u32)).into_drawing_area();
+    let root = SVGBackend::with_string(svg, (width, sheet.height(460 + below))).into_drawing_area();
     root.fill(&WHITE)?;
     let across = Scale { log: false, lowest: 0.0, highest: groups.len() as f64 };
-    let mut chart = ChartBuilder::on(&root)
-        .caption(short(title, 90), ("sans-serif", 18).into_font().color(&INK))
-        .margin(12)
-        .margin_right(if series.len() > 1 { room(series.iter().map(|series| series.name.as_str())) } else { 20 })
-        .x_label_area_size(below)
-        .y_label_area_size(72)
+    let mut builder = ChartBuilder::on(&root);
+    if !sheet.title.is_empty() {
+        builder.caption(&sheet.title, sheet.font(18));
+    }
+    let names_of_series = series.iter().map(|series| series.name.as_str());
+    let mut chart = builder
+        .margin(sheet.px(12))
+        .margin_right(if series.len() > 1 { sheet.room(names_of_series) } else { sheet.px(20) })
+        .x_label_area_size(sheet.px(below))
+        .y_label_area_size(sheet.px(72))
         .build_cartesian_2d(PlotAxis::new(across, Vec::new()), PlotAxis::new(up.clone(), ticks))?;
     chart
         .configure_mesh()
         .y_desc(short(&y.label, 90) + if up.log { " (log scale)" } else { "" })
         .disable_x_mesh()
         .light_line_style(WHITE)
-        .bold_line_style(RGBColor(0xe6, 0xe6, 0xe6))
-        .axis_style(RGBColor(0x88, 0x88, 0x88))
-        .label_style(("sans-serif", 13).into_font().color(&INK))
-        .axis_desc_style(("sans-serif", 14).into_font().color(&INK))
+        .bold_line_style(sheet.stroke(RGBColor(0xe6, 0xe6, 0xe6), 1))
+        .axis_style(sheet.stroke(RGBColor(0x88, 0x88, 0x88), 1))
+        .label_style(sheet.font(13))
+        .axis_desc_style(sheet.font(14))
         .draw()?;
 
     let floor = if up.log { up.lowest } else { 0.0 };
@@ -57,7 +64,7 @@ pub(super) fn draw(title: &str, groups: &[String], y: &Axis, series: &[Series], 
                 let middle = left.midpoint(right);
                 let low = if up.log { (value - error.abs()).max(up.lowest) } else { value - error.abs() };
                 let ends = [(middle, low.max(f64::MIN)), (middle, (value + error.abs()).min(f64::MAX))];
-                chart.draw_series([PathElement::new(ends, INK.stroke_width(1))])?;
+                chart.draw_series([PathElement::new(ends, sheet.stroke(INK, 1))])?;
             }
         }
     }
@@ -66,17 +73,22 @@ pub(super) fn draw(title: &str, groups: &[String], y: &Axis, series: &[Series], 
     for (group, name) in names.iter().enumerate() {
         let (x, _) = area.map_coordinate(&(group as f64 + 0.5, up.lowest));
         let style = if lying {
-            words(13, HPos::Center, VPos::Top)
+            sheet.words(13, HPos::Center, VPos::Top)
         } else {
-            words(13, HPos::Right, VPos::Center).transform(FontTransform::Rotate270)
+            sheet.words(13, HPos::Right, VPos::Center).transform(FontTransform::Rotate270)
         };
-        root.draw(&Text::new(name.clone(), (x, vertical.end + 8), style))?;
+        root.draw(&Text::new(name.clone(), (x, vertical.end + sheet.px(8)), style))?;
     }
     if series.len() > 1 {
         for (index, one) in series.iter().enumerate() {
-            let (x, y) = (horizontal.end + 12, vertical.start + 8 + 20 * index as i32);
-            root.draw(&Rectangle::new([(x, y - 6), (x + 12, y + 6)], colour_of(places[index]).filled()))?;
-            root.draw(&Text::new(short(&one.name, 32), (x + 20, y), words(14, HPos::Left, VPos::Center)))?;
+            let (x, y) = (horizontal.end + sheet.px(12), vertical.start + sheet.px(8 + 20 * index as i32));
+            let half = sheet.px(6);
+            root.draw(&Rectangle::new([(x, y - half), (x + 2 * half, y + half)], colour_of(places[index]).filled()))?;
+            root.draw(&Text::new(
+                short(&one.name, 32),
+                (x + sheet.px(20), y),
+                sheet.words(14, HPos::Left, VPos::Center),
+            ))?;
         }
     }
     root.present()?;

@@ -5,70 +5,93 @@ use std::fmt::Write;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use super::{Drawn, INK, rgb, short, words};
+use super::sheet::Sheet;
+use super::{Drawn, INK, rgb, short};
 use crate::experiment::figure::{Content, Figure, Panel};
 use crate::render::{colour, raster, scale};
 
-/// Room for a panel with its labels.
-const CELL: (i32, i32) = (430, 400);
-/// Where the grid lies in it: left, top, width, height.
-const GRID: (i32, i32, i32, i32) = (72, 34, 330, 304);
+/// Height of a panel with its labels on a screen, in pixels.
+const PANEL: i32 = 400;
+/// Around a grid in its panel, in pixels: left, top, right, bottom.
+const AROUND: [i32; 4] = [72, 34, 28, 62];
+/// Heights of the title and of the colours below.
+const TITLE: i32 = 50;
+const COLOURS: i32 = 60;
+/// Steps that the colours are shown in.
+const STEPS: i32 = 110;
 
-pub(super) fn draw(figure: &Figure, svg: &mut String) -> Drawn {
+pub(super) fn draw(sheet: &Sheet, figure: &Figure, svg: &mut String) -> Drawn {
     let Content::HeatMap { panel: kind, x, columns, y, rows, value, panels } = &figure.content else {
         return Ok(false);
     };
     if panels.is_empty() || columns.is_empty() || rows.is_empty() {
         return Ok(false);
     }
+    let px = |pixels| sheet.px(pixels);
     let span = colour::span(panels.iter().flat_map(|panel| panel.values.iter().flatten().flatten().copied()));
     let across = panels.len().min(2) as i32;
     let down = (panels.len() as i32 + across - 1) / across;
-    let (width, height) = (CELL.0 * 2, 50 + CELL.1 * down + 60);
+    let (width, title) = (sheet.width, if sheet.title.is_empty() { 0 } else { TITLE });
+    let height = sheet.height(title + PANEL * down + COLOURS);
+    // One panel stands in the middle of a screen, and fills a sheet of paper.
+    let alone = across == 1 && sheet.is_print();
+    let of_panel = (width as i32 / if alone { 1 } else { 2 }, (height as i32 - px(title + COLOURS)) / down);
+    let [left, top, right, bottom] = AROUND.map(px);
+    let grid = (of_panel.0 - left - right, of_panel.1 - top - bottom);
+    if grid.0 < 1 || grid.1 < 1 {
+        return Err("its labels leave no room on so small a sheet; give more of it, or smaller labels".into());
+    }
     let mut images = String::new();
     {
-        let root = SVGBackend::with_string(svg, (width as u32, height as u32)).into_drawing_area();
+        let root = SVGBackend::with_string(svg, (width, height)).into_drawing_area();
         root.fill(&WHITE)?;
-        root.draw(&Text::new(short(&figure.title, 90), (width / 2, 24), words(22, HPos::Center, VPos::Center)))?;
+        if title > 0 {
+            let style = sheet.words(22, HPos::Center, VPos::Center);
+            root.draw(&Text::new(sheet.title.clone(), (width as i32 / 2, px(24)), style))?;
+        }
         for (index, panel) in panels.iter().enumerate() {
             let index = index as i32;
-            let offset = if across == 1 { CELL.0 / 2 } else { 0 };
-            let corner = (index % across * CELL.0 + GRID.0 + offset, 50 + index / across * CELL.1 + GRID.1);
+            let offset = if across == 1 && !alone { of_panel.0 / 2 } else { 0 };
+            let corner = (index % across * of_panel.0 + left + offset, px(title) + index / across * of_panel.1 + top);
             let name = if panels.len() > 1 { format!("{kind} {}", panel.name) } else { panel.name.clone() };
-            root.draw(&Text::new(short(&name, 50), (corner.0, corner.1 - 12), words(15, HPos::Left, VPos::Center)))?;
-            image(&mut images, corner, panel, span)?;
+            let style = sheet.words(15, HPos::Left, VPos::Center);
+            root.draw(&Text::new(short(&name, 50), (corner.0, corner.1 - px(12)), style))?;
+            image(&mut images, corner, grid, panel, span)?;
             for (at, coordinate) in labelled(columns, 6) {
-                let place = corner.0 + middle(at, columns.len(), GRID.2);
-                let style = words(13, HPos::Center, VPos::Top);
-                root.draw(&Text::new(scale::label(coordinate), (place, corner.1 + GRID.3 + 6), style))?;
+                let place = corner.0 + middle(at, columns.len(), grid.0);
+                let style = sheet.words(13, HPos::Center, VPos::Top);
+                root.draw(&Text::new(scale::label(coordinate), (place, corner.1 + grid.1 + px(6)), style))?;
             }
             for (at, coordinate) in labelled(rows, 6) {
-                let place = corner.1 + middle(at, rows.len(), GRID.3);
-                let style = words(13, HPos::Right, VPos::Center);
-                root.draw(&Text::new(scale::label(coordinate), (corner.0 - 6, place), style))?;
+                let place = corner.1 + middle(at, rows.len(), grid.1);
+                let style = sheet.words(13, HPos::Right, VPos::Center);
+                root.draw(&Text::new(scale::label(coordinate), (corner.0 - px(6), place), style))?;
             }
-            let below = (corner.0 + GRID.2 / 2, corner.1 + GRID.3 + 26);
-            root.draw(&Text::new(short(&x.label, 50), below, words(14, HPos::Center, VPos::Top)))?;
-            let style = words(14, HPos::Center, VPos::Center).transform(FontTransform::Rotate270);
-            root.draw(&Text::new(short(&y.label, 45), (corner.0 - 58, corner.1 + GRID.3 / 2), style))?;
+            let below = (corner.0 + grid.0 / 2, corner.1 + grid.1 + px(26));
+            root.draw(&Text::new(short(&x.label, 50), below, sheet.words(14, HPos::Center, VPos::Top)))?;
+            let style = sheet.words(14, HPos::Center, VPos::Center).transform(FontTransform::Rotate270);
+            root.draw(&Text::new(short(&y.label, 45), (corner.0 - px(58), corner.1 + grid.1 / 2), style))?;
         }
         // The colours and what they mean.
-        let (left, top) = (GRID.0, height - 48);
-        let steps = 110;
-        for step in 0..steps {
-            let fill = rgb(colour::of_share(f64::from(step) / f64::from(steps - 1))).filled();
-            root.draw(&Rectangle::new([(left + step * 2, top), (left + step * 2 + 2, top + 12)], fill))?;
+        let top = height as i32 - px(48);
+        let at = |step: i32| left + px(2 * step);
+        for step in 0..STEPS {
+            let fill = rgb(colour::of_share(f64::from(step) / f64::from(STEPS - 1))).filled();
+            root.draw(&Rectangle::new([(at(step), top), (at(step + 1), top + px(12))], fill))?;
         }
-        let end = left + steps * 2;
-        root.draw(&Text::new(scale::label(span.0), (left, top + 16), words(13, HPos::Left, VPos::Top)))?;
-        root.draw(&Text::new(scale::label(span.1), (end, top + 16), words(13, HPos::Right, VPos::Top)))?;
-        root.draw(&Text::new(short(value, 60), (end + 12, top + 6), words(14, HPos::Left, VPos::Center)))?;
+        let end = at(STEPS);
+        let (left_words, right_words) =
+            (sheet.words(13, HPos::Left, VPos::Top), sheet.words(13, HPos::Right, VPos::Top));
+        root.draw(&Text::new(scale::label(span.0), (left, top + px(16)), left_words))?;
+        root.draw(&Text::new(scale::label(span.1), (end, top + px(16)), right_words))?;
+        let beside = sheet.words(14, HPos::Left, VPos::Center);
+        root.draw(&Text::new(short(value, 60), (end + px(12), top + px(6)), beside))?;
         let none = panels.iter().flat_map(|panel| panel.values.iter().flatten()).any(Option::is_none);
         if none {
-            let at = (end + 12, top + 18);
-            root.draw(&Rectangle::new([at, (at.0 + 12, at.1 + 12)], rgb(colour::NO_VALUE).filled()))?;
-            let text = Text::new("no value", (at.0 + 18, at.1 + 6), words(13, HPos::Left, VPos::Center));
-            root.draw(&text)?;
+            let at = (end + px(12), top + px(18));
+            root.draw(&Rectangle::new([at, (at.0 + px(12), at.1 + px(12))], rgb(colour::NO_VALUE).filled()))?;
+            let style = sheet.words(13, HPos::Left, VPos::Center);
+            root.draw(&Text::new("no value", (at.0 + px(18), at.1 + px(6)), style))?;
         }
         root.present()?;
     }
@@ -80,11 +103,11 @@ pub(super) fn draw(figure: &Figure, svg: &mut String) -> Drawn {
 
 fn image(
     svg: &mut String,
-    corner: (i32, i32),
+    (x, y): (i32, i32),
+    (width, height): (i32, i32),
     panel: &Panel,
     span: (f64, f64),
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let (x, y, width, height) = (corner.0, corner.1, GRID.2, GRID.3);
     let url = raster::data_url(&panel.values, span)?;
     write!(
         svg,

@@ -3,10 +3,13 @@
 mod bars;
 mod heat_map;
 mod lines;
+mod sheet;
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatter};
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use sheet::Sheet;
+pub use sheet::{Print, Style};
 
 use super::colour::{self, Rgb};
 use super::printable;
@@ -14,31 +17,35 @@ use super::scale::{self, Scale};
 use crate::error::BenchError;
 use crate::experiment::figure::{Content, Figure};
 
-/// A figure as SVG; none for tables and texts, and where there is nothing to draw.
+/// A figure as SVG in the usual [`Style`]; none for tables and texts, and where there is nothing to draw.
 ///
 /// # Errors
 ///
 /// When it cannot be drawn.
 pub fn svg(figure: &Figure) -> Result<Option<String>, BenchError> {
+    styled(figure, &Style::default())
+}
+
+/// A figure as SVG; none for tables and texts, and where there is nothing to draw.
+///
+/// # Errors
+///
+/// When it cannot be drawn.
+pub fn styled(figure: &Figure, style: &Style) -> Result<Option<String>, BenchError> {
     let mut svg = String::new();
+    let sheet = Sheet::new(style, &figure.title);
     let drawn = match &figure.content {
         Content::Table { .. } | Content::Passages { .. } => return Ok(None),
-        Content::Lines { x, y, lines } => lines::draw(&figure.title, x, y, lines, &mut svg),
-        Content::Bars { groups, y, series } => bars::draw(&figure.title, groups, y, series, &mut svg),
-        Content::HeatMap { .. } => heat_map::draw(figure, &mut svg),
+        Content::Lines { x, y, lines } => lines::draw(&sheet, x, y, lines, &mut svg),
+        Content::Bars { groups, y, series } => bars::draw(&sheet, groups, y, series, &mut svg),
+        Content::HeatMap { .. } => heat_map::draw(&sheet, figure, &mut svg),
     };
     let drawn = drawn.map_err(|e| BenchError::Input(format!("{}: the plot cannot be drawn: {e}", figure.id)))?;
-    Ok(drawn.then(|| named(&svg, &figure.title)))
+    Ok(drawn.then(|| sheet.finished(&svg, &figure.title)))
 }
 
 /// Whether something was drawn.
 type Drawn = Result<bool, Box<dyn std::error::Error>>;
-
-/// The title for who cannot see the drawing.
-fn named(svg: &str, title: &str) -> String {
-    let title = printable(title).replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
-    svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{title}\" "), 1)
-}
 
 /// A scale as axis of the drawing library, with ticks of our choice.
 struct PlotAxis {
@@ -88,11 +95,6 @@ fn colour_of(index: usize) -> RGBColor {
     rgb(colour::LINES[index % colour::LINES.len()])
 }
 
-/// Text of that size at a place.
-fn words(size: i32, horizontal: HPos, vertical: VPos) -> TextStyle<'static> {
-    ("sans-serif", size).into_font().color(&INK).pos(Pos::new(horizontal, vertical))
-}
-
 /// A name that fits: its beginning where it is long.
 fn short(name: &str, most: usize) -> String {
     let name = printable(name);
@@ -102,24 +104,20 @@ fn short(name: &str, most: usize) -> String {
     }
 }
 
-/// Room for names of 13 pixels, as wide as the longest.
-fn room<'a>(names: impl Iterator<Item = &'a str>) -> i32 {
-    names.map(|name| name.chars().count().min(32)).max().unwrap_or(0) as i32 * 7 + 34
-}
-
-/// The outline of a mark around a point, in pixels; a shape of its own for every few lines, so that
-/// they can be told apart without colour.
-fn mark(index: usize) -> Vec<(i32, i32)> {
-    match index % 4 {
-        0 => (0..12).map(|n| (f64::from(n) * std::f64::consts::TAU / 12.0).sin_cos()).map(round).collect(),
-        1 => vec![(-3, -3), (3, -3), (3, 3), (-3, 3)],
-        2 => vec![(0, -4), (4, 3), (-4, 3)],
-        _ => vec![(0, -4), (4, 0), (0, 4), (-4, 0)],
-    }
-}
-
-fn round((sin, cos): (f64, f64)) -> (i32, i32) {
-    ((sin * 3.6).round() as i32, (cos * 3.6).round() as i32)
+/// The outline of a mark around a point; a shape of its own for every few lines, so that they can be told apart
+/// without colour.
+fn mark(index: usize, sheet: &Sheet) -> Vec<(i32, i32)> {
+    let outline: Vec<(f64, f64)> = match index % 4 {
+        0 => (0..12)
+            .map(|n| (f64::from(n) * std::f64::consts::TAU / 12.0).sin_cos())
+            .map(|(x, y)| (3.6 * x, 3.6 * y))
+            .collect(),
+        1 => vec![(-3.0, -3.0), (3.0, -3.0), (3.0, 3.0), (-3.0, 3.0)],
+        2 => vec![(0.0, -4.0), (4.0, 3.0), (-4.0, 3.0)],
+        _ => vec![(0.0, -4.0), (4.0, 0.0), (0.0, 4.0), (-4.0, 0.0)],
+    };
+    let round = |at: f64| (at * sheet.unit).round() as i32;
+    outline.into_iter().map(|(x, y)| (round(x), round(y))).collect()
 }
 
 #[cfg(test)]

@@ -64,6 +64,11 @@ fn every_screen_shows_the_whole_report_without_complaint() {
             let contrast = page.evaluate(&format!("({CONTRAST})('{colour}')")).as_f64().unwrap();
             assert!(contrast >= 4.5, "{name}: {colour} has a contrast of {contrast}");
         }
+        // In a map, what is much against what is little and against what has no value.
+        let contrasts = page.evaluate(&format!("({MAP_CONTRASTS})()"));
+        for contrast in contrasts.as_array().unwrap() {
+            assert!(contrast.as_f64().unwrap() >= 4.5, "{name}: contrasts in maps are {contrasts}");
+        }
     }
     assert_eq!(page.complaints, Vec::<String>::new());
 }
@@ -80,6 +85,24 @@ const CONTRAST: &str = "(name) => {
     };
     const [a, b] = [light(value(name)), light(value('--paper'))].sort((a, b) => b - a);
     return (a + 0.05) / (b + 0.05);
+}";
+
+/// The contrasts of a map's highest value with its lowest, and with no value.
+const MAP_CONTRASTS: &str = "() => {
+    const style = (selector, name) => getComputedStyle(document.querySelector(selector))[name];
+    const light = (colour) => {
+        const [red, green, blue] = colour.match(/[0-9.]+/g).slice(0, 3).map((part) => {
+            const share = part / 255;
+            return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+        });
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+    };
+    const steps = style('.ramp', 'backgroundImage').match(/rgb[^)]*[)]/g);
+    const ratio = (one, other) => {
+        const [a, b] = [light(one), light(other)].sort((a, b) => b - a);
+        return (a + 0.05) / (b + 0.05);
+    };
+    return [steps[0], style('.map canvas', 'backgroundColor')].map((other) => ratio(steps[steps.length - 1], other));
 }";
 
 #[test]
