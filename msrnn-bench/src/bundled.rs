@@ -7,7 +7,7 @@ use msrnn_models::model::ModelFiles;
 use msrnn_models::storage::Storage;
 
 use crate::error::BenchError;
-use crate::experiment::manifest::Source;
+use crate::source::Source;
 
 /// Its name, as `--model` takes it.
 pub const NAME: &str = "bundled";

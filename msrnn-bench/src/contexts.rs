@@ -13,6 +13,11 @@ use crate::id_lists;
 use crate::text_ids;
 use crate::texts::Text;
 
+/// Tokens that go through the layers at once in the layer form. A product of matrices first puts the weights
+/// into an order of its own, which pays the better the more tokens there are; this many bound the memory of the
+/// logits and the wait for an interrupt.
+pub const BLOCK: usize = 512;
+
 /// Ids that are scored from an empty state. Reads as the slice of its ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Context {

@@ -13,20 +13,15 @@ use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::{Positions, Recurrent};
 use serde::{Deserialize, Serialize};
 
-use crate::contexts::Context;
+use crate::contexts::{BLOCK, Context};
 use crate::error::BenchError;
 use crate::numbers;
 use crate::roads;
 use crate::room;
 use crate::statistics::perplexity_of;
 
-/// Tokens that go through the layers at once in the layer form. A product of matrices first puts the weights
-/// into an order of its own, which pays the better the more tokens there are; this many bound the memory of the
-/// logits and the wait for an interrupt.
-pub const BLOCK: usize = 512;
-
 /// In which order layers and tokens are computed. The result is the same.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Form {
     /// Every token through all layers before the next token.

@@ -31,6 +31,7 @@ pub mod divergence;
 pub mod error;
 pub mod evaluate;
 pub mod experiment;
+pub mod figure;
 #[cfg(feature = "hub")]
 mod http;
 pub mod hub;
@@ -46,8 +47,10 @@ pub mod plan;
 pub mod precision;
 pub mod progress;
 pub mod render;
+pub mod results;
 pub mod roads;
 pub mod room;
+pub mod source;
 pub mod speed;
 pub mod statistics;
 pub mod stories;

@@ -9,9 +9,9 @@ use msrnn_models::config::ModelConfig;
 use msrnn_models::decoder::Decoder;
 use msrnn_models::recurrent::state_bytes;
 
+use crate::contexts::BLOCK;
 use crate::device::is_host;
 use crate::error::BenchError;
-use crate::evaluate::BLOCK;
 use crate::memory;
 
 /// Refuses a batch of texts of so many tokens whose states, and logits of one block of tokens, do not fit. `tokens` of an

@@ -19,6 +19,7 @@ mod texts;
 mod throughput;
 mod trace;
 mod train;
+mod values;
 mod writing;
 
 use std::path::PathBuf;

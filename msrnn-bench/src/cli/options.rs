@@ -1,13 +1,13 @@
 //! Options that commands share, and what they open.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use msrnn_bench::bundled;
 use msrnn_bench::contexts::Contexts;
 use msrnn_bench::device::DeviceName;
 use msrnn_bench::error::BenchError;
 use msrnn_bench::evaluate::{Advance, Block, Evaluation, Form, Observer, Scoring, evaluate};
-use msrnn_bench::experiment::Watch;
 use msrnn_bench::memory;
 use msrnn_bench::open;
 use msrnn_bench::precision::{ActivationsName, Precision};
@@ -293,8 +293,8 @@ impl Opened {
     pub(super) fn show_plan(&self, json: bool) -> Result<Outcome, BenchError> {
         let longest = self.contexts.contexts.iter().map(|context| context.len()).max().unwrap_or(0);
         let (tokens, contexts) = (self.contexts.tokens(), &self.contexts.contexts);
-        let work = |watch: &Watch<'_>| {
-            drop(evaluate(&self.model, contexts, &self.scoring, &mut Advance(watch.advance), watch.interrupt));
+        let work = |advance: &(dyn Fn(usize) + Sync), interrupt: &AtomicBool| {
+            drop(evaluate(&self.model, contexts, &self.scoring, &mut Advance(advance), interrupt));
         };
         let time = trial::estimate(tokens, 1, &work, &INTERRUPT);
         self.progress.end();

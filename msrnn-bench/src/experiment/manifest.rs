@@ -7,9 +7,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::BenchError;
-pub use crate::experiment::source::{Source, hash, hash_file};
 use crate::input::read_text;
 use crate::output::write_file;
+pub use crate::source::{Source, hash, hash_file};
 
 /// File name of a manifest.
 pub const MANIFEST: &str = "manifest.toml";

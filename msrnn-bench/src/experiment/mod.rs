@@ -4,14 +4,13 @@
 //! directory ([`run`]) keeps the setting in `manifest.toml` before the work starts and one line of
 //! `samples.jsonl` for every finished unit; [`Experiment::results`] is a pure function of the two,
 //! so that a run that was killed and resumed, or spread over machines and merged, ends with the same
-//! `metrics.json` as one that was not; and the report ([`figure`]) is a function of that file.
+//! `metrics.json` as one that was not; and the report ([`figure`](crate::figure)) is a function of that file.
 //!
 //! A unit is known by what its sample depends on ([`Unit::key`]), not by its place in a setting. So a sample keeps its
 //! worth when the setting grows, whichever directory it lies in.
 
 pub mod arms;
 pub mod extrapolate;
-pub mod figure;
 mod fit;
 pub mod generation;
 pub mod journal;
@@ -24,7 +23,6 @@ pub mod retention;
 pub mod retrieval;
 pub mod run;
 pub mod seal;
-pub mod source;
 pub mod story;
 pub mod tidy;
 pub mod understanding;
@@ -38,8 +36,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::BenchError;
-use crate::evaluate::Observed;
-use figure::Figure;
+pub use crate::results::{Arm, Missing, Results};
 use manifest::{Identity, Source};
 
 /// An experiment. The type holds its whole setting: what is serialised here decides which units there are.
@@ -182,15 +179,6 @@ fn common(setting: &impl Serialize, without: &[&str]) -> Result<String, BenchErr
     Ok(table.to_string())
 }
 
-/// A unit that results lack, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Missing {
-    /// What it is, for people.
-    pub unit: String,
-    /// Why it is not there.
-    pub reason: String,
-}
-
 /// How far a unit is, and whether it shall go on.
 #[derive(Clone, Copy)]
 pub struct Watch<'a> {
@@ -217,50 +205,5 @@ impl Watch<'_> {
     /// Whether the work shall end.
     pub fn interrupted(&self) -> bool {
         self.interrupt.load(Ordering::Relaxed)
-    }
-}
-
-/// What an experiment found: the content of `metrics.json`, and all that a report shows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Results {
-    /// The numbers, in a form of the experiment's own, for programs.
-    pub metrics: serde_json::Value,
-    /// What the states were seen to hold, per policy and bound.
-    pub arms: Vec<Arm>,
-    /// What a reader must know: definitions, what differs from the paper, what is missing.
-    pub notes: Vec<String>,
-    /// The numbers, for people.
-    pub figures: Vec<Figure>,
-    /// Units that have failed, and what that means for the others is in the notes.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub missing: Vec<Missing>,
-}
-
-/// A policy with its bound on a model, and what its states were seen to hold over all samples.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Arm {
-    /// As in `--model`.
-    pub model: String,
-    /// `tova@64`, `full`.
-    pub policy: String,
-    /// k, none for an unbounded state.
-    pub states: Option<usize>,
-    /// What was seen.
-    #[serde(flatten)]
-    pub observed: Observed,
-}
-
-impl Results {
-    /// Bounded arms in which nothing was omitted: their bound was never reached, and their numbers
-    /// are those of the full state.
-    pub fn never_bound(&self) -> Vec<&Arm> {
-        self.arms.iter().filter(|arm| arm.states.is_some() && arm.observed.omitted == 0).collect()
-    }
-
-    /// Bounded arms that omitted rows, but made no prediction after an omission: their numbers too are those of the
-    /// full state.
-    pub fn before_bound(&self) -> Vec<&Arm> {
-        let before = |arm: &&Arm| arm.observed.omitted > 0 && arm.observed.is_of_full_state();
-        self.arms.iter().filter(|arm| arm.states.is_some()).filter(before).collect()
     }
 }

@@ -17,6 +17,7 @@
 
 mod asked;
 mod finish;
+mod report;
 mod settle;
 mod trial;
 mod work;

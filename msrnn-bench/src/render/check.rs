@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::error::BenchError;
-use crate::experiment::figure::{Cell, Content, Figure};
+use crate::figure::{Cell, Content, Figure};
 
 /// Checks figures that are shown together: names that can be file names and are unique, cells and
 /// values as many as columns, finite numbers.
@@ -80,7 +80,7 @@ mod tests {
 
     use super::super::sample;
     use super::*;
-    use crate::experiment::figure::{Axis, Line, Panel, Point, Series};
+    use crate::figure::{Axis, Line, Panel, Point, Series};
 
     fn refusal(id: &str, content: Content) -> String {
         let figure = Figure { id: id.to_owned(), title: String::new(), caption: String::new(), content };

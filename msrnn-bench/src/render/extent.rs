@@ -1,7 +1,7 @@
 //! How far the data of a figure reaches.
 
 use super::scale::Scale;
-use crate::experiment::figure::{Axis, Line, Series};
+use crate::figure::{Axis, Line, Series};
 
 /// Horizontal and vertical scale that hold all points and their errors.
 pub fn lines(x: &Axis, y: &Axis, lines: &[Line]) -> (Scale, Scale) {

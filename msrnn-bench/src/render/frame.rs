@@ -3,7 +3,7 @@
 //! Plots become long tables with one row per point, bar or cell, and fixed column names. A table
 //! keeps its own columns, with one more beside each that has standard errors.
 
-use crate::experiment::figure::{Cell, Content};
+use crate::figure::{Cell, Content};
 
 /// Columns of equal length.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,9 +74,8 @@ impl Frame {
                     let bar = |index| series.iter().map(move |series| (index, series));
                     (0..groups.len()).flat_map(bar)
                 };
-                let error = |(index, series): (usize, &crate::experiment::figure::Series)| {
-                    series.errors.get(index).copied().flatten()
-                };
+                let error =
+                    |(index, series): (usize, &crate::figure::Series)| series.errors.get(index).copied().flatten();
                 Self::new([
                     ("group", Values::Text(bars().map(|(index, _)| groups[index].clone()).collect())),
                     ("series", Values::Text(bars().map(|(_, series)| series.name.clone()).collect())),

@@ -8,7 +8,7 @@ use super::head::head;
 use super::scale::Scale;
 use super::{Report, check, colour, decimal, extent, printable, svg, warning};
 use crate::error::BenchError;
-use crate::experiment::figure::{Cell, Content, Excerpt, Figure, Passage};
+use crate::figure::{Cell, Content, Excerpt, Figure, Passage};
 
 /// The page's script: its parts in a block of their own, so that no name is global.
 const SCRIPT: &str = concat!(
@@ -252,7 +252,7 @@ mod tests {
 
     use super::super::sample;
     use super::*;
-    use crate::experiment::Results;
+    use crate::results::Results;
 
     fn results(figures: Vec<Figure>, notes: Vec<String>) -> Results {
         Results { metrics: serde_json::Value::Null, arms: Vec::new(), notes, figures, missing: Vec::new() }

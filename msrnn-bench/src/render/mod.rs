@@ -5,7 +5,6 @@
 //! - [`frame`]: the data of a figure as columns, for [`csv`](mod@csv) and [`parquet`](mod@parquet)
 //! - [`scale`], [`extent`], [`colour`], [`raster`]: what the drawings share
 //! - [`plots`]: plots for a paper
-//! - [`run`]: the report of a run directory
 //! - [`check`](mod@check): whether figures can be drawn
 
 pub mod check;
@@ -18,7 +17,6 @@ pub mod html;
 pub mod parquet;
 pub mod plots;
 pub mod raster;
-pub mod run;
 #[cfg(test)]
 mod sample;
 pub mod scale;
@@ -29,9 +27,9 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use crate::error::BenchError;
-use crate::experiment::Results;
-use crate::experiment::figure::{Cell, Content, Figure};
+use crate::figure::{Cell, Content, Figure};
 use crate::output::{subdirectory, write_file};
+use crate::results::Results;
 use frame::Frame;
 
 /// File name of the report for people.
@@ -107,7 +105,7 @@ fn arms(results: &Results) -> Option<Figure> {
     if results.arms.is_empty() {
         return None;
     }
-    let row = |arm: &crate::experiment::Arm| {
+    let row = |arm: &crate::results::Arm| {
         vec![
             Cell::text(&arm.model),
             Cell::text(&arm.policy),
@@ -138,7 +136,7 @@ fn arms(results: &Results) -> Option<Figure> {
 
 /// Says which bounds were never reached, or not before the last prediction; none if all were.
 fn warning(results: &Results) -> Option<String> {
-    let names = |arms: Vec<&crate::experiment::Arm>| {
+    let names = |arms: Vec<&crate::results::Arm>| {
         let names: Vec<String> = arms.iter().map(|arm| format!("{} on {}", arm.policy, arm.model)).collect();
         (!names.is_empty()).then(|| names.join(", "))
     };

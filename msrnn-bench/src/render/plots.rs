@@ -6,8 +6,8 @@ use std::str::FromStr;
 use super::check::check;
 use super::svg::{Print, Style, styled};
 use crate::error::BenchError;
-use crate::experiment::Results;
 use crate::output::OutputFile;
+use crate::results::Results;
 
 /// Width and height of a plot in print: `85x60mm`, `3.25x2.4in`, `8.5x6cm`.
 #[derive(Clone, Copy, Debug, PartialEq)]

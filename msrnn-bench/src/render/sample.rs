@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use crate::experiment::figure::{Axis, Cell, Content, Excerpt, Figure, Line, Panel, Passage, Point, Series};
+use crate::figure::{Axis, Cell, Content, Excerpt, Figure, Line, Panel, Passage, Point, Series};
 
 /// Any finite number; ordinary ones, zero and whole numbers among them often.
 pub(crate) fn number() -> impl Strategy<Value = f64> {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::experiment::figure::Axis;
+use crate::figure::Axis;
 
 /// A span of values, divided evenly or by equal ratios.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -12,7 +12,7 @@ use msrnn_models::recurrent::{Positions, Recurrent};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::evaluate::BLOCK;
+use crate::contexts::BLOCK;
 
 /// Token ids, uniform over the vocabulary.
 #[derive(Clone, Debug)]

@@ -27,10 +27,10 @@ use walkdir::WalkDir;
 
 pub use self::rows::{Skipped, separator};
 use crate::error::BenchError;
-use crate::experiment::manifest::Source;
 use crate::hub::{Downloads, locate_data};
 use crate::input::read_text;
 use crate::memory;
+use crate::source::Source;
 use crate::stories::{Split, Stories};
 use kind::Kind;
 use rows::{More, Rows};

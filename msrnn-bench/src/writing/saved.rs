@@ -28,10 +28,10 @@ use sha2::{Digest, Sha256};
 
 use super::conversation::Said;
 use crate::error::BenchError;
-use crate::experiment::manifest::Source;
 use crate::memory;
 use crate::output::write_file;
 use crate::precision::Precision;
+use crate::source::Source;
 
 const MARK: &[u8; 8] = b"msrnn\0s\x01";
 const HASH: usize = 32;

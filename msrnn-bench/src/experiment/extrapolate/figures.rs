@@ -1,7 +1,7 @@
 //! What the report shows of an extrapolation.
 
 use super::{Curve, Extrapolate, ExtrapolateModel, Stretch};
-use crate::experiment::figure::{Axis, Cell, Content, Figure, Line, Point};
+use crate::figure::{Axis, Cell, Content, Figure, Line, Point};
 
 /// Segments of a text whose perplexity is shown by itself.
 const SEGMENTS: usize = 40;

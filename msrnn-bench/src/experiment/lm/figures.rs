@@ -4,7 +4,7 @@ use msrnn_policies::PolicySpec;
 
 use super::paper::{TABLE_3_STATES, table_3};
 use super::summary::{ArmSummary, ModelSummary, Pair};
-use crate::experiment::figure::{Axis, Cell, Content, Figure, Line, Point};
+use crate::figure::{Axis, Cell, Content, Figure, Line, Point};
 use crate::plan::Kind;
 use crate::statistics::{Interval, Mean, perplexity_in_words};
 use crate::text_ids;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Retention;
 use super::results::{Found, Kind};
-use crate::experiment::figure::{Axis, Cell, Content, Figure, Line, Panel, Point, Series};
+use crate::figure::{Axis, Cell, Content, Figure, Line, Panel, Point, Series};
 
 /// Kinds with fewer tokens than this are in the table, but not among the bars.
 const FEW: u64 = 20;

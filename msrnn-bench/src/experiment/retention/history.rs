@@ -10,8 +10,9 @@ use msrnn_models::recurrent::Recurrent;
 use msrnn_models::trouble::reason;
 
 use super::attention::{Attended, Losses};
+use crate::contexts::BLOCK;
 use crate::error::BenchError;
-use crate::evaluate::{BLOCK, Observed};
+use crate::evaluate::Observed;
 use crate::experiment::Watch;
 
 /// The rows of one layer, as far as one decision omits them: all of the layer, or those of one KV head.

@@ -222,7 +222,7 @@ mod tests {
     use super::super::history::{Group, History};
     use super::super::sample::Wanted;
     use super::*;
-    use crate::experiment::figure::Content;
+    use crate::figure::Content;
 
     fn setting() -> Retention {
         Retention {

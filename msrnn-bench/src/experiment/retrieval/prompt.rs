@@ -12,8 +12,9 @@ use msrnn_models::tokenizer::Tokenizer;
 use msrnn_models::trouble::{check, reason};
 use serde::{Deserialize, Serialize};
 
+use crate::contexts::BLOCK;
 use crate::error::BenchError;
-use crate::evaluate::{BLOCK, Observed};
+use crate::evaluate::Observed;
 use crate::experiment::Watch;
 use crate::numbers;
 use crate::stories::questions::Question;

@@ -8,8 +8,8 @@ use super::task::Task;
 use super::{Retrieval, Sample};
 use crate::error::BenchError;
 use crate::evaluate::Observed;
-use crate::experiment::figure::{Axis, Cell, Content, Excerpt, Figure, Line, Panel, Passage, Point};
 use crate::experiment::{Arm, Results};
+use crate::figure::{Axis, Cell, Content, Excerpt, Figure, Line, Panel, Passage, Point};
 use crate::statistics::Mean;
 use crate::text_ids;
 

@@ -1,6 +1,5 @@
 //! What is hidden, in what, and how it is asked for.
 
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::haystack::Haystack;
@@ -8,7 +7,7 @@ use crate::stories::dice::Dice;
 use crate::stories::questions::{Question, askable, question};
 
 /// A kind of question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Task {
     /// A fact of one character in a story of the bundled generator: object, home, hoard, pet or epithet
@@ -31,8 +30,12 @@ const PLACES: &[&str] = &["Paris", "London", "Rome", "Cairo", "Lima", "Oslo", "D
 
 impl Task {
     /// As it is written on the command line.
-    pub fn name(self) -> String {
-        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Facts => "facts",
+            Self::Passkey => "passkey",
+            Self::Needle => "needle",
+        }
     }
 
     /// Candidates to choose from; who guesses is right once in as many.

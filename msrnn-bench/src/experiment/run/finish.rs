@@ -12,7 +12,6 @@ use crate::experiment::manifest::Identity;
 use crate::experiment::merge::Runs;
 use crate::experiment::{Experiment, Results, Unit, tidy};
 use crate::output::write_file;
-use crate::render;
 
 /// The samples that there are of an experiment's units, each what the setting asks of its unit.
 pub(super) fn checked<E: Experiment>(
@@ -113,6 +112,6 @@ pub fn finish<E: Experiment>(runs: &Runs, out: Option<&Path>) -> Result<Results,
         serde_json::to_vec_pretty(&results).map_err(|e| BenchError::Input(format!("the results are no JSON: {e}")))?;
     json.push(b'\n');
     write_file(&out.join(METRICS), &json)?;
-    render::run::report(out, &results)?;
+    super::report::report(out, &results)?;
     Ok(results)
 }

@@ -20,7 +20,8 @@ pub fn estimate<E: Experiment>(
     interrupt: &AtomicBool,
 ) -> Option<Duration> {
     let next = AtomicUsize::new(0);
-    let work = |watch: &Watch<'_>| {
+    let work = |advance: &(dyn Fn(usize) + Sync), interrupt: &AtomicBool| {
+        let watch = &Watch { advance, tell: &|_| {}, interrupt };
         while !watch.interrupted() {
             let unit = next.fetch_add(1, Ordering::Relaxed);
             if unit >= plan.units.len() || !matches!(experiment.sample(inputs, unit, watch), Ok(Some(_))) {

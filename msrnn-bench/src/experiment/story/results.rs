@@ -8,9 +8,9 @@ use super::texts::{agreeing, distinct, words};
 use super::verdict::{Choice, Outcome};
 use super::{Pair, Story};
 use crate::evaluate::Observed;
-use crate::experiment::figure::{Axis, Cell, Content, Excerpt, Figure, Passage, Series};
 use crate::experiment::generation::Written;
 use crate::experiment::{Arm, Results};
+use crate::figure::{Axis, Cell, Content, Excerpt, Figure, Passage, Series};
 use crate::text_ids;
 
 /// A model under a policy, over all seeds.

@@ -9,9 +9,9 @@ use super::jackknife::jackknife;
 use super::{Answer, Metric, Task, Understanding};
 use crate::error::BenchError;
 use crate::evaluate::Observed;
-use crate::experiment::figure::{Axis, Cell, Content, Excerpt, Figure, Line, Passage, Point};
 use crate::experiment::generation::Ended;
 use crate::experiment::{Arm, Results};
+use crate::figure::{Axis, Cell, Content, Excerpt, Figure, Line, Passage, Point};
 use crate::statistics::Mean;
 use crate::text_ids;
 

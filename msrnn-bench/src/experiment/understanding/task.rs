@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::metrics::{f1, rouge};
 
 /// A kind of question, with its layouts and prompt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Task {
     /// Questions about science-fiction stories, answered in a paragraph (Wang et al. 2022).
@@ -21,7 +21,7 @@ pub enum Task {
 }
 
 /// How an answer is compared with its references.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Metric {
     /// Geometric mean of ROUGE-1, ROUGE-2 and ROUGE-L.

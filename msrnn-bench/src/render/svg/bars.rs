@@ -5,7 +5,7 @@ use plotters::style::text_anchor::{HPos, VPos};
 
 use super::sheet::Sheet;
 use super::{Drawn, INK, PlotAxis, colour_of, short};
-use crate::experiment::figure::{Axis, Series};
+use crate::figure::{Axis, Series};
 use crate::render::colour;
 use crate::render::extent;
 use crate::render::scale::Scale;

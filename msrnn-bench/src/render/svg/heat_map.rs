@@ -7,7 +7,7 @@ use plotters::style::text_anchor::{HPos, VPos};
 
 use super::sheet::Sheet;
 use super::{Drawn, INK, rgb, short};
-use crate::experiment::figure::{Content, Figure, Panel};
+use crate::figure::{Content, Figure, Panel};
 use crate::render::{colour, raster, scale};
 
 /// Height of a panel with its labels on a screen, in pixels.

@@ -5,7 +5,7 @@ use plotters::style::text_anchor::{HPos, VPos};
 
 use super::sheet::Sheet;
 use super::{Drawn, PlotAxis, colour_of, mark, rgb, short};
-use crate::experiment::figure::{Axis, Line};
+use crate::figure::{Axis, Line};
 use crate::render::{colour, extent};
 
 /// Height of a line's name.

@@ -15,7 +15,7 @@ use super::colour::{self, Rgb};
 use super::printable;
 use super::scale::{self, Scale};
 use crate::error::BenchError;
-use crate::experiment::figure::{Content, Figure};
+use crate::figure::{Content, Figure};
 
 /// A figure as SVG in the usual [`Style`]; none for tables and texts, and where there is nothing to draw.
 ///

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{WIDTH, padded};
-use crate::experiment::figure::{Axis, Series};
+use crate::figure::{Axis, Series};
 use crate::render::{extent, printable, scale};
 
 /// Columns for names.

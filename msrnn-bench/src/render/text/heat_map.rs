@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{WIDTH, padded};
-use crate::experiment::figure::{Content, Panel};
+use crate::figure::{Content, Panel};
 use crate::render::{colour, printable, scale};
 
 /// Most columns and rows of a panel.
@@ -70,7 +70,7 @@ fn shade(panel: &Panel, rows: &std::ops::Range<usize>, columns: std::ops::Range<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::figure::Axis;
+    use crate::figure::Axis;
 
     #[test]
     fn shades_are_means_of_cells() {

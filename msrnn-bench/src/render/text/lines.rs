@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{WIDTH, padded};
-use crate::experiment::figure::{Axis, Line};
+use crate::figure::{Axis, Line};
 use crate::render::{extent, printable, scale};
 
 /// Rows of the plot.
@@ -107,7 +107,7 @@ fn connect(from: (usize, usize), to: (usize, usize), mut visit: impl FnMut(usize
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::figure::Point;
+    use crate::figure::Point;
 
     #[test]
     fn a_falling_line_falls() {

@@ -9,8 +9,8 @@ mod table;
 use std::fmt::Write;
 
 use super::printable;
-use crate::experiment::Results;
-use crate::experiment::figure::{Content, Figure};
+use crate::figure::{Content, Figure};
+use crate::results::Results;
 
 /// Columns of a plot.
 const WIDTH: usize = 72;

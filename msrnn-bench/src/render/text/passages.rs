@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{WIDTH, padded};
-use crate::experiment::figure::{Excerpt, Passage};
+use crate::figure::{Excerpt, Passage};
 use crate::render::printable;
 
 /// Columns before a text.

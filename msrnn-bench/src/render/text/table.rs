@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::experiment::figure::Cell;
+use crate::figure::Cell;
 use crate::render::{decimal, printable};
 
 /// Before the best number of a column.

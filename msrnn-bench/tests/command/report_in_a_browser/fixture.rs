@@ -1,8 +1,8 @@
 //! Results of every kind, as large as those of real experiments.
 
 use msrnn_bench::evaluate::Observed;
-use msrnn_bench::experiment::figure::{Axis, Cell, Content, Excerpt, Figure, Line, Panel, Passage, Point, Series};
 use msrnn_bench::experiment::{Arm, Results};
+use msrnn_bench::figure::{Axis, Cell, Content, Excerpt, Figure, Line, Panel, Passage, Point, Series};
 
 /// Text that would break a page that did not escape it.
 pub(crate) const TROUBLE: &str = "</script><img src=x onerror=\"console.error('run')\"> & \u{2028} {{x}}";

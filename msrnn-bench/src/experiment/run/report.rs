@@ -5,12 +5,12 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Report, write};
 use crate::error::BenchError;
 use crate::experiment::Results;
-use crate::experiment::figure::{Cell, Content, Figure};
 use crate::experiment::manifest::Manifest;
 use crate::experiment::run::TIMES;
+use crate::figure::{Cell, Content, Figure};
+use crate::render::{Report, write};
 
 /// Writes `report.html` and `figures/` into a run directory, from its manifest, its times and the
 /// results.
@@ -19,7 +19,7 @@ use crate::experiment::run::TIMES;
 ///
 /// When the manifest or the times cannot be read, a figure is not as it should be, or a file cannot
 /// be written.
-pub fn report(directory: &Path, results: &Results) -> Result<(), BenchError> {
+pub(super) fn report(directory: &Path, results: &Results) -> Result<(), BenchError> {
     let manifest = Manifest::read(directory)?;
     let identity = &manifest.identity;
     let names = |sources: &[crate::experiment::manifest::Source]| {
