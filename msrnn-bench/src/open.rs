@@ -64,8 +64,10 @@ pub fn config(directory: Option<&Path>) -> Result<ModelConfig, BenchError> {
 pub fn open(directory: Option<&Path>, device: DeviceName, precision: Precision) -> Result<Model, BenchError> {
     let on = device.open()?;
     let storage = precision.on(&on, device)?;
-    let Some(directory) = directory else { return bundled::load(storage, &on) };
-    let model = Model::load(directory, storage, &on)?;
+    let model = match directory {
+        None => bundled::load(storage, &on)?,
+        Some(directory) => Model::load(directory, storage, &on)?,
+    };
     if storage.activations != Activations::Float && !model.decoder.matrices().iter().any(|matrix| matrix.rounds()) {
         let (wanted, dtype) = match storage.activations {
             Activations::Bf16 => ("bf16", "bf16"),
@@ -74,7 +76,7 @@ pub fn open(directory: Option<&Path>, device: DeviceName, precision: Precision) 
         return Err(BenchError::Input(format!(
             "{} has no matrix in {wanted}, so that no activation would be rounded; choose --dtype {dtype}, or leave out \
              --activations",
-            directory.display()
+            directory.map_or_else(|| "the bundled model".into(), |directory| directory.display().to_string())
         )));
     }
     for note in model.warnings() {

@@ -254,7 +254,10 @@ impl FromStr for Precision {
         }
         let activations = match activations {
             None => Activations::Float,
-            Some(name) => name.parse::<ActivationsName>().map_err(|_| wrong("names no precision of activations"))?.0,
+            Some(name) => {
+                let wrong = |expected| wrong(&format!("names no precision of activations, {expected}"));
+                name.parse::<ActivationsName>().map_err(wrong)?.0
+            }
         };
         Self { weights, states, activations: Activations::Float }.with(activations)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::layer::Layer;
-use crate::needs::{fewest_states, lacking};
+use crate::needs::{HEADS, fewest_states, lacking};
 use crate::policy::Policy;
 
 /// How a multi-state is bounded.
@@ -39,7 +39,7 @@ impl Compression {
             let needed = fewest_states(policy.as_ref(), 0);
             return Err(Error::TooFewStates { policy: policy.name(), states, needed: needed.unwrap_or(usize::MAX) });
         }
-        let layer = Layer::only(states);
+        let layer = Layer { kv_heads: HEADS, ..Layer::only(states) };
         policy.plan(&layer).check(policy.as_ref(), &layer)?;
         Ok(Self::Bounded { policy, states })
     }
@@ -50,12 +50,12 @@ impl Compression {
     ///
     /// When its plan for a stack of one layer cannot be carried out, or makes rows go.
     pub fn held(policy: Arc<dyn Policy>) -> Result<Self, Error> {
-        let layer = Layer::only(usize::MAX);
+        let layer = Layer { kv_heads: HEADS, ..Layer::only(usize::MAX) };
         let plan = policy.plan(&layer);
         plan.check(policy.as_ref(), &layer)?;
-        match plan.states {
-            None => Ok(Self::Held { policy }),
-            Some(_) => Err(Error::NotHeld(policy.name())),
+        match plan.parts().iter().any(|part| part.states.is_some()) {
+            false => Ok(Self::Held { policy }),
+            true => Err(Error::NotHeld(policy.name())),
         }
     }
 

@@ -95,7 +95,7 @@ pub struct Plan {
     /// In how many bits keys and values are held; none as they were computed.
     pub packing: Option<Packing>,
     /// What every KV head of the layer does by itself, in their order, each with a k of its own: then nothing of the above
-    /// counts but `positions`. Empty where all heads do the same, as they usually do.
+    /// counts but `positions`, and `decides` is [`Decides::KvHead`]; see [`Plan::by_head`]. Empty where all heads do the same, as they usually do.
     pub heads: Vec<Plan>,
 }
 
@@ -275,7 +275,8 @@ impl Plan {
     pub fn check(&self, policy: &dyn Policy, layer: &Layer) -> Result<(), Error> {
         if !self.heads.is_empty() {
             let alone = |head: &Self| head.heads.is_empty() && head.pooled.is_none() && head.positions.is_none();
-            if self.pooled.is_some() || self.heads.len() != layer.kv_heads || !self.heads.iter().all(alone) {
+            let whole = self.pooled.is_some() || self.decides != Decides::KvHead;
+            if whole || self.heads.len() != layer.kv_heads || !self.heads.iter().all(alone) {
                 return Err(Error::Heads(policy.name()));
             }
             let layer = Layer { kv_heads: 1, ..*layer };
@@ -306,7 +307,9 @@ impl Plan {
     /// Unless groups have numbers and fit into what is packed at once, and keys are packed per channel only
     /// where slots fill up in order and no row changes.
     pub fn check_packing(&self, policy: &dyn Policy) -> Result<(), Error> {
-        self.heads.iter().try_for_each(|head| head.check_packing(policy))?;
+        if !self.heads.is_empty() {
+            return self.heads.iter().try_for_each(|head| head.check_packing(policy));
+        }
         let Some(packing) = &self.packing else { return Ok(()) };
         let Packing { group, keys, values, .. } = packing;
         let fits = |side: &Side| side.every > 0 && (side.per == Per::Token || side.every.is_multiple_of(*group));

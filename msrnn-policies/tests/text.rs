@@ -274,6 +274,7 @@ fn how_rows_are_held_is_read_and_written() {
         "kivi(bits=2, group=32, recent=128)",
         "int4(tova, recent=32)@64MiB",
         "layers(0-1: int8(full), *: int4(tova))@512",
+        "int4(heads(0: full, *: every(64, tova)), keys=channel)@512",
         "after-prompt( int2(snapkv , keys = channel))@512",
     ] {
         let read = round_trips(text);
@@ -448,6 +449,7 @@ fn explain_tells_of_what_is_composed_and_typed() {
             "the first 4 tokens",
         ],
     );
+    told("in-state(heads(0: full, *: tova))", &["positions     in-state, in all heads", "decides       by itself"]);
     told(
         "layers(0-1: full, 4: window+4, *: after-prompt(tova))",
         &[

@@ -83,7 +83,11 @@ pub fn write(results: &Results, style: &Style, directory: &Path) -> Result<Vec<P
         ));
     }
     for (path, svg) in &plots {
-        if std::fs::read(path).is_ok_and(|there| there != svg.as_bytes()) {
+        let there = match std::fs::read(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            there => there.map_err(|source| BenchError::Read { path: path.clone(), source })?,
+        };
+        if there != svg.as_bytes() {
             return Err(BenchError::Input(format!(
                 "{} is there already and looks otherwise; choose another directory",
                 path.display()

@@ -46,8 +46,12 @@ pub fn state_bytes_per_step(states: &[MultiState], steps: usize) -> f64 {
 
 /// Rows that one of the next `steps` steps attends, its own included, on average.
 pub fn rows_per_step(state: &MultiState, steps: usize) -> f64 {
-    let held = state.rows_held().iter().max().copied().unwrap_or(0);
-    rows_of(held, steps, state.states().zip(state.cut_at()))
+    let of_part = |part: &MultiState| {
+        let held = part.rows_held().iter().max().copied().unwrap_or(0);
+        rows_of(held, steps, part.states().zip(part.cut_at()))
+    };
+    let parts = state.parts();
+    parts.iter().map(of_part).sum::<f64>() / parts.len() as f64
 }
 
 /// Operations of the layers for one token that attends `rows` rows: a multiplication and an addition

@@ -125,6 +125,8 @@ fn a_gguf_file_is_held_as_it_is_stored_unless_another_precision_is_asked_for() {
         ["perplexity", "--ids", path, "--policy", "full", "--activations", "bf16", "--model", text_of(&source)];
     refused(&[&scoring[..], &["--dtype", "f32"]].concat(), &["not beside f32", "--dtype bf16"]);
     refused(&[&scoring[..], &["--dtype", "stored"]].concat(), &["no matrix in bf16", "--dtype bf16"]);
+    let bundled = ["perplexity", "--ids", path, "--policy", "full", "--dtype", "stored", "--activations", "int8"];
+    refused(&bundled, &["the bundled model has no matrix in blocks"]);
     refused(&["bench", "--shape", "2x64x4:2x128x50", "--dtype", "stored"], &["only files", "--dtype int8"]);
     // Plans are made without looking into files.
     let planned = ["throughput", "--model", text_of(&file), "--states", "8", "--memory", "1GiB", "--dry-run"];

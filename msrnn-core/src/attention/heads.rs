@@ -43,7 +43,15 @@ impl Attention {
         go: impl Fn(&Self, [Tensor<4>; 3], &mut MultiState) -> Result<Tensor<4>, Error> + Sync,
     ) -> Result<Tensor<4>, Error> {
         let ([batch, heads, n, head_dim], single) = (tokens[0].dims(), self.of_one_head());
-        let go = |(index, head): (usize, &mut MultiState)| go(&single, self.of_head(&tokens, index), head);
+        let go = |(index, head): (usize, &mut MultiState)| {
+            go(&single, self.of_head(&tokens, index), head).map_err(|error| match error {
+                // A head is told of one batch row.
+                Error::NoScore { policy, layer, position, token, .. } => {
+                    Error::NoScore { policy, layer, position, token, row: index / self.kv_heads }
+                }
+                other => other,
+            })
+        };
         let outputs: Result<Vec<Tensor<4>>, Error> = match n > 1 && kernels::is_on_host(&tokens[0]) {
             true => state.heads.par_iter_mut().enumerate().map(go).collect(),
             false => state.heads.iter_mut().enumerate().map(go).collect(),

@@ -227,7 +227,7 @@ impl Attention {
     /// ([`burn::tensor::capture`]): on a device with kernels, of a policy whose score is data and that makes a row go
     /// at every token, since such a step always works in the same buffers and asks the host for nothing.
     pub fn captures(&self, state: &MultiState) -> bool {
-        self.road(state) == Road::InKernels && state.is_steady() && state.omitted.is_none()
+        !state.is_by_head() && self.road(state) == Road::InKernels && state.is_steady() && state.omitted.is_none()
     }
 
     /// A block of one token as a step.

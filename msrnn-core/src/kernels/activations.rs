@@ -49,7 +49,7 @@ fn widened(bits: u16) -> f32 {
 }
 
 impl Activations {
-    /// Rows as they are multiplied, into as many values: `[rows, in]`, `in` a multiple of 32 where they are rounded.
+    /// Rows as they are multiplied, into as many values: `[rows, in]`, `in` a multiple of 32 where they are rounded to 8 bits.
     #[inline(always)]
     pub(crate) fn see(self, x: &[f32], seen: &mut [f32]) {
         match self {

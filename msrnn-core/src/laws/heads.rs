@@ -61,11 +61,15 @@ pub fn heads_with_plans_of_their_own_equal_layers_of_one_head(policy: &Arc<dyn P
                     }
                     done += n;
                     same_rows(&layer.state, &heads, case)?;
+                    // A prompt may be cut; its omissions are not told token by token.
+                    same_omissions(&mut layer.state, &mut heads, case)?;
                     // Every other time it is saved and restored, and once a batch row starts anew.
                     if index % 2 == 1 {
                         let compression = layer.compression.clone();
                         let restored = MultiState::restore(layer.state.snapshot(), &compression, device);
                         layer.state = restored.map_err(|error| error.to_string())?;
+                        // What is recorded is not part of a snapshot.
+                        layer.state.record_omissions();
                     }
                     if index == 1 && prompt == 0 {
                         layer.state.reset(0);
@@ -87,7 +91,8 @@ struct One {
 
 impl One {
     fn new(attention: Attention, batch: usize, compression: Compression, device: &Device, dtype: DType) -> Self {
-        let state = attention.initial_state(batch, 0, 1, &compression, dtype, device);
+        let mut state = attention.initial_state(batch, 0, 1, &compression, dtype, device);
+        state.record_omissions();
         Self { attention, compression, state }
     }
 
@@ -152,4 +157,35 @@ fn same_rows(state: &MultiState, heads: &[One], case: &Case) -> Verdict {
         }
     }
     Ok(())
+}
+
+/// What was omitted since the last look, token by token.
+fn same_omissions(state: &mut MultiState, heads: &mut [One], case: &Case) -> Verdict {
+    let positions = |omitted: crate::state::Omitted| -> Vec<i64> {
+        omitted.map_or_else(Vec::new, |positions| {
+            positions.into_data().convert::<i64>().try_into_vec().expect("positions are integers")
+        })
+    };
+    let found: Vec<Vec<i64>> = state.take_omitted().into_iter().map(positions).collect();
+    for (index, head) in heads.iter_mut().enumerate() {
+        let expected: Vec<Vec<i64>> = head.state.take_omitted().into_iter().map(positions).collect();
+        if found.len() != expected.len() {
+            return Err(format!("omissions of {} tokens instead of {}", found.len(), expected.len()));
+        }
+        for (token, (all, expected)) in found.iter().zip(&expected).enumerate() {
+            let each = all.len() / (case.batch * case.kv_heads);
+            let mut own: Vec<i64> = all[index * each..(index + 1) * each].to_vec();
+            own.retain(|&position| position >= 0);
+            let expected: Vec<i64> = expected.iter().copied().filter(|&position| position >= 0).collect();
+            if own != expected {
+                return Err(format!("token {token}: head {index} omits {own:?} instead of {expected:?}"));
+            }
+        }
+    }
+    let firsts =
+        heads.chunks(case.kv_heads).map(|heads| heads.iter().filter_map(|one| one.state.first_omission()[0]).min());
+    match firsts.zip(state.first_omission()).all(|(expected, found)| expected == *found) {
+        true => Ok(()),
+        false => Err("rows first went at another token".into()),
+    }
 }

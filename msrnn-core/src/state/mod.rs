@@ -217,7 +217,18 @@ impl MultiState {
         }
     }
 
+    /// What is bounded by itself: every head that has a plan of its own, or all of them as one.
+    pub fn parts(&self) -> &[Self] {
+        match self.is_by_head() {
+            true => &self.heads,
+            false => std::slice::from_ref(self),
+        }
+    }
+
     pub(crate) fn decides(&self) -> Decides {
+        if self.is_by_head() {
+            return Decides::KvHead;
+        }
         self.bound.as_ref().map_or(Decides::Layer, |bound| bound.decides())
     }
 
@@ -249,6 +260,9 @@ impl MultiState {
 
     /// Whether the next step has the same shape as the one after it: a row goes in every batch row.
     pub fn is_steady(&self) -> bool {
+        if self.is_by_head() {
+            return self.heads.iter().all(Self::is_steady);
+        }
         self.is_strict() && self.all_full()
     }
 
@@ -321,6 +335,10 @@ impl MultiState {
     /// Bytes allocated: keys, values, packed ones with their scales, positions, what the policy carries, its latest
     /// queries and the counters.
     pub fn bytes(&self) -> usize {
+        let heads: usize = self.heads.iter().map(Self::bytes).sum();
+        if self.is_by_head() {
+            return heads;
+        }
         let int = self.positions.dtype().size();
         let numbers = self.keys.shape().num_elements() + self.values.shape().num_elements();
         let rows = numbers * self.shape.dtype.size() + self.packed.as_ref().map_or(0, Packed::bytes);
@@ -328,7 +346,6 @@ impl MultiState {
         let memory = self.memory.as_ref().map_or(0, |m| m.shape().num_elements() * m.dtype().size());
         let latest = self.latest.as_ref().map_or(0, |x| x.shape().num_elements() * x.dtype().size());
         let counters = 2 * self.free.shape().num_elements() * int;
-        let heads: usize = self.heads.iter().map(Self::bytes).sum();
         rows + positions + memory + latest + counters + heads
     }
 

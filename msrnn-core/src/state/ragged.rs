@@ -33,7 +33,10 @@ impl MultiState {
             return;
         }
         self.by_head = Some(Arc::new(ByHead { policy: policy.to_owned(), plans: plan.heads.clone() }));
-        self.heads = (0..self.shape.batch * self.shape.kv_heads).map(|index| self.of_one_head(index)).collect();
+        let heads = self.shape.batch * self.shape.kv_heads;
+        self.heads = (0..heads).map(|index| self.of_one_head(index)).collect();
+        let device = self.device();
+        (self.next, self.free) = (Tensor::zeros([heads, 1], &device), Tensor::zeros([heads, 1], &device));
         self.hold_nothing();
     }
 
@@ -121,7 +124,10 @@ impl MultiState {
     pub(crate) fn reset_heads(&mut self, row: usize) {
         let kv_heads = self.shape.kv_heads;
         for index in row * kv_heads..(row + 1) * kv_heads {
-            self.heads[index] = self.of_one_head(index);
+            let head = self.of_one_head(index);
+            // What was omitted before is not yet told.
+            let omitted = self.heads[index].omitted.take();
+            self.heads[index] = MultiState { omitted, ..head };
         }
     }
 

@@ -159,6 +159,9 @@ fn of_layer(plan: &Plan, layer: &Layer) -> String {
         let one = Layer { kv_heads: 1, ..*layer };
         let said: Vec<String> = plan.heads.iter().map(|head| of_layer(head, &one)).collect();
         text.runs("head", &said);
+        if let Some(positions) = plan.positions {
+            text.line("positions", &format!("{positions}, in all heads"));
+        }
         return text.text;
     }
     if let Some(packing) = &plan.packing {
@@ -170,7 +173,8 @@ fn of_layer(plan: &Plan, layer: &Layer) -> String {
     }
     text.line("rule", &rule(plan));
     text.line("sees", &sees(plan));
-    text.line("decides", &format!("once per {}", decides(plan)));
+    let decides = if layer.kv_heads == 1 { "by itself".into() } else { format!("once per {}", decides(plan)) };
+    text.line("decides", &decides);
     if let Some(floor) = plan.pooled {
         text.line("shares", &format!("heads compete for the layer's k · heads rows, each keeps {floor} · k at least"));
     }

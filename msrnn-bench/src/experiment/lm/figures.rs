@@ -121,7 +121,7 @@ fn perplexities(summary: &ModelSummary) -> Figure {
             ceilings(&names),
             match summary.states().into_iter().any(|states| summary.best(states).is_some()) {
                 true =>
-                    " The marked policy of a column is below every other by the 95 % interval of their paired difference.",
+                    " The marked policy of a column is below every other with as many states, by the 95 % intervals of their paired differences.",
                 false => "",
             },
         ),

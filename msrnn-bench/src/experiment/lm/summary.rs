@@ -167,19 +167,18 @@ impl ModelSummary {
     /// tell; none where they do not. A ceiling is no policy.
     pub fn best(&self, states: usize) -> Option<&str> {
         let is_ceiling = |name: &str| name.parse::<PolicySpec>().is_ok_and(|spec| spec.is_ceiling());
-        let rivals = self.pairs.iter().filter(|pair| pair.states == states);
-        let rivals: Vec<&Pair> =
-            rivals.filter(|pair| !is_ceiling(&pair.policy) && !is_ceiling(&pair.against)).collect();
-        let beats_all = |name: &&str| {
-            rivals.iter().all(|pair| match (pair.above.ends, pair.policy == *name, pair.against == *name) {
-                (_, false, false) => true,
-                (None, ..) => false,
-                (Some((_, high)), true, _) => high < 0.0,
-                (Some((low, _)), ..) => low > 0.0,
+        let is_rival =
+            |arm: &&ArmSummary| arm.kind == Kind::Policy && arm.states == Some(states) && !is_ceiling(&arm.policy);
+        let rivals: Vec<&str> = self.arms.iter().filter(is_rival).map(|arm| arm.policy.as_str()).collect();
+        let beats = |name: &str, other: &str| {
+            self.pairs.iter().filter(|pair| pair.states == states).any(|pair| match pair.above.ends {
+                Some((_, high)) if (&pair.policy[..], &pair.against[..]) == (name, other) => high < 0.0,
+                Some((low, _)) if (&pair.policy[..], &pair.against[..]) == (other, name) => low > 0.0,
+                _ => false,
             })
         };
-        let mut names = rivals.iter().flat_map(|pair| [pair.policy.as_str(), pair.against.as_str()]);
-        names.find(beats_all)
+        let beats_all = |name: &&str| rivals.iter().filter(|other| *other != name).all(|other| beats(name, other));
+        rivals.iter().copied().filter(|_| rivals.len() > 1).find(beats_all)
     }
 
     /// Baseline and policies, in the order of the arms.

@@ -26,17 +26,22 @@ pub(super) fn draw(sheet: &Sheet, groups: &[String], y: &Axis, series: &[Series]
     let lying = sheet.px(longest * 8) <= slot;
     let below = if lying { 40 } else { longest * 8 + 20 };
 
-    let root = SVGBackend::with_string(svg, (width, sheet.height(460 + below))).into_drawing_area();
+    let beside = match series.len() {
+        1 => sheet.px(20),
+        _ => sheet.room(series.iter().map(|series| series.name.as_str())),
+    };
+    let height = sheet.height(460 + below);
+    sheet.leaves_room([sheet.px(72 + 12) + beside, sheet.px(below + 24 + 30)], [width as i32, height as i32])?;
+    let root = SVGBackend::with_string(svg, (width, height)).into_drawing_area();
     root.fill(&WHITE)?;
     let across = Scale { log: false, lowest: 0.0, highest: groups.len() as f64 };
     let mut builder = ChartBuilder::on(&root);
     if !sheet.title.is_empty() {
         builder.caption(&sheet.title, sheet.font(18));
     }
-    let names_of_series = series.iter().map(|series| series.name.as_str());
     let mut chart = builder
         .margin(sheet.px(12))
-        .margin_right(if series.len() > 1 { sheet.room(names_of_series) } else { sheet.px(20) })
+        .margin_right(beside)
         .x_label_area_size(sheet.px(below))
         .y_label_area_size(sheet.px(72))
         .build_cartesian_2d(PlotAxis::new(across, Vec::new()), PlotAxis::new(up.clone(), ticks))?;

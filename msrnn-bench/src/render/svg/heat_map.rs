@@ -38,9 +38,7 @@ pub(super) fn draw(sheet: &Sheet, figure: &Figure, svg: &mut String) -> Drawn {
     let of_panel = (width as i32 / if alone { 1 } else { 2 }, (height as i32 - px(title + COLOURS)) / down);
     let [left, top, right, bottom] = AROUND.map(px);
     let grid = (of_panel.0 - left - right, of_panel.1 - top - bottom);
-    if grid.0 < 1 || grid.1 < 1 {
-        return Err("its labels leave no room on so small a sheet; give more of it, or smaller labels".into());
-    }
+    sheet.leaves_room([left + right, top + bottom], [of_panel.0, of_panel.1])?;
     let mut images = String::new();
     {
         let root = SVGBackend::with_string(svg, (width, height)).into_drawing_area();

@@ -26,6 +26,8 @@ pub(super) fn draw(sheet: &Sheet, x: &Axis, y: &Axis, lines: &[Line], svg: &mut 
     let y_ticks = up.ticks(6);
     let (height, name) = (sheet.height(520.max(lines.len() as i32 * NAME + 110)), sheet.px(NAME));
 
+    let beside = sheet.room(lines.iter().map(|line| line.name.as_str()));
+    sheet.leaves_room([sheet.px(72 + 12) + beside, sheet.px(46 + 24 + 30)], [sheet.width as i32, height as i32])?;
     let root = SVGBackend::with_string(svg, (sheet.width, height)).into_drawing_area();
     root.fill(&WHITE)?;
     let mut builder = ChartBuilder::on(&root);
@@ -34,7 +36,7 @@ pub(super) fn draw(sheet: &Sheet, x: &Axis, y: &Axis, lines: &[Line], svg: &mut 
     }
     let mut chart = builder
         .margin(sheet.px(12))
-        .margin_right(sheet.room(lines.iter().map(|line| line.name.as_str())))
+        .margin_right(beside)
         .x_label_area_size(sheet.px(46))
         .y_label_area_size(sheet.px(72))
         .build_cartesian_2d(PlotAxis::new(across, x_ticks), PlotAxis::new(up.clone(), y_ticks))?;

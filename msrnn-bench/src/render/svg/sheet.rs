@@ -44,6 +44,9 @@ const FINE: f64 = 600.0;
 /// Width on a screen.
 const WIDTH: u32 = 860;
 
+/// Sides of what is left for the data, in pixels of a screen, at least.
+const LEAST: i32 = 60;
+
 /// Size of labels on a screen, in pixels.
 const LABEL: f64 = 13.0;
 
@@ -82,6 +85,14 @@ impl Sheet {
     /// The height, or so many pixels where there is none.
     pub(super) fn height(&self, pixels: i32) -> u32 {
         self.height.unwrap_or(pixels.max(1) as u32)
+    }
+
+    /// Refuses a place of some width and height on which labels of so many places across and down leave too little.
+    pub(super) fn leaves_room(&self, labels: [i32; 2], place: [i32; 2]) -> Result<(), String> {
+        match place.into_iter().zip(labels).all(|(side, labels)| side - labels >= self.px(LEAST)) {
+            true => Ok(()),
+            false => Err("its labels leave no room on so small a sheet; give more of it, or smaller labels".into()),
+        }
     }
 
     /// Letters of so many pixels.

@@ -23,7 +23,7 @@ use crate::common::{checkpoint, copy, msrnn, succeeds, text_of};
 const STORY: &str = "Once upon a time there was a girl who had a small dog. One day";
 
 /// Bounded and unbounded, one of every kind of state.
-const POLICIES: [(&str, Protocol); 10] = [
+const POLICIES: [(&str, Protocol); 11] = [
     ("full", Protocol::Strict),
     ("tova@12", Protocol::Strict),
     ("h2o@12", Protocol::Strict),
@@ -34,6 +34,7 @@ const POLICIES: [(&str, Protocol); 10] = [
     ("pooled(snapkv(window=4))@12", Protocol::Prefill(usize::MAX)),
     ("int8(tova, group=4, recent=2)@12", Protocol::Strict),
     ("int4(full, group=4, recent=4)", Protocol::Strict),
+    ("heads(0: full, *: tova)@12", Protocol::Strict),
 ];
 
 fn identity(policy: &str, model: &Model) -> (Identity, msrnn_core::compression::Compression) {

@@ -193,8 +193,11 @@ mod x86 {
 
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     pub(super) fn row_by_row(weight: &[bf16], x: &Pairs, y: &mut [f32]) {
+        if weight.is_empty() {
+            return;
+        }
         let rows = x.rows();
-        let input = weight.len() * rows / y.len().max(1);
+        let input = weight.len() * rows / y.len();
         for (weight, y) in weight.chunks_exact(input).zip(y.chunks_exact_mut(rows)) {
             for (x, y) in x.pairs.chunks_exact(x.of_row).zip(y) {
                 *y = product(weight, x);
@@ -206,7 +209,10 @@ mod x86 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     fn product(weight: &[bf16], x: &[u32]) -> f32 {
-        let ((weights, weight_rest), (xs, x_rest)) = (weight.as_chunks::<{ 2 * LANES }>(), x.as_chunks::<LANES>());
+        let (weights, weight_rest) = weight.as_chunks::<{ 2 * LANES }>();
+        // What is left of the weight may make up a whole register of pairs, the last of them half empty.
+        let (xs, x_rest) = x.split_at(weights.len() * LANES);
+        let (xs, _) = xs.as_chunks::<LANES>();
         let mut sums = [_mm512_setzero_ps(); 4];
         for (index, (weight, x)) in weights.iter().zip(xs).enumerate() {
             // SAFETY: both are 512 bits.

@@ -238,6 +238,18 @@ fn linear_on_all_cores_equals_its_plain_twin() {
     }
 }
 
+/// Rows that end within a register, where one begins, and right before its end.
+#[test]
+fn linear_in_bfloat16_of_rows_of_any_length_equals_its_plain_twin() {
+    for input in
+        (1..=3).flat_map(|registers| [32 * registers - 2, 32 * registers - 1, 32 * registers, 32 * registers + 1])
+    {
+        for rows in [1, 8, 9] {
+            linear_agrees(rows, input, [5, 3], (DType::F32, DType::BF16), Activations::Bf16).unwrap();
+        }
+    }
+}
+
 /// All the instructions that this processor has, not only those that are chosen, against those that all have.
 #[test]
 fn products_of_integers_equal_their_plain_twin() {

@@ -46,6 +46,9 @@ impl Snapshot {
         if self.heads.is_empty() && !empty.is_by_head() {
             return self.check_tensors(empty, query_heads, empty.groups(), empty.cut_at());
         }
+        if self.first_omission.len() != shape.batch || self.keys.dtype() != shape.dtype {
+            return wrong("what all of its heads share contradicts its shape".into());
+        }
         let pooled = empty.bound.as_ref().is_some_and(|bound| bound.plan.pooled.is_some());
         if !(pooled || empty.is_by_head()) || self.heads.len() != shape.batch * shape.kv_heads {
             return wrong("its heads contradict its shape".into());
