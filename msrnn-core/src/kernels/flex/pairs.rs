@@ -123,9 +123,9 @@ mod x86 {
         let width = weight.len() / input;
         let pairs = input / 2;
         for (index, slab) in slab.iter_mut().enumerate() {
-            for lane in 0..width {
+            for (lane, two) in slab.iter_mut().enumerate().take(width) {
                 let at = lane * input + 2 * index;
-                slab[lane] = match index < pairs {
+                *two = match index < pairs {
                     true => pair([weight[at], weight[at + 1]]),
                     false => pair([weight[at], bf16::ZERO]),
                 };
@@ -173,10 +173,10 @@ mod x86 {
             unsafe {
                 let weight: [__m512i; REGISTERS] =
                     std::array::from_fn(|v| _mm512_loadu_si512(weight.as_ptr().add(v * LANES).cast()));
-                for m in 0..M {
+                for (m, sums) in sums.iter_mut().enumerate() {
                     let two = _mm512_set1_epi32(x.get_unchecked(m * of_row + index).cast_signed());
                     for v in 0..REGISTERS {
-                        sums[m][v] = dot(sums[m][v], weight[v], two);
+                        sums[v] = dot(sums[v], weight[v], two);
                     }
                 }
             }

@@ -383,9 +383,9 @@ mod x86 {
                 }
             }
             let mut values = [[0.0; W]; M];
-            for m in 0..M {
-                for v in 0..V {
-                    L::store(values[m].as_mut_ptr().add(v * L::LANES), sums[m][v]);
+            for (values, sums) in values.iter_mut().zip(sums) {
+                for (v, sum) in sums.into_iter().enumerate() {
+                    L::store(values.as_mut_ptr().add(v * L::LANES), sum);
                 }
             }
             values
