@@ -197,7 +197,7 @@ impl<'t> Parser<'_, 't> {
         }
         let Some(rest) = rest else {
             let expected = format!(", and a policy for the {one}s that are left, as in *: tova");
-            return Err(self.cursor.expected(&expected));
+            return Err(self.cursor.expected(expected));
         };
         self.cursor.expect(")", ", or )")?;
         if rest.is_none() && parts.iter().all(|part| part.policy.is_none()) {
@@ -214,12 +214,12 @@ impl<'t> Parser<'_, 't> {
             true => None,
             false => {
                 let expected = format!("{one}s as in 0-1, a {one} as in 3, or * for the rest");
-                let (first, _) = self.cursor.integer().ok_or_else(|| self.cursor.expected(&expected))?;
+                let (first, _) = self.cursor.integer().ok_or_else(|| self.cursor.expected(expected))?;
                 let last = match self.cursor.eat("-") {
                     true => {
                         self.cursor
                             .integer()
-                            .ok_or_else(|| self.cursor.expected(&format!("the last {one} of the range")))?
+                            .ok_or_else(|| self.cursor.expected(format!("the last {one} of the range")))?
                             .0
                     }
                     false => first,
