@@ -333,7 +333,8 @@ impl MultiState {
     }
 
     /// Bytes allocated: keys, values, packed ones with their scales, positions, what the policy carries, its latest
-    /// queries and the counters.
+    /// queries and the counters. Where heads have plans of their own, those of the heads; beside them the layer has a few
+    /// integers a head and two empty rows, which are not counted.
     pub fn bytes(&self) -> usize {
         let heads: usize = self.heads.iter().map(Self::bytes).sum();
         if self.is_by_head() {
