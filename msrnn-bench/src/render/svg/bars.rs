@@ -31,19 +31,11 @@ pub(super) fn draw(sheet: &Sheet, groups: &[String], y: &Axis, series: &[Series]
         _ => sheet.room(series.iter().map(|series| series.name.as_str())),
     };
     let height = sheet.height(460 + below);
-    sheet.leaves_room([sheet.px(72 + 12) + beside, sheet.px(below + 24 + 30)], [width as i32, height as i32])?;
     let root = SVGBackend::with_string(svg, (width, height)).into_drawing_area();
     root.fill(&WHITE)?;
     let across = Scale { log: false, lowest: 0.0, highest: groups.len() as f64 };
-    let mut builder = ChartBuilder::on(&root);
-    if !sheet.title.is_empty() {
-        builder.caption(&sheet.title, sheet.font(18));
-    }
-    let mut chart = builder
-        .margin(sheet.px(12))
-        .margin_right(beside)
-        .x_label_area_size(sheet.px(below))
-        .y_label_area_size(sheet.px(72))
+    let mut chart = sheet
+        .chart(&root, beside, below)?
         .build_cartesian_2d(PlotAxis::new(across, Vec::new()), PlotAxis::new(up.clone(), ticks))?;
     chart
         .configure_mesh()

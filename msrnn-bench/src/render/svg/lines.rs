@@ -27,18 +27,10 @@ pub(super) fn draw(sheet: &Sheet, x: &Axis, y: &Axis, lines: &[Line], svg: &mut 
     let (height, name) = (sheet.height(520.max(lines.len() as i32 * NAME + 110)), sheet.px(NAME));
 
     let beside = sheet.room(lines.iter().map(|line| line.name.as_str()));
-    sheet.leaves_room([sheet.px(72 + 12) + beside, sheet.px(46 + 24 + 30)], [sheet.width as i32, height as i32])?;
     let root = SVGBackend::with_string(svg, (sheet.width, height)).into_drawing_area();
     root.fill(&WHITE)?;
-    let mut builder = ChartBuilder::on(&root);
-    if !sheet.title.is_empty() {
-        builder.caption(&sheet.title, sheet.font(18));
-    }
-    let mut chart = builder
-        .margin(sheet.px(12))
-        .margin_right(beside)
-        .x_label_area_size(sheet.px(46))
-        .y_label_area_size(sheet.px(72))
+    let mut chart = sheet
+        .chart(&root, beside, 46)?
         .build_cartesian_2d(PlotAxis::new(across, x_ticks), PlotAxis::new(up.clone(), y_ticks))?;
     let scale = |axis: &Axis, log: bool| short(&axis.label, 90) + if log { " (log scale)" } else { "" };
     let log_x = chart.as_coord_spec().x_spec().scale.log;

@@ -1,5 +1,6 @@
 //! What a drawing is drawn on: how large it is, and in which letters.
 
+use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -47,6 +48,10 @@ const WIDTH: u32 = 860;
 /// Sides of what is left for the data, in pixels of a screen, at least.
 const LEAST: i32 = 60;
 
+/// Around a chart, and for the labels at its left, in pixels of a screen.
+const MARGIN: i32 = 12;
+const LEFT: i32 = 72;
+
 /// Size of labels on a screen, in pixels.
 const LABEL: f64 = 13.0;
 
@@ -93,6 +98,29 @@ impl Sheet {
             true => Ok(()),
             false => Err("its labels leave no room on so small a sheet; give more of it, or smaller labels".into()),
         }
+    }
+
+    /// A chart on this sheet: its title, and room for labels below, of so many pixels, and beside it, of so many places.
+    pub(super) fn chart<'r, 's>(
+        &self,
+        root: &'r DrawingArea<SVGBackend<'s>, Shift>,
+        beside: i32,
+        below: i32,
+    ) -> Result<ChartBuilder<'r, 'r, SVGBackend<'s>>, String> {
+        let (width, height) = root.dim_in_pixel();
+        // Margins, and a title.
+        let labels = [self.px(LEFT + MARGIN) + beside, self.px(below + 2 * MARGIN + 30)];
+        self.leaves_room(labels, [width as i32, height as i32])?;
+        let mut builder = ChartBuilder::on(root);
+        if !self.title.is_empty() {
+            builder.caption(&self.title, self.font(18));
+        }
+        builder
+            .margin(self.px(MARGIN))
+            .margin_right(beside)
+            .x_label_area_size(self.px(below))
+            .y_label_area_size(self.px(LEFT));
+        Ok(builder)
     }
 
     /// Letters of so many pixels.
