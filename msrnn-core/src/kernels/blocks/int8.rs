@@ -3,7 +3,7 @@
 //! w = scale · q with q from −127 to 127 and scale the block's largest magnitude / 127. So no weight is off by more than
 //! half its scale, 1/254 of the largest one beside it. A block with a NaN or an infinity is NaN as a whole.
 
-use super::{CHUNK, Packed, Scales};
+use super::{Codes, Packed, Scales, Unpacks};
 
 /// x = scale · q
 pub(crate) struct Int8;
@@ -14,12 +14,12 @@ impl Packed<68> for Int8 {
     const ZERO: u8 = 128;
 
     #[inline(always)]
-    fn codes(block: &[u8; 68], index: usize) -> [u8; CHUNK] {
-        *block[4 + index * 32..].first_chunk().expect("two chunks behind the scale")
+    fn codes<U: Unpacks>(block: &[u8; 68], index: usize) -> Codes {
+        Codes::of(&block[4 + index * 32..])
     }
 
     #[inline(always)]
-    fn scales(block: &[u8; 68]) -> Scales {
+    fn scales<U: Unpacks>(block: &[u8; 68]) -> Scales {
         Scales::one(f32::from_le_bytes(super::array(block)), 0.0)
     }
 }

@@ -1,7 +1,8 @@
 //! Blocks of 256 values in groups of 16 or 32, each with a scale, and in some formats a least value, of few bits,
 //! which a scale of the whole block, a half float, spreads out.
 
-use super::{CHUNK, Packed, Scales, half};
+use super::codes::each;
+use super::{Codes, Packed, Scales, Unpacks};
 
 /// x = d · s · q − m · l, of 2 bits, in 16 groups. Scale and least value of a group share a byte.
 pub(crate) struct Q2K;
@@ -21,14 +22,16 @@ impl Packed<84> for Q2K {
     const SHIFTED: bool = true;
 
     #[inline(always)]
-    fn codes(block: &[u8; 84], index: usize) -> [u8; CHUNK] {
+    fn codes<U: Unpacks>(block: &[u8; 84], index: usize) -> Codes {
         two_bits(&block[16..80], index)
     }
 
     #[inline(always)]
-    fn scales(block: &[u8; 84]) -> Scales {
-        let (d, m) = (half(&block[80..]), half(&block[82..]));
-        Scales::each(|group| d * f32::from(block[group] & 15), |group| -(m * f32::from(block[group] >> 4)), 16)
+    fn scales<U: Unpacks>(block: &[u8; 84]) -> Scales {
+        let words = [word(&block[..]), word(&block[8..])];
+        let [scales, least] =
+            [[words[0] & each(15), words[1] & each(15)], [words[0] >> 4 & each(15), words[1] >> 4 & each(15)]];
+        Scales::sixteen::<U>(U::halves(half_word(&block[80..])), scales, 0.0, least)
     }
 }
 
@@ -39,22 +42,18 @@ impl Packed<110> for Q3K {
     const ZERO: u8 = 4;
 
     #[inline(always)]
-    fn codes(block: &[u8; 110], index: usize) -> [u8; CHUNK] {
-        let mut codes = two_bits(&block[32..96], index);
-        codes.iter_mut().zip(&block[..32]).for_each(|(code, third)| *code |= (third >> index & 1) << 2);
-        codes
+    fn codes<U: Unpacks>(block: &[u8; 110], index: usize) -> Codes {
+        two_bits(&block[32..96], index).with(Codes::of(&block[..]).bits(index, 1), 2)
     }
 
     #[inline(always)]
-    fn scales(block: &[u8; 110]) -> Scales {
-        let (scales, d) = (&block[96..108], half(&block[108..]));
-        let scale = |group: usize| {
-            // Four bits of a scale are in the first eight bytes, two in the last four.
-            let low = scales[group % 8] >> (group / 8 * 4) & 15;
-            let high = scales[8 + group % 4] >> (group / 4 * 2) & 3;
-            d * (f32::from(low | high << 4) - 32.0)
-        };
-        Scales::each(scale, |_| 0.0, 16)
+    fn scales<U: Unpacks>(block: &[u8; 110]) -> Scales {
+        let (low, high) = (word(&block[96..]), u64::from(half_word(&block[104..])));
+        let [_, d] = U::halves(half_word(&block[106..]));
+        // Four bits of a scale are in the first eight bytes, two in the last four.
+        let above = |first: usize| (high >> first | high >> (first + 2) << 32) & each(3);
+        let scales = [low & each(15) | above(0) << 4, low >> 4 & each(15) | above(4) << 4];
+        Scales::sixteen::<U>([d, 0.0], scales, 32.0, [0; 2])
     }
 }
 
@@ -64,13 +63,13 @@ impl Packed<144> for Q4K {
     const SHIFTED: bool = true;
 
     #[inline(always)]
-    fn codes(block: &[u8; 144], index: usize) -> [u8; CHUNK] {
+    fn codes<U: Unpacks>(block: &[u8; 144], index: usize) -> Codes {
         four_bits(&block[16..], index)
     }
 
     #[inline(always)]
-    fn scales(block: &[u8; 144]) -> Scales {
-        six_bits(block)
+    fn scales<U: Unpacks>(block: &[u8; 144]) -> Scales {
+        six_bits::<U>(block)
     }
 }
 
@@ -80,15 +79,13 @@ impl Packed<176> for Q5K {
     const SHIFTED: bool = true;
 
     #[inline(always)]
-    fn codes(block: &[u8; 176], index: usize) -> [u8; CHUNK] {
-        let mut codes = four_bits(&block[48..], index);
-        codes.iter_mut().zip(&block[16..48]).for_each(|(code, fifth)| *code |= (fifth >> index & 1) << 4);
-        codes
+    fn codes<U: Unpacks>(block: &[u8; 176], index: usize) -> Codes {
+        four_bits(&block[48..], index).with(Codes::of(&block[16..]).bits(index, 1), 4)
     }
 
     #[inline(always)]
-    fn scales(block: &[u8; 176]) -> Scales {
-        six_bits(block)
+    fn scales<U: Unpacks>(block: &[u8; 176]) -> Scales {
+        six_bits::<U>(block)
     }
 }
 
@@ -99,54 +96,55 @@ impl Packed<210> for Q6K {
     const ZERO: u8 = 32;
 
     #[inline(always)]
-    fn codes(block: &[u8; 210], index: usize) -> [u8; CHUNK] {
+    fn codes<U: Unpacks>(block: &[u8; 210], index: usize) -> Codes {
         // Two halves of 128 values, in four rows of 32.
         let (side, row) = (index / 4, index % 4);
-        let low = &block[side * 64 + row % 2 * 32..][..CHUNK];
-        let high = &block[128 + side * 32..][..CHUNK];
-        let mut codes = [0; CHUNK];
-        for ((code, low), high) in codes.iter_mut().zip(low).zip(high) {
-            *code = low >> (row / 2 * 4) & 15 | (high >> (row * 2) & 3) << 4;
-        }
-        codes
+        let (low, high) = (Codes::of(&block[side * 64 + row % 2 * 32..]), Codes::of(&block[128 + side * 32..]));
+        low.bits(row / 2 * 4, 4).with(high.bits(row * 2, 2), 4)
     }
 
     #[inline(always)]
-    fn scales(block: &[u8; 210]) -> Scales {
-        let d = half(&block[208..]);
-        Scales::each(|group| d * f32::from(block[192 + group].cast_signed()), |_| 0.0, 16)
+    fn scales<U: Unpacks>(block: &[u8; 210]) -> Scales {
+        // Numbers with their signs, 128 above.
+        let scales = [word(&block[192..]) ^ each(128), word(&block[200..]) ^ each(128)];
+        let [_, d] = U::halves(half_word(&block[206..]));
+        Scales::sixteen::<U>([d, 0.0], scales, 128.0, [0; 2])
     }
 }
 
 /// A chunk of two bits: two halves of 128 values, in four rows of 32, which are the two bits of 32 bytes.
 #[inline(always)]
-fn two_bits(qs: &[u8], index: usize) -> [u8; CHUNK] {
+fn two_bits(qs: &[u8], index: usize) -> Codes {
     let (side, row) = (index / 4, index % 4);
-    let mut codes = [0; CHUNK];
-    let bytes = &qs[side * 32..][..CHUNK];
-    codes.iter_mut().zip(bytes).for_each(|(code, byte)| *code = byte >> (row * 2) & 3);
-    codes
+    Codes::of(&qs[side * 32..]).bits(row * 2, 2)
 }
 
 /// A chunk of four bits: chunks in pairs, which are the low and the high halves of 32 bytes.
 #[inline(always)]
-fn four_bits(qs: &[u8], index: usize) -> [u8; CHUNK] {
-    let mut codes = [0; CHUNK];
-    let bytes = &qs[index / 2 * 32..][..CHUNK];
-    codes.iter_mut().zip(bytes).for_each(|(code, byte)| *code = byte >> (index % 2 * 4) & 15);
-    codes
+fn four_bits(qs: &[u8], index: usize) -> Codes {
+    Codes::of(&qs[index / 2 * 32..]).bits(index % 2 * 4, 4)
 }
 
 /// Scales and least values of six bits each, those of a block in 12 bytes: of the first four groups the lower bits of eight
 /// bytes, of the others the halves of four bytes, with the two bits that are left in the first eight.
 #[inline(always)]
-fn six_bits(block: &[u8]) -> Scales {
-    let (d, m) = (half(block), half(&block[2..]));
-    let word = |at: usize| u32::from_le_bytes(super::array(&block[at..]));
-    let [first, second, third] = [word(4), word(8), word(12)];
+fn six_bits<U: Unpacks>(block: &[u8]) -> Scales {
+    let [first, second, third] = [half_word(&block[4..]), half_word(&block[8..]), half_word(&block[12..])];
     let (low, upper) = (0x3f3f_3f3f, 0x0303_0303);
     let scales = [first & low, third & 0x0f0f_0f0f | (first >> 6 & upper) << 4];
     let least = [second & low, third >> 4 & 0x0f0f_0f0f | (second >> 6 & upper) << 4];
-    let of = |words: [u32; 2], group: usize| f32::from(words[group / 4].to_le_bytes()[group % 4]);
-    Scales::each(|group| d * of(scales, group), |group| -(m * of(least, group)), 8)
+    let both = |words: [u32; 2]| u64::from(words[0]) | u64::from(words[1]) << 32;
+    Scales::eight::<U>(U::halves(half_word(block)), both(scales), both(least))
+}
+
+/// Eight bytes.
+#[inline(always)]
+fn word(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(super::array(bytes))
+}
+
+/// Four bytes.
+#[inline(always)]
+fn half_word(bytes: &[u8]) -> u32 {
+    u32::from_le_bytes(super::array(bytes))
 }

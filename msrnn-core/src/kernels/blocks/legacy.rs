@@ -5,7 +5,7 @@
 
 use burn::tensor::f16;
 
-use super::{CHUNK, Packed, Scales, half};
+use super::{Codes, Packed, Scales, Unpacks};
 
 /// x = d · (q − 8)
 pub(crate) struct Q4_0;
@@ -24,13 +24,14 @@ impl Packed<18> for Q4_0 {
     const ZERO: u8 = 8;
 
     #[inline(always)]
-    fn codes(block: &[u8; 18], _: usize) -> [u8; CHUNK] {
-        nibbles(&block[2..])
+    fn codes<U: Unpacks>(block: &[u8; 18], _: usize) -> Codes {
+        Codes::nibbles(&block[2..])
     }
 
     #[inline(always)]
-    fn scales(block: &[u8; 18]) -> Scales {
-        Scales::one(half(block), 0.0)
+    fn scales<U: Unpacks>(block: &[u8; 18]) -> Scales {
+        let [d, _] = U::halves(u32::from_le_bytes(super::array(block)));
+        Scales::one(d, 0.0)
     }
 }
 
@@ -40,13 +41,14 @@ impl Packed<20> for Q4_1 {
     const SHIFTED: bool = true;
 
     #[inline(always)]
-    fn codes(block: &[u8; 20], _: usize) -> [u8; CHUNK] {
-        nibbles(&block[4..])
+    fn codes<U: Unpacks>(block: &[u8; 20], _: usize) -> Codes {
+        Codes::nibbles(&block[4..])
     }
 
     #[inline(always)]
-    fn scales(block: &[u8; 20]) -> Scales {
-        Scales::one(half(block), half(&block[2..]))
+    fn scales<U: Unpacks>(block: &[u8; 20]) -> Scales {
+        let [d, m] = U::halves(u32::from_le_bytes(super::array(block)));
+        Scales::one(d, m)
     }
 }
 
@@ -56,13 +58,14 @@ impl Packed<22> for Q5_0 {
     const ZERO: u8 = 16;
 
     #[inline(always)]
-    fn codes(block: &[u8; 22], _: usize) -> [u8; CHUNK] {
-        fives(&block[2..])
+    fn codes<U: Unpacks>(block: &[u8; 22], _: usize) -> Codes {
+        fives::<U>(&block[2..])
     }
 
     #[inline(always)]
-    fn scales(block: &[u8; 22]) -> Scales {
-        Scales::one(half(block), 0.0)
+    fn scales<U: Unpacks>(block: &[u8; 22]) -> Scales {
+        let [d, _] = U::halves(u32::from_le_bytes(super::array(block)));
+        Scales::one(d, 0.0)
     }
 }
 
@@ -72,13 +75,14 @@ impl Packed<24> for Q5_1 {
     const SHIFTED: bool = true;
 
     #[inline(always)]
-    fn codes(block: &[u8; 24], _: usize) -> [u8; CHUNK] {
-        fives(&block[4..])
+    fn codes<U: Unpacks>(block: &[u8; 24], _: usize) -> Codes {
+        fives::<U>(&block[4..])
     }
 
     #[inline(always)]
-    fn scales(block: &[u8; 24]) -> Scales {
-        Scales::one(half(block), half(&block[2..]))
+    fn scales<U: Unpacks>(block: &[u8; 24]) -> Scales {
+        let [d, m] = U::halves(u32::from_le_bytes(super::array(block)));
+        Scales::one(d, m)
     }
 }
 
@@ -88,15 +92,14 @@ impl Packed<34> for Q8_0 {
     const ZERO: u8 = 128;
 
     #[inline(always)]
-    fn codes(block: &[u8; 34], _: usize) -> [u8; CHUNK] {
-        let mut codes = [0; CHUNK];
-        codes.iter_mut().zip(&block[2..]).for_each(|(code, byte)| *code = byte ^ 128);
-        codes
+    fn codes<U: Unpacks>(block: &[u8; 34], _: usize) -> Codes {
+        Codes::of(&block[2..]).flipped(128)
     }
 
     #[inline(always)]
-    fn scales(block: &[u8; 34]) -> Scales {
-        Scales::one(half(block), 0.0)
+    fn scales<U: Unpacks>(block: &[u8; 34]) -> Scales {
+        let [d, _] = U::halves(u32::from_le_bytes(super::array(block)));
+        Scales::one(d, 0.0)
     }
 }
 
@@ -112,23 +115,8 @@ pub(super) fn to_q8_0(values: &[f32]) -> [u8; 34] {
     block
 }
 
-/// The 32 codes that 16 bytes begin with.
+/// Codes with a fifth bit each, which stand before the others.
 #[inline(always)]
-pub(super) fn nibbles(bytes: &[u8]) -> [u8; CHUNK] {
-    let mut codes = [0; CHUNK];
-    let (low, high) = codes.split_at_mut(CHUNK / 2);
-    for ((low, high), byte) in low.iter_mut().zip(high).zip(bytes) {
-        *low = byte & 15;
-        *high = byte >> 4;
-    }
-    codes
-}
-
-/// The same with a fifth bit each, which stand before them.
-#[inline(always)]
-fn fives(bytes: &[u8]) -> [u8; CHUNK] {
-    let fifths = u32::from_le_bytes(super::array(bytes));
-    let mut codes = nibbles(&bytes[4..]);
-    codes.iter_mut().enumerate().for_each(|(i, code)| *code |= ((fifths >> i & 1) as u8) << 4);
-    codes
+fn fives<U: Unpacks>(bytes: &[u8]) -> Codes {
+    Codes::nibbles(&bytes[4..]).with(U::bits(u32::from_le_bytes(super::array(bytes))), 4)
 }

@@ -3,6 +3,7 @@
 //! Every format of blocks is written once, as what 32 of its values consist of; values, and products with
 //! activations in floats and in integers, follow from that.
 
+mod codes;
 mod int8;
 mod iq;
 mod k;
@@ -10,6 +11,7 @@ mod legacy;
 
 use burn::tensor::{bf16, f16};
 
+pub(crate) use codes::Codes;
 pub(crate) use int8::Int8;
 pub(crate) use iq::Iq4Nl;
 pub(crate) use k::{Q2K, Q3K, Q4K, Q5K, Q6K};
@@ -30,23 +32,26 @@ pub(crate) struct Scales {
 }
 
 impl Scales {
-    /// Of every group.
+    /// Of eight groups: d · scale and −m · least value, each a byte.
     #[inline(always)]
-    fn each(scale: impl Fn(usize) -> f32, shift: impl Fn(usize) -> f32, groups: usize) -> Self {
-        let of = |all: &mut [f32; GROUPS], each: &dyn Fn(usize) -> f32| {
-            for (group, of_group) in all.iter_mut().enumerate().take(groups) {
-                *of_group = each(group);
-            }
-        };
+    fn eight<U: Unpacks>([d, m]: [f32; 2], scales: u64, least: u64) -> Self {
+        Self::sixteen::<U>([d, m], [scales, 0], 0.0, [least, 0])
+    }
+
+    /// Of sixteen groups: d · (scale − zero) and −m · least value, each a byte.
+    #[inline(always)]
+    fn sixteen<U: Unpacks>([d, m]: [f32; 2], scales: [u64; 2], zero: f32, least: [u64; 2]) -> Self {
         let mut all = Self { scales: [0.0; GROUPS], shifts: [0.0; GROUPS] };
-        of(&mut all.scales, &scale);
-        of(&mut all.shifts, &shift);
+        for half in 0..2 {
+            all.scales[half * 8..][..8].copy_from_slice(&U::scaled(d, scales[half], zero));
+            all.shifts[half * 8..][..8].copy_from_slice(&U::scaled(-m, least[half], 0.0));
+        }
         all
     }
 
     /// Of a block that is one group.
     #[inline(always)]
-    fn one(scale: f32, shift: f32) -> Self {
+    pub(crate) fn one(scale: f32, shift: f32) -> Self {
         Self { scales: [scale; GROUPS], shifts: [shift; GROUPS] }
     }
 }
@@ -66,19 +71,19 @@ pub(crate) trait Packed<const BYTES: usize> {
     const HALVES: &'static [usize];
 
     /// The codes of the `index`-th chunk of a block.
-    fn codes(block: &[u8; BYTES], index: usize) -> [u8; CHUNK];
+    fn codes<U: Unpacks>(block: &[u8; BYTES], index: usize) -> Codes;
 
     /// The scales of a block.
-    fn scales(block: &[u8; BYTES]) -> Scales;
+    fn scales<H: Unpacks>(block: &[u8; BYTES]) -> Scales;
 }
 
 /// A block to its values.
 #[inline(always)]
 pub(crate) fn dequantize<const BYTES: usize, F: Packed<BYTES>>(block: &[u8], values: &mut [f32]) {
     let block = block.as_array().expect("a block of the format");
-    let Scales { scales, shifts } = F::scales(block);
+    let Scales { scales, shifts } = F::scales::<Plain>(block);
     for (index, values) in values.chunks_exact_mut(CHUNK).enumerate() {
-        let codes = F::codes(block, index);
+        let codes = F::codes::<Plain>(block, index).bytes();
         for (i, (value, code)) in values.iter_mut().zip(codes).enumerate() {
             let group = (index * CHUNK + i) / F::GROUP;
             let value_of_code = scales[group] * (f32::from(code) - f32::from(F::ZERO));
@@ -281,12 +286,62 @@ fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     bytes[..N].try_into().expect("N bytes")
 }
 
-/// The finite half float that some bytes begin with, in a few instructions of any processor.
-#[inline(always)]
-fn half(bytes: &[u8]) -> f32 {
-    let bits = i32::from(i16::from_le_bytes(array(bytes)));
-    // Sign and magnitude of a wider float whose exponent is 112 too low, whether the number is normal or not.
-    f32::from_bits((bits << 13).cast_unsigned() & 0x8fff_e000) * f32::from_bits((127 + 112) << 23)
+/// By which instructions blocks are taken apart, where loops do not become them.
+pub(crate) trait Unpacks {
+    /// The finite half floats of four bytes, the first in the lower ones.
+    fn halves(word: u32) -> [f32; 2];
+
+    /// factor · (number − zero) of eight numbers without a sign, the first in the lowest byte.
+    fn scaled(factor: f32, bytes: u64, zero: f32) -> [f32; 8];
+
+    /// A bit each, the first the lowest.
+    fn bits(word: u32) -> Codes;
+
+    /// What codes below 16 stand for.
+    fn levels(codes: Codes, levels: &[u8; 16]) -> Codes;
+}
+
+/// By a few instructions that any processor has.
+pub(crate) struct Plain;
+
+impl Unpacks for Plain {
+    #[inline(always)]
+    fn halves(word: u32) -> [f32; 2] {
+        let mut halves = [0.0; 2];
+        for (half, bits) in halves.iter_mut().zip([word << 16, word]) {
+            // Sign and magnitude of a wider float whose exponent is 112 too low, whether the number is normal or not.
+            let magnitude = (bits.cast_signed() >> 3).cast_unsigned() & 0x8fff_e000;
+            *half = f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23);
+        }
+        halves
+    }
+
+    #[inline(always)]
+    fn scaled(factor: f32, bytes: u64, zero: f32) -> [f32; 8] {
+        let mut scaled = [0.0; 8];
+        for (scaled, byte) in scaled.iter_mut().zip(bytes.to_le_bytes()) {
+            *scaled = factor * (f32::from(byte) - zero);
+        }
+        scaled
+    }
+
+    #[inline(always)]
+    fn bits(word: u32) -> Codes {
+        let mut bytes = [0; CHUNK];
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = (word >> at & 1) as u8;
+        }
+        Codes::of(&bytes)
+    }
+
+    #[inline(always)]
+    fn levels(codes: Codes, levels: &[u8; 16]) -> Codes {
+        let mut bytes = codes.bytes();
+        for byte in &mut bytes {
+            *byte = levels[usize::from(*byte & 15)];
+        }
+        Codes::of(&bytes)
+    }
 }
 
 #[cfg(test)]
@@ -309,7 +364,10 @@ mod tests {
     fn all_half_floats_are_read_as_what_they_are() {
         for number in (0..=u16::MAX).map(f16::from_bits) {
             if number.is_finite() {
-                assert_eq!(half(&number.to_le_bytes()).to_bits(), number.to_f32().to_bits(), "{number}");
+                let bits = u32::from(number.to_bits());
+                for half in [Plain::halves(bits)[0], Plain::halves(bits << 16 | 0x7e00)[1]] {
+                    assert_eq!(half.to_bits(), number.to_f32().to_bits(), "{number}");
+                }
             }
             let mut value = [0.0];
             Format::F16.dequantize(&number.to_le_bytes(), &mut value);

@@ -1,21 +1,23 @@
-//! Weights in blocks, multiplied with f32 in registers, or with activations in 8 bits as integers.
+//! Weights in blocks.
 
-use std::marker::PhantomData;
 use std::ops::Range;
 
 use burn::backend::flex::FlexTensor;
-use pulp::{Arch, Simd, WithSimd};
+use pulp::Arch;
 
 use super::access::open_int;
-use super::integers::{self, Rounded};
+use super::integers::Rounded;
 use super::product::{Columns, Product};
 use super::quads;
+#[cfg(test)]
+use super::row;
+use super::row::{Row, products as row_products};
 use super::weight::{Arranged, Form, Products, Rows, Weight, seen};
 use super::wide;
 use crate::kernels;
 use crate::kernels::activations::Activations;
 use crate::kernels::blocks::{
-    CHUNK, Format, Int8, Iq4Nl, Packed, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, Scales, dequantize,
+    Format, Int8, Iq4Nl, Packed, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, dequantize,
 };
 
 /// Calls a function that is generic over a format of blocks.
@@ -107,16 +109,15 @@ impl Weight<f32> for Blocks {
     fn arranged(&self, x: &[f32]) -> Arranged<f32> {
         match self.activations {
             activations if x.len() > self.dims[1] => Arranged::Values(seen(activations, x).into_owned()),
-            Activations::Int8 => Arranged::Rounded(Rounded::of(x)),
-            _ => Arranged::Summed(x.to_vec(), sums(x)),
+            Activations::Int8 => Arranged::Row(of_format!(self.format, rounded(x))),
+            _ => Arranged::Row(Row::floats(x)),
         }
     }
 
     fn few(&self, outputs: Range<usize>, x: &Arranged<f32>, y: &mut [f32]) {
         let blocks = self.rows_of(outputs.clone());
         match x {
-            Arranged::Summed(x, sums) => of_format!(self.format, products(blocks, x, sums, y)),
-            Arranged::Rounded(x) => of_format!(self.format, rounded_products(blocks, x, y)),
+            Arranged::Row(x) => of_format!(self.format, row_products(blocks, x, y)),
             // A row's values are taken out of their blocks once for all rows of x.
             Arranged::Values(x) => {
                 Arch::new().dispatch(Products { weight: &self.values(outputs), input: self.dims[1], x, y });
@@ -136,96 +137,24 @@ fn dequantized<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], values: &mut
     );
 }
 
-/// Sums of every 16 values.
-fn sums(x: &[f32]) -> Vec<[f32; 2]> {
-    let (chunks, _) = x.as_chunks::<CHUNK>();
-    chunks.iter().map(|x| [x[..CHUNK / 2].iter().sum(), x[CHUNK / 2..].iter().sum()]).collect()
-}
-
-fn rounded_products<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &Rounded, y: &mut [f32]) {
-    integers::products::<BYTES, F>(blocks, x, y);
+fn rounded<const BYTES: usize, F: Packed<BYTES>>(x: &[f32]) -> Row {
+    Row::rounded(x, F::ZERO)
 }
 
 fn many_rounded_products<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &Rounded, y: &mut Columns<'_, f32>) {
     quads::product::<BYTES, F>(blocks, x, y);
 }
 
-fn products<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &[f32], sums: &[[f32; 2]], y: &mut [f32]) {
-    Arch::new().dispatch(InRegisters::<BYTES, F> { blocks, x, sums, y, format: PhantomData });
-}
-
-/// Rows in blocks with one x.
-struct InRegisters<'a, const BYTES: usize, F> {
-    blocks: &'a [u8],
-    x: &'a [f32],
-    sums: &'a [[f32; 2]],
-    y: &'a mut [f32],
-    format: PhantomData<F>,
-}
-
-impl<const BYTES: usize, F: Packed<BYTES>> WithSimd for InRegisters<'_, BYTES, F> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<V: Simd>(self, simd: V) {
-        let Self { blocks, x, sums, y, .. } = self;
-        let row = x.len() / F::VALUES;
-        for (blocks, y) in blocks.as_chunks::<BYTES>().0.chunks_exact(row).zip(y) {
-            *y = dot::<BYTES, F, V>(simd, blocks, x, sums);
-        }
-    }
-}
-
-/// Σ over groups of scale · Σ (code − zero) · x + shift · Σ x
-#[inline(always)]
-fn dot<const BYTES: usize, F: Packed<BYTES>, V: Simd>(
-    simd: V,
-    blocks: &[[u8; BYTES]],
-    x: &[f32],
-    sums: &[[f32; 2]],
-) -> f32 {
-    let chunks = F::VALUES / CHUNK;
-    let (mut sum, mut shifted) = (simd.splat_f32s(0.0), 0.0);
-    let (x, _) = x.as_chunks::<CHUNK>();
-    for ((block, x), sums) in blocks.iter().zip(x.chunks_exact(chunks)).zip(sums.chunks_exact(chunks)) {
-        let Scales { scales, shifts } = F::scales(block);
-        for (index, (x, sums)) in x.iter().zip(sums).enumerate() {
-            let mut wide = [0.0; CHUNK];
-            wide.iter_mut().zip(F::codes(block, index)).for_each(|(wide, code)| {
-                *wide = f32::from(code.wrapping_sub(F::ZERO).cast_signed());
-            });
-            // A group is a whole number of registers of any width.
-            let size = F::GROUP.min(CHUNK);
-            let groups = wide.chunks_exact(size).zip(x.chunks_exact(size)).enumerate();
-            for (at, (wide, x)) in groups {
-                let (wide, x) = (V::as_simd_f32s(wide).0, V::as_simd_f32s(x).0);
-                let mut group = simd.splat_f32s(0.0);
-                for (&wide, &x) in wide.iter().zip(x) {
-                    group = simd.mul_add_e_f32s(wide, x, group);
-                }
-                let scale = scales[(index * CHUNK + at * size) / F::GROUP];
-                sum = simd.mul_add_e_f32s(group, simd.splat_f32s(scale), sum);
-            }
-            if F::SHIFTED {
-                let of = |half: usize| shifts[(index * CHUNK + half * CHUNK / 2) / F::GROUP];
-                shifted += match F::GROUP {
-                    ..CHUNK => of(0) * sums[0] + of(1) * sums[1],
-                    _ => of(0) * (sums[0] + sums[1]),
-                };
-            }
-        }
-    }
-    simd.reduce_sum_f32s(sum) + shifted
-}
-
 /// |scale| · (code + zero) + |shift| of every value.
 #[cfg(test)]
 pub(super) fn terms(format: Format, blocks: &[u8]) -> Vec<f64> {
+    use crate::kernels::blocks::{CHUNK, Plain, Scales};
+
     fn of<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8]) -> Vec<f64> {
         let of_block = |block: &[u8; BYTES]| {
-            let Scales { scales, shifts } = F::scales(block);
+            let Scales { scales, shifts } = F::scales::<Plain>(block);
             let terms = |value: usize| {
-                let (code, group) = (F::codes(block, value / CHUNK)[value % CHUNK], value / F::GROUP);
+                let (code, group) = (F::codes::<Plain>(block, value / CHUNK).bytes()[value % CHUNK], value / F::GROUP);
                 f64::from(scales[group].abs() * (f32::from(code) + f32::from(F::ZERO)) + shifts[group].abs())
             };
             (0..F::VALUES).map(terms).collect::<Vec<f64>>()
@@ -235,32 +164,45 @@ pub(super) fn terms(format: Format, blocks: &[u8]) -> Vec<f64> {
     of_format!(format, of(blocks))
 }
 
-/// Products of a matrix with rows of x in integers, `[rows, outputs]`, on any processor, and in every way that this one has.
+/// Products of a matrix with rows of x, `[rows, outputs]`, in every way that this processor has, behind what they are in
+/// instructions of any processor: with x as it is, and in integers.
 #[cfg(test)]
 pub(super) fn every_product(
     format: Format,
     blocks: &[u8],
     x: &[f32],
     [rows, outputs]: [usize; 2],
-) -> (Vec<f32>, Vec<(&'static str, Vec<f32>)>) {
-    type Found = (Vec<f32>, Vec<(&'static str, Vec<f32>)>);
+) -> Vec<(String, Vec<f32>, Vec<f32>)> {
+    type Found = Vec<(String, Vec<f32>, Vec<f32>)>;
     fn of<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &[f32], [rows, outputs]: [usize; 2]) -> Found {
-        let (mut plain, mut found) = (Vec::new(), quads::each::<BYTES, F>(blocks, &Rounded::of(x), [rows, outputs]));
-        let mut one_by_one: Vec<(&'static str, Vec<f32>)> = Vec::new();
-        for x in x.chunks_exact(x.len() / rows) {
-            let x = Rounded::of(x);
-            let mut y = vec![0.0; outputs];
-            integers::plain::<BYTES, F>(blocks, &x, &mut y);
-            plain.extend(y);
-            for (index, (name, y)) in integers::each::<BYTES, F>(blocks, &x, outputs).into_iter().enumerate() {
-                match one_by_one.get_mut(index) {
-                    Some((_, all)) => all.extend(y),
-                    None => one_by_one.push((name, y)),
-                }
+        let mut all = Vec::new();
+        for form in ["floats", "integers"] {
+            let xs = x.chunks_exact(x.len() / rows);
+            let xs: Vec<Row> = match form {
+                "floats" => xs.map(Row::floats).collect(),
+                _ => xs.map(|x| Row::rounded(x, F::ZERO)).collect(),
+            };
+            let plain = |x: &Row| {
+                let mut y = vec![0.0; outputs];
+                row::plain::<BYTES, F>(blocks, x, &mut y);
+                y
+            };
+            let expected: Vec<f32> = xs.iter().flat_map(plain).collect();
+            let kinds = row::each::<BYTES, F>(blocks, &xs[0], outputs).len();
+            for kind in 0..kinds {
+                let found = xs.iter().map(|x| row::each::<BYTES, F>(blocks, x, outputs).swap_remove(kind));
+                let (names, found): (Vec<_>, Vec<_>) = found.unzip();
+                all.push((format!("{form} by {}", names[0]), expected.clone(), found.concat()));
+            }
+            if form == "integers" {
+                let many = quads::each::<BYTES, F>(blocks, &Rounded::of(x), [rows, outputs]);
+                all.extend(
+                    many.into_iter()
+                        .map(|(name, found)| (format!("{form} of many rows in {name}"), expected.clone(), found)),
+                );
             }
         }
-        found.extend(one_by_one);
-        (plain, found)
+        all
     }
     of_format!(format, of(blocks, x, [rows, outputs]))
 }

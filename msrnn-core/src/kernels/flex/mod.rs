@@ -15,6 +15,7 @@ pub(crate) mod number;
 mod pairs;
 pub(crate) mod product;
 mod quads;
+mod row;
 pub(crate) mod rows;
 pub(crate) mod tile;
 mod weight;

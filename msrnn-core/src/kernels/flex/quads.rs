@@ -61,7 +61,7 @@ pub(super) fn each<const BYTES: usize, F: Packed<BYTES>>(
 mod x86 {
     use std::arch::x86_64::*;
 
-    use crate::kernels::blocks::{CHUNK, Packed, Scales};
+    use crate::kernels::blocks::{CHUNK, Packed, Plain, Scales};
     use crate::kernels::flex::integers::{Rounded, RoundedChunk};
     use crate::kernels::flex::product::Columns;
 
@@ -246,7 +246,7 @@ mod x86 {
             let (blocks, _) = blocks.as_chunks::<BYTES>();
             for block in 0..of_row {
                 for (lane, row) in blocks.chunks_exact(of_row).enumerate() {
-                    let Scales { scales, shifts } = F::scales(&row[block]);
+                    let Scales { scales, shifts } = F::scales::<Plain>(&row[block]);
                     for group in 0..groups {
                         self.scales[block * groups + group][lane] = scales[group];
                         if F::SHIFTED {
@@ -256,7 +256,7 @@ mod x86 {
                 }
                 for index in 0..of_block {
                     for (lane, row) in blocks.chunks_exact(of_row).enumerate() {
-                        let all = F::codes(&row[block], index);
+                        let all = F::codes::<Plain>(&row[block], index).bytes();
                         for (to, quad) in codes[lane].iter_mut().zip(all.as_chunks::<QUAD>().0) {
                             *to = u32::from_le_bytes(*quad);
                         }

@@ -252,17 +252,16 @@ fn linear_in_bfloat16_of_rows_of_any_length_equals_its_plain_twin() {
 
 /// All the instructions that this processor has, not only those that are chosen, against those that all have.
 #[test]
-fn products_of_integers_equal_their_plain_twin() {
+fn products_with_blocks_by_every_instruction_set_equal_their_plain_twin() {
     for (format, _) in FORMATS {
         for (rows, outputs) in [(1, 9), (7, 81), (4, 64)] {
             let input = 3 * format.block();
             let weight = random_blocks(format, [outputs, input], 7);
             let x: Vec<f32> = random([rows, input], DType::F32).into_data().try_into_vec().expect("numbers");
             let bytes = weight.bytes.clone().into_data().try_into_vec::<u8>().expect("bytes");
-            let (expected, found) = flex::blocks::every_product(format, &bytes, &x, [rows, outputs]);
             let terms = values(terms(&weight));
-            for (name, found) in found {
-                for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            for (name, expected, found) in flex::blocks::every_product(format, &bytes, &x, [rows, outputs]) {
+                for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
                     let (row, output) = (at / outputs, at % outputs);
                     let terms = terms[output * input..].iter().zip(&x[row * input..(row + 1) * input]);
                     let bound: f64 = terms.map(|(term, x)| term * f64::from(x.abs())).sum();

@@ -14,6 +14,7 @@ use super::integers::Rounded;
 use super::number::Stored;
 use super::pairs::{self, Pairs};
 use super::product::{Columns, Product};
+use super::row::Row;
 use super::wide;
 use crate::kernels::{self, Activations, Values};
 use crate::simd::Real;
@@ -69,10 +70,8 @@ pub(super) enum Rows<'a, T: Real> {
 pub(super) enum Arranged<T> {
     /// Values, row by row, in the weight's own order.
     Values(Vec<T>),
-    /// One row, and the sums of every 16 values of it.
-    Summed(Vec<T>, Vec<[T; 2]>),
-    /// One row, in 8 bits.
-    Rounded(Rounded),
+    /// One row, for weights in blocks.
+    Row(Row),
     /// Rows in bfloat16.
     Bf16(Pairs),
 }

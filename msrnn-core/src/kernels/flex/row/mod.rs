@@ -1,0 +1,306 @@
+//! One row of activations, as it is or in 8 bits, with rows of weights in blocks, whose codes are multiplied in registers.
+//!
+//! Chunks are taken in pairs, which fill the widest registers.
+
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use super::integers::Rounded;
+use super::wide;
+use crate::kernels::blocks::{self, CHUNK, Codes, Packed, Scales, Unpacks};
+
+/// Lanes of a chunk of integers, in each of which four products are added up.
+const LANES: usize = CHUNK / 4;
+
+/// The first lanes of what the first and the last 16 codes of a chunk make.
+const FIRST: [usize; 2] = [0, LANES / 2];
+
+/// One row of activations.
+pub(super) enum Row {
+    /// As they are.
+    Floats(Vec<Pair<Floats>>),
+    /// In 8 bits.
+    Integers(Vec<Pair<Integers>>),
+}
+
+/// Two chunks; the second is zeros behind the last of an odd number.
+#[derive(Clone, Default)]
+#[repr(align(64))]
+pub(super) struct Pair<X> {
+    x: X,
+    /// In [`FIRST`] lanes: of the first and the last 16 activations of each chunk.
+    sums: [[f32; LANES]; 2],
+}
+
+#[derive(Clone, Default)]
+#[repr(align(64))]
+pub(super) struct Floats([[f32; CHUNK]; 2]);
+
+/// In lanes.
+#[derive(Clone, Default)]
+#[repr(align(64))]
+pub(super) struct Integers {
+    codes: [[i8; CHUNK]; 2],
+    /// Where sums of products begin, since codes are multiplied before a zero is subtracted from them: −zero · Σ x.
+    starts: [[i32; LANES]; 2],
+    /// The chunk's.
+    scales: [[f32; LANES]; 2],
+}
+
+impl Row {
+    /// As they are. `x`: whole chunks.
+    pub(super) fn floats(x: &[f32]) -> Self {
+        let (chunks, _) = x.as_chunks::<CHUNK>();
+        let pairs = chunks.chunks(2).map(|chunks| {
+            let mut pair = Pair::<Floats>::default();
+            for (at, chunk) in chunks.iter().enumerate() {
+                pair.x.0[at] = *chunk;
+                for (lane, half) in FIRST.into_iter().zip(chunk.chunks(CHUNK / 2)) {
+                    pair.sums[at][lane] = half.iter().sum();
+                }
+            }
+            pair
+        });
+        Self::Floats(pairs.collect())
+    }
+
+    /// In 8 bits, for weights of a format with that zero. `x`: whole chunks.
+    pub(super) fn rounded(x: &[f32], zero: u8) -> Self {
+        let Rounded { chunks } = Rounded::of(x);
+        let pairs = chunks.chunks(2).map(|chunks| {
+            let mut pair = Pair::<Integers>::default();
+            for (at, chunk) in chunks.iter().enumerate() {
+                (pair.x.codes[at], pair.x.scales[at]) = (chunk.codes, [chunk.scale; LANES]);
+                for (half, lane) in FIRST.into_iter().enumerate() {
+                    pair.x.starts[at][lane] = -i32::from(zero) * chunk.counts[half];
+                    pair.sums[at][lane] = chunk.sums[half];
+                }
+            }
+            pair
+        });
+        Self::Integers(pairs.collect())
+    }
+}
+
+/// Products of a row with rows in blocks, by the fastest instructions that the processor has.
+pub(super) fn products<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &Row, y: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if x86::products::<BYTES, F>(blocks, x, y) {
+        return;
+    }
+    plain::<BYTES, F>(blocks, x, y);
+}
+
+/// The products by every kind of instructions that the processor has.
+#[cfg(test)]
+pub(super) fn each<const BYTES: usize, F: Packed<BYTES>>(
+    blocks: &[u8],
+    x: &Row,
+    outputs: usize,
+) -> Vec<(&'static str, Vec<f32>)> {
+    #[cfg(target_arch = "x86_64")]
+    return x86::each::<BYTES, F>(blocks, x, outputs);
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (blocks, x, outputs);
+        Vec::new()
+    }
+}
+
+/// As [`products`], in instructions that every processor has.
+pub(super) fn plain<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &Row, y: &mut [f32]) {
+    wide(
+        #[inline(always)]
+        || match x {
+            Row::Floats(x) => rows::<BYTES, F, Plain, _>(blocks, x, y),
+            Row::Integers(x) => rows::<BYTES, F, Plain, _>(blocks, x, y),
+        },
+    );
+}
+
+/// What two chunks of a weight are, besides their codes: numbers for the first and the last 16 values of each.
+#[derive(Clone, Copy)]
+struct OfPair<const ALIKE: bool>([[f32; 2]; 2]);
+
+/// A sum over pairs of chunks of Σ (scale · (code − zero) + shift) · x, in registers.
+trait Sum<X>: Unpacks + Copy {
+    fn zero() -> Self;
+
+    /// Numbers are the same for both halves of a chunk where `ALIKE`.
+    fn add<const ALIKE: bool>(
+        self,
+        codes: &[Codes; 2],
+        zero: u8,
+        x: &Pair<X>,
+        scales: OfPair<ALIKE>,
+        shifts: Option<OfPair<ALIKE>>,
+    ) -> Self;
+
+    fn total(self) -> f32;
+}
+
+/// Rows in blocks with one x.
+#[inline(always)]
+fn rows<const BYTES: usize, F: Packed<BYTES>, S: Sum<X>, X>(blocks: &[u8], x: &[Pair<X>], y: &mut [f32]) {
+    let (blocks, _) = blocks.as_chunks::<BYTES>();
+    for (blocks, y) in blocks.chunks_exact(blocks.len() / y.len().max(1)).zip(y) {
+        let mut sum = S::zero();
+        if F::VALUES == CHUNK {
+            let (pairs, last) = blocks.as_chunks::<2>();
+            for (blocks, x) in pairs.iter().zip(x) {
+                let (first, second) = (F::scales::<S>(&blocks[0]), F::scales::<S>(&blocks[1]));
+                let codes = [F::codes::<S>(&blocks[0], 0), F::codes::<S>(&blocks[1], 0)];
+                sum = pair::<BYTES, F, S, X>(sum, codes, (&first, 0), (&second, 0), x);
+            }
+            if let ([block], Some(x)) = (last, x.last()) {
+                let (scales, none) = (F::scales::<S>(block), Scales::one(0.0, 0.0));
+                let codes = [F::codes::<S>(block, 0), Codes([0; CHUNK / 8])];
+                sum = pair::<BYTES, F, S, X>(sum, codes, (&scales, 0), (&none, 0), x);
+            }
+        } else {
+            for (block, x) in blocks.iter().zip(x.chunks_exact(F::VALUES / CHUNK / 2)) {
+                let scales = F::scales::<S>(block);
+                for (at, x) in x.iter().enumerate() {
+                    let (first, second) = (2 * at, 2 * at + 1);
+                    let codes = [F::codes::<S>(block, first), F::codes::<S>(block, second)];
+                    sum = pair::<BYTES, F, S, X>(sum, codes, (&scales, first), (&scales, second), x);
+                }
+            }
+        }
+        *y = sum.total();
+    }
+}
+
+/// With the codes of a pair; of each chunk the scales of its block, and its number there.
+#[inline(always)]
+fn pair<const BYTES: usize, F: Packed<BYTES>, S: Sum<X>, X>(
+    sum: S,
+    codes: [Codes; 2],
+    first: (&Scales, usize),
+    second: (&Scales, usize),
+    x: &Pair<X>,
+) -> S {
+    let (mut scales, mut shifts) = ([[0.0; 2]; 2], [[0.0; 2]; 2]);
+    // No closures: they would not be compiled for the registers of who calls.
+    for (at, (of_block, chunk)) in [first, second].into_iter().enumerate() {
+        for half in 0..2 {
+            let group = (chunk * CHUNK + half * CHUNK / 2) / F::GROUP;
+            (scales[at][half], shifts[at][half]) = (of_block.scales[group], of_block.shifts[group]);
+        }
+    }
+    if F::GROUP < CHUNK {
+        let shifts = if F::SHIFTED { Some(OfPair::<false>(shifts)) } else { None };
+        sum.add(&codes, F::ZERO, x, OfPair::<false>(scales), shifts)
+    } else {
+        let shifts = if F::SHIFTED { Some(OfPair::<true>(shifts)) } else { None };
+        sum.add(&codes, F::ZERO, x, OfPair::<true>(scales), shifts)
+    }
+}
+
+/// In numbers of Rust: sums of products, and of shifts.
+#[derive(Clone, Copy)]
+struct Plain([f32; 2]);
+
+impl Unpacks for Plain {
+    #[inline(always)]
+    fn halves(word: u32) -> [f32; 2] {
+        blocks::Plain::halves(word)
+    }
+
+    #[inline(always)]
+    fn scaled(factor: f32, bytes: u64, zero: f32) -> [f32; 8] {
+        blocks::Plain::scaled(factor, bytes, zero)
+    }
+
+    #[inline(always)]
+    fn bits(word: u32) -> Codes {
+        blocks::Plain::bits(word)
+    }
+
+    #[inline(always)]
+    fn levels(codes: Codes, levels: &[u8; 16]) -> Codes {
+        blocks::Plain::levels(codes, levels)
+    }
+}
+
+impl Plain {
+    #[inline(always)]
+    fn with(self, sums: &[f32; LANES], half: usize, product: f32, shift: Option<f32>) -> Self {
+        Self([self.0[0] + product, self.0[1] + shift.map_or(0.0, |shift| shift * sums[FIRST[half]])])
+    }
+}
+
+impl Sum<Floats> for Plain {
+    #[inline(always)]
+    fn zero() -> Self {
+        Self([0.0; 2])
+    }
+
+    #[inline(always)]
+    fn add<const ALIKE: bool>(
+        self,
+        codes: &[Codes; 2],
+        zero: u8,
+        x: &Pair<Floats>,
+        scales: OfPair<ALIKE>,
+        shifts: Option<OfPair<ALIKE>>,
+    ) -> Self {
+        let mut sum = self;
+        for at in 0..2 {
+            let codes = codes[at].bytes();
+            let halves = codes.as_chunks::<{ CHUNK / 2 }>().0.iter().zip(x.x.0[at].as_chunks::<{ CHUNK / 2 }>().0);
+            for (half, (codes, x_of_half)) in halves.enumerate() {
+                let mut lanes = [0.0; LANES];
+                for (codes, x) in codes.as_chunks::<LANES>().0.iter().zip(x_of_half.as_chunks::<LANES>().0) {
+                    for lane in 0..LANES {
+                        lanes[lane] += f32::from(codes[lane].wrapping_sub(zero).cast_signed()) * x[lane];
+                    }
+                }
+                let product = scales.0[at][half] * lanes.iter().sum::<f32>();
+                sum = sum.with(&x.sums[at], half, product, shifts.map(|shifts| shifts.0[at][half]));
+            }
+        }
+        sum
+    }
+
+    #[inline(always)]
+    fn total(self) -> f32 {
+        self.0[0] + self.0[1]
+    }
+}
+
+impl Sum<Integers> for Plain {
+    #[inline(always)]
+    fn zero() -> Self {
+        Self([0.0; 2])
+    }
+
+    #[inline(always)]
+    fn add<const ALIKE: bool>(
+        self,
+        codes: &[Codes; 2],
+        zero: u8,
+        x: &Pair<Integers>,
+        scales: OfPair<ALIKE>,
+        shifts: Option<OfPair<ALIKE>>,
+    ) -> Self {
+        let product =
+            |(code, x): (&u8, &i8)| i32::from(i16::from(code.wrapping_sub(zero).cast_signed()) * i16::from(*x));
+        let mut sum = self;
+        for at in 0..2 {
+            let codes = codes[at].bytes();
+            let halves = codes.as_chunks::<{ CHUNK / 2 }>().0.iter().zip(x.x.codes[at].as_chunks::<{ CHUNK / 2 }>().0);
+            for (half, (codes, x_of_half)) in halves.enumerate() {
+                let count = codes.iter().zip(x_of_half).map(product).sum::<i32>();
+                let product = count as f32 * (scales.0[at][half] * x.x.scales[at][0]);
+                sum = sum.with(&x.sums[at], half, product, shifts.map(|shifts| shifts.0[at][half]));
+            }
+        }
+        sum
+    }
+
+    #[inline(always)]
+    fn total(self) -> f32 {
+        self.0[0] + self.0[1]
+    }
+}
