@@ -149,10 +149,10 @@ unsafe fn lanes<const ALIKE: bool>(OfPair([[a, b], [c, d]]): OfPair<ALIKE>) -> _
     }
 }
 
-/// Sixteen sums of products, and of shifts, since one waits for its last addition. Made and used only where the processor
+/// Sixteen sums of products of each of two chunks, or of both, and of shifts, since one waits for its last addition. Made and used only where the processor
 /// has AVX-512 with VNNI, FMA and F16C.
 #[derive(Clone, Copy)]
-struct Sixteen([__m512; 2]);
+struct Sixteen([__m512; 3]);
 
 impl Unpacks for Sixteen {
     unpacks!();
@@ -162,7 +162,7 @@ impl Sixteen {
     #[inline(always)]
     fn none() -> Self {
         // SAFETY: see the type.
-        Self(unsafe { [_mm512_setzero_ps(); 2] })
+        Self(unsafe { [_mm512_setzero_ps(); 3] })
     }
 
     #[inline(always)]
@@ -170,16 +170,16 @@ impl Sixteen {
         // SAFETY: see the type; sums are 64 bytes, in a line of a cache.
         match shifts {
             Some(shifts) => unsafe {
-                _mm512_fmadd_ps(lanes(shifts), _mm512_load_ps(x.sums.as_ptr().cast()), self.0[1])
+                _mm512_fmadd_ps(lanes(shifts), _mm512_load_ps(x.sums.as_ptr().cast()), self.0[2])
             },
-            None => self.0[1],
+            None => self.0[2],
         }
     }
 
     #[inline(always)]
     fn sum(self) -> f32 {
         // SAFETY: see the type.
-        unsafe { _mm512_reduce_add_ps(_mm512_add_ps(self.0[0], self.0[1])) }
+        unsafe { _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(self.0[0], self.0[1]), self.0[2])) }
     }
 }
 
@@ -209,7 +209,8 @@ impl Sum<Integers> for Sixteen {
             };
             let quads = _mm512_dpbusd_epi32(start, codes, _mm512_load_si512(x.x.codes.as_ptr().cast()));
             let scale = _mm512_mul_ps(lanes(scales), _mm512_load_ps(x.x.scales.as_ptr().cast()));
-            Self([_mm512_fmadd_ps(_mm512_cvtepi32_ps(quads), scale, self.0[0]), self.shifted(shifts, x)])
+            let products = _mm512_fmadd_ps(_mm512_cvtepi32_ps(quads), scale, self.0[0]);
+            Self([products, self.0[1], self.shifted(shifts, x)])
         }
     }
 
@@ -234,28 +235,28 @@ impl Sum<Floats> for Sixteen {
         scales: OfPair<ALIKE>,
         shifts: Option<OfPair<ALIKE>>,
     ) -> Self {
-        let mut sum = self.0[0];
-        for at in 0..2 {
+        let [mut first, mut second, _] = self.0;
+        for (at, sum) in [&mut first, &mut second].into_iter().enumerate() {
             // SAFETY: see the type; what is loaded is 32 bytes of codes, and of x 64 twice, in lines of a cache.
             unsafe {
                 let codes = _mm256_loadu_si256(codes[at].0.as_ptr().cast());
                 let codes = _mm256_sub_epi8(codes, _mm256_set1_epi8(zero.cast_signed()));
-                let first = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_castsi256_si128(codes)));
-                let last = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_extracti128_si256(codes, 1)));
+                let low = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_castsi256_si128(codes)));
+                let high = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_extracti128_si256(codes, 1)));
                 let x = x.x.0[at].as_ptr();
                 let [scale, other] = scales.0[at];
-                let product = _mm512_mul_ps(first, _mm512_load_ps(x));
+                let product = _mm512_mul_ps(low, _mm512_load_ps(x));
                 if ALIKE {
-                    let product = _mm512_fmadd_ps(last, _mm512_load_ps(x.add(16)), product);
-                    sum = _mm512_fmadd_ps(product, _mm512_set1_ps(scale), sum);
+                    let product = _mm512_fmadd_ps(high, _mm512_load_ps(x.add(16)), product);
+                    *sum = _mm512_fmadd_ps(product, _mm512_set1_ps(scale), *sum);
                 } else {
                     let product = _mm512_mul_ps(product, _mm512_set1_ps(scale));
-                    let other = _mm512_mul_ps(last, _mm512_set1_ps(other));
-                    sum = _mm512_add_ps(sum, _mm512_fmadd_ps(other, _mm512_load_ps(x.add(16)), product));
+                    let high = _mm512_mul_ps(high, _mm512_set1_ps(other));
+                    *sum = _mm512_add_ps(*sum, _mm512_fmadd_ps(high, _mm512_load_ps(x.add(16)), product));
                 }
             }
         }
-        Self([sum, self.shifted(shifts, x)])
+        Self([first, second, self.shifted(shifts, x)])
     }
 
     #[inline(always)]
