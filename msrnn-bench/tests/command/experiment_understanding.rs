@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::common::{files, msrnn, split, succeeds, text_of, write};
+use crate::writing::{lines, talker};
 use serde_json::{Value, json};
 
 /// Two questions about one story, one policy.
@@ -84,6 +85,32 @@ fn an_answer_is_what_generate_writes_and_scores_full_marks_against_itself() {
     let sample = samples(&out).into_iter().find(|sample| sample["policy"] == "tova@16").unwrap();
     assert_eq!(sample["ended"], "stop-text");
     assert_eq!(sample["text"], text[..text.find(stop).unwrap()].trim());
+}
+
+#[test]
+fn in_the_chat_template_an_answer_is_what_generate_writes_in_a_chat() {
+    let place = tempfile::tempdir().unwrap();
+    let model = talker(place.path(), &lines());
+    let [document, asked] = ["The town of Harrow had lost its lantern.", " Who owns the dog?"];
+    let said = format!("{document}{asked}");
+    let common = ["--model", text_of(&model), "--dtype", "f64", "--json", "--max-new-tokens", "12", "--context", "100"];
+    let generate = [&["generate", "--chat", "--prompt", &said, "--policy", "tova@16"], &common[..]].concat();
+    let text = succeeds(&generate).json()["text"].as_str().unwrap().trim().to_owned();
+    let data = json!({ "document": document, "prompt": asked, "references": ["x"] }).to_string();
+    let data = write(place.path(), "questions.jsonl", data);
+    let run = ["experiment", "understanding", "--task", "jsonl", "--policies", "tova@16", "--data", text_of(&data)];
+    let answer = |more: &[&str], name: &str| {
+        let out = place.path().join(name);
+        succeeds(&[&run[..], &common[..], more, &["--out", text_of(&out)]].concat());
+        let of_tova = |sample: &Value| sample["policy"] == "tova@16";
+        samples(&out).into_iter().find(of_tova).unwrap()["text"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(answer(&["--chat"], "chat"), text);
+    assert_ne!(answer(&[], "plain"), text);
+    let silent = write(&model, "chat_template.jinja", "{{ messages | length }}");
+    let out = place.path().join("silent");
+    let refused = msrnn(&[&run[..], &common[..], &["--chat", "--out", text_of(&out)]].concat());
+    assert!(!refused.ok && refused.stderr.contains("does not say what the user says"), "{silent:?}: {refused:?}");
 }
 
 #[test]

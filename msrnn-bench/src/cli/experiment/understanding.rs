@@ -10,6 +10,7 @@ use msrnn_models::recurrent::Positions;
 
 use super::super::options::{count, positions};
 use super::super::policies::{PolicyList, all, named};
+use super::super::writing::check;
 use super::super::{DOWNLOADS, Outcome};
 use super::{ExperimentOptions, conduct};
 
@@ -63,6 +64,9 @@ pub(crate) struct Args {
     /// part of the prompt
     #[arg(long, conflicts_with = "protocol")]
     ask_after: bool,
+    /// Put every prompt into the model's chat template, as what a user says
+    #[arg(long)]
+    chat: bool,
     /// original or gap-compressed
     #[arg(long, default_value = "original", value_parser = positions)]
     positions: Positions,
@@ -72,6 +76,9 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
+    if args.chat {
+        check(args.options.reading.options())?;
+    }
     let mut questions = Vec::new();
     let mut sources = Vec::new();
     match args.task {
@@ -116,6 +123,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         stop: args.stop.clone(),
         protocol: if args.ask_after { Protocol::Prefill(usize::MAX) } else { args.protocol },
         ask_after: args.ask_after,
+        chat: args.chat,
         positions: args.positions,
         seed: args.seed,
     };

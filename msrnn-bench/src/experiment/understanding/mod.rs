@@ -6,6 +6,7 @@
 //! the full state on a document that was cut to as many tokens as a bounded state has rows.
 
 mod fit;
+mod frame;
 mod jackknife;
 pub mod plan;
 pub mod prompt;
@@ -65,6 +66,10 @@ pub struct Understanding {
     /// Whether the question comes after the cut: the protocol's block is the document alone.
     #[serde(default, skip_serializing_if = "is_off")]
     pub ask_after: bool,
+    /// Whether prompts are what a user says, in the model's chat template. Templates that ask for the day are told one that
+    /// never changes.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub chat: bool,
     /// How positions are numbered.
     pub positions: Positions,
     /// Seed of the stories that are asked about, where they are the bundled generator's.

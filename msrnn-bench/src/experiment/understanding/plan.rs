@@ -6,6 +6,7 @@ use msrnn_models::rotary::Rotary;
 use msrnn_policies::PolicySpec;
 
 use super::Understanding;
+use super::frame::Frame;
 use super::prompt::{Prompt, fit};
 use super::question::Question;
 use crate::error::BenchError;
@@ -78,21 +79,16 @@ impl Plan {
                 question.id
             )));
         }
-        // Apart, as a context is encoded that was there before the question.
-        let encode = |document: &str, rest: &str| match setting.ask_after {
-            false => Ok((tokenizer.prompt(&format!("{document}{rest}"))?, 0)),
-            true => {
-                let asked = tokenizer.encode(rest)?;
-                Ok(([tokenizer.prompt(document)?, asked.clone()].concat(), asked.len()))
-            }
-        };
+        let frames = questions.iter().map(|question| Frame::new(tokenizer, &question.rest, setting.chat));
+        let frames = frames.collect::<Result<Vec<_>, _>>()?;
         // The whole list, or the question that does not fit.
         let prompts = |context: usize| -> Result<Result<Vec<Prompt>, &Question>, BenchError> {
             let room = context.saturating_sub(setting.max_new_tokens);
             let mut prompts = Vec::with_capacity(questions.len());
-            for question in questions {
+            for (question, frame) in questions.iter().zip(&frames) {
                 let fits = |prompt: &Prompt| prompt.ids.len() > prompt.asked;
-                match fit::<ModelError>(question, room, encode)?.filter(fits) {
+                let encode = |document: &str| frame.ids(document, setting.ask_after);
+                match fit::<ModelError>(&question.document, room, encode)?.filter(fits) {
                     Some(prompt) => prompts.push(prompt),
                     None => return Ok(Err(question)),
                 }

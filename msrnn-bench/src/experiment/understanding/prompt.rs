@@ -1,7 +1,6 @@
 //! The prompts of the paper, and how a document that is too long is cut.
 
 use super::Task;
-use super::question::Question;
 
 /// Table 4 of the paper. Where it breaks lines cannot be seen in print; here a label has a line of its own.
 const SQUALITY: &str = "Answer the question in a paragraph.";
@@ -31,23 +30,22 @@ pub struct Prompt {
     pub kept: usize,
 }
 
-/// The prompt of a question in at most `room` tokens: its document cut at its end as far as needed. None where not even
-/// the question fits.
+/// A prompt in at most `room` tokens: its document cut at its end as far as needed. None where not even the question
+/// fits.
 ///
-/// `prompt`: the ids of document and question, with what the tokenizer puts before them, and how many of the last ones
-/// are the question by itself; 0 where both are one text.
+/// `prompt`: the ids of as much of the document with what stands around it, and how many of the last ones are the
+/// question by itself; 0 where both are one text.
 ///
 /// # Errors
 ///
 /// When `prompt` fails.
 pub fn fit<E>(
-    question: &Question,
+    document: &str,
     room: usize,
-    prompt: impl Fn(&str, &str) -> Result<(Vec<u32>, usize), E>,
+    prompt: impl Fn(&str) -> Result<(Vec<u32>, usize), E>,
 ) -> Result<Option<Prompt>, E> {
-    let document = &*question.document;
     let cut_at = |kept: usize| {
-        let (ids, asked) = prompt(&document[..kept], &question.rest)?;
+        let (ids, asked) = prompt(&document[..kept])?;
         Ok(Prompt { ids, asked, kept })
     };
     let whole = cut_at(document.len())?;
@@ -78,26 +76,15 @@ mod tests {
 
     /// A first token, one per word, and one per character of long words.
     #[allow(clippy::unnecessary_wraps)]
-    fn encode(document: &str, rest: &str) -> Result<(Vec<u32>, usize), ()> {
+    fn encode(document: &str) -> Result<(Vec<u32>, usize), ()> {
         let tokens = |word: &str| if word.len() > 8 { word.chars().count() } else { 1 };
-        let text = format!("{document}{rest}");
+        let text = format!("{document}\n\nWhy is it so?");
         Ok((vec![7; 1 + text.split_whitespace().map(tokens).sum::<usize>()], 0))
-    }
-
-    fn question(document: &str) -> Question {
-        Question {
-            id: "1".into(),
-            document_id: "1".into(),
-            document: document.into(),
-            rest: "\n\nWhy is it so?".into(),
-            references: vec!["so".into()],
-            stop: Vec::new(),
-        }
     }
 
     #[test]
     fn a_document_that_fits_is_left_whole() {
-        let prompt = fit(&question("one two three"), 8, encode).unwrap().unwrap();
+        let prompt = fit("one two three", 8, encode).unwrap().unwrap();
         assert_eq!((prompt.ids.len(), prompt.kept), (8, 13));
     }
 
@@ -105,14 +92,13 @@ mod tests {
     fn cutting_leaves_as_much_as_fits_and_never_the_question() {
         for words in [20, 300] {
             let document: String = (0..words).map(|n| format!("w{n} éxtraordinarily ")).collect();
-            let question = question(&document);
             for room in 5..120 {
-                let prompt = fit(&question, room, encode).unwrap().unwrap();
+                let prompt = fit(&document, room, encode).unwrap().unwrap();
                 assert!(prompt.ids.len() <= room);
                 // The next pair of words would not have fitted.
                 assert!(prompt.kept == document.len() || prompt.ids.len() + 17 > room, "{room}: {}", prompt.ids.len());
             }
         }
-        assert_eq!(fit(&question("one two"), 4, encode).unwrap(), None);
+        assert_eq!(fit("one two", 4, encode).unwrap(), None);
     }
 }

@@ -200,6 +200,10 @@ fn notes(setting: &Understanding, rows: &[Row]) -> Vec<String> {
          Differences and percentages are paired by document."
             .into(),
     ];
+    notes.push(match setting.chat {
+        true => "Prompts are what a user says, in the model's chat template.".into(),
+        false => "No chat template is put around prompts.".into(),
+    });
     if setting.ask_after {
         notes.push(
             "The question came after the cut: the document was read as one block and compressed, and nothing that decided \
@@ -218,7 +222,7 @@ fn notes(setting: &Understanding, rows: &[Row]) -> Vec<String> {
     match setting.task {
         Task::Squality | Task::Qasper => notes.push(
             "The prompt is that of the paper's Table 4. What the paper does not give is chosen here: where the prompt \
-             breaks lines, how long an answer may be, and that no chat template is put around it."
+             breaks lines and how long an answer may be."
                 .into(),
         ),
         Task::Stories => notes.push(
@@ -384,6 +388,7 @@ mod tests {
             stop: Vec::new(),
             protocol: Default::default(),
             ask_after: false,
+            chat: false,
             positions: Default::default(),
             seed: 0,
         }

@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::common::{Done, copy, testdata, write};
 
 /// The bundled model with a chat template, in a directory of its own.
-fn talker(place: &Path, template: &str) -> PathBuf {
+pub(crate) fn talker(place: &Path, template: &str) -> PathBuf {
     let model = copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("bundled"), &place.join("talker"));
     write(&model, "tokenizer_config.json", json!({ "bos_token": "<s>", "eos_token": "</s>" }).to_string());
     write(&model, "chat_template.jinja", template);
@@ -22,7 +22,7 @@ fn talker(place: &Path, template: &str) -> PathBuf {
 }
 
 /// A template whose turns end with a special token.
-fn lines() -> String {
+pub(crate) fn lines() -> String {
     std::fs::read_to_string(testdata().join("chat/lines.jinja")).unwrap()
 }
 
