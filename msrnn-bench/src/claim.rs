@@ -64,7 +64,7 @@ impl Claim {
     pub fn take(directory: &Path) -> Result<Self, BenchError> {
         Self::try_take(directory)?.ok_or_else(|| {
             BenchError::Input(format!(
-                "{}: another msrnn is writing here ({}); wait for it, or choose another --out",
+                "{}: another msrnn is writing here ({}); wait for it, or choose another ‘out’",
                 directory.display(),
                 Writer::of(&directory.join(CLAIM))
             ))
@@ -85,7 +85,7 @@ impl Claim {
             Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(None),
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {
                 return Err(BenchError::Input(format!(
-                    "{e} (it says: {}), or choose another --out",
+                    "{e} (it says: {}), or choose another ‘out’",
                     Writer::of(&path)
                 )));
             }
@@ -128,7 +128,7 @@ mod tests {
         let first = Claim::take(&directory).unwrap();
         let error = Claim::take(&directory).unwrap_err().to_string();
         let process = std::process::id().to_string();
-        assert!(error.contains("another msrnn") && error.contains(&process) && error.contains("--out"), "{error}");
+        assert!(error.contains("another msrnn") && error.contains(&process) && error.contains("‘out’"), "{error}");
         assert!(Claim::try_take(&directory).unwrap().is_none());
         drop(first);
         assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);

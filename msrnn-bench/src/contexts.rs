@@ -102,11 +102,11 @@ impl Cutting {
         let Self { context, contexts, stride } = self;
         match stride {
             Some(stride) if stride == 0 || stride > context => Err(BenchError::Input(format!(
-                "--stride {stride} of contexts of {context} tokens would score some tokens twice or never; give 1 to \
+                "‘stride’ {stride} of contexts of {context} tokens would score some tokens twice or never; give 1 to \
                  {context}"
             ))),
             _ if contexts == Some(0) => {
-                Err(BenchError::Input("0 contexts are nothing to score; give --contexts of at least 1".into()))
+                Err(BenchError::Input("0 contexts are nothing to score; give ‘contexts’ of at least 1".into()))
             }
             _ => Ok(self),
         }
@@ -245,7 +245,7 @@ impl Contexts {
     fn checked(self, model: &Model) -> Result<Self, BenchError> {
         if self.contexts.is_empty() {
             return Err(BenchError::Input(
-                "there is no token to predict; give a longer text or a longer --context".into(),
+                "there is no token to predict; give a longer text or a longer ‘context’".into(),
             ));
         }
         self.contexts.iter().try_for_each(|ids| model.check_ids(ids))?;

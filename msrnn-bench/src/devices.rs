@@ -209,7 +209,7 @@ mod tests {
                 Found::Missing(reason) => {
                     let remedy = match device.is_compiled_in() {
                         true => "found",
-                        false => "--features",
+                        false => "cargo build",
                     };
                     assert!(reason.contains(remedy), "{device}: {reason}");
                 }

@@ -32,7 +32,7 @@ const BEGINNINGS: [(&[u8], &str, &str); 19] = [
     (b"ARROW1", "Arrow", "write it as .parquet or .jsonl"),
     (b"GGUF", "a GGUF model", "give a text"),
     (b"\x89HDF", "HDF5", "write its texts as .jsonl"),
-    (b"\x93NUMPY", "a NumPy array", "write ids as a JSON array for --ids, and texts as .jsonl"),
+    (b"\x93NUMPY", "a NumPy array", "write ids as a JSON array for ‘ids’, and texts as .jsonl"),
     (b"SQLite format 3", "an SQLite database", "write its texts as .jsonl or .csv"),
     (b"{\\rtf", "RTF", "save it as plain text in UTF-8"),
 ];

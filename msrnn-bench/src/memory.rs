@@ -141,8 +141,8 @@ mod tests {
 
     #[test]
     fn what_is_refused_says_how_much_it_takes_and_how_much_there_is() {
-        let error = refuse(20 << 30, Some(3 << 30), "a batch of 9", "give a smaller --batch").unwrap_err().to_string();
-        for part in ["a batch of 9", "20.0 GiB", "3.0 GiB are at hand", "smaller --batch"] {
+        let error = refuse(20 << 30, Some(3 << 30), "a batch of 9", "give a smaller ‘batch’").unwrap_err().to_string();
+        for part in ["a batch of 9", "20.0 GiB", "3.0 GiB are at hand", "smaller ‘batch’"] {
             assert!(error.contains(part), "{error}");
         }
         assert!(refuse(3 << 30, Some(3 << 30), "", "").is_ok() && refuse(u64::MAX, None, "", "").is_ok());

@@ -73,7 +73,7 @@ impl OutputFile {
     fn refuse_other(&self) -> Result<(), BenchError> {
         match self.new && self.path.symlink_metadata().is_ok() {
             true => Err(BenchError::Input(format!(
-                "{} exists already; choose another name with --out, or remove it first",
+                "{} exists already; choose another name with ‘out’, or remove it first",
                 self.path.display()
             ))),
             false => Ok(()),

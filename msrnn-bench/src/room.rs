@@ -35,7 +35,7 @@ pub fn check(decoder: &Decoder, compression: &Compression, tokens: usize, batch:
     memory::check(
         states.saturating_add(logits),
         &what,
-        "give fewer states, a shorter text or --context, or a smaller --batch, as the command has them",
+        "give fewer states, a shorter text or ‘context’, or a smaller ‘batch’",
     )
 }
 
@@ -62,7 +62,7 @@ pub fn check_foresight(
     memory::check(
         rows.saturating_mul(each),
         &format!("what {} is told of {tokens} tokens", policy.name()),
-        "give a shorter --context or a smaller --batch, as the command has them",
+        "give a shorter ‘context’ or a smaller ‘batch’",
     )
 }
 
@@ -120,7 +120,7 @@ mod tests {
             [(tova(1 << 40), 8, 1), (Compression::Unbounded, 1 << 40, 1), (tova(16), 100, 1 << 40)]
         {
             let error = check(&model.decoder, &compression, tokens, batch).unwrap_err().to_string();
-            assert!(error.contains("at hand") && error.contains("--batch"), "{error}");
+            assert!(error.contains("at hand") && error.contains("‘batch’"), "{error}");
         }
         assert!(check(&model.decoder, &tova(16), 1000, 4).is_ok());
         for text in ["16000x1048576x1024:1x1048576x100", "1000000000x64x4x64x50", "2x64x4x64x99999999999"] {

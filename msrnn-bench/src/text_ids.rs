@@ -62,7 +62,7 @@ fn spelled(name: &str, n: usize) -> Option<String> {
     (n > 0).then(|| {
         format!(
             "{name} spells {n} {tokens} such as </s>, which became {tokens} as in Hugging Face transformers; \
-             --special-tokens literal takes their letters"
+             ‘special_tokens’ literal takes their letters"
         )
     })
 }
@@ -97,7 +97,7 @@ pub fn note(reading: TextOptions) -> String {
         SpecialTokens::Parse => "are special tokens",
         SpecialTokens::Literal => "are letters",
     };
-    format!("Texts and prompts begin with {begun} (--bos {}). Special tokens spelled in them {special}.", reading.bos)
+    format!("Texts and prompts begin with {begun} (bos: {}). Special tokens spelled in them {special}.", reading.bos)
 }
 
 #[cfg(test)]
@@ -108,7 +108,7 @@ mod tests {
     fn spelled_special_tokens_are_counted_in_a_warning() {
         assert_eq!(spelled("a.txt", 0), None);
         let warning = spelled("a.txt", 3).unwrap();
-        assert!(["a.txt", "3 special tokens", "--special-tokens literal"].iter().all(|part| warning.contains(part)));
+        assert!(["a.txt", "3 special tokens", "‘special_tokens’ literal"].iter().all(|part| warning.contains(part)));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod perplexity;
 mod policies;
 mod prompts;
 mod report;
+mod settings;
 mod streams;
 mod texts;
 mod throughput;
@@ -152,7 +153,9 @@ pub fn main_with(registry: Registry) -> ExitCode {
     }
     interrupt::obey();
     outlive_limits();
-    let arguments = match config_file::expand(&Cli::command(), std::env::args_os().collect()) {
+    let arguments = std::env::args_os().collect::<Vec<_>>();
+    settings::are_those_of(&Cli::command(), &arguments);
+    let arguments = match config_file::expand(&Cli::command(), arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
             say(&format!("error: {error}"));

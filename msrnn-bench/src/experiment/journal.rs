@@ -38,6 +38,25 @@ pub struct Finished {
 /// Finished units by [key](Unit::key).
 pub type Samples = BTreeMap<String, Finished>;
 
+/// What two say of the same unit, none where they contradict each other. Each has fields that the other does not: those
+/// that a version of msrnn writes and an older one did not, whose numbers are the same.
+pub(crate) fn joined(one: &Value, other: &Value) -> Option<Value> {
+    match (one, other) {
+        (Value::Object(one), Value::Object(other)) => {
+            let mut both = one.clone();
+            for (field, value) in other {
+                let value = one.get(field).map_or_else(|| Some(value.clone()), |before| joined(before, value))?;
+                both.insert(field.clone(), value);
+            }
+            Some(Value::Object(both))
+        }
+        (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
+            one.iter().zip(other).map(|(one, other)| joined(one, other)).collect()
+        }
+        _ => (one == other).then(|| one.clone()),
+    }
+}
+
 /// Samples of a run, appended to a file in a directory that nobody else writes: see
 /// [`Claim`](crate::claim::Claim).
 #[derive(Debug)]
@@ -74,7 +93,7 @@ impl Journal {
         serde_json::from_slice::<Line<'_, S>>(&object).map_err(|e| {
             BenchError::Input(format!(
                 "{}: what it found cannot be kept ({e}): some number is infinite or none. Look at the model with \
-                 `msrnn perplexity`, and try another --dtype",
+                 `msrnn perplexity`, and try another ‘dtype’",
                 unit.name
             ))
         })?;
@@ -141,14 +160,13 @@ pub fn read(directory: &Path) -> Result<Samples, BenchError> {
 fn parse(path: &Path, text: &[u8]) -> Result<Samples, BenchError> {
     let mut samples = Samples::new();
     for (index, line) in text.split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
-        let add = one(line).and_then(|(key, finished)| match samples.get(&key) {
-            Some(before) if before.sample != finished.sample => {
-                Err(format!("another line says something else of the same unit, {}", finished.name))
+        let add = one(line).and_then(|(key, mut finished)| {
+            if let Some(before) = samples.get(&key) {
+                finished.sample = joined(&before.sample, &finished.sample)
+                    .ok_or_else(|| format!("another line says something else of the same unit, {}", finished.name))?;
             }
-            _ => {
-                samples.insert(key, finished);
-                Ok(())
-            }
+            samples.insert(key, finished);
+            Ok(())
         });
         add.map_err(|reason| {
             let (path, number) = (path.display(), index + 1);
@@ -271,12 +289,28 @@ mod tests {
     }
 
     #[test]
+    fn what_one_line_leaves_out_is_no_contradiction_and_what_both_say_must_be_the_same() {
+        use serde_json::json;
+        let new = json!({ "n": 1, "trials": [{ "rank": 1, "said": { "answer": "home" } }, { "rank": 2 }] });
+        let old = json!({ "n": 1, "trials": [{ "rank": 1 }, { "rank": 2 }], "gone": null });
+        let mut both = new.clone();
+        both["gone"] = Value::Null;
+        assert_eq!(joined(&new, &old), Some(both.clone()));
+        assert_eq!(joined(&old, &new), Some(both));
+        for (place, value) in [("/n", json!(2)), ("/trials/0/rank", json!(1.5)), ("/trials", json!([{ "rank": 1 }]))] {
+            let mut other = old.clone();
+            *other.pointer_mut(place).unwrap() = value;
+            assert_eq!((joined(&new, &other), joined(&other, &new)), (None, None), "{place}");
+        }
+    }
+
+    #[test]
     fn a_number_that_is_none_is_not_written() {
         let directory = tempfile::tempdir().unwrap();
         let (mut journal, _) = open(directory.path()).unwrap();
         for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             let error = journal.append(&units()[0], &value).unwrap_err().to_string();
-            assert!(error.contains("cannot be kept") && error.contains("--dtype"), "{error}");
+            assert!(error.contains("cannot be kept") && error.contains("‘dtype’"), "{error}");
         }
         assert!(open(directory.path()).unwrap().1.is_empty());
     }

@@ -221,7 +221,7 @@ impl Manifest {
             let made = |key: &str| old.get(key).and_then(toml::Value::as_str).unwrap_or("unknown");
             return Err(BenchError::Input(format!(
                 "{}: this run was made by an older msrnn (version {}, commit {}), which knew its units by other names. Read \
-                 it with that one, or do it again in another --out",
+                 it with that one, or do it again in another ‘out’",
                 path.display(),
                 made("version"),
                 made("commit")
@@ -232,7 +232,7 @@ impl Manifest {
             true => Ok(manifest),
             false => Err(BenchError::Input(format!(
                 "{}: it was changed since it was written (its checksum is wrong). Change it back, or give the command that \
-                 made this run again with another --out",
+                 made this run again with another ‘out’",
                 path.display()
             ))),
         }
@@ -342,7 +342,7 @@ mod tests {
             Manifest::read(place.path()).unwrap_err().to_string()
         };
         let old = says("[identity]\nexperiment = \"lm\"\nversion = \"0.0\"\ncommit = \"abc\"\n");
-        assert!(old.contains("older msrnn (version 0.0, commit abc)") && old.contains("another --out"), "{old}");
+        assert!(old.contains("older msrnn (version 0.0, commit abc)") && old.contains("another ‘out’"), "{old}");
         let damaged = says("[identity]\nexperiment = \"lm\"\nmeaning = 1\n");
         assert!(damaged.contains("missing field"), "{damaged}");
     }

@@ -109,7 +109,7 @@ pub fn run<E: Experiment>(
     if options.on_host {
         let side_by_side = options.jobs.clamp(1, asked.units.len().max(1));
         let what = format!("{side_by_side} units of {largest} bytes of states side by side");
-        memory::check(memory::product(&[largest, side_by_side]), &what, "give fewer --jobs, states, or shorter texts")?;
+        memory::check(memory::product(&[largest, side_by_side]), &what, "give fewer ‘jobs’, states, or shorter texts")?;
     }
     let _claim = Claim::take(&options.out)?;
     let (manifest, units, mut journal, mut done) = settle(asked, options)?;

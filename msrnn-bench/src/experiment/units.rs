@@ -52,7 +52,7 @@ pub(super) fn read(directory: &Path, identity: &Identity) -> Result<Vec<Unit>, B
     units.filter(|units| units.len() == identity.units && hash(&text) == identity.plan).ok_or_else(|| {
         BenchError::Input(format!(
             "{}: these are not the units that the manifest beside it speaks of; the command that made this run, given \
-             again with the same --out, writes them anew",
+             again with the same ‘out’, writes them anew",
             path.display()
         ))
     })

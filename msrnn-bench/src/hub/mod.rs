@@ -160,7 +160,7 @@ fn of_hub(repository: &Repository, file: Option<&str>, downloads: &Downloads) ->
 fn of_hub(repository: &Repository, _file: Option<&str>, _downloads: &Downloads) -> Result<PathBuf, BenchError> {
     Err(BenchError::Input(format!(
         "there is no {} on this machine, and this msrnn cannot ask the Hugging Face hub for it; build it with \
-         `--features hub`, or download the files and give their path",
+         `cargo build --release --features hub`, or download the files and give their path",
         repository.id
     )))
 }

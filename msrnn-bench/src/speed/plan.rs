@@ -179,7 +179,7 @@ pub fn baselines(rows: &[Row], baseline: &PolicySpec) -> Result<Vec<Option<usize
     };
     if !rows.iter().any(is_baseline) {
         return Err(BenchError::Input(format!(
-            "no row is of the baseline {baseline}; add it to --policies, or choose one of them as --baseline"
+            "no row is of the baseline {baseline}; add it to ‘policies’, or choose one of them as ‘baseline’"
         )));
     }
     let of = |row: &Row| {
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(relative, [Some(0), Some(1), Some(0), Some(1)]);
         let relative = baselines(&found[4..], &"window@6".parse().unwrap()).unwrap();
         assert_eq!(relative, [Some(1); 4]);
-        assert!(baselines(&found, &"h2o".parse().unwrap()).unwrap_err().to_string().contains("--policies"));
+        assert!(baselines(&found, &"h2o".parse().unwrap()).unwrap_err().to_string().contains("‘policies’"));
     }
 
     #[test]

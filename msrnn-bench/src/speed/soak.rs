@@ -97,12 +97,12 @@ pub fn soak(
 ) -> Result<Soak, BenchError> {
     if !(10..=Rotary::LIMIT).contains(&tokens) {
         return Err(BenchError::Input(format!(
-            "--soak {tokens} is out of range; give 10 to {} tokens, of which the first and the last tenth are compared",
+            "‘soak’ {tokens} is out of range; give 10 to {} tokens, of which the first and the last tenth are compared",
             Rotary::LIMIT
         )));
     }
     let room = product(&[tokens, 2 * size_of::<u32>()]);
-    check(room, &format!("a text of {tokens} tokens"), "give a shorter --soak")?;
+    check(room, &format!("a text of {tokens} tokens"), "give a shorter ‘soak’")?;
     let contexts = [RandomTokens::new(model.decoder.config().vocab_size, conditions.seed).draw(tokens).into()];
     let scoring = Scoring::new(compression.clone());
     let mut watch = Watch { tokens, done: 0, first: Vec::new(), last: Vec::new(), advance };
@@ -192,7 +192,7 @@ mod tests {
 
         let stopped = run(6_000, true).unwrap();
         assert!(!stopped.complete && stopped.tokens == 0 && stopped.seconds_per_step.is_empty());
-        assert!(run(9, false).unwrap_err().to_string().contains("--soak 9"));
+        assert!(run(9, false).unwrap_err().to_string().contains("‘soak’ 9"));
         assert!(run(Rotary::LIMIT + 1, false).is_err());
     }
 }

@@ -60,7 +60,7 @@ impl<'m> Workload<'m> {
         let compression = &row.compression;
         room::check(&model.decoder, compression, row.depth.max(row.test.tokens()), batch)?;
         let texts = memory::product(&[batch, row.depth.max(row.test.tokens()), size_of::<u32>()]);
-        memory::check(texts, &format!("{batch} texts of random tokens"), "give a smaller --batch, or shorter texts")?;
+        memory::check(texts, &format!("{batch} texts of random tokens"), "give a smaller ‘batch’, or shorter texts")?;
         let kind = match row.test {
             Test::Prefill { .. } => Kind::Prefill,
             Test::Score { tokens, .. } => {

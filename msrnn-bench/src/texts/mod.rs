@@ -213,13 +213,13 @@ pub const MOST_WORDS: usize = 1 << 17;
 pub fn stories(seed: u64, stories: usize, words: usize) -> Result<Vec<Text>, BenchError> {
     if words > MOST_WORDS {
         return Err(BenchError::Input(format!(
-            "stories of {words} words are not written, {MOST_WORDS} are the most; give a shorter --context, or a --text"
+            "stories of {words} words are not written, {MOST_WORDS} are the most; give a shorter ‘context’, or a ‘text’"
         )));
     }
     // Letters, then ids and bytes.
     let bytes = memory::product(&[stories, words, 16]);
     let what = format!("{stories} stories of {words} words");
-    memory::check(bytes, &what, "give fewer --stories or a shorter --context")?;
+    memory::check(bytes, &what, "give fewer ‘stories’ or a shorter ‘context’")?;
     let all = Stories::new(Split::Test, seed)
         .with_words(words)
         .take(stories)
@@ -381,6 +381,6 @@ mod tests {
         assert!(texts[0].name != texts[1].name && texts[0].text != texts[1].text);
         assert_eq!(texts, stories(3, 2, 200).unwrap());
         let error = stories(3, 1, MOST_WORDS + 1).unwrap_err().to_string();
-        assert!(error.contains("--context"), "{error}");
+        assert!(error.contains("‘context’"), "{error}");
     }
 }

@@ -70,7 +70,7 @@ pub fn measure(
             if !decode.states().iter().all(MultiState::is_steady) {
                 return Err(BenchError::Input(
                     "steps of states that are full are all alike only where a row goes at every token; give \
-                     --sequences, which times whole texts"
+                     ‘sequences’, which times whole texts"
                         .into(),
                 ));
             }
@@ -83,7 +83,7 @@ pub fn measure(
         }
         Run::Sequences { sequences, length } => {
             let bytes = product(&[sequences, size_of::<Request>()]);
-            check(bytes, &format!("a queue of {sequences} sequences"), "give fewer --sequences")?;
+            check(bytes, &format!("a queue of {sequences} sequences"), "give fewer ‘sequences’")?;
             let recurrent = Recurrent::new(&model.decoder, compression.clone(), Positions::Original);
             let mut generation = BatchedGeneration::new(model, recurrent, plan.batch.min(sequences))?;
             let mut random = RandomTokens::new(model.decoder.config().vocab_size, seed);

@@ -83,7 +83,7 @@ pub fn plan(
     if batch == 0 {
         return Err(BenchError::Input(format!(
             "{memory} bytes do not hold the weights, {weight_bytes} bytes, and one sequence of {states} states, {each} \
-             bytes; give more with --memory, or fewer --states"
+             bytes; give more with ‘memory’, or fewer ‘states’"
         )));
     }
     Ok(Plan { states, weight_bytes, state_bytes, work_bytes, batch: usize::try_from(batch).unwrap_or(usize::MAX) })
@@ -185,7 +185,7 @@ mod tests {
             assert!(with(plan.batch as u64) <= memory && memory < with(plan.batch as u64 + 1), "{plan:?}");
         }
         let error = plan(&config, policy.as_ref(), 16, sizes, 1000).unwrap_err().to_string();
-        assert!(error.contains("--memory"), "{error}");
+        assert!(error.contains("‘memory’"), "{error}");
         let grows = registry::policy("after-prompt(tova)").unwrap();
         let error = plan(&config, grows.as_ref(), 16, sizes, GIB).unwrap_err().to_string();
         assert!(error.contains("every(128, ..)"), "{error}");

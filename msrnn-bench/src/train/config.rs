@@ -124,7 +124,7 @@ impl TrainConfig {
         // What a layer keeps of a token for the way back, at least, and its logits.
         let token = self.layers.saturating_mul(self.hidden_size).saturating_add(self.vocab_size);
         let work = memory::product(&[self.batch, self.context, token, size_of::<f32>()]);
-        memory::check(work, &format!("a batch of {} texts", self.batch), "give a smaller --batch or --context")?;
+        memory::check(work, &format!("a batch of {} texts", self.batch), "give a smaller ‘batch’ or ‘context’")?;
         let positive = [self.batch, self.steps, self.threads, self.tokenizer_stories, self.save_every];
         if positive.contains(&0) || self.context < 2 || self.short_context < 2 {
             return Err(BenchError::Train(

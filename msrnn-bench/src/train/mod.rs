@@ -75,7 +75,7 @@ pub fn train(
         let learning_rate = config.learning_rate_at(step);
         let (loss, gradients) = gradients(&decoder, &batch, config.threads, &training);
         if !loss.is_finite() {
-            return Err(BenchError::Train(format!("the loss is {loss} at step {step}; use a lower --learning-rate")));
+            return Err(BenchError::Train(format!("the loss is {loss} at step {step}; use a lower ‘learning_rate’")));
         }
         decoder = optimizer.step(learning_rate, decoder, gradients);
         losses.push(loss);
@@ -114,10 +114,10 @@ fn prepare(config: &TrainConfig, directory: &Path) -> Result<Tokenizer, BenchErr
     if path.exists() {
         let text = crate::input::read_text(&path)?;
         let before: TrainConfig = serde_json::from_str(&text)
-            .map_err(|e| BenchError::Train(format!("{}: {e}; choose another --out", path.display())))?;
+            .map_err(|e| BenchError::Train(format!("{}: {e}; choose another ‘out’", path.display())))?;
         if before != *config {
             return Err(BenchError::Train(format!(
-                "{} belongs to a run with other settings; give those, or choose another --out\nbefore: {before:?}\nnow:    {config:?}",
+                "{} belongs to a run with other settings; give those, or choose another ‘out’\nbefore: {before:?}\nnow:    {config:?}",
                 directory.display()
             )));
         }
@@ -174,7 +174,7 @@ fn finite(step: usize, valid: (f64, f64)) -> Result<(f64, f64), BenchError> {
         true => Ok(valid),
         false => Err(BenchError::Train(format!(
             "the validation perplexity is {} ({} on short contexts) after step {step}: some weight is not a number, or \
-             nearly so; use a lower --learning-rate",
+             nearly so; use a lower ‘learning_rate’",
             valid.0, valid.1
         ))),
     }

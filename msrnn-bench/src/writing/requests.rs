@@ -163,7 +163,7 @@ fn parse(line: &str, number: usize, tokenizer: &Tokenizer, defaults: &Defaults<'
         (None, None, _) => return Err("field `prompt`: it is missing, and so is `messages`".into()),
         (Some(prompt), None, None) => tokenizer.prompt(&prompt).map_err(failed)?,
         (None, Some(_), None) => {
-            return Err("field `messages`: they become text by the model's chat template; give --chat".into());
+            return Err("field `messages`: they become text by the model's chat template; give ‘chat’".into());
         }
         (prompt, messages, Some(chat)) => {
             let said = prompt.map(|prompt| vec![Message::new("user", &prompt)]);
@@ -223,8 +223,8 @@ impl Results {
         {
             let result: Done = serde_json::from_slice(line).map_err(|e| {
                 BenchError::Input(format!(
-                    "{}, line {}: this is no result of msrnn generate --prompts ({e}); nothing is written over: take \
-                     another --out",
+                    "{}, line {}: this is no result of one of the ‘prompts’ ({e}); nothing is written over: take \
+                     another ‘out’",
                     path.display(),
                     index + 1
                 ))
@@ -233,7 +233,7 @@ impl Results {
         }
         if end == 0 && !bytes.is_empty() && serde_json::from_slice::<Value>(&bytes).is_ok() {
             return Err(BenchError::Input(format!(
-                "{} is no file of lines; nothing is written over: take another --out",
+                "{} is no file of lines; nothing is written over: take another ‘out’",
                 path.display()
             )));
         }
@@ -256,7 +256,7 @@ impl Results {
                 Some((line, _)) => {
                     return Err(BenchError::Input(format!(
                         "{}, line {line}: {:?} was done with another model, policy, prompt or parameter than it is \
-                         asked for now; take another --out",
+                         asked for now; take another ‘out’",
                         self.path.display(),
                         asked.id
                     )));

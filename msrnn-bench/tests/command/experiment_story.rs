@@ -175,7 +175,7 @@ fn without_a_judge_stories_are_kept_and_judged_later() {
     assert_eq!(row["policy"], "tova@8");
     assert!(row["omitted"].as_u64().unwrap() > 0 && row["max_rows"] == 8, "{row}");
     assert!(row["verdicts"].is_null());
-    assert!(found["notes"].to_string().contains("--stories DIR --judge URL"));
+    assert!(found["notes"].to_string().contains("directory as ‘stories’"));
     assert_eq!(found["metrics"]["rows"][0]["max_rows"].as_u64().unwrap() as usize, prompt_tokens(&written) + 23);
 
     // The judge prefers the longer of two words that the stories do not share: whatever it says, both

@@ -105,11 +105,11 @@ impl Retention {
         if let Some(arm) = self.arms.iter().find(|arm| self.attention && !arm.leaves_rows()) {
             return wrong(format!(
                 "{arm} merges or rounds rows, or rotates them by other positions, and what attention loses is computed from rows as \
-                 they came; leave it out, or give --no-attention"
+                 they came; leave it out, or give ‘no_attention’"
             ));
         }
         if !(1..=MOST_CELLS).contains(&self.cells) {
-            return wrong(format!("a map of {} cells is not drawn; give --cells from 1 to {MOST_CELLS}", self.cells));
+            return wrong(format!("a map of {} cells is not drawn; give ‘cells’ from 1 to {MOST_CELLS}", self.cells));
         }
         Ok(self)
     }
@@ -138,7 +138,7 @@ impl Experiment for Retention {
             let arm = &self.arms[arm];
             let ids = inputs.contexts[model].contexts.get(context).ok_or_else(|| {
                 BenchError::Input(format!(
-                    "the texts have only {context} contexts of {}; give more text, or fewer --contexts",
+                    "the texts have only {context} contexts of {}; give more text, or fewer ‘contexts’",
                     self.models[model]
                 ))
             })?;

@@ -71,8 +71,8 @@ impl Prompt {
         if back.trim() != question.text.trim() {
             let lost = question.text.split_whitespace().find(|word| !back.contains(word)).unwrap_or("its spaces");
             return Err(BenchError::Input(format!(
-                "the tokenizer of this model cannot write the question: {lost:?} is lost; choose another --task, \
-                 or give a --haystack that it was made for"
+                "the tokenizer of this model cannot write the question: {lost:?} is lost; choose another ‘task’, \
+                 or give a ‘haystack’ that it was made for"
             )));
         }
         let whole = |candidate: &String| tokenizer.encode(&format!("{}{candidate}", question.text));
@@ -83,7 +83,7 @@ impl Prompt {
         if context.is_empty() {
             return Err(BenchError::Input(
                 "nothing comes before the answer, since the tokenizer joins it with the whole question and puts nothing \
-                 before a text; use --bos always"
+                 before a text; use ‘bos’ always"
                     .into(),
             ));
         }
@@ -427,6 +427,6 @@ mod tests {
             candidates,
         };
         let error = Prompt::new(&question, &tokenizer).unwrap_err().to_string();
-        assert!(error.contains("\"grass\"") && error.contains("--task"), "{error}");
+        assert!(error.contains("\"grass\"") && error.contains("‘task’"), "{error}");
     }
 }

@@ -102,7 +102,7 @@ impl Asked {
                 return Ok(directory);
             }
         }
-        Err(BenchError::Input(format!("{} holds {MOST} other runs of {name}; choose one with --out", parent.display())))
+        Err(BenchError::Input(format!("{} holds {MOST} other runs of {name}; choose one with ‘out’", parent.display())))
     }
 
     fn has_room(&self, directory: &Path) -> bool {

@@ -172,7 +172,7 @@ impl Inputs {
         let wrong = |reason: String| BenchError::Input(format!("{}: {reason}", directory.display()));
         if manifest.identity.experiment != Story::NAME {
             return Err(wrong(format!(
-                "a run of `experiment {}`; --stories takes a run of `experiment {}`",
+                "a run of `experiment {}`; ‘stories’ takes a run of `experiment {}`",
                 manifest.identity.experiment,
                 Story::NAME
             )));
@@ -212,7 +212,7 @@ impl Story {
         }
         if arms.is_empty() || self.seeds == 0 {
             return Err(BenchError::Input(
-                "there is nothing to compare the full state with; give --policies with --states, and --seeds".into(),
+                "there is nothing to compare the full state with; give ‘policies’ with ‘states’, and ‘seeds’".into(),
             ));
         }
         let made = Arc::new(arms);
@@ -228,7 +228,7 @@ impl Story {
         let context = self.context.unwrap_or(model.decoder.config().max_position_embeddings);
         if context > Rotary::LIMIT {
             return Err(BenchError::Input(format!(
-                "--context {context} is too long; positions end at {}",
+                "‘context’ {context} is too long; positions end at {}",
                 Rotary::LIMIT
             )));
         }
@@ -237,7 +237,7 @@ impl Story {
         if max_new_tokens == 0 || max_new_tokens > room || prompt.is_empty() {
             return Err(BenchError::Input(format!(
                 "a prompt of {} tokens and a story of {max_new_tokens} do not fit a context of {context}; give a longer \
-                 --context, or other --max-new-tokens or --prompt",
+                 ‘context’, or other ‘max_new_tokens’ or ‘prompt’",
                 prompt.len()
             )));
         }

@@ -95,7 +95,7 @@ impl Inputs {
         }
         match questions.is_empty() {
             true => {
-                Err(BenchError::Input("there is no question; give a file that has some, or more --questions".into()))
+                Err(BenchError::Input("there is no question; give a file that has some, or more ‘questions’".into()))
             }
             false => Ok(Self { models, questions, plan: Mutex::new(None) }),
         }

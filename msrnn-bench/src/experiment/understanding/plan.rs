@@ -65,7 +65,7 @@ impl Plan {
         let context = setting.context.unwrap_or(model.decoder.config().max_position_embeddings);
         if context > Rotary::LIMIT {
             return Err(BenchError::Input(format!(
-                "--context {context} is too long; positions end at {}",
+                "‘context’ {context} is too long; positions end at {}",
                 Rotary::LIMIT
             )));
         }
@@ -74,7 +74,7 @@ impl Plan {
         {
             return Err(BenchError::Input(format!(
                 "question {:?} has no document, so that there is nothing to compress before it is asked; give one as \
-                 \"document\", or leave --ask-after out",
+                 \"document\", or leave ‘ask_after’ out",
                 question.id
             )));
         }
@@ -102,7 +102,7 @@ impl Plan {
         let whole = prompts(context)?.map_err(|question| {
             BenchError::Input(format!(
                 "question {:?} and an answer of {} tokens do not fit a context of {context} tokens, even without the \
-                 document; give a longer --context or fewer --max-new-tokens",
+                 document; give a longer ‘context’ or fewer ‘max_new_tokens’",
                 question.id, setting.max_new_tokens
             ))
         })?;
