@@ -11,6 +11,7 @@ mod generate;
 mod interrupt;
 mod options;
 mod perplexity;
+mod plan;
 mod policies;
 mod prompts;
 mod report;

@@ -5,13 +5,15 @@ use std::fmt;
 use msrnn_core::budget::Budget;
 use msrnn_core::compression::Compression;
 use msrnn_models::decoder::Decoder;
-use msrnn_models::recurrent::bytes_per_state;
+use msrnn_models::recurrent::{bytes_per_state, state_bytes};
 use msrnn_models::rotary::Rotary;
 use msrnn_policies::PolicySpec;
 use serde::Serialize;
 
 use crate::error::BenchError;
 use crate::evaluate::Form;
+use crate::experiment::Unit;
+use crate::memory;
 
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -52,6 +54,11 @@ impl Test {
             Test::Prefill { tokens } | Test::Score { tokens, .. } | Test::Decode { tokens } => tokens,
         }
     }
+
+    /// Tokens that a repetition goes through: before those that are decoded comes one that is not timed.
+    fn steps(self) -> usize {
+        self.tokens().saturating_add(usize::from(matches!(self, Test::Decode { .. })))
+    }
 }
 
 impl fmt::Display for Test {
@@ -75,6 +82,25 @@ pub struct Row {
     pub compression: Compression,
     /// Tokens seen before the timed ones.
     pub depth: usize,
+}
+
+impl Row {
+    /// What it is as a unit of work: so many rounds, with `batch` rows side by side.
+    pub fn unit(&self, decoder: &Decoder, batch: usize, rounds: usize) -> Unit {
+        let Self { test, policy, compression, depth } = self;
+        let arm = compression.states().map_or_else(|| policy.clone(), |states| format!("{policy}@{states}"));
+        // Of a growing state a repetition has a copy.
+        let copies = if matches!(test, Test::Decode { .. }) && compression.states().is_none() { 2 } else { 1 };
+        let bytes = state_bytes(decoder, compression, depth.saturating_add(test.tokens()));
+        let tokens = rounds.saturating_mul(test.steps()).saturating_add(*depth);
+        Unit {
+            name: if *depth == 0 { format!("{test}, {arm}") } else { format!("{test}, {arm}, depth {depth}") },
+            arm,
+            tokens: tokens.saturating_mul(batch),
+            state_bytes: memory::product(&[bytes, copies, batch]) as usize,
+            ..Unit::default()
+        }
+    }
 }
 
 /// What is asked for.

@@ -7,7 +7,7 @@ use msrnn_models::Model;
 
 use crate::contexts::Context;
 use crate::error::BenchError;
-use crate::evaluate::{Form, Observed, Scoring, evaluate};
+use crate::evaluate::{Advance, Form, Observed, Scoring, evaluate};
 use crate::memory;
 use crate::roads;
 use crate::room;
@@ -84,12 +84,12 @@ impl<'m> Workload<'m> {
         Ok(Self { model, row, conditions, kind, observed: Observed::default(), rows, bytes: None })
     }
 
-    /// Seconds of one repetition; none when it was interrupted.
+    /// Seconds of one repetition; none when it was interrupted. `advance`: called with tokens that were gone through.
     ///
     /// # Errors
     ///
     /// When a scoring fails.
-    pub fn run(&mut self, interrupt: &AtomicBool) -> Result<Option<f64>, BenchError> {
+    pub fn run(&mut self, advance: &(dyn Fn(usize) + Sync), interrupt: &AtomicBool) -> Result<Option<f64>, BenchError> {
         let Conditions { batch, seed, .. } = self.conditions;
         let compression = &self.row.compression;
         match &mut self.kind {
@@ -98,6 +98,7 @@ impl<'m> Workload<'m> {
                 let started = Instant::now();
                 decode.prompt(self.row.test.tokens());
                 let seconds = started.elapsed().as_secs_f64();
+                advance(self.row.test.tokens() * batch);
                 self.observed = Observed::of(decode.states());
                 Ok(Some(seconds))
             }
@@ -107,7 +108,7 @@ impl<'m> Workload<'m> {
                     _ => Form::default(),
                 };
                 let scoring = Scoring { form, batch, ..Scoring::new(compression.clone()) };
-                let evaluation = evaluate(self.model, contexts, &scoring, &mut (), interrupt)?;
+                let evaluation = evaluate(self.model, contexts, &scoring, &mut Advance(advance), interrupt)?;
                 self.observed = evaluation.observed;
                 Ok(evaluation.complete.then_some(evaluation.seconds))
             }
@@ -122,6 +123,7 @@ impl<'m> Workload<'m> {
                 self.rows = rows / states.len() as f64;
                 let states = cost::state_bytes_per_step(states, steps);
                 let seconds = decode.time_steps(steps);
+                advance((steps + 1) * batch);
                 let weights = cost::weight_bytes_per_step(&self.model.decoder) as f64;
                 self.bytes = Some((weights + states) / batch as f64);
                 self.observed = Observed::of(decode.states());
@@ -191,7 +193,7 @@ mod tests {
         let mut workload =
             Workload::new(&model, row, Conditions { batch, threads: 2, seed: 0, captures: true }).unwrap();
         for _ in 0..2 {
-            let seconds = workload.run(&AtomicBool::new(false)).unwrap().unwrap();
+            let seconds = workload.run(&|_| (), &AtomicBool::new(false)).unwrap().unwrap();
             assert!(seconds > 0.0);
             check(&workload);
         }
@@ -246,6 +248,6 @@ mod tests {
         let row = Row { test, policy: "full".into(), compression: Compression::Unbounded, depth: 0 };
         let mut workload =
             Workload::new(&model, row, Conditions { batch: 1, threads: 1, seed: 0, captures: true }).unwrap();
-        assert!(workload.run(&AtomicBool::new(true)).unwrap().is_none());
+        assert!(workload.run(&|_| (), &AtomicBool::new(true)).unwrap().is_none());
     }
 }
