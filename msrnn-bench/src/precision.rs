@@ -30,11 +30,11 @@ pub struct Precision {
 
 /// What weights are multiplied with, by name: `f32` as it is, `int8` beside weights in blocks, `bf16` beside weights in bf16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ActivationsName(pub Activations);
+pub(crate) struct ActivationsName(pub Activations);
 
 impl ActivationsName {
     /// All of them.
-    pub const ALL: [(&str, Activations); 3] =
+    pub(crate) const ALL: [(&str, Activations); 3] =
         [("f32", Activations::Float), ("int8", Activations::Int8), ("bf16", Activations::Bf16)];
 }
 

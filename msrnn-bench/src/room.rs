@@ -20,7 +20,12 @@ use crate::memory;
 /// # Errors
 ///
 /// Says how much they would take, and which options make it less.
-pub fn check(decoder: &Decoder, compression: &Compression, tokens: usize, batch: usize) -> Result<(), BenchError> {
+pub(crate) fn check(
+    decoder: &Decoder,
+    compression: &Compression,
+    tokens: usize,
+    batch: usize,
+) -> Result<(), BenchError> {
     let device = decoder.device();
     if !is_host(&device) {
         return Ok(());
@@ -45,7 +50,7 @@ pub fn check(decoder: &Decoder, compression: &Compression, tokens: usize, batch:
 /// # Errors
 ///
 /// Says how much they would take.
-pub fn check_foresight(
+pub(crate) fn check_foresight(
     decoder: &Decoder,
     compression: &Compression,
     tokens: usize,
@@ -71,7 +76,7 @@ pub fn check_foresight(
 /// # Errors
 ///
 /// Names what is beyond its limit.
-pub fn check_sizes(config: &ModelConfig) -> Result<(), BenchError> {
+pub(crate) fn check_sizes(config: &ModelConfig) -> Result<(), BenchError> {
     ModelConfig::parse(&config.to_json().to_string()).map(|_| ()).map_err(BenchError::Input)
 }
 
@@ -81,7 +86,7 @@ pub fn check_sizes(config: &ModelConfig) -> Result<(), BenchError> {
 /// # Errors
 ///
 /// Says how much it would take.
-pub fn check_weights(config: &ModelConfig, copies: usize) -> Result<(), BenchError> {
+pub(crate) fn check_weights(config: &ModelConfig, copies: usize) -> Result<(), BenchError> {
     check_sizes(config)?;
     let bytes = memory::product(&[config.parameters(), size_of::<f32>(), copies]);
     memory::check(bytes, &format!("a model of {} weights", config.parameters()), "choose a smaller one")
@@ -92,7 +97,7 @@ pub fn check_weights(config: &ModelConfig, copies: usize) -> Result<(), BenchErr
 /// # Errors
 ///
 /// Says how many there are.
-pub fn check_units(counts: &[usize]) -> Result<(), BenchError> {
+pub(crate) fn check_units(counts: &[usize]) -> Result<(), BenchError> {
     /// Bytes of a unit with its name.
     const UNIT: u64 = 128;
     let units = memory::product(counts);

@@ -15,7 +15,7 @@ use crate::experiment::{Unit, seal};
 use crate::output::{open_lines, write_file};
 
 /// File name of the samples.
-pub const SAMPLES: &str = "samples.jsonl";
+pub(crate) const SAMPLES: &str = "samples.jsonl";
 
 /// A line: which unit, and what it left behind.
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ pub struct Finished {
 }
 
 /// Finished units by [key](Unit::key).
-pub type Samples = BTreeMap<String, Finished>;
+pub(crate) type Samples = BTreeMap<String, Finished>;
 
 /// What two say of the same unit, none where they contradict each other. Each has fields that the other does not: those
 /// that a version of msrnn writes and an older one did not, whose numbers are the same.
@@ -60,7 +60,7 @@ pub(crate) fn joined(one: &Value, other: &Value) -> Option<Value> {
 /// Samples of a run, appended to a file in a directory that nobody else writes: see
 /// [`Claim`](crate::claim::Claim).
 #[derive(Debug)]
-pub struct Journal {
+pub(crate) struct Journal {
     path: PathBuf,
     file: File,
     /// Bytes of whole lines.
@@ -74,7 +74,7 @@ impl Journal {
     /// # Errors
     ///
     /// When a line that is whole is not what a unit has left.
-    pub fn open(directory: &Path) -> Result<(Self, Samples), BenchError> {
+    pub(crate) fn open(directory: &Path) -> Result<(Self, Samples), BenchError> {
         let path = directory.join(SAMPLES);
         let (file, text) = open_lines(&path)?;
         let samples = parse(&path, &text)?;
@@ -87,7 +87,11 @@ impl Journal {
     ///
     /// When the sample does not survive being written, as a number that is none, or it cannot be written. What
     /// was there before stays good.
-    pub fn append<S: Serialize + DeserializeOwned>(&mut self, unit: &Unit, sample: &S) -> Result<(), BenchError> {
+    pub(crate) fn append<S: Serialize + DeserializeOwned>(
+        &mut self,
+        unit: &Unit,
+        sample: &S,
+    ) -> Result<(), BenchError> {
         let object = object(&unit.key, &unit.name, sample)?;
         // JSON has no word for a number that is not finite, and writes none at all.
         serde_json::from_slice::<Line<'_, S>>(&object).map_err(|e| {
@@ -105,7 +109,7 @@ impl Journal {
     /// # Errors
     ///
     /// When it cannot be written.
-    pub fn adopt(&mut self, key: &str, finished: &Finished) -> Result<(), BenchError> {
+    pub(crate) fn adopt(&mut self, key: &str, finished: &Finished) -> Result<(), BenchError> {
         self.put(&object(key, &finished.name, &finished.sample)?)
     }
 
@@ -135,7 +139,7 @@ fn object(key: &str, name: &str, sample: &impl Serialize) -> Result<Vec<u8>, Ben
 /// # Errors
 ///
 /// When they cannot be written.
-pub fn write(directory: &Path, units: &[Unit], samples: &Samples) -> Result<(), BenchError> {
+pub(crate) fn write(directory: &Path, units: &[Unit], samples: &Samples) -> Result<(), BenchError> {
     let mut text = Vec::new();
     for (unit, Finished { name, sample }) in units.iter().filter_map(|unit| Some((unit, samples.get(&unit.key)?))) {
         text.extend(seal::close(&object(&unit.key, name, sample)?));
@@ -149,7 +153,7 @@ pub fn write(directory: &Path, units: &[Unit], samples: &Samples) -> Result<(), 
 /// # Errors
 ///
 /// When there are none, or a whole line is not what a unit has left.
-pub fn read(directory: &Path) -> Result<Samples, BenchError> {
+pub(crate) fn read(directory: &Path) -> Result<Samples, BenchError> {
     let path = directory.join(SAMPLES);
     let text = std::fs::read(&path).map_err(|source| BenchError::Read { path: path.clone(), source })?;
     let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);

@@ -12,7 +12,7 @@ use crate::output::write_file;
 pub use crate::source::{Source, hash, hash_file};
 
 /// File name of a manifest.
-pub const MANIFEST: &str = "manifest.toml";
+pub(crate) const MANIFEST: &str = "manifest.toml";
 
 /// Version of what results mean: part of what a unit is known by, so that numbers of two meanings never stand in one
 /// table.
@@ -20,7 +20,7 @@ pub const MANIFEST: &str = "manifest.toml";
 /// **Raise it by hand** with every change after which some unit would leave other numbers behind: another rule of a
 /// built-in policy, another cut of texts, a metric counted otherwise, a fault mended that had changed a result. Rounding is
 /// no reason, nor are new options, policies or outputs: what was measured before keeps its worth.
-pub const MEANING: u32 = 1;
+pub(crate) const MEANING: u32 = 1;
 
 /// What a run is and where it came from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ pub struct Manifest {
 pub struct Identity {
     /// Name of the experiment.
     pub experiment: String,
-    /// [`MEANING`] of the program that made the run.
+    /// `MEANING` of the program that made the run.
     pub meaning: u32,
     /// Kind of device: `cpu`, `wgpu`, `cuda`.
     pub device: String,

@@ -28,7 +28,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 pub use asked::{Asked, Plan};
 pub use finish::finish;
-pub use trial::{estimate, in_memory};
+pub(crate) use trial::estimate;
+pub use trial::in_memory;
 
 use crate::claim::Claim;
 use crate::error::BenchError;
@@ -46,9 +47,9 @@ use settle::{settle, take_over};
 use work::{Files, Times, Work};
 
 /// File name of the results.
-pub const METRICS: &str = "metrics.json";
+pub(crate) const METRICS: &str = "metrics.json";
 /// File name of the times.
-pub const TIMES: &str = "times.jsonl";
+pub(crate) const TIMES: &str = "times.jsonl";
 
 /// How an experiment is run, without what decides its samples.
 #[derive(Clone, Debug)]

@@ -22,7 +22,7 @@ use crate::trial;
 
 /// How often, and beside what.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Batch, threads and seed.
     pub conditions: Conditions,
     /// Rounds that count.
@@ -37,7 +37,7 @@ pub struct Settings {
 
 /// What the machine allows, measured in every round.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Allowed {
+pub(crate) struct Allowed {
     /// Bytes read per second by all threads.
     pub read_bytes_per_second: Spread,
     /// Floating-point operations per second of a matrix product in f32.
@@ -49,7 +49,7 @@ pub struct Allowed {
 /// Which limit a row is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Limit {
+pub(crate) enum Limit {
     /// Reading weights and states.
     Reading,
     /// Multiplying matrices.
@@ -58,7 +58,7 @@ pub enum Limit {
 
 /// A row, measured.
 #[derive(Clone, Debug, Serialize)]
-pub struct Measured {
+pub(crate) struct Measured {
     /// What was timed.
     #[serde(flatten)]
     pub test: Test,
@@ -96,7 +96,7 @@ pub struct Measured {
 
 /// All rows and what they are seen against.
 #[derive(Clone, Debug, Serialize)]
-pub struct Measurement {
+pub(crate) struct Measurement {
     /// In the order of the grid. Empty when interrupted before the first round was whole.
     pub rows: Vec<Measured>,
     /// The machine's limits.
@@ -150,7 +150,7 @@ impl Settings {
 /// # Errors
 ///
 /// As [`measure`], before it works.
-pub fn plan(model: &Model, grid: &Grid, settings: &Settings) -> Result<Plan, BenchError> {
+pub(crate) fn plan(model: &Model, grid: &Grid, settings: &Settings) -> Result<Plan, BenchError> {
     let (rows, _) = settings.rows(model, grid)?;
     Ok(Plan::of(settings.units(model, &rows)))
 }
@@ -160,7 +160,7 @@ pub fn plan(model: &Model, grid: &Grid, settings: &Settings) -> Result<Plan, Ben
 /// # Errors
 ///
 /// As [`measure`].
-pub fn estimate(
+pub(crate) fn estimate(
     model: &Model,
     grid: &Grid,
     settings: &Settings,
@@ -212,7 +212,12 @@ impl Told<'_> {
 /// # Errors
 ///
 /// When the grid has no rows, a row cannot be measured, or the baseline is not among them.
-pub fn measure(model: &Model, grid: &Grid, settings: &Settings, watch: Watch<'_>) -> Result<Measurement, BenchError> {
+pub(crate) fn measure(
+    model: &Model,
+    grid: &Grid,
+    settings: &Settings,
+    watch: Watch<'_>,
+) -> Result<Measurement, BenchError> {
     let (rows, relative) = settings.rows(model, grid)?;
     let units = settings.units(model, &rows);
     let left = vec![settings.rounds(); rows.len()];

@@ -18,7 +18,7 @@ use crate::memory;
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "test")]
-pub enum Test {
+pub(crate) enum Test {
     /// A prompt from an empty state, in the layer form, with the logits of its last token.
     Prefill {
         /// Tokens of the prompt.
@@ -40,7 +40,7 @@ pub enum Test {
 
 impl Test {
     /// Its name, without numbers.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Test::Prefill { .. } => "prefill",
             Test::Score { .. } => "score",
@@ -49,7 +49,7 @@ impl Test {
     }
 
     /// Tokens of a repetition, per batch row.
-    pub fn tokens(self) -> usize {
+    pub(crate) fn tokens(self) -> usize {
         match self {
             Test::Prefill { tokens } | Test::Score { tokens, .. } | Test::Decode { tokens } => tokens,
         }
@@ -73,7 +73,7 @@ impl fmt::Display for Test {
 
 /// One row before it is measured.
 #[derive(Clone, Debug)]
-pub struct Row {
+pub(crate) struct Row {
     /// What is timed.
     pub test: Test,
     /// Name and parameters of the policy, without the bound.
@@ -86,7 +86,7 @@ pub struct Row {
 
 impl Row {
     /// What it is as a unit of work: so many rounds, with `batch` rows side by side.
-    pub fn unit(&self, decoder: &Decoder, batch: usize, rounds: usize) -> Unit {
+    pub(crate) fn unit(&self, decoder: &Decoder, batch: usize, rounds: usize) -> Unit {
         let Self { test, policy, compression, depth } = self;
         let arm = compression.states().map_or_else(|| policy.clone(), |states| format!("{policy}@{states}"));
         // Of a growing state a repetition has a copy.
@@ -105,7 +105,7 @@ impl Row {
 
 /// What is asked for.
 #[derive(Clone, Debug)]
-pub struct Grid {
+pub(crate) struct Grid {
     /// In this order.
     pub tests: Vec<Test>,
     /// With or without a bound of their own.
@@ -124,7 +124,7 @@ impl Grid {
     ///
     /// When there is none, a bound is not a number of states that the policy can live with, or a row goes
     /// beyond the last position.
-    pub fn rows(&self, decoder: &Decoder) -> Result<Vec<Row>, BenchError> {
+    pub(crate) fn rows(&self, decoder: &Decoder) -> Result<Vec<Row>, BenchError> {
         let mut rows = Vec::new();
         for &test in &self.tests {
             for spec in &self.policies {
@@ -197,7 +197,7 @@ impl Grid {
 /// # Errors
 ///
 /// When no row is of the baseline.
-pub fn baselines(rows: &[Row], baseline: &PolicySpec) -> Result<Vec<Option<usize>>, BenchError> {
+pub(crate) fn baselines(rows: &[Row], baseline: &PolicySpec) -> Result<Vec<Option<usize>>, BenchError> {
     let bound = baseline.budget();
     let is_baseline = |row: &Row| {
         let states = row.compression.states().map(Budget::States);

@@ -18,7 +18,7 @@ use crate::speed::timing::{Spread, in_turn};
 use crate::speed::workload::Conditions;
 
 /// Depths at which a token's time is compared; the latter only in runs that are long enough.
-pub const DEPTHS: [usize; 2] = [1_000, 100_000];
+pub(crate) const DEPTHS: [usize; 2] = [1_000, 100_000];
 
 /// Rounds of the comparison, and steps in each.
 const ROUNDS: usize = 30;
@@ -26,7 +26,7 @@ const STEPS: usize = 100;
 
 /// What a long run showed.
 #[derive(Clone, Debug, Serialize)]
-pub struct Soak {
+pub(crate) struct Soak {
     /// Name and parameters of the policy.
     pub policy: String,
     /// Its bound; none for the full state.
@@ -86,7 +86,7 @@ impl Observer for Watch<'_> {
 /// # Errors
 ///
 /// When there are fewer than 10 tokens, or more than there are positions.
-pub fn soak(
+pub(crate) fn soak(
     model: &Model,
     policy: &str,
     compression: &Compression,

@@ -41,7 +41,7 @@ pub const COLUMNS: [&str; 24] = [
 /// # Errors
 ///
 /// Never in practice: it writes to memory.
-pub fn csv(measurement: &Measurement) -> Result<Vec<u8>, BenchError> {
+pub(crate) fn csv(measurement: &Measurement) -> Result<Vec<u8>, BenchError> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let failed = |e: csv::Error| BenchError::Input(format!("the rows cannot be written as CSV: {e}"));
     writer.write_record(COLUMNS).map_err(failed)?;
@@ -103,7 +103,7 @@ fn limit(row: &Measured) -> &'static str {
 }
 
 /// The rows as a table.
-pub fn markdown(measurement: &Measurement) -> String {
+pub(crate) fn markdown(measurement: &Measurement) -> String {
     let relative = measurement.baseline.as_ref().map(|baseline| format!(" time relative to {baseline} |"));
     let mut text = format!(
         "| test | policy | states | depth | tokens/s |{} read per token | of the limit | state |\n|---|---|---:|---:|---:|{}---:|---:|---:|\n",
@@ -131,7 +131,7 @@ pub fn markdown(measurement: &Measurement) -> String {
 }
 
 /// The limits and the memory, in words.
-pub fn summary(measurement: &Measurement) -> String {
+pub(crate) fn summary(measurement: &Measurement) -> String {
     let mut text = String::new();
     if let Some(limits) = &measurement.limits {
         let giga = |spread: Spread| {
@@ -168,7 +168,7 @@ pub fn summary(measurement: &Measurement) -> String {
 }
 
 /// Long runs as a table.
-pub fn soaks(soaks: &[Soak]) -> String {
+pub(crate) fn soaks(soaks: &[Soak]) -> String {
     let mut text = "| policy | states | tokens | tokens/s | resident, first tenth | last tenth | last / first \
                     | step at the 100,000th / 1,000th token | state |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|\n"
         .to_owned();

@@ -10,7 +10,7 @@ const MOST: usize = 4096;
 /// # Errors
 ///
 /// When there are none, or the threads were started before.
-pub fn limit(threads: usize) -> Result<(), BenchError> {
+pub(crate) fn limit(threads: usize) -> Result<(), BenchError> {
     if threads == 0 {
         return Err(BenchError::Input("‘threads’ 0 computes nothing; give at least 1".into()));
     }

@@ -17,7 +17,7 @@ use crate::speed::plan::{Row, Test};
 
 /// How rows run, all alike.
 #[derive(Clone, Copy, Debug)]
-pub struct Conditions {
+pub(crate) struct Conditions {
     /// Rows of a batch.
     pub batch: usize,
     /// Threads that compute, on a CPU; the machine's limits are measured with as many.
@@ -30,7 +30,7 @@ pub struct Conditions {
 
 /// A row that can be repeated.
 #[derive(Debug)]
-pub struct Workload<'m> {
+pub(crate) struct Workload<'m> {
     model: &'m Model,
     row: Row,
     conditions: Conditions,
@@ -55,7 +55,7 @@ impl<'m> Workload<'m> {
     /// # Errors
     ///
     /// When they do not fit into the memory.
-    pub fn new(model: &'m Model, row: Row, conditions: Conditions) -> Result<Self, BenchError> {
+    pub(crate) fn new(model: &'m Model, row: Row, conditions: Conditions) -> Result<Self, BenchError> {
         let Conditions { batch, seed, .. } = conditions;
         let compression = &row.compression;
         room::check(&model.decoder, compression, row.depth.max(row.test.tokens()), batch)?;
@@ -89,7 +89,11 @@ impl<'m> Workload<'m> {
     /// # Errors
     ///
     /// When a scoring fails.
-    pub fn run(&mut self, advance: &(dyn Fn(usize) + Sync), interrupt: &AtomicBool) -> Result<Option<f64>, BenchError> {
+    pub(crate) fn run(
+        &mut self,
+        advance: &(dyn Fn(usize) + Sync),
+        interrupt: &AtomicBool,
+    ) -> Result<Option<f64>, BenchError> {
         let Conditions { batch, seed, .. } = self.conditions;
         let compression = &self.row.compression;
         match &mut self.kind {
@@ -135,38 +139,38 @@ impl<'m> Workload<'m> {
 
 impl Workload<'_> {
     /// What it measures.
-    pub fn row(&self) -> &Row {
+    pub(crate) fn row(&self) -> &Row {
         &self.row
     }
 
     /// Which way its tokens go; see [`Road`](msrnn_core::attention::Road).
-    pub fn road(&self) -> String {
+    pub(crate) fn road(&self) -> String {
         roads::of(&self.model.decoder, &self.row.compression)
     }
 
     /// Tokens of a repetition, all batch rows together.
-    pub fn tokens(&self) -> usize {
+    pub(crate) fn tokens(&self) -> usize {
         self.row.test.tokens() * self.conditions.batch
     }
 
     /// What the states held after the last repetition.
-    pub fn observed(&self) -> Observed {
+    pub(crate) fn observed(&self) -> Observed {
         self.observed
     }
 
     /// Rows that a token attends, on average.
-    pub fn rows(&self) -> f64 {
+    pub(crate) fn rows(&self) -> f64 {
         self.rows
     }
 
     /// Bytes read per token, weights and states: of one step shared by the batch. Only where tokens go
     /// one by one; a block reads the weights once for all of its tokens.
-    pub fn bytes_per_token(&self) -> Option<f64> {
+    pub(crate) fn bytes_per_token(&self) -> Option<f64> {
         self.bytes
     }
 
     /// Floating-point operations per token.
-    pub fn operations_per_token(&self) -> f64 {
+    pub(crate) fn operations_per_token(&self) -> f64 {
         let config = self.model.decoder.config();
         let logits = match self.row.test {
             Test::Prefill { tokens } => 1.0 / tokens as f64,

@@ -25,7 +25,8 @@ use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
-pub use self::rows::{Skipped, separator};
+pub use self::rows::Skipped;
+pub(crate) use self::rows::separator;
 use crate::error::BenchError;
 use crate::hub::{Downloads, locate_data};
 use crate::input::read_text;
@@ -36,7 +37,7 @@ use kind::Kind;
 use rows::{More, Rows};
 
 /// Field of a JSON object, or column of a table, that holds the text unless told otherwise.
-pub const FIELD: &str = "text";
+pub(crate) const FIELD: &str = "text";
 
 /// A text and what it is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,7 +204,7 @@ fn directory(root: &Path, name: &dyn Fn(&str) -> String, field: &str, rows: &mut
 }
 
 /// Words of a story that is written, at most: the generator counts them again with every paragraph.
-pub const MOST_WORDS: usize = 1 << 17;
+pub(crate) const MOST_WORDS: usize = 1 << 17;
 
 /// Held-out stories of the bundled generator, of roughly `words` words each.
 ///

@@ -144,7 +144,7 @@ impl<'a> Rows<'a> {
 /// # Errors
 ///
 /// Says which others there are not.
-pub fn separator(text: &str) -> Result<String, String> {
+pub(crate) fn separator(text: &str) -> Result<String, String> {
     let mut out = String::new();
     let mut letters = text.chars();
     while let Some(letter) = letters.next() {

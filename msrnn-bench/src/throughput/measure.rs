@@ -20,7 +20,7 @@ use crate::throughput::plan::Plan;
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Run {
+pub(crate) enum Run {
     /// Steps of full states, `steps` in each of `repetitions`.
     Steady {
         /// Steps of a repetition.
@@ -39,7 +39,7 @@ pub enum Run {
 
 /// A plan, carried out.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Measured {
+pub(crate) struct Measured {
     /// What was predicted.
     #[serde(flatten)]
     pub plan: Plan,
@@ -54,7 +54,7 @@ pub struct Measured {
 /// # Errors
 ///
 /// When the states are not what was predicted, or a generation is refused.
-pub fn measure(
+pub(crate) fn measure(
     model: &Model,
     compression: &Compression,
     plan: Plan,

@@ -49,7 +49,7 @@ pub fn state_bytes(config: &ModelConfig, policy: &dyn Policy, states: usize, siz
 
 /// Bytes that a step of one sequence works in, beside weights and states: logits and their copy for
 /// sampling, the widest activations of a layer, attention weights; in f32.
-pub fn work_bytes(config: &ModelConfig, states: usize) -> u64 {
+pub(crate) fn work_bytes(config: &ModelConfig, states: usize) -> u64 {
     let activations = 3 * config.intermediate_size + 8 * config.hidden_size;
     let weights = product(&[4 * 2 * config.heads, states.saturating_add(1)]);
     weights.saturating_add((4 * (2 * config.vocab_size + activations)) as u64)
@@ -60,7 +60,7 @@ pub fn work_bytes(config: &ModelConfig, states: usize) -> u64 {
 /// # Errors
 ///
 /// When not even one sequence does, or the policy lets states grow, so that no batch fits for ever.
-pub fn plan(
+pub(crate) fn plan(
     config: &ModelConfig,
     policy: &dyn Policy,
     states: usize,

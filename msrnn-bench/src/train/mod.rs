@@ -4,10 +4,10 @@ mod checkpoint;
 mod config;
 mod data;
 mod initial;
-pub mod log;
+pub(crate) mod log;
 mod optimizer;
 mod schedule;
-pub mod tokenizer;
+pub(crate) mod tokenizer;
 
 use std::ops::Range;
 use std::path::Path;
@@ -49,7 +49,7 @@ const SHORT: usize = 64;
 ///
 /// When the configuration is impossible or differs from that of the run in `directory`, or when
 /// the directory cannot be written or another program is writing it.
-pub fn train(
+pub(crate) fn train(
     config: &TrainConfig,
     directory: &Path,
     device: &Device,
@@ -150,7 +150,7 @@ impl<'c> Training<'c> {
 /// # Errors
 ///
 /// As [`train`], before it works.
-pub fn plan(config: &TrainConfig, directory: &Path) -> Result<Plan, BenchError> {
+pub(crate) fn plan(config: &TrainConfig, directory: &Path) -> Result<Plan, BenchError> {
     config.check()?;
     check_before(config, directory)?;
     let first = if directory.is_dir() { checkpoint::latest(directory)?.unwrap_or(0) } else { 0 };
@@ -176,7 +176,7 @@ pub fn plan(config: &TrainConfig, directory: &Path) -> Result<Plan, BenchError> 
 /// # Errors
 ///
 /// When the tokenizer in `directory` cannot be read, or none can be learnt.
-pub fn estimate(
+pub(crate) fn estimate(
     config: &TrainConfig,
     directory: &Path,
     device: &Device,

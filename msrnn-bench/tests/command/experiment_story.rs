@@ -81,7 +81,7 @@ fn what_passes_is_tried_again_and_what_does_not_is_said() {
     assert_eq!(silent.requests().len(), 3);
 
     let found = error(&nobody(), quick());
-    assert!(found.contains("check --judge and the network"), "{found}");
+    assert!(found.contains("check ‘judge’ and the network"), "{found}");
 
     // A server that repeats the key does not get it into a message.
     let refusing = Server::start(|_| Reply::Answer(401, vec![], format!("bad key {KEY}").into_bytes()));
@@ -89,10 +89,10 @@ fn what_passes_is_tried_again_and_what_does_not_is_said() {
     assert!(found.contains("MSRNN_JUDGE_KEY") && found.contains("[key]") && !found.contains(KEY), "{found}");
     assert_eq!(refusing.requests().len(), 1, "a refusal is not tried again");
     let absent = Server::start(|_| Reply::Answer(404, vec![], b"no such model".to_vec()));
-    assert!(error(&absent.url, quick()).contains("--judge-model"));
+    assert!(error(&absent.url, quick()).contains("‘judge_model’"));
 
     let found = error(&failing.url, Limits { requests: 2, ..quick() });
-    assert!(found.contains("all 2 requests") && found.contains("--max-requests"), "{found}");
+    assert!(found.contains("all 2 requests") && found.contains("‘max_requests’"), "{found}");
 }
 
 #[test]

@@ -1,26 +1,26 @@
 //! Retention: which states live how long (Oren et al. 2024, arXiv 2401.06104, section 6).
 //!
 //! Contexts go through a model under every policy and bound, and everything follows from the step at
-//! which each row was omitted ([`history`]):
+//! which each row was omitted (`history`):
 //!
 //! - a map of the positions held after every step, layer by layer (the paper's figure 8);
 //! - how long the first tokens survive (figure 9);
 //! - mean steps kept by kind of token (table 2);
 //! - the share of recent tokens among the rows held;
-//! - the attention that every omission costs ([`attention`]).
+//! - the attention that every omission costs (`attention`).
 //!
 //! A *step kept* is a step in which a row takes part: its own, those after it, and the one that
 //! omits it, whose attention still includes it. This is the count with which the average over all
 //! rows is the paper's: Σ min(t, k + 1) / n, whatever the policy, which every result is checked against.
 
-pub mod attention;
+pub(crate) mod attention;
 mod figures;
 mod fit;
-pub mod grid;
-pub mod history;
+pub(crate) mod grid;
+pub(crate) mod history;
 mod notes;
 mod results;
-pub mod sample;
+pub(crate) mod sample;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -44,10 +44,10 @@ use grid::Grid;
 use sample::{Sample, Trace, Wanted};
 
 /// File name of the trace in a run directory.
-pub const TRACE: &str = "trace.parquet";
+pub(crate) const TRACE: &str = "trace.parquet";
 
 /// Most cells of a map along an axis.
-pub const MOST_CELLS: usize = 256;
+pub(crate) const MOST_CELLS: usize = 256;
 
 /// The setting of the experiment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -64,7 +64,7 @@ pub struct Retention {
     pub first: usize,
     /// Cells of a map along an axis, at most.
     pub cells: usize,
-    /// Whether attention is measured; see [`attention`] for what that costs.
+    /// Whether attention is measured; see `attention` for what that costs.
     pub attention: bool,
     /// Whether every omission is kept, for `trace.parquet`.
     pub trace: bool,

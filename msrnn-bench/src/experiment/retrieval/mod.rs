@@ -1,7 +1,7 @@
 //! Retrieval: a fact stated at a depth of a text, asked for at its end.
 //!
 //! Length × depth × policy × states. A question is a text that breaks off right before an answer
-//! that stands in it once ([`task`]); it is *answered* in two ways ([`prompt`]):
+//! that stands in it once ([`task`]); it is *answered* in two ways (`prompt`):
 //!
 //! - *exact match*: the greedy continuation begins with the answer, token for token;
 //! - *choice*: of several candidate answers the right one has the highest log-likelihood, summed over
@@ -13,7 +13,7 @@
 
 mod fit;
 pub mod haystack;
-pub mod prompt;
+pub(crate) mod prompt;
 mod results;
 pub mod task;
 

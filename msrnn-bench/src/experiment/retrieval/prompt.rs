@@ -21,7 +21,7 @@ use crate::stories::questions::Question;
 
 /// A question in token ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prompt {
+pub(crate) struct Prompt {
     /// Everything before the answer, with what the tokenizer puts before a text.
     pub context: Vec<u32>,
     /// How many ids of the context come before what asks.
@@ -65,7 +65,7 @@ impl Prompt {
     /// # Errors
     ///
     /// When the tokenizer cannot write the question: it gives another text back.
-    pub fn new(question: &Question, tokenizer: &Tokenizer) -> Result<Self, BenchError> {
+    pub(crate) fn new(question: &Question, tokenizer: &Tokenizer) -> Result<Self, BenchError> {
         let bare = tokenizer.encode(&question.text)?;
         let back = tokenizer.decode(&bare)?;
         if back.trim() != question.text.trim() {
@@ -93,11 +93,6 @@ impl Prompt {
         Ok(Self { context, before, candidates: whole.into_iter().map(|ids| ids[seam..].to_vec()).collect() })
     }
 
-    /// Tokens of the context and the longest candidate.
-    pub fn tokens(&self) -> usize {
-        self.context.len() + self.candidates.iter().map(Vec::len).max().unwrap_or(0)
-    }
-
     /// Reads the context from empty states and answers. None when interrupted. With `ask_after` what comes before the
     /// asking is one block, after which the states are cut. What is observed are the states
     /// before the answer, and the predictions of the right answer's tokens.
@@ -108,7 +103,7 @@ impl Prompt {
     /// # Errors
     ///
     /// When logits are not numbers.
-    pub fn answer(
+    pub(crate) fn answer(
         &self,
         recurrent: &Recurrent<'_>,
         tokenizer: &Tokenizer,

@@ -81,7 +81,7 @@ impl Asked {
     }
 
     /// The plan of all of it, or of a part.
-    pub fn plan(&self, shard: Option<Shard>) -> Plan {
+    pub(crate) fn plan(&self, shard: Option<Shard>) -> Plan {
         let mine = |(index, _): &(usize, &Unit)| shard.is_none_or(|shard| shard.holds(*index));
         Plan::of(self.units.iter().enumerate().filter(mine).map(|(_, unit)| unit.clone()).collect())
     }
@@ -92,7 +92,7 @@ impl Asked {
     /// # Errors
     ///
     /// When there are too many to look through.
-    pub fn room_in(&self, parent: &Path) -> Result<PathBuf, BenchError> {
+    pub(crate) fn room_in(&self, parent: &Path) -> Result<PathBuf, BenchError> {
         const MOST: usize = 1000;
         let name = &self.identity.experiment;
         for n in 1..=MOST {

@@ -2,13 +2,13 @@
 //!
 //! For every seed the full state and every bounded one continue the same prompt with the same draws. A
 //! judge, which is a model behind an OpenAI-compatible endpoint, sees each pair in both orders
-//! ([`verdict`]); without one the stories are kept and can be judged later.
+//! (`verdict`); without one the stories are kept and can be judged later.
 
 mod fit;
 mod judge;
 mod results;
 mod texts;
-pub mod verdict;
+pub(crate) mod verdict;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -40,12 +40,12 @@ use crate::error::BenchError;
 use crate::room;
 
 /// The prompt of the paper's Table 4. Where it breaks lines cannot be seen in print.
-pub const PROMPT: &str = "### Instruction:\nWrite a very long story (at least 4,000 words). The story should include at \
+pub(crate) const PROMPT: &str = "### Instruction:\nWrite a very long story (at least 4,000 words). The story should include at \
                           least 20 named characters, spans 3 countries and 9 cities, at least 10 chapters and should \
                           have a lot of plot twists.\n\n### Response:\n";
 
 /// How the stories of the bundled generator begin: the bundled model knows no instructions.
-pub const BUNDLED_PROMPT: &str = "The town of";
+pub(crate) const BUNDLED_PROMPT: &str = "The town of";
 
 /// The setting.
 #[derive(Clone, Debug, Serialize, Deserialize)]

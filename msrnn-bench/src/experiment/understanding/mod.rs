@@ -7,11 +7,11 @@
 
 mod fit;
 mod jackknife;
-pub mod plan;
-pub mod prompt;
+pub(crate) mod plan;
+pub(crate) mod prompt;
 pub mod question;
 mod results;
-pub mod stories;
+pub(crate) mod stories;
 pub mod task;
 
 use std::collections::BTreeMap;

@@ -15,7 +15,7 @@ use crate::experiment::models::Models;
 use crate::experiment::{Unit, common};
 
 /// All there is to do. Every arm answers all questions.
-pub struct Plan {
+pub(crate) struct Plan {
     /// By model: full, baselines by size, policies as asked for.
     pub arms: Vec<ArmPlan>,
     /// Lists of one prompt per question.
@@ -23,7 +23,7 @@ pub struct Plan {
 }
 
 /// A model under a policy.
-pub struct ArmPlan {
+pub(crate) struct ArmPlan {
     /// Index of the model.
     pub model: usize,
     /// `tova@64`, `full`, `baseline@64`.
@@ -45,7 +45,7 @@ impl Plan {
     ///
     /// When a model cannot be opened, a policy cannot have its budget, or a question does not fit
     /// the context even without its document.
-    pub fn new(setting: &Understanding, models: &Models, questions: &[Question]) -> Result<Self, BenchError> {
+    pub(crate) fn new(setting: &Understanding, models: &Models, questions: &[Question]) -> Result<Self, BenchError> {
         let mut plan = Self { arms: Vec::new(), prompts: Vec::new() };
         for model in 0..models.names().len() {
             plan.add(setting, models, model, questions)?;
@@ -150,7 +150,7 @@ impl Plan {
     }
 
     /// One unit per arm and question.
-    pub fn units(&self, setting: &Understanding, questions: &[Question]) -> Result<Vec<Unit>, BenchError> {
+    pub(crate) fn units(&self, setting: &Understanding, questions: &[Question]) -> Result<Vec<Unit>, BenchError> {
         // The seed is that of stories and policies, which are seen in prompts and names.
         let common = common(setting, &["policies", "states", "baseline", "context", "seed", "bos", "special_tokens"])?;
         let unit = |arm: &ArmPlan, question: usize| {
