@@ -69,7 +69,7 @@ fn version() -> &'static str {
     static VERSION: LazyLock<String> = LazyLock::new(|| {
         let features =
             [("flex", cfg!(feature = "flex")), ("wgpu", cfg!(feature = "wgpu")), ("cuda", cfg!(feature = "cuda"))];
-        let features = features.into_iter().chain([("hub", cfg!(feature = "hub"))]);
+        let features = features.into_iter().chain([("hub", cfg!(feature = "hub")), ("pdf", cfg!(feature = "pdf"))]);
         let features: Vec<&str> = features.filter_map(|(name, is_in)| is_in.then_some(name)).collect();
         format!("{} ({}; {})", env!("CARGO_PKG_VERSION"), env!("MSRNN_COMMIT"), features.join(", "))
     });

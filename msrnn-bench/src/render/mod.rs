@@ -15,6 +15,8 @@ pub(crate) mod frame;
 pub(crate) mod head;
 pub(crate) mod html;
 pub(crate) mod parquet;
+#[cfg(feature = "pdf")]
+mod pdf;
 pub mod plots;
 pub(crate) mod raster;
 #[cfg(test)]
