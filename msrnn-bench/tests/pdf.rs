@@ -31,9 +31,9 @@ fn unpacked(pdf: &[u8]) -> String {
         let packed = &rest[at + 7..];
         let end = find(packed, b"endstream").expect("a stream ends");
         let mut plain = Vec::new();
-        // Letters are packed otherwise, or are no text.
-        let _ = flate2::read::ZlibDecoder::new(&packed[..end]).read_to_end(&mut plain);
-        text += &String::from_utf8_lossy(&plain);
+        // Some are not packed.
+        let packed_well = flate2::read::ZlibDecoder::new(&packed[..end]).read_to_end(&mut plain).is_ok();
+        text += &String::from_utf8_lossy(if packed_well { &plain } else { &packed[..end] });
         rest = &packed[end + 9..];
     }
     text + &String::from_utf8_lossy(rest)
