@@ -199,7 +199,7 @@ fn a_dry_run_plans_the_rows_without_measuring_them() {
     assert_eq!(plan["tokens"], (27 + 24 + 12 + 6) * 2 * 2);
     assert!(plan["state_bytes"].as_u64().unwrap() > 0 && plan["seconds"].as_f64().unwrap() > 0.0, "{plan}");
     assert!(!out.exists());
-    let soak = succeeds(&bench("--policies tova --states 6 --soak 1000 --dry-run")).stdout;
+    let soak = succeeds(&split("bench --shape 2x16x4:2x32x50 --policies tova --states 6 --soak 1000 --dry-run")).stdout;
     assert!(soak.starts_with("1 unit, 1000 tokens, at most ") && soak.contains("score 1000, tova@6"), "{soak}");
     refused(directory.path(), 1, "--dry-run --baseline h2o", &["h2o", "--policies"]);
 }
