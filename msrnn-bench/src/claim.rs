@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::BenchError;
 
 /// File name of a claim. It is there while somebody writes, or after a writer was killed.
-pub const CLAIM: &str = "writer.lock";
+pub(crate) const CLAIM: &str = "writer.lock";
 
 /// A directory that nobody else writes until this is dropped.
 ///
@@ -18,7 +18,7 @@ pub const CLAIM: &str = "writer.lock";
 /// file system cannot lock, the file itself is the claim; what a killed writer left has then to be removed by
 /// hand, and the refusal says so. Readers need no claim.
 #[derive(Debug)]
-pub struct Claim {
+pub(crate) struct Claim {
     path: PathBuf,
     /// Holds the lock.
     file: Option<File>,
@@ -61,10 +61,10 @@ impl Claim {
     /// # Errors
     ///
     /// When somebody else has claimed it, or it cannot be written.
-    pub fn take(directory: &Path) -> Result<Self, BenchError> {
+    pub(crate) fn take(directory: &Path) -> Result<Self, BenchError> {
         Self::try_take(directory)?.ok_or_else(|| {
             BenchError::Input(format!(
-                "{}: another msrnn is writing here ({}); wait for it, or choose another --out",
+                "{}: another msrnn is writing here ({}); wait for it, or choose another ‘out’",
                 directory.display(),
                 Writer::of(&directory.join(CLAIM))
             ))
@@ -76,7 +76,7 @@ impl Claim {
     /// # Errors
     ///
     /// When it cannot be written, or nobody can tell whether somebody is writing there.
-    pub fn try_take(directory: &Path) -> Result<Option<Self>, BenchError> {
+    pub(crate) fn try_take(directory: &Path) -> Result<Option<Self>, BenchError> {
         let failed = |source| BenchError::Write { path: directory.into(), source };
         std::fs::create_dir_all(directory).map_err(failed)?;
         let path = directory.join(CLAIM);
@@ -85,7 +85,7 @@ impl Claim {
             Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(None),
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {
                 return Err(BenchError::Input(format!(
-                    "{e} (it says: {}), or choose another --out",
+                    "{e} (it says: {}), or choose another ‘out’",
                     Writer::of(&path)
                 )));
             }
@@ -128,7 +128,7 @@ mod tests {
         let first = Claim::take(&directory).unwrap();
         let error = Claim::take(&directory).unwrap_err().to_string();
         let process = std::process::id().to_string();
-        assert!(error.contains("another msrnn") && error.contains(&process) && error.contains("--out"), "{error}");
+        assert!(error.contains("another msrnn") && error.contains(&process) && error.contains("‘out’"), "{error}");
         assert!(Claim::try_take(&directory).unwrap().is_none());
         drop(first);
         assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);

@@ -16,7 +16,7 @@ use crate::texts::Text;
 /// Tokens that go through the layers at once in the layer form. A product of matrices first puts the weights
 /// into an order of its own, which pays the better the more tokens there are; this many bound the memory of the
 /// logits and the wait for an interrupt.
-pub const BLOCK: usize = 512;
+pub(crate) const BLOCK: usize = 512;
 
 /// Ids that are scored from an empty state. Reads as the slice of its ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -102,11 +102,11 @@ impl Cutting {
         let Self { context, contexts, stride } = self;
         match stride {
             Some(stride) if stride == 0 || stride > context => Err(BenchError::Input(format!(
-                "--stride {stride} of contexts of {context} tokens would score some tokens twice or never; give 1 to \
+                "‘stride’ {stride} of contexts of {context} tokens would score some tokens twice or never; give 1 to \
                  {context}"
             ))),
             _ if contexts == Some(0) => {
-                Err(BenchError::Input("0 contexts are nothing to score; give --contexts of at least 1".into()))
+                Err(BenchError::Input("0 contexts are nothing to score; give ‘contexts’ of at least 1".into()))
             }
             _ => Ok(self),
         }
@@ -245,7 +245,7 @@ impl Contexts {
     fn checked(self, model: &Model) -> Result<Self, BenchError> {
         if self.contexts.is_empty() {
             return Err(BenchError::Input(
-                "there is no token to predict; give a longer text or a longer --context".into(),
+                "there is no token to predict; give a longer text or a longer ‘context’".into(),
             ));
         }
         self.contexts.iter().try_for_each(|ids| model.check_ids(ids))?;
@@ -265,7 +265,7 @@ impl Contexts {
 
 /// Turns texts into contexts.
 #[derive(Debug)]
-pub struct Encoder<'t> {
+pub(crate) struct Encoder<'t> {
     tokenizer: &'t Tokenizer,
     spans: Spans<'t>,
     /// What the tokenizer puts before a text.
@@ -278,7 +278,7 @@ impl<'t> Encoder<'t> {
     /// # Errors
     ///
     /// When the tokenizer fails on the empty text.
-    pub fn new(tokenizer: &'t Tokenizer) -> Result<Self, BenchError> {
+    pub(crate) fn new(tokenizer: &'t Tokenizer) -> Result<Self, BenchError> {
         Ok(Self { tokenizer, spans: Spans::new(tokenizer), prefix: tokenizer.prefix()? })
     }
 
@@ -287,7 +287,7 @@ impl<'t> Encoder<'t> {
     /// # Errors
     ///
     /// When the tokenizer cannot encode it.
-    pub fn contexts(&self, text: &Text, cutting: &Cutting) -> Result<Vec<Context>, BenchError> {
+    pub(crate) fn contexts(&self, text: &Text, cutting: &Cutting) -> Result<Vec<Context>, BenchError> {
         text_ids::check_room(&text.name, &text.text, self.tokenizer)?;
         let most = cutting.ids(self.prefix.len());
         let tokens = self.spans.of(&text.text, most.unwrap_or(usize::MAX), PART)?;

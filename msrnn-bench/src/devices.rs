@@ -11,7 +11,7 @@ use crate::precision::Float;
 
 /// One line of `msrnn devices`.
 #[derive(Clone, Debug, Serialize)]
-pub struct Offer {
+pub(crate) struct Offer {
     /// As `--device` takes it.
     pub device: DeviceName,
     /// What can be said about it, or why it is not there.
@@ -22,7 +22,7 @@ pub struct Offer {
 /// A device that is there, or the reason why it is not.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Found {
+pub(crate) enum Found {
     /// It can be used.
     Available(Properties),
     /// Why not, and what to do about it.
@@ -31,7 +31,7 @@ pub enum Found {
 
 /// What is known about a device.
 #[derive(Clone, Debug, Serialize)]
-pub struct Properties {
+pub(crate) struct Properties {
     /// As the device names itself.
     pub name: String,
     /// None where the backend does not say.
@@ -42,7 +42,7 @@ pub struct Properties {
 
 /// Bytes of a device's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct DeviceMemory {
+pub(crate) struct DeviceMemory {
     /// Not in use.
     pub free: u64,
     /// All.
@@ -50,7 +50,7 @@ pub struct DeviceMemory {
 }
 
 /// Every device there is, and for every kind of which there is none the reason.
-pub fn offers() -> Vec<Offer> {
+pub(crate) fn offers() -> Vec<Offer> {
     let mut offers = Vec::new();
     for kind in [DeviceName::Cpu, DeviceName::Wgpu(Some(0)), DeviceName::Cuda(0)] {
         let mut n = 0;
@@ -94,7 +94,7 @@ fn unnumbered(kind: DeviceName) -> DeviceName {
 
 impl Properties {
     /// What is known about a device that is open.
-    pub fn of(name: DeviceName, device: &Device) -> Self {
+    pub(crate) fn of(name: DeviceName, device: &Device) -> Self {
         Self {
             name: named(name, device),
             memory: DeviceMemory::of(name, device),
@@ -125,7 +125,7 @@ fn cpu() -> String {
 impl DeviceMemory {
     /// A device's memory, where it can be asked for: of the machine (Linux), of an NVIDIA GPU, and of
     /// an adapter that computes on the machine's processor. Other adapters do not tell.
-    pub fn of(name: DeviceName, device: &Device) -> Option<Self> {
+    pub(crate) fn of(name: DeviceName, device: &Device) -> Option<Self> {
         match name {
             DeviceName::Cpu => machine(),
             DeviceName::Wgpu(_) if is_software(device) => machine(),
@@ -168,7 +168,7 @@ fn cuda(_index: usize) -> Option<DeviceMemory> {
 }
 
 /// The offers as a table.
-pub fn table(offers: &[Offer]) -> String {
+pub(crate) fn table(offers: &[Offer]) -> String {
     let mut text = String::new();
     for Offer { device, found } in offers {
         let device = device.to_string();
@@ -209,7 +209,7 @@ mod tests {
                 Found::Missing(reason) => {
                     let remedy = match device.is_compiled_in() {
                         true => "found",
-                        false => "--features",
+                        false => "cargo build",
                     };
                     assert!(reason.contains(remedy), "{device}: {reason}");
                 }

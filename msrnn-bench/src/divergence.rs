@@ -81,7 +81,7 @@ impl Observer for Divergence<'_> {
         if let Some(at) = kl.iter().position(|kl| !kl.is_finite()) {
             return Err(BenchError::Input(format!(
                 "context {}, token {}: KL(full‖policy) is not a number, since the bounded state gives no probability to a \
-                 token that the full state thinks possible; choose a --dtype of more range",
+                 token that the full state thinks possible; choose a ‘dtype’ of more range",
                 block.contexts.start + at / n,
                 block.start + at % n
             )));

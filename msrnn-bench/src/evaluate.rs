@@ -411,7 +411,7 @@ fn tokens(batch: &[impl AsRef<[u32]>], start: usize, end: usize, device: &Device
 
 /// −ln p of every token that logits `[batch, n, vocab]` of the tokens `start..start + n` predict: one
 /// batch row after the other.
-pub fn token_nll(batch: &[impl AsRef<[u32]>], start: usize, logits: &Tensor<3>) -> Vec<f64> {
+pub(crate) fn token_nll(batch: &[impl AsRef<[u32]>], start: usize, logits: &Tensor<3>) -> Vec<f64> {
     let [rows, n, vocab] = logits.dims();
     // The last token of a context predicts nothing that is known.
     let n = n.min(batch[0].as_ref().len() - 1 - start);

@@ -13,7 +13,7 @@ use crate::input::read_text;
 /// # Errors
 ///
 /// When the file cannot be read, or is no such array; the message says which element is none.
-pub fn read(path: &Path) -> Result<Vec<u32>, BenchError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u32>, BenchError> {
     let wrong = |what: String| BenchError::Input(format!("{}: {what}", path.display()));
     let expected = "expected a JSON array of token ids such as [1, 42, 7]";
     let text = read_text(path)?;

@@ -32,7 +32,7 @@ const BEGINNINGS: [(&[u8], &str, &str); 19] = [
     (b"ARROW1", "Arrow", "write it as .parquet or .jsonl"),
     (b"GGUF", "a GGUF model", "give a text"),
     (b"\x89HDF", "HDF5", "write its texts as .jsonl"),
-    (b"\x93NUMPY", "a NumPy array", "write ids as a JSON array for --ids, and texts as .jsonl"),
+    (b"\x93NUMPY", "a NumPy array", "write ids as a JSON array for ‘ids’, and texts as .jsonl"),
     (b"SQLite format 3", "an SQLite database", "write its texts as .jsonl or .csv"),
     (b"{\\rtf", "RTF", "save it as plain text in UTF-8"),
 ];
@@ -42,7 +42,7 @@ const BEGINNINGS: [(&[u8], &str, &str); 19] = [
 /// # Errors
 ///
 /// When it cannot be read or unpacked, or is, or unpacks to, more than the memory at hand allows for.
-pub fn read_bytes(path: &Path) -> Result<Vec<u8>, BenchError> {
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, BenchError> {
     let failed = |source| BenchError::Read { path: path.into(), source };
     let found = std::fs::metadata(path).map_err(failed)?;
     let kind = found.file_type();
@@ -142,7 +142,7 @@ fn is_pipe(kind: std::fs::FileType) -> bool {
 /// # Errors
 ///
 /// When it cannot be read or unpacked, is empty, or is no text in UTF-8.
-pub fn read_text(path: &Path) -> Result<String, BenchError> {
+pub(crate) fn read_text(path: &Path) -> Result<String, BenchError> {
     let text = decode(read_bytes(path)?).map_err(|what| BenchError::Input(format!("{}: {what}", path.display())))?;
     match text.is_empty() {
         true => Err(BenchError::Input(format!("{}: the file is empty; give a text", path.display()))),
@@ -155,7 +155,7 @@ pub fn read_text(path: &Path) -> Result<String, BenchError> {
 /// # Errors
 ///
 /// Says what the bytes are instead, and the remedy.
-pub fn decode(mut bytes: Vec<u8>) -> Result<String, String> {
+pub(crate) fn decode(mut bytes: Vec<u8>) -> Result<String, String> {
     if let Some((_, what, remedy)) = BEGINNINGS.iter().find(|(beginning, ..)| bytes.starts_with(beginning)) {
         return Err(format!("this is {what}, no text in UTF-8; {remedy}"));
     }

@@ -12,7 +12,7 @@ use crate::error::BenchError;
 pub const SMALL: u64 = 32 << 20;
 
 /// Bytes of memory that this process can still take; none where the system does not say.
-pub fn at_hand() -> Option<u64> {
+pub(crate) fn at_hand() -> Option<u64> {
     match std::fs::read_to_string("/proc/meminfo") {
         Ok(text) => [available(&text), of_groups(), of_address_space()].into_iter().flatten().min(),
         Err(_) => {
@@ -39,7 +39,7 @@ pub fn check(bytes: u64, what: &str, remedy: &str) -> Result<(), BenchError> {
 
 /// Bytes that texts may take as they come out of files: a quarter of what is at hand, since they become ids and contexts
 /// besides.
-pub fn for_texts() -> u64 {
+pub(crate) fn for_texts() -> u64 {
     at_hand().map_or(u64::MAX, |bytes| (bytes / 4).max(SMALL))
 }
 
@@ -63,7 +63,7 @@ fn refuse(bytes: u64, at_hand: Option<u64>, what: &str, remedy: &str) -> Result<
 }
 
 /// `3.2 GiB`
-pub fn in_words(bytes: u64) -> String {
+pub(crate) fn in_words(bytes: u64) -> String {
     let units = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let unit = (bytes.max(1).ilog2() / 10) as usize;
     match unit {
@@ -141,8 +141,8 @@ mod tests {
 
     #[test]
     fn what_is_refused_says_how_much_it_takes_and_how_much_there_is() {
-        let error = refuse(20 << 30, Some(3 << 30), "a batch of 9", "give a smaller --batch").unwrap_err().to_string();
-        for part in ["a batch of 9", "20.0 GiB", "3.0 GiB are at hand", "smaller --batch"] {
+        let error = refuse(20 << 30, Some(3 << 30), "a batch of 9", "give a smaller ‘batch’").unwrap_err().to_string();
+        for part in ["a batch of 9", "20.0 GiB", "3.0 GiB are at hand", "smaller ‘batch’"] {
             assert!(error.contains(part), "{error}");
         }
         assert!(refuse(3 << 30, Some(3 << 30), "", "").is_ok() && refuse(u64::MAX, None, "", "").is_ok());

@@ -50,7 +50,8 @@ impl Scored<'_> {
         let place = format!("context {}, token {position}", self.first + row);
         // Matrix products take a block together, and nothing times NaN is NaN.
         let together = self.logits.dims()[1] > 1;
-        let place = if together { format!("{place} (or a later one of its block; --form step tells)") } else { place };
+        let place =
+            if together { format!("{place} (or a later one of its block; ‘form’ step tells)") } else { place };
         let id = self.contexts[row].get(position + 1).copied().unwrap_or_default();
         Err(refuse(logits, id, place, storage, || reason(storage, compression, states, row)))
     }

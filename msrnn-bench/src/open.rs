@@ -74,8 +74,8 @@ pub fn open(directory: Option<&Path>, device: DeviceName, precision: Precision) 
             _ => ("blocks", "int8"),
         };
         return Err(BenchError::Input(format!(
-            "{} has no matrix in {wanted}, so that no activation would be rounded; choose --dtype {dtype}, or leave out \
-             --activations",
+            "{} has no matrix in {wanted}, so that no activation would be rounded; choose ‘dtype’ {dtype}, or leave out \
+             ‘activations’",
             directory.map_or_else(|| "the bundled model".into(), |directory| directory.display().to_string())
         )));
     }

@@ -73,7 +73,7 @@ impl OutputFile {
     fn refuse_other(&self) -> Result<(), BenchError> {
         match self.new && self.path.symlink_metadata().is_ok() {
             true => Err(BenchError::Input(format!(
-                "{} exists already; choose another name with --out, or remove it first",
+                "{} exists already; choose another name with ‘out’, or remove it first",
                 self.path.display()
             ))),
             false => Ok(()),
@@ -136,7 +136,7 @@ impl OutputFile {
 /// # Errors
 ///
 /// When it cannot be written.
-pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), BenchError> {
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), BenchError> {
     let mut file = OutputFile::create(path)?;
     file.put(bytes)?;
     file.finish()
@@ -148,7 +148,7 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), BenchError> {
 /// # Errors
 ///
 /// When something else has that name, or it cannot be made.
-pub fn subdirectory(path: &Path) -> Result<(), BenchError> {
+pub(crate) fn subdirectory(path: &Path) -> Result<(), BenchError> {
     let failed = |source| BenchError::Write { path: path.into(), source };
     match path.symlink_metadata() {
         Ok(found) if found.is_dir() => Ok(()),
@@ -167,7 +167,7 @@ pub fn subdirectory(path: &Path) -> Result<(), BenchError> {
 /// # Errors
 ///
 /// When it is a link or no plain file, or cannot be read or written.
-pub fn open_lines(path: &Path) -> Result<(File, Vec<u8>), BenchError> {
+pub(crate) fn open_lines(path: &Path) -> Result<(File, Vec<u8>), BenchError> {
     use std::io::{Read, Seek, SeekFrom};
     let failed = |source| BenchError::Write { path: path.into(), source };
     let (mut file, made) = whole::open(path).map_err(failed)?;

@@ -30,11 +30,11 @@ pub struct Precision {
 
 /// What weights are multiplied with, by name: `f32` as it is, `int8` beside weights in blocks, `bf16` beside weights in bf16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ActivationsName(pub Activations);
+pub(crate) struct ActivationsName(pub Activations);
 
 impl ActivationsName {
     /// All of them.
-    pub const ALL: [(&str, Activations); 3] =
+    pub(crate) const ALL: [(&str, Activations); 3] =
         [("f32", Activations::Float), ("int8", Activations::Int8), ("bf16", Activations::Bf16)];
 }
 
@@ -143,12 +143,12 @@ impl Precision {
     pub fn with(self, activations: Activations) -> Result<Self, BenchError> {
         let (rounded, choose) = match (self.weights, activations) {
             (Weights::Float(_), Activations::Int8) => {
-                ("to 8 bits only where weights are in blocks", "--dtype stored, for a GGUF file, or int8")
+                ("to 8 bits only where weights are in blocks", "‘dtype’ stored, for a GGUF file, or int8")
             }
             (Weights::Float(dtype), Activations::Bf16) if dtype != DType::BF16 => {
-                ("to bf16 only where weights are in bf16", "--dtype bf16")
+                ("to bf16 only where weights are in bf16", "‘dtype’ bf16")
             }
-            (Weights::Int8, Activations::Bf16) => ("to bf16 only where weights are in bf16", "--activations int8"),
+            (Weights::Int8, Activations::Bf16) => ("to bf16 only where weights are in bf16", "‘activations’ int8"),
             _ => return Ok(Self { activations, ..self }),
         };
         Err(BenchError::Input(format!("activations are rounded {rounded}, and not beside {self}; choose {choose}")))
@@ -162,7 +162,7 @@ impl Precision {
     pub fn of_shape(self) -> Result<Self, BenchError> {
         match self.weights {
             Weights::Stored => Err(BenchError::Input(
-                "only files say how weights are stored, and none are read here; choose --dtype int8, bf16, f16 or f32"
+                "only files say how weights are stored, and none are read here; choose ‘dtype’ int8, bf16, f16 or f32"
                     .into(),
             )),
             _ => Ok(self),
@@ -183,14 +183,14 @@ impl Precision {
         let weights = match self.weights {
             Weights::Int8 | Weights::Stored if !name.is_host() => {
                 return Err(BenchError::Input(format!(
-                    "{name} has no kernels for weights in blocks (int8, stored), the CPU does; choose --dtype f16 or f32"
+                    "{name} has no kernels for weights in blocks (int8, stored), the CPU does; choose ‘dtype’ f16 or f32"
                 )));
             }
             Weights::Int8 | Weights::Stored => DType::F32,
             Weights::Float(dtype) => dtype,
         };
         match [weights, self.states.dtype()].into_iter().find(|&dtype| !computes_in(device, dtype)) {
-            Some(dtype) => Err(BenchError::Input(format!("{name} cannot compute in {dtype:?}; choose --dtype f32"))),
+            Some(dtype) => Err(BenchError::Input(format!("{name} cannot compute in {dtype:?}; choose ‘dtype’ f32"))),
             None => Ok(self.storage()),
         }
     }
@@ -328,7 +328,7 @@ mod tests {
         }
         let error = "f32/f16/int8".parse::<Precision>().unwrap_err().to_string();
         assert!(error.contains("not beside f32/f16") && error.contains("stored"), "{error}");
-        for (name, remedy) in [("f32/f32/bf16", "--dtype bf16"), ("int8/f32/bf16", "--activations int8")] {
+        for (name, remedy) in [("f32/f32/bf16", "‘dtype’ bf16"), ("int8/f32/bf16", "‘activations’ int8")] {
             let error = name.parse::<Precision>().unwrap_err().to_string();
             assert!(error.contains("only where weights are in bf16") && error.contains(remedy), "{error}");
         }

@@ -12,7 +12,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use crate::experiment::Event;
 
 /// From one line to the next where there is no terminal.
-pub const PERIOD: Duration = Duration::from_secs(30);
+pub(crate) const PERIOD: Duration = Duration::from_secs(30);
 
 /// Whether nobody wants to see anything.
 static QUIET: AtomicBool = AtomicBool::new(false);
@@ -21,22 +21,22 @@ static QUIET: AtomicBool = AtomicBool::new(false);
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// From now on nothing of this is shown.
-pub fn be_quiet() {
+pub(crate) fn be_quiet() {
     QUIET.store(true, Ordering::Relaxed);
 }
 
 /// Whether nothing is shown, not even on a terminal.
-pub fn is_quiet() -> bool {
+pub(crate) fn is_quiet() -> bool {
     QUIET.load(Ordering::Relaxed)
 }
 
 /// Writes while no bar is in the way.
-pub fn aside<T>(write: impl FnOnce() -> T) -> T {
+pub(crate) fn aside<T>(write: impl FnOnce() -> T) -> T {
     BARS.suspend(write)
 }
 
 /// Puts a bar to the others.
-pub fn among_others(bar: ProgressBar) -> ProgressBar {
+pub(crate) fn among_others(bar: ProgressBar) -> ProgressBar {
     if is_quiet() { ProgressBar::hidden() } else { BARS.add(bar) }
 }
 
@@ -64,7 +64,7 @@ struct Shared {
 
 /// Shows how far a command is until it is dropped.
 #[derive(Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     shared: Arc<Shared>,
     bar: Option<ProgressBar>,
     writer: Option<JoinHandle<()>>,
@@ -72,7 +72,7 @@ pub struct Progress {
 
 impl Progress {
     /// From the first second: loads, and says so. `name`: of the command, for who has several.
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         match (is_quiet(), std::io::stderr().is_terminal()) {
             (true, _) => Self::with(name, None, None),
             (false, true) => Self::with(name, Some(bar(name)), None),
@@ -112,18 +112,18 @@ impl Progress {
     }
 
     /// So many tokens are to be gone through.
-    pub fn tokens(&self, tokens: usize) {
+    pub(crate) fn tokens(&self, tokens: usize) {
         self.tell(Event::Left(0, tokens));
         self.change(|state| state.what = "scoring".into());
     }
 
     /// So many more tokens were gone through.
-    pub fn advance(&self, tokens: usize) {
+    pub(crate) fn advance(&self, tokens: usize) {
         self.change(|state| state.tokens.0 += tokens);
     }
 
     /// Takes note of what happens in a run.
-    pub fn tell(&self, event: Event<'_>) {
+    pub(crate) fn tell(&self, event: Event<'_>) {
         self.change(|state| match event {
             Event::Left(units, tokens) => {
                 (state.units, state.tokens, state.began) = ((0, units), (0, tokens), Some(Instant::now()));
@@ -136,7 +136,7 @@ impl Progress {
 
 impl Progress {
     /// Shows nothing from now on.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         self.shared.state().ended = true;
         self.shared.changed.notify_all();
         if let Some(bar) = &self.bar {
@@ -196,7 +196,7 @@ impl Shared {
 }
 
 /// A time for people: `42 s`, `3 min 5 s`, `2 h 10 min`.
-pub fn in_words(time: Duration) -> String {
+pub(crate) fn in_words(time: Duration) -> String {
     let seconds = time.as_secs_f64().round() as u64;
     match seconds {
         0..60 => format!("{seconds} s"),

@@ -22,7 +22,7 @@ use crate::error::BenchError;
 /// # Errors
 ///
 /// When the policy cannot bound a state.
-pub fn road(policy: Arc<dyn Policy>, device: &Device) -> Result<Road, BenchError> {
+pub(crate) fn road(policy: Arc<dyn Policy>, device: &Device) -> Result<Road, BenchError> {
     let states = fewest_states(policy.as_ref(), 0).unwrap_or(0).max(8);
     if policy.plan(&Layer { kv_heads: HEADS, ..Layer::only(states) }).packs()
         && !device.supports_dtype(Packing::scales(DType::F32))
@@ -36,7 +36,7 @@ pub fn road(policy: Arc<dyn Policy>, device: &Device) -> Result<Road, BenchError
 }
 
 /// The roads of a model's layers under a compression, each once, in words.
-pub fn of(decoder: &Decoder, compression: &Compression) -> String {
+pub(crate) fn of(decoder: &Decoder, compression: &Compression) -> String {
     let recurrent = Recurrent::new(decoder, compression.clone(), Positions::Original);
     let states = recurrent.initial_states(1);
     let layers = recurrent.attentions().iter().zip(&states);
@@ -45,7 +45,7 @@ pub fn of(decoder: &Decoder, compression: &Compression) -> String {
 }
 
 /// Says once for every policy that it goes token by token where it could go faster, and how.
-pub fn warn_where_slow(recurrent: &Recurrent<'_>, states: &[MultiState]) {
+pub(crate) fn warn_where_slow(recurrent: &Recurrent<'_>, states: &[MultiState]) {
     static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let Some(policy) = recurrent.compression().policy() else { return };
     let mut layers = recurrent.attentions().iter().zip(states).map(|(attention, state)| attention.road(state));

@@ -20,7 +20,12 @@ use crate::memory;
 /// # Errors
 ///
 /// Says how much they would take, and which options make it less.
-pub fn check(decoder: &Decoder, compression: &Compression, tokens: usize, batch: usize) -> Result<(), BenchError> {
+pub(crate) fn check(
+    decoder: &Decoder,
+    compression: &Compression,
+    tokens: usize,
+    batch: usize,
+) -> Result<(), BenchError> {
     let device = decoder.device();
     if !is_host(&device) {
         return Ok(());
@@ -35,7 +40,7 @@ pub fn check(decoder: &Decoder, compression: &Compression, tokens: usize, batch:
     memory::check(
         states.saturating_add(logits),
         &what,
-        "give fewer states, a shorter text or --context, or a smaller --batch, as the command has them",
+        "give fewer states, a shorter text or ‘context’, or a smaller ‘batch’",
     )
 }
 
@@ -45,7 +50,7 @@ pub fn check(decoder: &Decoder, compression: &Compression, tokens: usize, batch:
 /// # Errors
 ///
 /// Says how much they would take.
-pub fn check_foresight(
+pub(crate) fn check_foresight(
     decoder: &Decoder,
     compression: &Compression,
     tokens: usize,
@@ -62,7 +67,7 @@ pub fn check_foresight(
     memory::check(
         rows.saturating_mul(each),
         &format!("what {} is told of {tokens} tokens", policy.name()),
-        "give a shorter --context or a smaller --batch, as the command has them",
+        "give a shorter ‘context’ or a smaller ‘batch’",
     )
 }
 
@@ -71,7 +76,7 @@ pub fn check_foresight(
 /// # Errors
 ///
 /// Names what is beyond its limit.
-pub fn check_sizes(config: &ModelConfig) -> Result<(), BenchError> {
+pub(crate) fn check_sizes(config: &ModelConfig) -> Result<(), BenchError> {
     ModelConfig::parse(&config.to_json().to_string()).map(|_| ()).map_err(BenchError::Input)
 }
 
@@ -81,7 +86,7 @@ pub fn check_sizes(config: &ModelConfig) -> Result<(), BenchError> {
 /// # Errors
 ///
 /// Says how much it would take.
-pub fn check_weights(config: &ModelConfig, copies: usize) -> Result<(), BenchError> {
+pub(crate) fn check_weights(config: &ModelConfig, copies: usize) -> Result<(), BenchError> {
     check_sizes(config)?;
     let bytes = memory::product(&[config.parameters(), size_of::<f32>(), copies]);
     memory::check(bytes, &format!("a model of {} weights", config.parameters()), "choose a smaller one")
@@ -92,7 +97,7 @@ pub fn check_weights(config: &ModelConfig, copies: usize) -> Result<(), BenchErr
 /// # Errors
 ///
 /// Says how many there are.
-pub fn check_units(counts: &[usize]) -> Result<(), BenchError> {
+pub(crate) fn check_units(counts: &[usize]) -> Result<(), BenchError> {
     /// Bytes of a unit with its name.
     const UNIT: u64 = 128;
     let units = memory::product(counts);
@@ -120,7 +125,7 @@ mod tests {
             [(tova(1 << 40), 8, 1), (Compression::Unbounded, 1 << 40, 1), (tova(16), 100, 1 << 40)]
         {
             let error = check(&model.decoder, &compression, tokens, batch).unwrap_err().to_string();
-            assert!(error.contains("at hand") && error.contains("--batch"), "{error}");
+            assert!(error.contains("at hand") && error.contains("‘batch’"), "{error}");
         }
         assert!(check(&model.decoder, &tova(16), 1000, 4).is_ok());
         for text in ["16000x1048576x1024:1x1048576x100", "1000000000x64x4x64x50", "2x64x4x64x99999999999"] {

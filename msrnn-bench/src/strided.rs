@@ -12,7 +12,7 @@ use crate::evaluate::ContextScore;
 
 /// Perplexity with the weights of the guide's loop. None where these add up to nothing, as with a stride of 1 after a
 /// first window without a target.
-pub fn guide_perplexity(windows: &[Context], scores: &[ContextScore]) -> Option<f64> {
+pub(crate) fn guide_perplexity(windows: &[Context], scores: &[ContextScore]) -> Option<f64> {
     let weighed = windows.iter().zip(scores).filter(|(_, score)| score.tokens > 0).map(|(window, score)| {
         let weight = (window.len() - window.overlap).saturating_sub(1) as f64;
         (weight * score.nll / score.tokens as f64, weight)

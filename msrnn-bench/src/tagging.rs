@@ -15,15 +15,15 @@ use msrnn_models::tokenizer::Tokenizer;
 use crate::error::BenchError;
 
 /// Tag of a line break.
-pub const NEWLINE: &str = "newline";
+pub(crate) const NEWLINE: &str = "newline";
 /// Tag of white space without a line break that is a token of its own.
-pub const SPACE: &str = "space";
+pub(crate) const SPACE: &str = "space";
 /// Tag of a token without text, such as BOS.
-pub const SPECIAL: &str = "special";
+pub(crate) const SPECIAL: &str = "special";
 
 /// A word, mark or line break of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tagged {
+pub(crate) struct Tagged {
     /// Bytes of the text.
     pub range: Range<usize>,
     /// Its tag.
@@ -32,7 +32,7 @@ pub struct Tagged {
 
 /// The words and marks of a text with their tags, in order. White space is left out, but for runs
 /// that hold a line break.
-pub fn tag(text: &str) -> Vec<Tagged> {
+pub(crate) fn tag(text: &str) -> Vec<Tagged> {
     let mut tagged = Vec::new();
     let mut sentence: Vec<Range<usize>> = Vec::new();
     let end = |sentence: &mut Vec<Range<usize>>, tagged: &mut Vec<Tagged>| {
@@ -188,7 +188,7 @@ fn clitic(word: &str) -> usize {
 /// # Errors
 ///
 /// When the decoder fails.
-pub fn tags_of_tokens(ids: &[u32], tokenizer: &Tokenizer) -> Result<Vec<&'static str>, BenchError> {
+pub(crate) fn tags_of_tokens(ids: &[u32], tokenizer: &Tokenizer) -> Result<Vec<&'static str>, BenchError> {
     let (text, ends) = tokenizer.decode_with_ends(ids)?;
     let tagged = tag(&text);
     let mut tags = Vec::with_capacity(ids.len());

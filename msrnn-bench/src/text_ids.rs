@@ -15,7 +15,7 @@ use crate::memory;
 /// # Errors
 ///
 /// When the tokenizer cannot encode the text.
-pub fn scored(name: &str, text: &str, tokenizer: &Tokenizer, most: usize) -> Result<Vec<u32>, BenchError> {
+pub(crate) fn scored(name: &str, text: &str, tokenizer: &Tokenizer, most: usize) -> Result<Vec<u32>, BenchError> {
     check_room(name, text, tokenizer)?;
     let wanted = most.saturating_add(tokenizer.prefix()?.len());
     let mut ids = Vec::new();
@@ -37,7 +37,7 @@ pub fn scored(name: &str, text: &str, tokenizer: &Tokenizer, most: usize) -> Res
 /// # Errors
 ///
 /// Says how much it would take.
-pub fn check_room(name: &str, text: &str, tokenizer: &Tokenizer) -> Result<(), BenchError> {
+pub(crate) fn check_room(name: &str, text: &str, tokenizer: &Tokenizer) -> Result<(), BenchError> {
     // Where cuts are few, the whole text is looked through; that is little beside encoding it.
     let longest = tokenizer.parts(text, PART).map(|part| part.text.len()).max().unwrap_or(0);
     let what =
@@ -50,7 +50,7 @@ pub fn check_room(name: &str, text: &str, tokenizer: &Tokenizer) -> Result<(), B
 const PER_BYTE: usize = 130;
 
 /// Warns where the ids of a text are special tokens. `name`: the text's.
-pub fn warn_of_specials(name: &str, ids: &[u32], tokenizer: &Tokenizer) {
+pub(crate) fn warn_of_specials(name: &str, ids: &[u32], tokenizer: &Tokenizer) {
     if let Some(warning) = spelled(name, tokenizer.specials(ids)) {
         warn_once(warning);
     }
@@ -62,7 +62,7 @@ fn spelled(name: &str, n: usize) -> Option<String> {
     (n > 0).then(|| {
         format!(
             "{name} spells {n} {tokens} such as </s>, which became {tokens} as in Hugging Face transformers; \
-             --special-tokens literal takes their letters"
+             ‘special_tokens’ literal takes their letters"
         )
     })
 }
@@ -78,7 +78,7 @@ fn warn_once(warning: String) {
 }
 
 /// What contexts begin with, for people; behind "contexts, ".
-pub fn begun(prefix: &[u32]) -> String {
+pub(crate) fn begun(prefix: &[u32]) -> String {
     match prefix.is_empty() {
         true => "nothing put before them, so that the first token of each is not predicted".into(),
         false => format!("each begun with {prefix:?}"),
@@ -86,7 +86,7 @@ pub fn begun(prefix: &[u32]) -> String {
 }
 
 /// How texts and prompts were read, for people.
-pub fn note(reading: TextOptions) -> String {
+pub(crate) fn note(reading: TextOptions) -> String {
     let begun = match reading.bos {
         Bos::Auto => "what the template of the tokenizer puts before a text",
         Bos::Always => "what the template of the tokenizer puts before a text, or else its BOS",
@@ -97,7 +97,7 @@ pub fn note(reading: TextOptions) -> String {
         SpecialTokens::Parse => "are special tokens",
         SpecialTokens::Literal => "are letters",
     };
-    format!("Texts and prompts begin with {begun} (--bos {}). Special tokens spelled in them {special}.", reading.bos)
+    format!("Texts and prompts begin with {begun} (bos: {}). Special tokens spelled in them {special}.", reading.bos)
 }
 
 #[cfg(test)]
@@ -108,7 +108,7 @@ mod tests {
     fn spelled_special_tokens_are_counted_in_a_warning() {
         assert_eq!(spelled("a.txt", 0), None);
         let warning = spelled("a.txt", 3).unwrap();
-        assert!(["a.txt", "3 special tokens", "--special-tokens literal"].iter().all(|part| warning.contains(part)));
+        assert!(["a.txt", "3 special tokens", "‘special_tokens’ literal"].iter().all(|part| warning.contains(part)));
     }
 
     #[test]

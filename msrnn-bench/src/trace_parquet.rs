@@ -56,7 +56,7 @@ pub struct Row {
 }
 
 /// A table that is being written, context by context.
-pub struct TraceTable {
+pub(crate) struct TraceTable {
     writer: SerializedFileWriter<Sink>,
     path: std::path::PathBuf,
 }
@@ -67,7 +67,7 @@ impl TraceTable {
     /// # Errors
     ///
     /// When the file cannot be created.
-    pub fn create(path: &Path) -> Result<Self, BenchError> {
+    pub(crate) fn create(path: &Path) -> Result<Self, BenchError> {
         let sink = Sink(OutputFile::create(path)?);
         let writer = || {
             let properties = WriterProperties::builder()
@@ -84,7 +84,7 @@ impl TraceTable {
     /// # Errors
     ///
     /// When they cannot be written.
-    pub fn add(
+    pub(crate) fn add(
         &mut self,
         model: &str,
         policy: &str,
@@ -104,7 +104,7 @@ impl TraceTable {
     /// # Errors
     ///
     /// When the rest cannot be written.
-    pub fn finish(self) -> Result<(), BenchError> {
+    pub(crate) fn finish(self) -> Result<(), BenchError> {
         let Self { writer, path } = self;
         writer.into_inner().map_err(|e| failed(&path, e))?.0.finish()
     }

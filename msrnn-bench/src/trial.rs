@@ -9,11 +9,16 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Work that is given whom to tell of tokens that it went through, and what is set when it shall end; it may end before
 /// that, when there is no more of it.
-pub type Work<'w> = dyn Fn(&(dyn Fn(usize) + Sync), &AtomicBool) + Sync + 'w;
+pub(crate) type Work<'w> = dyn Fn(&(dyn Fn(usize) + Sync), &AtomicBool) + Sync + 'w;
 
 /// How long so many tokens take, judged by what `work`, done by so many side by side, goes through in a second; none where
 /// that is nothing.
-pub fn estimate(tokens: usize, side_by_side: usize, work: &Work<'_>, interrupt: &AtomicBool) -> Option<Duration> {
+pub(crate) fn estimate(
+    tokens: usize,
+    side_by_side: usize,
+    work: &Work<'_>,
+    interrupt: &AtomicBool,
+) -> Option<Duration> {
     let (enough, gone) = (AtomicBool::new(false), AtomicUsize::new(0));
     let started = Instant::now();
     let advance = |tokens: usize| {

@@ -151,10 +151,10 @@ pub enum ModelError {
         vocab_size: usize,
     },
     /// No model there.
-    #[error("{} is no directory{}; give a Hugging Face model directory or a GGUF file, or leave --model out for the bundled model", .0.display(), file(.0))]
+    #[error("{} is no directory{}; give a Hugging Face model directory or a GGUF file, or leave ‘model’ out for the bundled model", .0.display(), file(.0))]
     NoDirectory(PathBuf),
     /// A prompt without a token.
-    #[error("the prompt is empty and the tokenizer puts nothing before it; give some text, or --bos always")]
+    #[error("the prompt is empty and the tokenizer puts nothing before it; give some text, or ‘bos’ always")]
     EmptyPrompt,
     /// A batch without rows.
     #[error("a batch of 0 generates nothing; give at least 1 row")]
@@ -189,7 +189,7 @@ pub enum ModelError {
     #[error("a stop text is empty; give it a character, or leave it out")]
     EmptyStop,
     /// Packed rows on a device that cannot hold their scales.
-    #[error("{0} holds scales of packed rows in f16, which this device does not have; take --device cpu")]
+    #[error("{0} holds scales of packed rows in f16, which this device does not have; take ‘device’ cpu")]
     PackedScales(String),
     /// Sampling parameters that make no sense.
     #[error("{0}")]

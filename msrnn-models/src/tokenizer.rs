@@ -131,7 +131,7 @@ impl Tokenizer {
             let (four, here) = if bos { ("BOS", "nothing") } else { ("nothing", "BOS") };
             notes.push(format!(
                 "transformers 4 puts {four} before a text, by {TOKENIZER_CONFIG}; transformers 5 puts {here}, by the \
-                 template of {TOKENIZER}, and so does this; --bos always or never decides it"
+                 template of {TOKENIZER}, and so does this; ‘bos’ always or never decides it"
             ));
         }
         let (bpe, unknown) = match inner.get_model() {
@@ -165,8 +165,8 @@ impl Tokenizer {
             (Bos::Always, Some(bos)) => vec![bos],
             (Bos::Always, None) => {
                 return Err(ModelError::Tokenizer(format!(
-                    "--bos always, but neither {TOKENIZER_CONFIG} nor config.json names a BOS token that the tokenizer \
-                     knows; use --bos auto or never"
+                    "‘bos’ always, but neither {TOKENIZER_CONFIG} nor config.json names a BOS token that the tokenizer \
+                     knows; use ‘bos’ auto or never"
                 )));
             }
         };

@@ -69,14 +69,14 @@ pub fn reason(storage: Storage, compression: &Compression, states: &[MultiState]
 pub fn remedy(storage: Storage) -> &'static str {
     let narrow = |dtype| storage.weights == Weights::Float(dtype) || storage.states == dtype;
     if narrow(DType::F16) {
-        "values in f16 end at 65,504: choose --dtype bf16 or f32"
+        "values in f16 end at 65,504: choose ‘dtype’ bf16 or f32"
     } else if storage.weights == Weights::Int8 || storage.activations == Activations::Int8 {
-        "values in 8 bits share their scales: choose --dtype f32 to see whether it is they"
+        "values in 8 bits share their scales: choose ‘dtype’ f32 to see whether it is they"
     } else if narrow(DType::F64) {
         "a weight of the checkpoint is not a number, or config.json is not that of its weights"
     } else {
         "a weight of the checkpoint is not a number, config.json is not that of its weights, or values end the range of \
-         32 bits: --dtype f64 tells"
+         32 bits: ‘dtype’ f64 tells"
     }
 }
 

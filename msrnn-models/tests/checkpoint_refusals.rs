@@ -283,7 +283,7 @@ fn quantised_tensors_denied_biases_and_a_missing_head_are_refused_with_what_to_d
         let copy = Copy::of("llama-gqa");
         let name = format!("model.layers.0.self_attn.q_proj.{ending}");
         copy.change(WEIGHTS, |tensors| drop(tensors.insert(name.clone(), (Dtype::I32, vec![1], vec![0; 4]))));
-        refuses(&copy, &[&name, "quantised", "--dtype int8"]);
+        refuses(&copy, &[&name, "quantised", "‘dtype’ int8"]);
     }
     for key in ["attention_bias", "mlp_bias"] {
         let copy = Copy::of("llama-bias");
@@ -340,7 +340,7 @@ fn pointers_and_other_forms_are_named_with_what_to_do() {
     let error = Model::load(&gguf, DType::F32, &Device::default()).unwrap_err().to_string();
     assert!(error.contains("model.gguf") && error.contains("more than the file has"), "{error}");
     std::fs::remove_file(copy.path().join(WEIGHTS)).unwrap();
-    refuses(&copy, &["model.gguf", "--model with the path of the file"]);
+    refuses(&copy, &["model.gguf", "‘model’ with the path of the file"]);
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn where_nothing_is_put_before_a_text_the_bos_of_the_model_is_put_only_when_aske
     let always = TextOptions { bos: Bos::Always, ..TextOptions::default() };
     assert_eq!(tokenizer.with(always).unwrap().prompt("the cat").unwrap(), [1, 48, 51]);
     let error = Tokenizer::from_bytes(json.as_bytes(), None).unwrap().with(always).unwrap_err().to_string();
-    assert!(error.contains("--bos"), "{error}");
+    assert!(error.contains("‘bos’"), "{error}");
 }
 
 #[test]

@@ -102,7 +102,7 @@ pub enum SpecError {
     #[error("no number of states is enough for {0}: it protects as many rows and more; protect fewer")]
     NeverEnough(String),
     /// A bounded policy without a bound.
-    #[error("policy {0} needs a number of states; write {0}@512, or give --states")]
+    #[error("policy {0} needs a number of states; write {0}@512, or give ‘states’")]
     NoBudget(String),
     /// A bound for the unbounded state.
     #[error("full keeps every state and takes none of \"@{0}\"; leave it out, or choose another policy")]

@@ -1,21 +1,24 @@
 //! `msrnn bench`
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 
-use indicatif::ProgressBar;
 use msrnn_bench::error::BenchError;
 use msrnn_bench::evaluate::Form;
+use msrnn_bench::experiment::run::Plan;
+use msrnn_bench::experiment::{Event, Watch};
 use msrnn_bench::output::OutputFile;
-use msrnn_bench::progress::{Progress, among_others};
+use msrnn_bench::progress::Progress;
 use msrnn_bench::room;
 use msrnn_bench::speed::machine::Machine;
-use msrnn_bench::speed::measure::{Measurement, Settings, measure};
+use msrnn_bench::speed::measure::{Measurement, Settings, estimate, measure, plan as plan_of};
 use msrnn_bench::speed::plan::{Grid, Row, Test};
 use msrnn_bench::speed::shape::Shape;
 use msrnn_bench::speed::soak::{Soak, soak};
 use msrnn_bench::speed::startup::{Startup, start};
 use msrnn_bench::speed::table;
 use msrnn_bench::speed::workload::Conditions;
+use msrnn_bench::trial;
 use msrnn_models::Model;
 use msrnn_policies::PolicySpec;
 use serde::Serialize;
@@ -23,7 +26,7 @@ use serde::Serialize;
 use super::interrupt::results_are_in_memory;
 use super::options::ModelOptions;
 use super::policies::{PolicyList, all, named};
-use super::{INTERRUPT, Outcome, command_line, print};
+use super::{INTERRUPT, Outcome, command_line, plan, print};
 
 /// Rows run in turn, so that a drift of the machine hits all alike; the limits of the machine are
 /// measured beside them.
@@ -80,6 +83,9 @@ pub(super) struct Args {
     /// How the result is written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    /// Say what would be done, with tokens, bytes and the time that it takes, and end
+    #[arg(long)]
+    dry_run: bool,
     /// Write the result to a new file instead of stdout
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -135,6 +141,9 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     if args.soak.is_some() && args.format == Format::Csv {
         return Err(BenchError::Input("a soak is not written as CSV; choose --format markdown or json".into()));
     }
+    if args.dry_run {
+        return planned(args);
+    }
     // What cannot be written is refused before the work.
     let out = args.out.as_deref().map(OutputFile::create_new).transpose()?;
     let done = measured(args);
@@ -158,14 +167,40 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     Ok(if complete { Outcome::Done } else { Outcome::Interrupted })
 }
 
+/// Says what would be done.
+fn planned(args: &Args) -> Result<Outcome, BenchError> {
+    let progress = Progress::new("msrnn");
+    let conditions = args.conditions();
+    let (model, _) = open(args, conditions)?;
+    let (plan, time) = match args.soak {
+        Some(tokens) => {
+            let rows = args.grid_of_soak(tokens).rows(&model.decoder)?;
+            let Row { policy, compression, .. } = &rows[0];
+            let plan = Plan::of(rows.iter().map(|row| row.unit(&model.decoder, 1, 1)).collect());
+            let work = |advance: &(dyn Fn(usize) + Sync), enough: &AtomicBool| {
+                drop(soak(&model, policy, compression, tokens, conditions, &|tokens| advance(tokens), enough));
+            };
+            let time = trial::estimate(plan.tokens, 1, &work, &INTERRUPT);
+            (plan, time)
+        }
+        None => {
+            let (grid, settings) = (args.grid(), args.settings());
+            let plan = plan_of(&model, &grid, &settings)?;
+            (plan, estimate(&model, &grid, &settings, &INTERRUPT)?)
+        }
+    };
+    progress.end();
+    plan::show(&plan, "of states in a unit", time, args.format == Format::Json)
+}
+
 /// The result as text, and whether it is complete.
 fn measured(args: &Args) -> Result<(String, bool), BenchError> {
-    let threads = args.model.device.threads();
-    let conditions = Conditions { batch: args.batch, threads, seed: args.seed, captures: !args.no_capture };
+    let progress = Progress::new("msrnn");
+    let conditions = args.conditions();
     let (model, setting) = open(args, conditions)?;
     match args.soak {
         Some(tokens) => {
-            let result = soaked(args, &model, tokens, conditions)?;
+            let result = soaked(args, &model, tokens, &progress)?;
             let text = match args.format {
                 Format::Json => json(&setting, &result)?,
                 _ => format!("{}\n{}", setting.describe(), table::soaks(&result.soaks)),
@@ -173,7 +208,7 @@ fn measured(args: &Args) -> Result<(String, bool), BenchError> {
             Ok((text, result.complete))
         }
         None => {
-            let result = rows(args, &model, conditions)?;
+            let result = rows(args, &model, &progress)?;
             let text = match args.format {
                 Format::Json => json(&setting, &result)?,
                 Format::Csv => String::from_utf8_lossy(&table::csv(&result)?).into_owned(),
@@ -215,44 +250,63 @@ fn open(args: &Args, conditions: Conditions) -> Result<(Model, Setting), BenchEr
     Ok((model, setting))
 }
 
-fn rows(args: &Args, model: &Model, conditions: Conditions) -> Result<Measurement, BenchError> {
-    let tests = [
-        Test::Prefill { tokens: args.prefill },
-        Test::Score { tokens: args.score, form: args.form },
-        Test::Decode { tokens: args.decode },
-    ];
-    let grid = Grid {
-        tests: tests.into_iter().filter(|test| test.tokens() > 0).collect(),
-        policies: all(&args.policies).map(|spec| spec.seeded(args.seed)).collect(),
-        states: args.states.clone(),
-        depths: args.depth.clone(),
-    };
-    let settings = Settings {
-        conditions,
-        repetitions: args.repetitions,
-        warm_up: args.warm_up,
-        baseline: args.baseline.clone(),
-        on_host: args.model.device.is_host(),
-    };
-    let bar = among_others(ProgressBar::new_spinner());
-    let prepared = |rows| bar.set_message(format!("{rows} rows are ready"));
+impl Args {
+    fn conditions(&self) -> Conditions {
+        let threads = self.model.device.threads();
+        Conditions { batch: self.batch, threads, seed: self.seed, captures: !self.no_capture }
+    }
+
+    fn policies(&self) -> Vec<PolicySpec> {
+        all(&self.policies).map(|spec| spec.seeded(self.seed)).collect()
+    }
+
+    fn grid(&self) -> Grid {
+        let tests = [
+            Test::Prefill { tokens: self.prefill },
+            Test::Score { tokens: self.score, form: self.form },
+            Test::Decode { tokens: self.decode },
+        ];
+        Grid {
+            tests: tests.into_iter().filter(|test| test.tokens() > 0).collect(),
+            policies: self.policies(),
+            states: self.states.clone(),
+            depths: self.depth.clone(),
+        }
+    }
+
+    fn grid_of_soak(&self, tokens: usize) -> Grid {
+        let tests = vec![Test::Score { tokens, form: Form::Layer }];
+        Grid { tests, policies: self.policies(), states: self.states.clone(), depths: Vec::new() }
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            conditions: self.conditions(),
+            repetitions: self.repetitions,
+            warm_up: self.warm_up,
+            baseline: self.baseline.clone(),
+            on_host: self.model.device.is_host(),
+        }
+    }
+}
+
+fn rows(args: &Args, model: &Model, progress: &Progress) -> Result<Measurement, BenchError> {
     results_are_in_memory();
-    let result = measure(model, &grid, &settings, &prepared, &INTERRUPT);
-    bar.finish_and_clear();
+    let (advance, tell) = (|tokens| progress.advance(tokens), |event: Event<'_>| progress.tell(event));
+    let watch = Watch { advance: &advance, tell: &tell, interrupt: &INTERRUPT };
+    let result = measure(model, &args.grid(), &args.settings(), watch);
+    progress.end();
     result
 }
 
-fn soaked(args: &Args, model: &Model, tokens: usize, conditions: Conditions) -> Result<Soaks, BenchError> {
-    let policies = all(&args.policies).map(|spec| spec.seeded(args.seed)).collect();
-    let (states, depths) = (args.states.clone(), Vec::new());
-    let grid = Grid { tests: vec![Test::Score { tokens, form: Form::Layer }], policies, states, depths };
-    let plan = grid.rows(&model.decoder)?;
-    let bar = Progress::new("msrnn bench");
-    bar.tokens(tokens * plan.len());
+fn soaked(args: &Args, model: &Model, tokens: usize, progress: &Progress) -> Result<Soaks, BenchError> {
+    let conditions = args.conditions();
+    let plan = args.grid_of_soak(tokens).rows(&model.decoder)?;
+    progress.tokens(tokens.saturating_mul(plan.len()));
     let mut soaks = Vec::new();
     results_are_in_memory();
     for Row { policy, compression, .. } in &plan {
-        let advance = |tokens| bar.advance(tokens);
+        let advance = |tokens| progress.advance(tokens);
         let soak = soak(model, policy, compression, tokens, conditions, &advance, &INTERRUPT)?;
         let complete = soak.complete;
         soaks.push(soak);
@@ -260,7 +314,7 @@ fn soaked(args: &Args, model: &Model, tokens: usize, conditions: Conditions) -> 
             break;
         }
     }
-    drop(bar);
+    progress.end();
     let complete = soaks.len() == plan.len() && soaks.iter().all(|soak| soak.complete);
     Ok(Soaks { soaks, complete })
 }

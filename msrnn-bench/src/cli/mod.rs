@@ -11,9 +11,11 @@ mod generate;
 mod interrupt;
 mod options;
 mod perplexity;
+mod plan;
 mod policies;
 mod prompts;
 mod report;
+mod settings;
 mod streams;
 mod texts;
 mod throughput;
@@ -67,7 +69,7 @@ fn version() -> &'static str {
     static VERSION: LazyLock<String> = LazyLock::new(|| {
         let features =
             [("flex", cfg!(feature = "flex")), ("wgpu", cfg!(feature = "wgpu")), ("cuda", cfg!(feature = "cuda"))];
-        let features = features.into_iter().chain([("hub", cfg!(feature = "hub"))]);
+        let features = features.into_iter().chain([("hub", cfg!(feature = "hub")), ("pdf", cfg!(feature = "pdf"))]);
         let features: Vec<&str> = features.filter_map(|(name, is_in)| is_in.then_some(name)).collect();
         format!("{} ({}; {})", env!("CARGO_PKG_VERSION"), env!("MSRNN_COMMIT"), features.join(", "))
     });
@@ -152,7 +154,9 @@ pub fn main_with(registry: Registry) -> ExitCode {
     }
     interrupt::obey();
     outlive_limits();
-    let arguments = match config_file::expand(&Cli::command(), std::env::args_os().collect()) {
+    let arguments = std::env::args_os().collect::<Vec<_>>();
+    settings::are_those_of(&Cli::command(), &arguments);
+    let arguments = match config_file::expand(&Cli::command(), arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
             say(&format!("error: {error}"));

@@ -8,10 +8,9 @@ use msrnn_bench::contexts::Contexts;
 use msrnn_bench::device::DeviceName;
 use msrnn_bench::error::BenchError;
 use msrnn_bench::evaluate::{Advance, Block, Evaluation, Form, Observer, Scoring, evaluate};
-use msrnn_bench::memory;
 use msrnn_bench::open;
 use msrnn_bench::precision::{ActivationsName, Precision};
-use msrnn_bench::progress::{Progress, in_words};
+use msrnn_bench::progress::Progress;
 use msrnn_bench::texts::Skipped;
 use msrnn_bench::trial;
 use msrnn_core::budget::Budget;
@@ -27,7 +26,7 @@ use serde::Serialize;
 use super::interrupt::results_are_in_memory;
 use super::policies::named;
 use super::texts::Source;
-use super::{DOWNLOADS, INTERRUPT, Outcome, print, print_json};
+use super::{DOWNLOADS, INTERRUPT, Outcome, plan, print, print_json};
 
 /// Which model runs, where, and in which precision.
 #[derive(Debug, clap::Args)]
@@ -305,12 +304,10 @@ impl Opened {
                 let seconds = time.map(|time| time.as_secs_f64());
                 print_json(&Planned { contexts: contexts.len(), tokens, state_bytes, seconds })?;
             }
-            false => print(&format!(
-                "{} contexts, {tokens} tokens, at most {} of states{}\n",
-                contexts.len(),
-                memory::in_words(state_bytes as u64),
-                time.map_or_else(String::new, |time| format!(", about {}, judged by a second of work", in_words(time)))
-            ))?,
+            false => {
+                let things = format!("{} contexts", contexts.len());
+                print(&plan::summary(&things, tokens, state_bytes, "of states", time))?;
+            }
         }
         Ok(Outcome::Done)
     }

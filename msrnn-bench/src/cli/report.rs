@@ -6,7 +6,7 @@ use msrnn_bench::error::BenchError;
 use msrnn_bench::experiment::Results;
 use msrnn_bench::experiment::merge::{Reported, report};
 use msrnn_bench::render;
-use msrnn_bench::render::plots::{self, Size};
+use msrnn_bench::render::plots::{self, Format, Size};
 
 use super::{Outcome, print, print_json};
 
@@ -24,7 +24,7 @@ pub(super) struct Args {
     /// Print the tables alone
     #[arg(long)]
     tables: bool,
-    /// Also write the plots for a paper as SVG, into this directory
+    /// Also write the plots for a paper, into this directory
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
     #[command(flatten)]
@@ -35,6 +35,9 @@ pub(super) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Plots for a paper")]
 struct Look {
+    /// As what they are written
+    #[arg(long, value_enum, requires = "plots", default_value_t)]
+    format: Format,
     /// Width and height in print, such as 85x60mm; 3.25x2.4in, a column of two, if absent
     #[arg(long, value_name = "WxH", requires = "plots")]
     size: Option<Size>,
@@ -55,9 +58,9 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         tracing::warn!("another msrnn is writing there and makes the report; these are the numbers so far");
     }
     if let Some(out) = &args.plots {
-        let Look { size, font_size, font, titles } = &args.look;
+        let Look { format, size, font_size, font, titles } = &args.look;
         let style = plots::style(size.unwrap_or_default(), *font_size, font, *titles)?;
-        let written = plots::write(&results, &style, out)?;
+        let written = plots::write(&results, &style, *format, out)?;
         tracing::info!("plots for a paper, {} of them: {}", written.len(), out.display());
     }
     match args.tables {

@@ -14,6 +14,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::settings::as_options;
+
 /// From now on a file that grows beyond what it may (`ulimit -f`) is an error of who writes it, as a full disk is, instead
 /// of the death of the process.
 pub(super) fn outlive_limits() {
@@ -29,7 +31,7 @@ pub(super) fn outlive_limits() {
 
 /// An error, or how a command ended, on stderr.
 pub(super) fn say(text: &str) {
-    let _ = progress::aside(|| writeln!(std::io::stderr().lock(), "{}", visible(text)));
+    let _ = progress::aside(|| writeln!(std::io::stderr().lock(), "{}", visible(&as_options(text))));
 }
 
 /// What is good to know, on stderr.
@@ -62,15 +64,15 @@ where
             true => write!(to, "\x1b[33m{level:>5}\x1b[0m ")?,
             false => write!(to, "{level:>5} ")?,
         }
-        writeln!(to, "{}", visible(&text))
+        writeln!(to, "{}", visible(&as_options(&text)))
     }
 }
 
 /// Says what is wrong with the command line, or what it asked to be told, and how the command ends.
 pub(super) fn usage(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
-    // Values may come from a file of options. Without any to spell out, clap knows best how to show it.
-    if !error.use_stderr() || matches!(visible(&text), Cow::Borrowed(_)) {
+    // Values may come from a file of options. Without anything to spell out, clap knows best how to show it.
+    if !error.use_stderr() || visible(&as_options(&text)) == text {
         error.exit();
     }
     say(text.trim_end());

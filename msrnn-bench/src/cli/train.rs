@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use msrnn_bench::device::DeviceName;
 use msrnn_bench::error::BenchError;
-use msrnn_bench::train::{TrainConfig, train};
+use msrnn_bench::experiment::{Event, Watch};
+use msrnn_bench::progress::Progress;
+use msrnn_bench::train::{self, TrainConfig};
 
 use super::interrupt::results_are_in_memory;
-use super::{INTERRUPT, Outcome, print};
+use super::{INTERRUPT, Outcome, plan, print};
 
 /// The defaults are those of the bundled model.
 #[derive(Debug, clap::Args)]
@@ -72,6 +74,9 @@ pub(super) struct Args {
     /// Seed of weights and stories
     #[arg(long, default_value_t = TrainConfig::default().seed)]
     seed: u64,
+    /// Say what would be done, with tokens, bytes and the time that it takes, and end
+    #[arg(long)]
+    dry_run: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
@@ -97,12 +102,22 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         ..TrainConfig::default()
     };
     config.check()?;
+    let progress = Progress::new("msrnn");
+    if args.dry_run {
+        let plan = train::plan(&config, &args.out)?;
+        let device = args.device.open()?;
+        let time = train::estimate(&config, &args.out, &device, plan.tokens, &INTERRUPT)?;
+        progress.end();
+        return plan::show(&plan, "in weights, gradients and what is kept for them", time, false);
+    }
     let (parameters, tokens) = (config.model().parameters(), config.batch * config.context);
     // The log is a file; a terminal that went away does not end the run.
     let _ = print(&format!("training {parameters} parameters, {tokens} tokens a step\n"));
     let device = args.device.open()?;
     results_are_in_memory();
-    let complete = train(&config, &args.out, &device, &INTERRUPT, |line| {
+    let (advance, tell) = (|tokens| progress.advance(tokens), |event: Event<'_>| progress.tell(event));
+    let watch = Watch { advance: &advance, tell: &tell, interrupt: &INTERRUPT };
+    let complete = train::train(&config, &args.out, &device, watch, |line| {
         let valid = match (line.valid, line.valid_short) {
             (Some(full), Some(short)) => format!(", validation perplexity {full:.3} ({short:.3} on contexts of 64)"),
             _ => String::new(),

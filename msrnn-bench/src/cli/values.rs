@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use msrnn_bench::evaluate::Form;
 use msrnn_bench::experiment::{retrieval, understanding};
+use msrnn_bench::render::plots::Format;
 
 /// Lists the values of a type, each with what it means.
 macro_rules! values {
@@ -25,6 +26,11 @@ macro_rules! values {
 values! { Form:
     Step "step" "Every token through all layers before the next token",
     Layer "layer" "A block of tokens through one layer before the next layer. Exact, since the state of a layer depends on that layer's inputs alone",
+}
+
+values! { Format:
+    Svg "svg" "SVG, with letters of the machine that shows them",
+    Pdf "pdf" "PDF, with their letters in the file; only with the feature pdf",
 }
 
 values! { retrieval::task::Task:
@@ -61,6 +67,7 @@ mod tests {
     #[test]
     fn values_are_called_in_options_as_in_manifests() {
         named_alike::<Form>();
+        named_alike::<Format>();
         named_alike::<retrieval::task::Task>();
         named_alike::<understanding::Task>();
         named_alike::<understanding::Metric>();

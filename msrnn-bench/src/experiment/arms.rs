@@ -11,7 +11,7 @@ use crate::error::BenchError;
 use crate::experiment::models::Models;
 
 /// The full state, then every policy under every bound; policies that name a bound have only that.
-pub fn arms(policies: &[PolicySpec], states: &[Budget]) -> Vec<PolicySpec> {
+pub(crate) fn arms(policies: &[PolicySpec], states: &[Budget]) -> Vec<PolicySpec> {
     let bounded = policies.iter().filter(|spec| !spec.is_full()).flat_map(|spec| match spec.budget() {
         Some(_) => vec![spec.clone()],
         None if spec.keeps_all() => vec![spec.clone()],
@@ -32,7 +32,7 @@ pub fn arms(policies: &[PolicySpec], states: &[Budget]) -> Vec<PolicySpec> {
 /// # Errors
 ///
 /// When a policy cannot be cut once.
-pub fn asked_after(policies: &[PolicySpec]) -> Result<Vec<PolicySpec>, BenchError> {
+pub(crate) fn asked_after(policies: &[PolicySpec]) -> Result<Vec<PolicySpec>, BenchError> {
     let once = |spec: &PolicySpec| {
         let Some(policy) = spec.policy() else { return Ok(spec.clone()) };
         // As any layer of a stack has it; those of one that differ are said by `layers(..)` and `heads(..)`.
@@ -49,7 +49,7 @@ pub fn asked_after(policies: &[PolicySpec]) -> Result<Vec<PolicySpec>, BenchErro
 
 /// Whether a setting leaves something at its default, which is then not written.
 #[allow(clippy::trivially_copy_pass_by_ref)]
-pub fn is_off(on: &bool) -> bool {
+pub(crate) fn is_off(on: &bool) -> bool {
     !on
 }
 
@@ -58,7 +58,7 @@ pub fn is_off(on: &bool) -> bool {
 /// # Errors
 ///
 /// When it keeps all and holds rows otherwise.
-pub fn bounded_or_full(spec: &PolicySpec) -> Result<(), BenchError> {
+pub(crate) fn bounded_or_full(spec: &PolicySpec) -> Result<(), BenchError> {
     match spec.is_full() {
         true => Ok(()),
         false => Err(BenchError::Input(format!(
@@ -70,7 +70,7 @@ pub fn bounded_or_full(spec: &PolicySpec) -> Result<(), BenchError> {
 
 /// An arm on a model, before the model is opened.
 #[derive(Clone, Debug)]
-pub struct Bound {
+pub(crate) struct Bound {
     /// The policy with its number of states.
     pub compression: Compression,
     /// Bytes of the states of all layers after that many tokens, the free slot included.
@@ -83,7 +83,7 @@ impl Bound {
     /// # Errors
     ///
     /// When the configuration cannot be read, or the policy cannot have its budget.
-    pub fn new(spec: &PolicySpec, models: &Models, model: usize, context: usize) -> Result<Self, BenchError> {
+    pub(crate) fn new(spec: &PolicySpec, models: &Models, model: usize, context: usize) -> Result<Self, BenchError> {
         let config = models.config(model)?;
         let device = models.device().open()?;
         let storage = models.precision().on(&device, models.device())?;

@@ -15,7 +15,7 @@ use crate::experiment::{Unit, seal};
 use crate::output::{open_lines, write_file};
 
 /// File name of the samples.
-pub const SAMPLES: &str = "samples.jsonl";
+pub(crate) const SAMPLES: &str = "samples.jsonl";
 
 /// A line: which unit, and what it left behind.
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,12 +36,31 @@ pub struct Finished {
 }
 
 /// Finished units by [key](Unit::key).
-pub type Samples = BTreeMap<String, Finished>;
+pub(crate) type Samples = BTreeMap<String, Finished>;
+
+/// What two say of the same unit, none where they contradict each other. Each has fields that the other does not: those
+/// that a version of msrnn writes and an older one did not, whose numbers are the same.
+pub(crate) fn joined(one: &Value, other: &Value) -> Option<Value> {
+    match (one, other) {
+        (Value::Object(one), Value::Object(other)) => {
+            let mut both = one.clone();
+            for (field, value) in other {
+                let value = one.get(field).map_or_else(|| Some(value.clone()), |before| joined(before, value))?;
+                both.insert(field.clone(), value);
+            }
+            Some(Value::Object(both))
+        }
+        (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
+            one.iter().zip(other).map(|(one, other)| joined(one, other)).collect()
+        }
+        _ => (one == other).then(|| one.clone()),
+    }
+}
 
 /// Samples of a run, appended to a file in a directory that nobody else writes: see
 /// [`Claim`](crate::claim::Claim).
 #[derive(Debug)]
-pub struct Journal {
+pub(crate) struct Journal {
     path: PathBuf,
     file: File,
     /// Bytes of whole lines.
@@ -55,7 +74,7 @@ impl Journal {
     /// # Errors
     ///
     /// When a line that is whole is not what a unit has left.
-    pub fn open(directory: &Path) -> Result<(Self, Samples), BenchError> {
+    pub(crate) fn open(directory: &Path) -> Result<(Self, Samples), BenchError> {
         let path = directory.join(SAMPLES);
         let (file, text) = open_lines(&path)?;
         let samples = parse(&path, &text)?;
@@ -68,13 +87,17 @@ impl Journal {
     ///
     /// When the sample does not survive being written, as a number that is none, or it cannot be written. What
     /// was there before stays good.
-    pub fn append<S: Serialize + DeserializeOwned>(&mut self, unit: &Unit, sample: &S) -> Result<(), BenchError> {
+    pub(crate) fn append<S: Serialize + DeserializeOwned>(
+        &mut self,
+        unit: &Unit,
+        sample: &S,
+    ) -> Result<(), BenchError> {
         let object = object(&unit.key, &unit.name, sample)?;
         // JSON has no word for a number that is not finite, and writes none at all.
         serde_json::from_slice::<Line<'_, S>>(&object).map_err(|e| {
             BenchError::Input(format!(
                 "{}: what it found cannot be kept ({e}): some number is infinite or none. Look at the model with \
-                 `msrnn perplexity`, and try another --dtype",
+                 `msrnn perplexity`, and try another ‘dtype’",
                 unit.name
             ))
         })?;
@@ -86,7 +109,7 @@ impl Journal {
     /// # Errors
     ///
     /// When it cannot be written.
-    pub fn adopt(&mut self, key: &str, finished: &Finished) -> Result<(), BenchError> {
+    pub(crate) fn adopt(&mut self, key: &str, finished: &Finished) -> Result<(), BenchError> {
         self.put(&object(key, &finished.name, &finished.sample)?)
     }
 
@@ -116,7 +139,7 @@ fn object(key: &str, name: &str, sample: &impl Serialize) -> Result<Vec<u8>, Ben
 /// # Errors
 ///
 /// When they cannot be written.
-pub fn write(directory: &Path, units: &[Unit], samples: &Samples) -> Result<(), BenchError> {
+pub(crate) fn write(directory: &Path, units: &[Unit], samples: &Samples) -> Result<(), BenchError> {
     let mut text = Vec::new();
     for (unit, Finished { name, sample }) in units.iter().filter_map(|unit| Some((unit, samples.get(&unit.key)?))) {
         text.extend(seal::close(&object(&unit.key, name, sample)?));
@@ -130,7 +153,7 @@ pub fn write(directory: &Path, units: &[Unit], samples: &Samples) -> Result<(), 
 /// # Errors
 ///
 /// When there are none, or a whole line is not what a unit has left.
-pub fn read(directory: &Path) -> Result<Samples, BenchError> {
+pub(crate) fn read(directory: &Path) -> Result<Samples, BenchError> {
     let path = directory.join(SAMPLES);
     let text = std::fs::read(&path).map_err(|source| BenchError::Read { path: path.clone(), source })?;
     let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
@@ -141,14 +164,13 @@ pub fn read(directory: &Path) -> Result<Samples, BenchError> {
 fn parse(path: &Path, text: &[u8]) -> Result<Samples, BenchError> {
     let mut samples = Samples::new();
     for (index, line) in text.split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
-        let add = one(line).and_then(|(key, finished)| match samples.get(&key) {
-            Some(before) if before.sample != finished.sample => {
-                Err(format!("another line says something else of the same unit, {}", finished.name))
+        let add = one(line).and_then(|(key, mut finished)| {
+            if let Some(before) = samples.get(&key) {
+                finished.sample = joined(&before.sample, &finished.sample)
+                    .ok_or_else(|| format!("another line says something else of the same unit, {}", finished.name))?;
             }
-            _ => {
-                samples.insert(key, finished);
-                Ok(())
-            }
+            samples.insert(key, finished);
+            Ok(())
         });
         add.map_err(|reason| {
             let (path, number) = (path.display(), index + 1);
@@ -271,12 +293,28 @@ mod tests {
     }
 
     #[test]
+    fn what_one_line_leaves_out_is_no_contradiction_and_what_both_say_must_be_the_same() {
+        use serde_json::json;
+        let new = json!({ "n": 1, "trials": [{ "rank": 1, "said": { "answer": "home" } }, { "rank": 2 }] });
+        let old = json!({ "n": 1, "trials": [{ "rank": 1 }, { "rank": 2 }], "gone": null });
+        let mut both = new.clone();
+        both["gone"] = Value::Null;
+        assert_eq!(joined(&new, &old), Some(both.clone()));
+        assert_eq!(joined(&old, &new), Some(both));
+        for (place, value) in [("/n", json!(2)), ("/trials/0/rank", json!(1.5)), ("/trials", json!([{ "rank": 1 }]))] {
+            let mut other = old.clone();
+            *other.pointer_mut(place).unwrap() = value;
+            assert_eq!((joined(&new, &other), joined(&other, &new)), (None, None), "{place}");
+        }
+    }
+
+    #[test]
     fn a_number_that_is_none_is_not_written() {
         let directory = tempfile::tempdir().unwrap();
         let (mut journal, _) = open(directory.path()).unwrap();
         for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             let error = journal.append(&units()[0], &value).unwrap_err().to_string();
-            assert!(error.contains("cannot be kept") && error.contains("--dtype"), "{error}");
+            assert!(error.contains("cannot be kept") && error.contains("‘dtype’"), "{error}");
         }
         assert!(open(directory.path()).unwrap().1.is_empty());
     }

@@ -12,7 +12,7 @@ use crate::output::write_file;
 pub use crate::source::{Source, hash, hash_file};
 
 /// File name of a manifest.
-pub const MANIFEST: &str = "manifest.toml";
+pub(crate) const MANIFEST: &str = "manifest.toml";
 
 /// Version of what results mean: part of what a unit is known by, so that numbers of two meanings never stand in one
 /// table.
@@ -20,7 +20,7 @@ pub const MANIFEST: &str = "manifest.toml";
 /// **Raise it by hand** with every change after which some unit would leave other numbers behind: another rule of a
 /// built-in policy, another cut of texts, a metric counted otherwise, a fault mended that had changed a result. Rounding is
 /// no reason, nor are new options, policies or outputs: what was measured before keeps its worth.
-pub const MEANING: u32 = 1;
+pub(crate) const MEANING: u32 = 1;
 
 /// What a run is and where it came from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ pub struct Manifest {
 pub struct Identity {
     /// Name of the experiment.
     pub experiment: String,
-    /// [`MEANING`] of the program that made the run.
+    /// `MEANING` of the program that made the run.
     pub meaning: u32,
     /// Kind of device: `cpu`, `wgpu`, `cuda`.
     pub device: String,
@@ -221,7 +221,7 @@ impl Manifest {
             let made = |key: &str| old.get(key).and_then(toml::Value::as_str).unwrap_or("unknown");
             return Err(BenchError::Input(format!(
                 "{}: this run was made by an older msrnn (version {}, commit {}), which knew its units by other names. Read \
-                 it with that one, or do it again in another --out",
+                 it with that one, or do it again in another ‘out’",
                 path.display(),
                 made("version"),
                 made("commit")
@@ -232,7 +232,7 @@ impl Manifest {
             true => Ok(manifest),
             false => Err(BenchError::Input(format!(
                 "{}: it was changed since it was written (its checksum is wrong). Change it back, or give the command that \
-                 made this run again with another --out",
+                 made this run again with another ‘out’",
                 path.display()
             ))),
         }
@@ -342,7 +342,7 @@ mod tests {
             Manifest::read(place.path()).unwrap_err().to_string()
         };
         let old = says("[identity]\nexperiment = \"lm\"\nversion = \"0.0\"\ncommit = \"abc\"\n");
-        assert!(old.contains("older msrnn (version 0.0, commit abc)") && old.contains("another --out"), "{old}");
+        assert!(old.contains("older msrnn (version 0.0, commit abc)") && old.contains("another ‘out’"), "{old}");
         let damaged = says("[identity]\nexperiment = \"lm\"\nmeaning = 1\n");
         assert!(damaged.contains("missing field"), "{damaged}");
     }

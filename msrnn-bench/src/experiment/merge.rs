@@ -93,17 +93,17 @@ impl Runs {
 
     fn add(&mut self, other: Self, directory: &Path) -> Result<(), BenchError> {
         for (key, finished) in other.samples {
-            match self.samples.get(&key) {
-                Some(before) if before.sample != finished.sample => {
-                    return Err(BenchError::Input(format!(
-                        "{} says something else of unit {:?} than the directories before it; leave one of them out",
-                        directory.display(),
-                        finished.name
-                    )));
-                }
-                Some(_) => {}
-                None => drop(self.samples.insert(key, finished)),
-            }
+            let Some(before) = self.samples.get_mut(&key) else {
+                self.samples.insert(key, finished);
+                continue;
+            };
+            before.sample = journal::joined(&before.sample, &finished.sample).ok_or_else(|| {
+                BenchError::Input(format!(
+                    "{} says something else of unit {:?} than the directories before it; leave one of them out",
+                    directory.display(),
+                    finished.name
+                ))
+            })?;
         }
         self.reasons.extend(other.reasons);
         Ok(())
@@ -168,7 +168,7 @@ fn clear(directory: &Path) -> Result<(), BenchError> {
             _ if file == MANIFEST || WRITTEN.contains(&file) => left.push(entry.path()),
             _ => {
                 return Err(BenchError::Input(format!(
-                    "{} is in the way; remove it, or choose another --out",
+                    "{} is in the way; remove it, or choose another ‘out’",
                     entry.path().display()
                 )));
             }
@@ -200,11 +200,11 @@ pub fn report(directories: &[PathBuf], out: Option<&Path>) -> Result<Reported, B
     match (out, directories) {
         (None, [directory]) => in_place(directory),
         (Some(out), [directory]) if is_same(out, directory) => in_place(directory),
-        (None, _) => Err(BenchError::Input("say where the whole goes, with --out DIR".into())),
+        (None, _) => Err(BenchError::Input("say where the whole goes, as ‘out’".into())),
         (Some(out), _) => {
             if let Some(part) = directories.iter().find(|part| is_same(out, part)) {
                 return Err(BenchError::Input(format!(
-                    "{} is a part and stays as it is; choose another --out for the whole",
+                    "{} is a part and stays as it is; choose another ‘out’ for the whole",
                     part.display()
                 )));
             }
@@ -233,11 +233,11 @@ fn in_place(directory: &Path) -> Result<Reported, BenchError> {
 /// Refuses a directory that is not what the runs put together are.
 fn refuse_other(runs: &Runs, out: &Path) -> Result<(), BenchError> {
     let there = Runs::read(&[out.to_owned()])
-        .map_err(|e| BenchError::Input(format!("{} is not empty; choose another --out ({e})", out.display())))?;
+        .map_err(|e| BenchError::Input(format!("{} is not empty; choose another ‘out’ ({e})", out.display())))?;
     let differences = there.manifest.identity.differences(&runs.manifest.identity)?;
     if !differences.is_empty() {
         return Err(BenchError::Input(format!(
-            "{} holds another run:\n  {}\nchoose another --out",
+            "{} holds another run:\n  {}\nchoose another ‘out’",
             out.display(),
             differences.join("\n  ")
         )));
@@ -245,7 +245,7 @@ fn refuse_other(runs: &Runs, out: &Path) -> Result<(), BenchError> {
     match there.samples == runs.samples {
         true => Ok(()),
         false => Err(BenchError::Input(format!(
-            "{} holds a run of which {} units are finished, which stays as it is; choose another --out",
+            "{} holds a run of which {} units are finished, which stays as it is; choose another ‘out’",
             out.display(),
             there.samples.len()
         ))),

@@ -9,11 +9,11 @@
 //! A unit is known by what its sample depends on ([`Unit::key`]), not by its place in a setting. So a sample keeps its
 //! worth when the setting grows, whichever directory it lies in.
 
-pub mod arms;
+pub(crate) mod arms;
 pub mod extrapolate;
 mod fit;
 pub mod generation;
-pub mod journal;
+pub(crate) mod journal;
 pub mod lm;
 pub mod manifest;
 pub mod merge;
@@ -24,9 +24,9 @@ pub mod retrieval;
 pub mod run;
 pub mod seal;
 pub mod story;
-pub mod tidy;
+pub(crate) mod tidy;
 pub mod understanding;
-pub mod units;
+pub(crate) mod units;
 
 use std::collections::BTreeSet;
 use std::path::Path;

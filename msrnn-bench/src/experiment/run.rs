@@ -28,7 +28,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 pub use asked::{Asked, Plan};
 pub use finish::finish;
-pub use trial::{estimate, in_memory};
+pub(crate) use trial::estimate;
+pub use trial::in_memory;
 
 use crate::claim::Claim;
 use crate::error::BenchError;
@@ -46,9 +47,9 @@ use settle::{settle, take_over};
 use work::{Files, Times, Work};
 
 /// File name of the results.
-pub const METRICS: &str = "metrics.json";
+pub(crate) const METRICS: &str = "metrics.json";
 /// File name of the times.
-pub const TIMES: &str = "times.jsonl";
+pub(crate) const TIMES: &str = "times.jsonl";
 
 /// How an experiment is run, without what decides its samples.
 #[derive(Clone, Debug)]
@@ -109,7 +110,7 @@ pub fn run<E: Experiment>(
     if options.on_host {
         let side_by_side = options.jobs.clamp(1, asked.units.len().max(1));
         let what = format!("{side_by_side} units of {largest} bytes of states side by side");
-        memory::check(memory::product(&[largest, side_by_side]), &what, "give fewer --jobs, states, or shorter texts")?;
+        memory::check(memory::product(&[largest, side_by_side]), &what, "give fewer ‘jobs’, states, or shorter texts")?;
     }
     let _claim = Claim::take(&options.out)?;
     let (manifest, units, mut journal, mut done) = settle(asked, options)?;

@@ -23,7 +23,7 @@ use crate::render::{csv, parquet};
 use crate::statistics::Mean;
 
 /// File names of the table, without their endings.
-pub const TABLE: &str = "results";
+pub(crate) const TABLE: &str = "results";
 
 /// A value.
 #[derive(Clone, Debug, Default, PartialEq)]

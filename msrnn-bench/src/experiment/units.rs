@@ -14,9 +14,9 @@ use crate::experiment::manifest::{Identity, hash};
 use crate::output::{open_lines, write_file};
 
 /// File name of the list of units.
-pub const PLAN: &str = "plan.jsonl";
+pub(crate) const PLAN: &str = "plan.jsonl";
 /// File name of what failed.
-pub const FAILURES: &str = "failures.jsonl";
+pub(crate) const FAILURES: &str = "failures.jsonl";
 
 /// The list as it is written.
 ///
@@ -52,7 +52,7 @@ pub(super) fn read(directory: &Path, identity: &Identity) -> Result<Vec<Unit>, B
     units.filter(|units| units.len() == identity.units && hash(&text) == identity.plan).ok_or_else(|| {
         BenchError::Input(format!(
             "{}: these are not the units that the manifest beside it speaks of; the command that made this run, given \
-             again with the same --out, writes them anew",
+             again with the same ‘out’, writes them anew",
             path.display()
         ))
     })
@@ -67,7 +67,7 @@ struct Failure {
 }
 
 /// Reasons by [key](Unit::key); what was done since counts as done.
-pub type Reasons = BTreeMap<String, String>;
+pub(crate) type Reasons = BTreeMap<String, String>;
 
 /// What failed in a run, appended to a file.
 #[derive(Debug)]

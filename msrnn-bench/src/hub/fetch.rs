@@ -255,7 +255,7 @@ impl<'s> Exchange<'s> {
         let gguf = listing.ending(gguf::EXTENSION);
         BenchError::Input(match gguf.first() {
             Some(first) => format!(
-                "{} has no weights as safetensors but GGUF files ({}); name one of them, as in --model {}/{first}",
+                "{} has no weights as safetensors but GGUF files ({}); name one of them, as in ‘model’ {}/{first}",
                 self.repository,
                 gguf.join(", "),
                 self.repository

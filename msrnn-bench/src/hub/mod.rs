@@ -95,7 +95,7 @@ impl Downloads {
 /// # Errors
 ///
 /// When it is neither, or cannot be fetched; the message says what to do.
-pub fn locate(name: impl AsRef<Path>, downloads: &Downloads) -> Result<PathBuf, BenchError> {
+pub(crate) fn locate(name: impl AsRef<Path>, downloads: &Downloads) -> Result<PathBuf, BenchError> {
     let path = name.as_ref();
     if path.is_dir() || gguf::is_gguf(path) {
         return Ok(path.into());
@@ -128,7 +128,7 @@ fn gguf_of_hub(name: &str) -> Option<(Repository, &str)> {
 /// # Errors
 ///
 /// When it is on the hub and cannot be fetched. A path is not looked at.
-pub fn locate_data(name: impl AsRef<Path>, downloads: &Downloads) -> Result<PathBuf, BenchError> {
+pub(crate) fn locate_data(name: impl AsRef<Path>, downloads: &Downloads) -> Result<PathBuf, BenchError> {
     let name = name.as_ref();
     let Some(remote) = name.to_str().and_then(|name| name.strip_prefix("hf:")) else { return Ok(name.into()) };
     let parts = remote.splitn(3, '/').collect::<Vec<_>>();
@@ -160,7 +160,7 @@ fn of_hub(repository: &Repository, file: Option<&str>, downloads: &Downloads) ->
 fn of_hub(repository: &Repository, _file: Option<&str>, _downloads: &Downloads) -> Result<PathBuf, BenchError> {
     Err(BenchError::Input(format!(
         "there is no {} on this machine, and this msrnn cannot ask the Hugging Face hub for it; build it with \
-         `--features hub`, or download the files and give their path",
+         `cargo build --release --features hub`, or download the files and give their path",
         repository.id
     )))
 }

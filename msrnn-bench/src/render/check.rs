@@ -11,7 +11,7 @@ use crate::figure::{Cell, Content, Figure};
 /// # Errors
 ///
 /// Names the first figure that is not as it should be, and how.
-pub fn check<'a>(figures: impl IntoIterator<Item = &'a Figure>) -> Result<(), BenchError> {
+pub(crate) fn check<'a>(figures: impl IntoIterator<Item = &'a Figure>) -> Result<(), BenchError> {
     let mut seen = BTreeSet::new();
     for figure in figures {
         let wrong = |what: &str| Err(BenchError::Input(format!("figure {:?}: {what}", figure.id)));

@@ -4,10 +4,10 @@
 use msrnn_policies::registry;
 
 /// Red, green and blue.
-pub type Rgb = [u8; 3];
+pub(crate) type Rgb = [u8; 3];
 
 /// The muted scheme for lines and bars, in an order in which neighbours differ in hue and lightness.
-pub const LINES: [Rgb; 9] = [
+pub(crate) const LINES: [Rgb; 9] = [
     [0x33, 0x22, 0x88],
     [0xcc, 0x66, 0x77],
     [0x11, 0x77, 0x33],
@@ -20,7 +20,7 @@ pub const LINES: [Rgb; 9] = [
 ];
 
 /// The iridescent scheme for values: its lightness falls evenly.
-pub const VALUES: [Rgb; 23] = [
+pub(crate) const VALUES: [Rgb; 23] = [
     [0xfe, 0xfb, 0xe9],
     [0xfc, 0xf7, 0xd5],
     [0xf5, 0xf3, 0xc1],
@@ -47,15 +47,15 @@ pub const VALUES: [Rgb; 23] = [
 ];
 
 /// Of a cell without a value.
-pub const NO_VALUE: Rgb = [0xe0, 0xe0, 0xdc];
+pub(crate) const NO_VALUE: Rgb = [0xe0, 0xe0, 0xdc];
 
 /// Of a reference line, and of a name that stands for no policy.
-pub const REFERENCE: Rgb = [0x55, 0x55, 0x55];
+pub(crate) const REFERENCE: Rgb = [0x55, 0x55, 0x55];
 
 /// Which of [`LINES`], and which mark, lines and bars of these names have. A policy that has a name of its own has the same
 /// one in every figure, whatever stands beside it and in whatever order, unless two in a figure would have the same: then
 /// the one that comes later among all policies has the next that is free. Other names have what is left, in their order.
-pub fn places<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<usize> {
+pub(crate) fn places<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<usize> {
     let names: Vec<&str> = names.into_iter().collect();
     let mut order: Vec<usize> = (0..names.len()).collect();
     order.sort_by_key(|&index| match rank(names[index]) {
@@ -85,7 +85,7 @@ fn rank(name: &str) -> Option<usize> {
 }
 
 /// The colour of a share from 0 to 1, between its neighbours in [`VALUES`].
-pub fn of_share(share: f64) -> Rgb {
+pub(crate) fn of_share(share: f64) -> Rgb {
     let at = share.clamp(0.0, 1.0) * (VALUES.len() - 1) as f64;
     let below = (at.floor() as usize).min(VALUES.len() - 2);
     let part = at - below as f64;
@@ -97,7 +97,7 @@ pub fn of_share(share: f64) -> Rgb {
 
 /// The span of colours for values: from the lowest to the highest, and from zero where the lowest
 /// is small beside the highest.
-pub fn span(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
+pub(crate) fn span(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
     let (mut lowest, mut highest) = (f64::INFINITY, f64::NEG_INFINITY);
     for value in values {
         lowest = lowest.min(value);
@@ -113,13 +113,13 @@ pub fn span(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
 }
 
 /// Where a value is in a span of colours.
-pub fn share(value: f64, (lowest, highest): (f64, f64)) -> f64 {
+pub(crate) fn share(value: f64, (lowest, highest): (f64, f64)) -> f64 {
     let share = (value / 2.0 - lowest / 2.0) / (highest / 2.0 - lowest / 2.0);
     if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 }
 }
 
 /// `#33aa99`.
-pub fn hex([red, green, blue]: Rgb) -> String {
+pub(crate) fn hex([red, green, blue]: Rgb) -> String {
     format!("#{red:02x}{green:02x}{blue:02x}")
 }
 

@@ -8,7 +8,7 @@ use crate::error::BenchError;
 /// # Errors
 ///
 /// Never in practice: it writes to memory.
-pub fn csv(frame: &Frame) -> Result<Vec<u8>, BenchError> {
+pub(crate) fn csv(frame: &Frame) -> Result<Vec<u8>, BenchError> {
     let mut writer = ::csv::Writer::from_writer(Vec::new());
     let failed = |e: &dyn std::fmt::Display| BenchError::Input(format!("the data cannot be written as CSV: {e}"));
     if frame.columns.is_empty() {

@@ -4,7 +4,7 @@ use super::scale::Scale;
 use crate::figure::{Axis, Line, Series};
 
 /// Horizontal and vertical scale that hold all points and their errors.
-pub fn lines(x: &Axis, y: &Axis, lines: &[Line]) -> (Scale, Scale) {
+pub(crate) fn lines(x: &Axis, y: &Axis, lines: &[Line]) -> (Scale, Scale) {
     let points = || lines.iter().flat_map(|line| &line.points);
     let up = Scale::over(y, points().map(|point| point.y));
     let ends = points().flat_map(|point| {
@@ -16,7 +16,7 @@ pub fn lines(x: &Axis, y: &Axis, lines: &[Line]) -> (Scale, Scale) {
 }
 
 /// The scale that holds all bars, with their errors and zero.
-pub fn bars(y: &Axis, series: &[Series]) -> Scale {
+pub(crate) fn bars(y: &Axis, series: &[Series]) -> Scale {
     let values = || series.iter().flat_map(|series| series.values.iter().flatten().copied());
     let log = Scale::over(y, values()).log;
     let ends = series.iter().flat_map(|series| {

@@ -7,14 +7,14 @@ use crate::figure::{Cell, Content};
 
 /// Columns of equal length.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Frame {
+pub(crate) struct Frame {
     /// In order; names are unique.
     pub columns: Vec<Column>,
 }
 
 /// A column.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Column {
+pub(crate) struct Column {
     /// Its head.
     pub name: String,
     /// One per row.
@@ -23,7 +23,7 @@ pub struct Column {
 
 /// Values of one type.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Values {
+pub(crate) enum Values {
     /// Words.
     Text(Vec<String>),
     /// Numbers, none where there is no value.
@@ -34,17 +34,12 @@ pub enum Values {
 
 impl Values {
     /// Number of rows.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self {
             Self::Text(values) => values.len(),
             Self::Number(values) => values.len(),
             Self::Flag(values) => values.len(),
         }
-    }
-
-    /// Whether there are no rows.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 
@@ -56,7 +51,7 @@ impl Frame {
     /// - heat map: `panel`, `x`, `y`, `value`
     /// - passages: `passage`, `by`, `remark`, `text`
     /// - table: its own columns; `HEAD standard error` beside those with errors
-    pub fn of(content: &Content) -> Self {
+    pub(crate) fn of(content: &Content) -> Self {
         match content {
             Content::Table { columns, rows } => table(columns, rows),
             Content::Lines { lines, .. } => {
@@ -116,7 +111,7 @@ impl Frame {
     }
 
     /// Number of rows.
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.columns.first().map_or(0, |column| column.values.len())
     }
 }

@@ -29,7 +29,7 @@ const SCRIPT: &str = concat!(
 /// # Errors
 ///
 /// When a figure is not as it should be ([`check`](check::check)).
-pub fn page(report: &Report<'_>) -> Result<String, BenchError> {
+pub(crate) fn page(report: &Report<'_>) -> Result<String, BenchError> {
     let figures = report.figures();
     check::check(figures.iter().map(AsRef::as_ref))?;
     let plots = figures.iter().map(|figure| svg::svg(figure)).collect::<Result<Vec<_>, _>>()?;

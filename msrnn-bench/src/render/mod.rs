@@ -1,26 +1,28 @@
 //! Results as files and as text: `report.html` for people, SVG for papers, CSV and parquet for
 //! programs, plain text for terminals.
 //!
-//! - [`html`]: the report, one self-contained file; [`svg`]: its plots; [`text`]: the same in a terminal
-//! - [`frame`]: the data of a figure as columns, for [`csv`](mod@csv) and [`parquet`](mod@parquet)
-//! - [`scale`], [`extent`], [`colour`], [`raster`]: what the drawings share
+//! - `html`: the report, one self-contained file; `svg`: its plots; [`text`]: the same in a terminal
+//! - `frame`: the data of a figure as columns, for `csv` and `parquet`
+//! - `scale`, `extent`, `colour`, `raster`: what the drawings share
 //! - [`plots`]: plots for a paper
-//! - [`check`](mod@check): whether figures can be drawn
+//! - `check`: whether figures can be drawn
 
-pub mod check;
-pub mod colour;
-pub mod csv;
-pub mod extent;
-pub mod frame;
+pub(crate) mod check;
+pub(crate) mod colour;
+pub(crate) mod csv;
+pub(crate) mod extent;
+pub(crate) mod frame;
 pub(crate) mod head;
-pub mod html;
-pub mod parquet;
+pub(crate) mod html;
+pub(crate) mod parquet;
+#[cfg(feature = "pdf")]
+mod pdf;
 pub mod plots;
-pub mod raster;
+pub(crate) mod raster;
 #[cfg(test)]
 mod sample;
-pub mod scale;
-pub mod svg;
+pub(crate) mod scale;
+pub(crate) mod svg;
 pub mod text;
 
 use std::borrow::Cow;
@@ -33,9 +35,9 @@ use crate::results::Results;
 use frame::Frame;
 
 /// File name of the report for people.
-pub const PAGE: &str = "report.html";
+pub(crate) const PAGE: &str = "report.html";
 /// Name of the directory of figures beside it.
-pub const FIGURES: &str = "figures";
+pub(crate) const FIGURES: &str = "figures";
 
 /// What a report is made of.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +67,7 @@ impl Report<'_> {
 ///
 /// # Errors
 ///
-/// When a figure is not as it should be ([`check`](check::check)), before anything is written;
+/// When a figure is not as it should be (`check`), before anything is written;
 /// when a file cannot be written, or `figures` is a link.
 pub fn write(report: &Report<'_>, directory: &Path) -> Result<(), BenchError> {
     let page = html::page(report)?;

@@ -19,7 +19,7 @@ use crate::error::BenchError;
 /// # Errors
 ///
 /// Never in practice: it writes to memory.
-pub fn parquet(frame: &Frame, about: &[(&str, &str)]) -> Result<Vec<u8>, BenchError> {
+pub(crate) fn parquet(frame: &Frame, about: &[(&str, &str)]) -> Result<Vec<u8>, BenchError> {
     write(frame, about).map_err(|e| BenchError::Input(format!("the data cannot be written as parquet: {e}")))
 }
 

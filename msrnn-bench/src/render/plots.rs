@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use serde::Serialize;
+
 use super::check::check;
 use super::svg::{Print, Style, styled};
 use crate::error::BenchError;
@@ -64,30 +66,75 @@ pub fn style(size: Size, label: f64, font: &str, title: bool) -> Result<Style, B
     Ok(Style { print: Some(print), font: font.to_owned(), title })
 }
 
-/// Writes every plot as `ID.svg` into a directory, which may hold other files, and the same plots. The files.
+/// As what plots are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// With letters of the machine that shows them.
+    #[default]
+    Svg,
+    /// With their letters in the file. Only with the feature `pdf`.
+    Pdf,
+}
+
+impl Format {
+    fn ending(self) -> &'static str {
+        match self {
+            Self::Svg => "svg",
+            Self::Pdf => "pdf",
+        }
+    }
+
+    /// Drawings in that format.
+    fn of(self, svgs: Vec<String>, style: &Style) -> Result<Vec<Vec<u8>>, BenchError> {
+        match self {
+            Self::Svg => Ok(svgs.into_iter().map(String::into_bytes).collect()),
+            Self::Pdf => printed(&svgs, style),
+        }
+    }
+}
+
+#[cfg(feature = "pdf")]
+fn printed(svgs: &[String], style: &Style) -> Result<Vec<Vec<u8>>, BenchError> {
+    let printer = super::pdf::Printer::new(&style.font)?;
+    svgs.iter().map(|svg| printer.print(svg)).collect()
+}
+
+#[cfg(not(feature = "pdf"))]
+fn printed(_svgs: &[String], _style: &Style) -> Result<Vec<Vec<u8>>, BenchError> {
+    Err(BenchError::Input(
+        "this msrnn writes no PDF; build it with `cargo install --path msrnn-bench --features pdf`, or write svg and turn \
+         that into PDF (`rsvg-convert -f pdf -o PLOT.pdf PLOT.svg`)"
+            .into(),
+    ))
+}
+
+/// Writes every plot as `ID.svg` or `ID.pdf` into a directory, which may hold other files, and the same plots. The files.
 ///
 /// # Errors
 ///
 /// When there is none, one cannot be drawn, before anything is written; or another file has its name.
-pub fn write(results: &Results, style: &Style, directory: &Path) -> Result<Vec<PathBuf>, BenchError> {
+pub fn write(results: &Results, style: &Style, format: Format, directory: &Path) -> Result<Vec<PathBuf>, BenchError> {
     check(&results.figures)?;
-    let mut plots = Vec::new();
+    let (mut paths, mut drawings) = (Vec::new(), Vec::new());
     for figure in &results.figures {
         if let Some(svg) = styled(figure, style)? {
-            plots.push((directory.join(format!("{}.svg", figure.id)), svg));
+            paths.push(directory.join(format!("{}.{}", figure.id, format.ending())));
+            drawings.push(svg);
         }
     }
-    if plots.is_empty() {
+    if paths.is_empty() {
         return Err(BenchError::Input(
             "there is nothing to draw in this run; its tables are in its figures folder".into(),
         ));
     }
-    for (path, svg) in &plots {
+    let plots: Vec<(PathBuf, Vec<u8>)> = paths.into_iter().zip(format.of(drawings, style)?).collect();
+    for (path, plot) in &plots {
         let there = match std::fs::read(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             there => there.map_err(|source| BenchError::Read { path: path.clone(), source })?,
         };
-        if there != svg.as_bytes() {
+        if there != *plot {
             return Err(BenchError::Input(format!(
                 "{} is there already and looks otherwise; choose another directory",
                 path.display()
@@ -95,10 +142,10 @@ pub fn write(results: &Results, style: &Style, directory: &Path) -> Result<Vec<P
         }
     }
     std::fs::create_dir_all(directory).map_err(|source| BenchError::Write { path: directory.into(), source })?;
-    for (path, svg) in &plots {
+    for (path, plot) in &plots {
         if !path.exists() {
             let mut file = OutputFile::create_new(path)?;
-            file.put(svg.as_bytes())?;
+            file.put(plot)?;
             file.finish()?;
         }
     }

@@ -14,7 +14,7 @@ use crate::error::BenchError;
 /// # Errors
 ///
 /// When the grid is larger than a PNG can be.
-pub fn data_url(values: &[Vec<Option<f64>>], span: (f64, f64)) -> Result<String, BenchError> {
+pub(crate) fn data_url(values: &[Vec<Option<f64>>], span: (f64, f64)) -> Result<String, BenchError> {
     let failed = |e: &dyn std::fmt::Display| BenchError::Input(format!("the heat map cannot be drawn: {e}"));
     let size = |length: usize| u32::try_from(length).map_err(|e| failed(&e));
     let (width, height) = (size(values.first().map_or(0, Vec::len))?, size(values.len())?);

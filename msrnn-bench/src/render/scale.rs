@@ -6,7 +6,7 @@ use crate::figure::Axis;
 
 /// A span of values, divided evenly or by equal ratios.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Scale {
+pub(crate) struct Scale {
     /// Equal ratios have equal lengths.
     pub log: bool,
     /// The value at the start.
@@ -21,7 +21,7 @@ const SMALLEST: f64 = 1e-300;
 impl Scale {
     /// From the lowest to the highest of finite values. Some room around a single one; 0 to 1
     /// around none. Logarithmic where the axis says so and all values are positive, and none next to zero.
-    pub fn over(axis: &Axis, values: impl IntoIterator<Item = f64>) -> Self {
+    pub(crate) fn over(axis: &Axis, values: impl IntoIterator<Item = f64>) -> Self {
         let (mut lowest, mut highest) = (f64::INFINITY, f64::NEG_INFINITY);
         for value in values {
             lowest = lowest.min(value);
@@ -46,14 +46,14 @@ impl Scale {
     }
 
     /// The same with a share of its length added at both ends.
-    pub fn padded(&self, share: f64) -> Self {
+    pub(crate) fn padded(&self, share: f64) -> Self {
         let (low, high) = (self.value(-share), self.value(1.0 + share));
         let lowest = if self.log { low.max(f64::MIN_POSITIVE) } else { low.max(f64::MIN) };
         Self { log: self.log, lowest, highest: high.min(f64::MAX) }
     }
 
     /// The same down to zero, or up to it: where lengths are compared rather than places.
-    pub fn with_zero(&self) -> Self {
+    pub(crate) fn with_zero(&self) -> Self {
         match self.log {
             true => self.clone(),
             false => Self { log: false, lowest: self.lowest.min(0.0), highest: self.highest.max(0.0) },
@@ -62,7 +62,7 @@ impl Scale {
 
     /// Where a value is: 0 at the lowest, 1 at the highest. Values that a logarithmic axis does not
     /// have are at its start.
-    pub fn share(&self, value: f64) -> f64 {
+    pub(crate) fn share(&self, value: f64) -> f64 {
         if self.log {
             let value = value.max(f64::MIN_POSITIVE);
             (value.ln() - self.lowest.ln()) / (self.highest.ln() - self.lowest.ln())
@@ -73,7 +73,7 @@ impl Scale {
     }
 
     /// The value at a share: the inverse of [`Self::share`].
-    pub fn value(&self, share: f64) -> f64 {
+    pub(crate) fn value(&self, share: f64) -> f64 {
         if self.log {
             (self.lowest.ln() * (1.0 - share) + self.highest.ln() * share).exp()
         } else {
@@ -82,13 +82,13 @@ impl Scale {
     }
 
     /// About `count` round numbers within the scale, ascending.
-    pub fn ticks(&self, count: usize) -> Vec<f64> {
+    pub(crate) fn ticks(&self, count: usize) -> Vec<f64> {
         let ticks = if self.log { self.log_ticks(count) } else { Vec::new() };
         if ticks.len() > 1 { ticks } else { self.linear_ticks(count) }
     }
 
     /// The values themselves where they are few and far enough apart, else round numbers.
-    pub fn ticks_at(&self, values: &[f64], count: usize) -> Vec<f64> {
+    pub(crate) fn ticks_at(&self, values: &[f64], count: usize) -> Vec<f64> {
         let apart = |pair: &[f64]| self.share(pair[1]) - self.share(pair[0]) > 0.5 / count as f64;
         match values.len() <= count + 4 && values.windows(2).all(apart) && !values.is_empty() {
             true => values.to_vec(),
@@ -126,7 +126,7 @@ impl Scale {
 }
 
 /// A number for a person: whole numbers in full, others with six significant digits.
-pub fn label(value: f64) -> String {
+pub(crate) fn label(value: f64) -> String {
     let size = value.abs();
     if value.fract() == 0.0 && size < 1e9 {
         return grouped(&format!("{value:.0}"));
@@ -146,7 +146,7 @@ fn trimmed(number: &str) -> &str {
 }
 
 /// With commas between thousands from five digits on.
-pub fn grouped(number: &str) -> String {
+pub(crate) fn grouped(number: &str) -> String {
     let start = usize::from(number.starts_with('-'));
     let end = number.find('.').unwrap_or(number.len());
     let digits = end - start;

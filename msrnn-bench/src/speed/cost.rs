@@ -9,7 +9,7 @@ use msrnn_models::config::ModelConfig;
 use msrnn_models::decoder::Decoder;
 
 /// Bytes of all weights, in the dtypes that they are held in.
-pub fn weight_bytes(decoder: &Decoder) -> usize {
+pub(crate) fn weight_bytes(decoder: &Decoder) -> usize {
     struct Sum(usize);
     impl ModuleVisitor for Sum {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -29,7 +29,7 @@ pub fn weight_bytes(decoder: &Decoder) -> usize {
 
 /// Bytes of weights that a step reads: all, but of an embedding that is no output projection only
 /// one row a token, which is not counted.
-pub fn weight_bytes_per_step(decoder: &Decoder) -> usize {
+pub(crate) fn weight_bytes_per_step(decoder: &Decoder) -> usize {
     let unread = match decoder.config().tie_word_embeddings {
         true => 0,
         false => decoder.embedding.bytes(),
@@ -39,13 +39,13 @@ pub fn weight_bytes_per_step(decoder: &Decoder) -> usize {
 
 /// Bytes of the states that one of the next `steps` steps reads, on average: of every state the share of its slots
 /// that take part. All of a state that is full and loses a row at every token.
-pub fn state_bytes_per_step(states: &[MultiState], steps: usize) -> f64 {
+pub(crate) fn state_bytes_per_step(states: &[MultiState], steps: usize) -> f64 {
     let read = |state: &MultiState| state.bytes() as f64 * (rows_per_step(state, steps) / state.mean_slots());
     states.iter().map(read).sum()
 }
 
 /// Rows that one of the next `steps` steps attends, its own included, on average.
-pub fn rows_per_step(state: &MultiState, steps: usize) -> f64 {
+pub(crate) fn rows_per_step(state: &MultiState, steps: usize) -> f64 {
     let of_part = |part: &MultiState| {
         let held = part.rows_held().iter().max().copied().unwrap_or(0);
         rows_of(held, steps, part.states().zip(part.cut_at()))
@@ -56,19 +56,19 @@ pub fn rows_per_step(state: &MultiState, steps: usize) -> f64 {
 
 /// Operations of the layers for one token that attends `rows` rows: a multiplication and an addition
 /// per weight, and two products with the rows.
-pub fn layer_operations(config: &ModelConfig, rows: f64) -> f64 {
+pub(crate) fn layer_operations(config: &ModelConfig, rows: f64) -> f64 {
     let (d, heads, kv) = (config.hidden_size, config.heads * config.head_dim, config.kv_heads * config.head_dim);
     let weights = 2 * d * heads + 2 * d * kv + 3 * d * config.intermediate_size;
     config.layers as f64 * (2.0 * weights as f64 + 4.0 * heads as f64 * rows)
 }
 
 /// Operations of the output projection for one token.
-pub fn logits_operations(config: &ModelConfig) -> f64 {
+pub(crate) fn logits_operations(config: &ModelConfig) -> f64 {
     2.0 * config.hidden_size as f64 * config.vocab_size as f64
 }
 
 /// Mean number of rows that `n` tokens from an empty state attend, on average over the layers.
-pub fn mean_rows(n: usize, compression: &Compression, config: &ModelConfig) -> f64 {
+pub(crate) fn mean_rows(n: usize, compression: &Compression, config: &ModelConfig) -> f64 {
     let Some((policy, states)) = compression.bound() else { return rows_of(0, n, None) };
     let (layers, kv_heads) = (config.layers, config.kv_heads);
     let of_layer = |index| {

@@ -16,26 +16,26 @@ use crate::contexts::BLOCK;
 
 /// Token ids, uniform over the vocabulary.
 #[derive(Clone, Debug)]
-pub struct RandomTokens {
+pub(crate) struct RandomTokens {
     rng: ChaCha8Rng,
     vocab_size: usize,
 }
 
 impl RandomTokens {
     /// The sequence of a seed.
-    pub fn new(vocab_size: usize, seed: u64) -> Self {
+    pub(crate) fn new(vocab_size: usize, seed: u64) -> Self {
         Self { rng: ChaCha8Rng::seed_from_u64(seed), vocab_size }
     }
 
     /// The next `n`.
-    pub fn draw(&mut self, n: usize) -> Vec<u32> {
+    pub(crate) fn draw(&mut self, n: usize) -> Vec<u32> {
         (0..n).map(|_| (self.rng.next_u64() % self.vocab_size as u64) as u32).collect()
     }
 }
 
 /// A model under a compression, its states, and the tokens that it is fed.
 #[derive(Clone, Debug)]
-pub struct DecodeLoop<'m> {
+pub(crate) struct DecodeLoop<'m> {
     decoder: &'m Decoder,
     recurrent: Recurrent<'m>,
     states: Vec<MultiState>,
@@ -45,7 +45,7 @@ pub struct DecodeLoop<'m> {
 
 impl<'m> DecodeLoop<'m> {
     /// Empty states of `batch` rows.
-    pub fn new(decoder: &'m Decoder, compression: Compression, batch: usize, seed: u64) -> Self {
+    pub(crate) fn new(decoder: &'m Decoder, compression: Compression, batch: usize, seed: u64) -> Self {
         let recurrent = Recurrent::new(decoder, compression, Positions::Original);
         let states = recurrent.initial_states(batch);
         let tokens = RandomTokens::new(decoder.config().vocab_size, seed);
@@ -55,23 +55,23 @@ impl<'m> DecodeLoop<'m> {
     /// Lets [`DecodeLoop::time_steps`] capture a step once and replay it, where the device and the policy allow it.
     /// That takes the memory of the states three times.
     #[must_use]
-    pub fn with_capture(self, captures: bool) -> Self {
+    pub(crate) fn with_capture(self, captures: bool) -> Self {
         Self { recurrent: self.recurrent.with_capture(captures), ..self }
     }
 
     /// The states of all layers.
-    pub fn states(&self) -> &[MultiState] {
+    pub(crate) fn states(&self) -> &[MultiState] {
         &self.states
     }
 
     /// Tokens seen by every batch row.
-    pub fn seen(&self) -> usize {
+    pub(crate) fn seen(&self) -> usize {
         self.states[0].seen()[0]
     }
 
     /// Feeds `n` tokens to every batch row in blocks, layer by layer, and computes no logits: the quick
     /// way to a depth. Returns the last layer's output of the last token, `[batch, 1, d]`, if any.
-    pub fn fill(&mut self, n: usize) -> Option<Tensor<3>> {
+    pub(crate) fn fill(&mut self, n: usize) -> Option<Tensor<3>> {
         let mut last = None;
         let mut left = n;
         while left > 0 {
@@ -86,13 +86,13 @@ impl<'m> DecodeLoop<'m> {
     }
 
     /// Makes room for `n` more tokens in unbounded states, so that none of them has to copy the state.
-    pub fn reserve(&mut self, n: usize) {
+    pub(crate) fn reserve(&mut self, n: usize) {
         let rows = self.seen() + n;
         self.states.iter_mut().for_each(|state| state.reserve(rows));
     }
 
     /// A prompt of `n` tokens: [`DecodeLoop::fill`], and the logits of the last token on the host.
-    pub fn prompt(&mut self, n: usize) {
+    pub(crate) fn prompt(&mut self, n: usize) {
         self.reserve(n);
         if let Some(x) = self.fill(n) {
             self.decoder.logits(x).into_data();
@@ -101,13 +101,13 @@ impl<'m> DecodeLoop<'m> {
 
     /// Feeds one token to every batch row, and waits until its logits are on the host, as a sampler
     /// would.
-    pub fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         let tokens = self.next_tokens(1).reshape([self.batch]);
         self.recurrent.step(tokens, &mut self.states).into_data();
     }
 
     /// Seconds of `n` steps. Where they are replayed, one more, which is captured, comes before them.
-    pub fn time_steps(&mut self, n: usize) -> f64 {
+    pub(crate) fn time_steps(&mut self, n: usize) -> f64 {
         if Captured::is_possible(&self.recurrent, &self.states) {
             let states = std::mem::take(&mut self.states);
             match Captured::step(&self.recurrent, states, &self.tokens.draw(self.batch)).1 {

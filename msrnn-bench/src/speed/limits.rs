@@ -16,7 +16,7 @@ const TRIES: usize = 5;
 
 /// What is read and multiplied to learn the limits.
 #[derive(Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     memory: Memory,
     device: Device,
     threads: usize,
@@ -49,7 +49,7 @@ impl Memory {
 
 impl Limits {
     /// Allocates what is read. `on_host`: whether the device computes in the host's memory.
-    pub fn new(device: &Device, on_host: bool, threads: usize) -> Self {
+    pub(crate) fn new(device: &Device, on_host: bool, threads: usize) -> Self {
         let memory = match on_host {
             // Not zero: untouched pages of zeros are all the same page.
             true => Memory::Host(vec![1; BYTES / size_of::<u64>()]),
@@ -59,7 +59,7 @@ impl Limits {
     }
 
     /// Bytes read per second, by all threads together.
-    pub fn bandwidth(&self) -> f64 {
+    pub(crate) fn bandwidth(&self) -> f64 {
         self.memory.bytes() as f64
             / fastest(|| match &self.memory {
                 Memory::Host(words) => read(words, self.threads),
@@ -68,7 +68,7 @@ impl Limits {
     }
 
     /// Floating-point operations per second of a square matrix product in `dtype`.
-    pub fn matrix_rate(&self, dtype: DType) -> f64 {
+    pub(crate) fn matrix_rate(&self, dtype: DType) -> f64 {
         let matrix = || Tensor::<2>::random([SIDE, SIDE], Distribution::Default, (&self.device, dtype));
         let (a, b) = (matrix(), matrix());
         // Both are there before the clock starts.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// What a record of a measurement says about the machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Machine {
+pub(crate) struct Machine {
     /// The processor as Linux names it, else its architecture.
     pub processor: String,
     /// Cores that this process may use.
@@ -17,7 +17,7 @@ pub struct Machine {
 
 impl Machine {
     /// This one.
-    pub fn here() -> Self {
+    pub(crate) fn here() -> Self {
         let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
         Self {

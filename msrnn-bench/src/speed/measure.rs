@@ -1,6 +1,8 @@
 //! Rows and limits in turn, and what they say about each other.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use burn::tensor::DType;
 use msrnn_models::Model;
@@ -9,15 +11,18 @@ use serde::Serialize;
 
 use crate::error::BenchError;
 use crate::evaluate::Observed;
+use crate::experiment::run::Plan;
+use crate::experiment::{Event, Unit, Watch};
 use crate::speed::limits::Limits;
-use crate::speed::plan::{Grid, Test, baselines};
+use crate::speed::plan::{Grid, Row, Test, baselines};
 use crate::speed::timing::{Spread, in_turn};
 use crate::speed::workload::{Conditions, Workload};
 use crate::speed::{cost, memory};
+use crate::trial;
 
 /// How often, and beside what.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Batch, threads and seed.
     pub conditions: Conditions,
     /// Rounds that count.
@@ -32,7 +37,7 @@ pub struct Settings {
 
 /// What the machine allows, measured in every round.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Allowed {
+pub(crate) struct Allowed {
     /// Bytes read per second by all threads.
     pub read_bytes_per_second: Spread,
     /// Floating-point operations per second of a matrix product in f32.
@@ -44,7 +49,7 @@ pub struct Allowed {
 /// Which limit a row is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Limit {
+pub(crate) enum Limit {
     /// Reading weights and states.
     Reading,
     /// Multiplying matrices.
@@ -53,7 +58,7 @@ pub enum Limit {
 
 /// A row, measured.
 #[derive(Clone, Debug, Serialize)]
-pub struct Measured {
+pub(crate) struct Measured {
     /// What was timed.
     #[serde(flatten)]
     pub test: Test,
@@ -91,7 +96,7 @@ pub struct Measured {
 
 /// All rows and what they are seen against.
 #[derive(Clone, Debug, Serialize)]
-pub struct Measurement {
+pub(crate) struct Measurement {
     /// In the order of the grid. Empty when interrupted before the first round was whole.
     pub rows: Vec<Measured>,
     /// The machine's limits.
@@ -115,37 +120,122 @@ enum Turn<'m> {
     Row(Box<Workload<'m>>),
 }
 
-/// Measures all rows of a grid. `prepared`: called with the number of rows that are ready.
+/// Rows, and of each the index of the one that its time is set in relation to.
+type Rows = (Vec<Row>, Vec<Option<usize>>);
+
+impl Settings {
+    fn rows(&self, model: &Model, grid: &Grid) -> Result<Rows, BenchError> {
+        if self.repetitions == 0 || self.conditions.batch == 0 {
+            return Err(BenchError::Input("no repetition or an empty batch measures nothing; give at least 1".into()));
+        }
+        let rows = grid.rows(&model.decoder)?;
+        let relative = match &self.baseline {
+            Some(baseline) => baselines(&rows, baseline)?,
+            None => vec![None; rows.len()],
+        };
+        Ok((rows, relative))
+    }
+
+    fn rounds(&self) -> usize {
+        self.warm_up.saturating_add(self.repetitions)
+    }
+
+    fn units(&self, model: &Model, rows: &[Row]) -> Vec<Unit> {
+        rows.iter().map(|row| row.unit(&model.decoder, self.conditions.batch, self.rounds())).collect()
+    }
+}
+
+/// What [`measure`] does: a unit per row.
+///
+/// # Errors
+///
+/// As [`measure`], before it works.
+pub(crate) fn plan(model: &Model, grid: &Grid, settings: &Settings) -> Result<Plan, BenchError> {
+    let (rows, _) = settings.rows(model, grid)?;
+    Ok(Plan::of(settings.units(model, &rows)))
+}
+
+/// How long that takes, judged by a second of the first row of every test; none where that is too little to tell.
+///
+/// # Errors
+///
+/// As [`measure`].
+pub(crate) fn estimate(
+    model: &Model,
+    grid: &Grid,
+    settings: &Settings,
+    interrupt: &AtomicBool,
+) -> Result<Option<Duration>, BenchError> {
+    let (rows, _) = settings.rows(model, grid)?;
+    let (batch, mut time) = (settings.conditions.batch, Duration::ZERO);
+    for &test in &grid.tests {
+        let of_test: Vec<&Row> = rows.iter().filter(|row| row.test == test).collect();
+        let Some(&first) = of_test.first() else { continue };
+        let started = Instant::now();
+        let workload = Mutex::new(Workload::new(model, first.clone(), settings.conditions)?);
+        let fill = started.elapsed();
+        let units = settings.units(model, &rows);
+        let all: usize = rows.iter().zip(&units).filter(|(row, _)| row.test == test).map(|(_, unit)| unit.tokens).sum();
+        let filled: usize = of_test.iter().map(|row| row.depth.saturating_mul(batch)).sum();
+        let work = |advance: &(dyn Fn(usize) + Sync), enough: &AtomicBool| {
+            let mut workload = workload.lock().unwrap_or_else(PoisonError::into_inner);
+            while !enough.load(Ordering::Relaxed) && matches!(workload.run(advance, enough), Ok(Some(_))) {}
+        };
+        let Some(rounds) = trial::estimate(all.saturating_sub(filled), 1, &work, interrupt) else { return Ok(None) };
+        time += rounds + fill.mul_f64(filled as f64 / (first.depth * batch).max(1) as f64);
+    }
+    Ok(Some(time))
+}
+
+/// Who is told how far the rows are.
+struct Told<'w> {
+    units: Vec<Unit>,
+    /// Rounds of each that are left.
+    left: Vec<usize>,
+    watch: Watch<'w>,
+}
+
+impl Told<'_> {
+    fn run(&mut self, index: usize, workload: &mut Workload<'_>) -> Result<Option<f64>, BenchError> {
+        (self.watch.tell)(Event::Begins(&self.units[index]));
+        let seconds = workload.run(self.watch.advance, self.watch.interrupt)?;
+        self.left[index] -= 1;
+        if self.left[index] == 0 {
+            (self.watch.tell)(Event::Ends(&self.units[index]));
+        }
+        Ok(seconds)
+    }
+}
+
+/// Measures all rows of a grid.
 ///
 /// # Errors
 ///
 /// When the grid has no rows, a row cannot be measured, or the baseline is not among them.
-pub fn measure(
+pub(crate) fn measure(
     model: &Model,
     grid: &Grid,
     settings: &Settings,
-    prepared: &dyn Fn(usize),
-    interrupt: &AtomicBool,
+    watch: Watch<'_>,
 ) -> Result<Measurement, BenchError> {
-    if settings.repetitions == 0 || settings.conditions.batch == 0 {
-        return Err(BenchError::Input("no repetition or an empty batch measures nothing; give at least 1".into()));
-    }
-    let rows = grid.rows(&model.decoder)?;
-    let relative = match &settings.baseline {
-        Some(baseline) => baselines(&rows, baseline)?,
-        None => vec![None; rows.len()],
-    };
+    let (rows, relative) = settings.rows(model, grid)?;
+    let units = settings.units(model, &rows);
+    let left = vec![settings.rounds(); rows.len()];
+    (watch.tell)(Event::Left(units.len(), units.iter().fold(0, |all, unit| unit.tokens.saturating_add(all))));
+    let mut told = Told { units, left, watch };
     let mut workloads = Vec::with_capacity(rows.len());
-    for row in rows {
-        if interrupt.load(Ordering::Relaxed) {
+    for (index, row) in rows.into_iter().enumerate() {
+        if watch.interrupted() {
             break;
         }
+        (watch.tell)(Event::Begins(&told.units[index]));
+        let before = row.depth * settings.conditions.batch;
         workloads.push(Workload::new(model, row, settings.conditions)?);
-        prepared(workloads.len());
+        (watch.advance)(before);
     }
     let weight_bytes = cost::weight_bytes(&model.decoder);
-    let go_on = |_| !interrupt.load(Ordering::Relaxed);
-    in_turn(&mut workloads, settings.warm_up, go_on, |_, workload| workload.run(interrupt))?;
+    let go_on = |_| !watch.interrupted();
+    in_turn(&mut workloads, settings.warm_up, go_on, |index, workload| told.run(index, workload))?;
     // Before the limits, whose memory is not the model's.
     let peak_resident_bytes = memory::peak();
 
@@ -157,10 +247,10 @@ pub fn measure(
     }
     let first_row = turns.len();
     turns.extend(workloads.into_iter().map(|workload| Turn::Row(Box::new(workload))));
-    let values = in_turn(&mut turns, settings.repetitions, go_on, |_, turn| match turn {
+    let values = in_turn(&mut turns, settings.repetitions, go_on, |index, turn| match turn {
         Turn::Bandwidth => Ok(Some(limits.bandwidth())),
         Turn::Multiply(dtype) => Ok(Some(limits.matrix_rate(*dtype))),
-        Turn::Row(workload) => workload.run(interrupt),
+        Turn::Row(workload) => told.run(index - first_row, workload),
     })?;
     drop(limits);
 

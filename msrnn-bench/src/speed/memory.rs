@@ -1,12 +1,12 @@
 //! Resident memory of this process, as Linux reports it; none elsewhere.
 
 /// Bytes resident now.
-pub fn resident() -> Option<u64> {
+pub(crate) fn resident() -> Option<u64> {
     status("VmRSS:")
 }
 
 /// Most bytes that were resident so far.
-pub fn peak() -> Option<u64> {
+pub(crate) fn peak() -> Option<u64> {
     status("VmHWM:")
 }
 

@@ -5,18 +5,20 @@ use std::fmt;
 use msrnn_core::budget::Budget;
 use msrnn_core::compression::Compression;
 use msrnn_models::decoder::Decoder;
-use msrnn_models::recurrent::bytes_per_state;
+use msrnn_models::recurrent::{bytes_per_state, state_bytes};
 use msrnn_models::rotary::Rotary;
 use msrnn_policies::PolicySpec;
 use serde::Serialize;
 
 use crate::error::BenchError;
 use crate::evaluate::Form;
+use crate::experiment::Unit;
+use crate::memory;
 
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "test")]
-pub enum Test {
+pub(crate) enum Test {
     /// A prompt from an empty state, in the layer form, with the logits of its last token.
     Prefill {
         /// Tokens of the prompt.
@@ -38,7 +40,7 @@ pub enum Test {
 
 impl Test {
     /// Its name, without numbers.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Test::Prefill { .. } => "prefill",
             Test::Score { .. } => "score",
@@ -47,10 +49,15 @@ impl Test {
     }
 
     /// Tokens of a repetition, per batch row.
-    pub fn tokens(self) -> usize {
+    pub(crate) fn tokens(self) -> usize {
         match self {
             Test::Prefill { tokens } | Test::Score { tokens, .. } | Test::Decode { tokens } => tokens,
         }
+    }
+
+    /// Tokens that a repetition goes through: before those that are decoded comes one that is not timed.
+    fn steps(self) -> usize {
+        self.tokens().saturating_add(usize::from(matches!(self, Test::Decode { .. })))
     }
 }
 
@@ -66,7 +73,7 @@ impl fmt::Display for Test {
 
 /// One row before it is measured.
 #[derive(Clone, Debug)]
-pub struct Row {
+pub(crate) struct Row {
     /// What is timed.
     pub test: Test,
     /// Name and parameters of the policy, without the bound.
@@ -77,9 +84,28 @@ pub struct Row {
     pub depth: usize,
 }
 
+impl Row {
+    /// What it is as a unit of work: so many rounds, with `batch` rows side by side.
+    pub(crate) fn unit(&self, decoder: &Decoder, batch: usize, rounds: usize) -> Unit {
+        let Self { test, policy, compression, depth } = self;
+        let arm = compression.states().map_or_else(|| policy.clone(), |states| format!("{policy}@{states}"));
+        // Of a growing state a repetition has a copy.
+        let copies = if matches!(test, Test::Decode { .. }) && compression.states().is_none() { 2 } else { 1 };
+        let bytes = state_bytes(decoder, compression, depth.saturating_add(test.tokens()));
+        let tokens = rounds.saturating_mul(test.steps()).saturating_add(*depth);
+        Unit {
+            name: if *depth == 0 { format!("{test}, {arm}") } else { format!("{test}, {arm}, depth {depth}") },
+            arm,
+            tokens: tokens.saturating_mul(batch),
+            state_bytes: memory::product(&[bytes, copies, batch]) as usize,
+            ..Unit::default()
+        }
+    }
+}
+
 /// What is asked for.
 #[derive(Clone, Debug)]
-pub struct Grid {
+pub(crate) struct Grid {
     /// In this order.
     pub tests: Vec<Test>,
     /// With or without a bound of their own.
@@ -98,7 +124,7 @@ impl Grid {
     ///
     /// When there is none, a bound is not a number of states that the policy can live with, or a row goes
     /// beyond the last position.
-    pub fn rows(&self, decoder: &Decoder) -> Result<Vec<Row>, BenchError> {
+    pub(crate) fn rows(&self, decoder: &Decoder) -> Result<Vec<Row>, BenchError> {
         let mut rows = Vec::new();
         for &test in &self.tests {
             for spec in &self.policies {
@@ -171,7 +197,7 @@ impl Grid {
 /// # Errors
 ///
 /// When no row is of the baseline.
-pub fn baselines(rows: &[Row], baseline: &PolicySpec) -> Result<Vec<Option<usize>>, BenchError> {
+pub(crate) fn baselines(rows: &[Row], baseline: &PolicySpec) -> Result<Vec<Option<usize>>, BenchError> {
     let bound = baseline.budget();
     let is_baseline = |row: &Row| {
         let states = row.compression.states().map(Budget::States);
@@ -179,7 +205,7 @@ pub fn baselines(rows: &[Row], baseline: &PolicySpec) -> Result<Vec<Option<usize
     };
     if !rows.iter().any(is_baseline) {
         return Err(BenchError::Input(format!(
-            "no row is of the baseline {baseline}; add it to --policies, or choose one of them as --baseline"
+            "no row is of the baseline {baseline}; add it to ‘policies’, or choose one of them as ‘baseline’"
         )));
     }
     let of = |row: &Row| {
@@ -246,7 +272,7 @@ mod tests {
         assert_eq!(relative, [Some(0), Some(1), Some(0), Some(1)]);
         let relative = baselines(&found[4..], &"window@6".parse().unwrap()).unwrap();
         assert_eq!(relative, [Some(1); 4]);
-        assert!(baselines(&found, &"h2o".parse().unwrap()).unwrap_err().to_string().contains("--policies"));
+        assert!(baselines(&found, &"h2o".parse().unwrap()).unwrap_err().to_string().contains("‘policies’"));
     }
 
     #[test]

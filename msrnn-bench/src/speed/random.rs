@@ -15,7 +15,7 @@ use msrnn_models::weights::{self, Named};
 /// # Panics
 ///
 /// When [`Storage::check`] refuses the configuration.
-pub fn random_model(config: &ModelConfig, seed: u64, storage: impl Into<Storage>, device: &Device) -> Model {
+pub(crate) fn random_model(config: &ModelConfig, seed: u64, storage: impl Into<Storage>, device: &Device) -> Model {
     let storage = storage.into();
     let decoder = match storage.weights {
         Weights::Int8 | Weights::Stored => weights::random(config, seed, storage, device),

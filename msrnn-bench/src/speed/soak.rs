@@ -18,7 +18,7 @@ use crate::speed::timing::{Spread, in_turn};
 use crate::speed::workload::Conditions;
 
 /// Depths at which a token's time is compared; the latter only in runs that are long enough.
-pub const DEPTHS: [usize; 2] = [1_000, 100_000];
+pub(crate) const DEPTHS: [usize; 2] = [1_000, 100_000];
 
 /// Rounds of the comparison, and steps in each.
 const ROUNDS: usize = 30;
@@ -26,7 +26,7 @@ const STEPS: usize = 100;
 
 /// What a long run showed.
 #[derive(Clone, Debug, Serialize)]
-pub struct Soak {
+pub(crate) struct Soak {
     /// Name and parameters of the policy.
     pub policy: String,
     /// Its bound; none for the full state.
@@ -86,7 +86,7 @@ impl Observer for Watch<'_> {
 /// # Errors
 ///
 /// When there are fewer than 10 tokens, or more than there are positions.
-pub fn soak(
+pub(crate) fn soak(
     model: &Model,
     policy: &str,
     compression: &Compression,
@@ -97,12 +97,12 @@ pub fn soak(
 ) -> Result<Soak, BenchError> {
     if !(10..=Rotary::LIMIT).contains(&tokens) {
         return Err(BenchError::Input(format!(
-            "--soak {tokens} is out of range; give 10 to {} tokens, of which the first and the last tenth are compared",
+            "‘soak’ {tokens} is out of range; give 10 to {} tokens, of which the first and the last tenth are compared",
             Rotary::LIMIT
         )));
     }
     let room = product(&[tokens, 2 * size_of::<u32>()]);
-    check(room, &format!("a text of {tokens} tokens"), "give a shorter --soak")?;
+    check(room, &format!("a text of {tokens} tokens"), "give a shorter ‘soak’")?;
     let contexts = [RandomTokens::new(model.decoder.config().vocab_size, conditions.seed).draw(tokens).into()];
     let scoring = Scoring::new(compression.clone());
     let mut watch = Watch { tokens, done: 0, first: Vec::new(), last: Vec::new(), advance };
@@ -192,7 +192,7 @@ mod tests {
 
         let stopped = run(6_000, true).unwrap();
         assert!(!stopped.complete && stopped.tokens == 0 && stopped.seconds_per_step.is_empty());
-        assert!(run(9, false).unwrap_err().to_string().contains("--soak 9"));
+        assert!(run(9, false).unwrap_err().to_string().contains("‘soak’ 9"));
         assert!(run(Rotary::LIMIT + 1, false).is_err());
     }
 }

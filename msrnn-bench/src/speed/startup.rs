@@ -12,7 +12,7 @@ use crate::speed::workload::Conditions;
 
 /// How long a model takes to be there.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Startup {
+pub(crate) struct Startup {
     /// Until its weights are loaded, or drawn at random.
     pub load_seconds: f64,
     /// Until the logits of a first token are on the host, loading included.
@@ -24,7 +24,7 @@ pub struct Startup {
 /// # Errors
 ///
 /// When it cannot be opened.
-pub fn start(
+pub(crate) fn start(
     open: impl FnOnce() -> Result<Model, BenchError>,
     conditions: Conditions,
 ) -> Result<(Model, Startup), BenchError> {

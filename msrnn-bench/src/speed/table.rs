@@ -41,7 +41,7 @@ pub const COLUMNS: [&str; 24] = [
 /// # Errors
 ///
 /// Never in practice: it writes to memory.
-pub fn csv(measurement: &Measurement) -> Result<Vec<u8>, BenchError> {
+pub(crate) fn csv(measurement: &Measurement) -> Result<Vec<u8>, BenchError> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let failed = |e: csv::Error| BenchError::Input(format!("the rows cannot be written as CSV: {e}"));
     writer.write_record(COLUMNS).map_err(failed)?;
@@ -103,7 +103,7 @@ fn limit(row: &Measured) -> &'static str {
 }
 
 /// The rows as a table.
-pub fn markdown(measurement: &Measurement) -> String {
+pub(crate) fn markdown(measurement: &Measurement) -> String {
     let relative = measurement.baseline.as_ref().map(|baseline| format!(" time relative to {baseline} |"));
     let mut text = format!(
         "| test | policy | states | depth | tokens/s |{} read per token | of the limit | state |\n|---|---|---:|---:|---:|{}---:|---:|---:|\n",
@@ -131,7 +131,7 @@ pub fn markdown(measurement: &Measurement) -> String {
 }
 
 /// The limits and the memory, in words.
-pub fn summary(measurement: &Measurement) -> String {
+pub(crate) fn summary(measurement: &Measurement) -> String {
     let mut text = String::new();
     if let Some(limits) = &measurement.limits {
         let giga = |spread: Spread| {
@@ -168,7 +168,7 @@ pub fn summary(measurement: &Measurement) -> String {
 }
 
 /// Long runs as a table.
-pub fn soaks(soaks: &[Soak]) -> String {
+pub(crate) fn soaks(soaks: &[Soak]) -> String {
     let mut text = "| policy | states | tokens | tokens/s | resident, first tenth | last tenth | last / first \
                     | step at the 100,000th / 1,000th token | state |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|\n"
         .to_owned();
@@ -208,18 +208,20 @@ fn size(bytes: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use burn::tensor::{DType, Device};
+    use msrnn_models::Model;
 
     use super::*;
     use crate::evaluate::Form;
-    use crate::speed::measure::{Settings, measure};
+    use crate::experiment::{Event, Watch};
+    use crate::speed::measure::{Settings, estimate, measure, plan};
     use crate::speed::plan::{Grid, Test};
     use crate::speed::shape::Shape;
     use crate::speed::workload::Conditions;
 
-    fn measured(baseline: Option<&str>) -> Measurement {
+    fn asked(baseline: Option<&str>) -> (Model, Grid, Settings) {
         let model = "1x8x2:1x16x20".parse::<Shape>().unwrap().model(0, DType::F32, &Device::flex());
         let grid = Grid {
             tests: vec![
@@ -238,7 +240,35 @@ mod tests {
             baseline: baseline.map(|baseline| baseline.parse().unwrap()),
             on_host: true,
         };
-        measure(&model, &grid, &settings, &|_| (), &AtomicBool::new(false)).unwrap()
+        (model, grid, settings)
+    }
+
+    fn measured(baseline: Option<&str>) -> Measurement {
+        let (model, grid, settings) = asked(baseline);
+        measure(&model, &grid, &settings, Watch { advance: &|_| (), tell: &|_| (), interrupt: &false.into() }).unwrap()
+    }
+
+    #[test]
+    fn what_is_told_adds_up_to_what_is_planned() {
+        let (model, grid, settings) = asked(None);
+        let planned = plan(&model, &grid, &settings).unwrap();
+        let names: Vec<&str> = planned.units.iter().map(|unit| unit.name.as_str()).collect();
+        let decoded = ["decode, full, depth 5", "decode, window+4@5, depth 5"];
+        assert_eq!(names[..2], ["prefill 9, full", "prefill 9, window+4@5"]);
+        assert_eq!(names[4..], decoded);
+        // Three rounds, of which each decodes a token that is not timed.
+        assert_eq!(planned.units.iter().map(|unit| unit.tokens).collect::<Vec<_>>(), [27, 27, 27, 27, 14, 14]);
+        assert!(estimate(&model, &grid, &settings, &false.into()).unwrap().is_some());
+
+        let (gone, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let tell = |event: Event<'_>| match event {
+            Event::Left(units, tokens) => assert_eq!((units, tokens), (planned.units.len(), planned.tokens)),
+            Event::Begins(_) => {}
+            Event::Ends(_) => _ = ended.fetch_add(1, Ordering::Relaxed),
+        };
+        let advance = |tokens: usize| _ = gone.fetch_add(tokens, Ordering::Relaxed);
+        measure(&model, &grid, &settings, Watch { advance: &advance, tell: &tell, interrupt: &false.into() }).unwrap();
+        assert_eq!((gone.into_inner(), ended.into_inner()), (planned.tokens, planned.units.len()));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// Mean and spread of repetitions.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Spread {
+pub(crate) struct Spread {
     /// Arithmetic mean.
     pub mean: f64,
     /// Standard deviation of one repetition, with n − 1; none for fewer than two.
@@ -19,7 +19,7 @@ impl Spread {
     /// # Panics
     ///
     /// When there is none.
-    pub fn of(values: &[f64]) -> Self {
+    pub(crate) fn of(values: &[f64]) -> Self {
         assert!(!values.is_empty(), "a spread needs a value");
         let n = values.len() as f64;
         let mean = values.iter().sum::<f64>() / n;
@@ -40,7 +40,7 @@ impl Spread {
 /// # Errors
 ///
 /// The first of `run`.
-pub fn in_turn<S, E>(
+pub(crate) fn in_turn<S, E>(
     subjects: &mut [S],
     rounds: usize,
     mut go_on: impl FnMut(usize) -> bool,

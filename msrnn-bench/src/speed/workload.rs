@@ -7,7 +7,7 @@ use msrnn_models::Model;
 
 use crate::contexts::Context;
 use crate::error::BenchError;
-use crate::evaluate::{Form, Observed, Scoring, evaluate};
+use crate::evaluate::{Advance, Form, Observed, Scoring, evaluate};
 use crate::memory;
 use crate::roads;
 use crate::room;
@@ -17,7 +17,7 @@ use crate::speed::plan::{Row, Test};
 
 /// How rows run, all alike.
 #[derive(Clone, Copy, Debug)]
-pub struct Conditions {
+pub(crate) struct Conditions {
     /// Rows of a batch.
     pub batch: usize,
     /// Threads that compute, on a CPU; the machine's limits are measured with as many.
@@ -30,7 +30,7 @@ pub struct Conditions {
 
 /// A row that can be repeated.
 #[derive(Debug)]
-pub struct Workload<'m> {
+pub(crate) struct Workload<'m> {
     model: &'m Model,
     row: Row,
     conditions: Conditions,
@@ -55,12 +55,12 @@ impl<'m> Workload<'m> {
     /// # Errors
     ///
     /// When they do not fit into the memory.
-    pub fn new(model: &'m Model, row: Row, conditions: Conditions) -> Result<Self, BenchError> {
+    pub(crate) fn new(model: &'m Model, row: Row, conditions: Conditions) -> Result<Self, BenchError> {
         let Conditions { batch, seed, .. } = conditions;
         let compression = &row.compression;
         room::check(&model.decoder, compression, row.depth.max(row.test.tokens()), batch)?;
         let texts = memory::product(&[batch, row.depth.max(row.test.tokens()), size_of::<u32>()]);
-        memory::check(texts, &format!("{batch} texts of random tokens"), "give a smaller --batch, or shorter texts")?;
+        memory::check(texts, &format!("{batch} texts of random tokens"), "give a smaller ‘batch’, or shorter texts")?;
         let kind = match row.test {
             Test::Prefill { .. } => Kind::Prefill,
             Test::Score { tokens, .. } => {
@@ -84,12 +84,16 @@ impl<'m> Workload<'m> {
         Ok(Self { model, row, conditions, kind, observed: Observed::default(), rows, bytes: None })
     }
 
-    /// Seconds of one repetition; none when it was interrupted.
+    /// Seconds of one repetition; none when it was interrupted. `advance`: called with tokens that were gone through.
     ///
     /// # Errors
     ///
     /// When a scoring fails.
-    pub fn run(&mut self, interrupt: &AtomicBool) -> Result<Option<f64>, BenchError> {
+    pub(crate) fn run(
+        &mut self,
+        advance: &(dyn Fn(usize) + Sync),
+        interrupt: &AtomicBool,
+    ) -> Result<Option<f64>, BenchError> {
         let Conditions { batch, seed, .. } = self.conditions;
         let compression = &self.row.compression;
         match &mut self.kind {
@@ -98,6 +102,7 @@ impl<'m> Workload<'m> {
                 let started = Instant::now();
                 decode.prompt(self.row.test.tokens());
                 let seconds = started.elapsed().as_secs_f64();
+                advance(self.row.test.tokens() * batch);
                 self.observed = Observed::of(decode.states());
                 Ok(Some(seconds))
             }
@@ -107,7 +112,7 @@ impl<'m> Workload<'m> {
                     _ => Form::default(),
                 };
                 let scoring = Scoring { form, batch, ..Scoring::new(compression.clone()) };
-                let evaluation = evaluate(self.model, contexts, &scoring, &mut (), interrupt)?;
+                let evaluation = evaluate(self.model, contexts, &scoring, &mut Advance(advance), interrupt)?;
                 self.observed = evaluation.observed;
                 Ok(evaluation.complete.then_some(evaluation.seconds))
             }
@@ -122,6 +127,7 @@ impl<'m> Workload<'m> {
                 self.rows = rows / states.len() as f64;
                 let states = cost::state_bytes_per_step(states, steps);
                 let seconds = decode.time_steps(steps);
+                advance((steps + 1) * batch);
                 let weights = cost::weight_bytes_per_step(&self.model.decoder) as f64;
                 self.bytes = Some((weights + states) / batch as f64);
                 self.observed = Observed::of(decode.states());
@@ -133,38 +139,38 @@ impl<'m> Workload<'m> {
 
 impl Workload<'_> {
     /// What it measures.
-    pub fn row(&self) -> &Row {
+    pub(crate) fn row(&self) -> &Row {
         &self.row
     }
 
     /// Which way its tokens go; see [`Road`](msrnn_core::attention::Road).
-    pub fn road(&self) -> String {
+    pub(crate) fn road(&self) -> String {
         roads::of(&self.model.decoder, &self.row.compression)
     }
 
     /// Tokens of a repetition, all batch rows together.
-    pub fn tokens(&self) -> usize {
+    pub(crate) fn tokens(&self) -> usize {
         self.row.test.tokens() * self.conditions.batch
     }
 
     /// What the states held after the last repetition.
-    pub fn observed(&self) -> Observed {
+    pub(crate) fn observed(&self) -> Observed {
         self.observed
     }
 
     /// Rows that a token attends, on average.
-    pub fn rows(&self) -> f64 {
+    pub(crate) fn rows(&self) -> f64 {
         self.rows
     }
 
     /// Bytes read per token, weights and states: of one step shared by the batch. Only where tokens go
     /// one by one; a block reads the weights once for all of its tokens.
-    pub fn bytes_per_token(&self) -> Option<f64> {
+    pub(crate) fn bytes_per_token(&self) -> Option<f64> {
         self.bytes
     }
 
     /// Floating-point operations per token.
-    pub fn operations_per_token(&self) -> f64 {
+    pub(crate) fn operations_per_token(&self) -> f64 {
         let config = self.model.decoder.config();
         let logits = match self.row.test {
             Test::Prefill { tokens } => 1.0 / tokens as f64,
@@ -191,7 +197,7 @@ mod tests {
         let mut workload =
             Workload::new(&model, row, Conditions { batch, threads: 2, seed: 0, captures: true }).unwrap();
         for _ in 0..2 {
-            let seconds = workload.run(&AtomicBool::new(false)).unwrap().unwrap();
+            let seconds = workload.run(&|_| (), &AtomicBool::new(false)).unwrap().unwrap();
             assert!(seconds > 0.0);
             check(&workload);
         }
@@ -246,6 +252,6 @@ mod tests {
         let row = Row { test, policy: "full".into(), compression: Compression::Unbounded, depth: 0 };
         let mut workload =
             Workload::new(&model, row, Conditions { batch: 1, threads: 1, seed: 0, captures: true }).unwrap();
-        assert!(workload.run(&AtomicBool::new(true)).unwrap().is_none());
+        assert!(workload.run(&|_| (), &AtomicBool::new(true)).unwrap().is_none());
     }
 }

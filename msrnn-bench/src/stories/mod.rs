@@ -30,7 +30,7 @@ mod cast;
 pub(crate) mod dice;
 mod grammar;
 mod lexicon;
-pub mod questions;
+pub(crate) mod questions;
 mod scenes;
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,7 @@ use super::grammar::Page;
 use super::{lexicon, needs, scenes};
 
 /// Characters of a story with a question.
-pub const PEOPLE: usize = 4;
+pub(crate) const PEOPLE: usize = 4;
 
 /// The target's seat.
 const TARGET: usize = 0;
@@ -50,7 +50,7 @@ pub struct Question {
 }
 
 /// The relations that can be asked about.
-pub fn askable() -> impl Iterator<Item = Relation> {
+pub(crate) fn askable() -> impl Iterator<Item = Relation> {
     ASKED.iter().map(|&(relation, _)| relation)
 }
 
@@ -60,7 +60,7 @@ pub fn askable() -> impl Iterator<Item = Relation> {
 /// question; the nearest place between two paragraphs is taken. `measure` gives the length of a
 /// text in the same unit as `length`; an answer counts too. None when not even the introductions
 /// fit, or the relation cannot be asked about.
-pub fn question(
+pub(crate) fn question(
     seed: u64,
     index: u64,
     relation: Relation,

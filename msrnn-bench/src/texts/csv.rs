@@ -42,7 +42,7 @@ mod tests {
     #[test]
     fn a_column_that_is_not_there_and_ragged_rows_are_refused() {
         for (content, words) in
-            [("body;id\na;1\n", ["--field", "body;id"]), ("text,id\na,1\nb\n", ["line: 3", "2 fields"])]
+            [("body;id\na;1\n", ["‘field’", "body;id"]), ("text,id\na,1\nb\n", ["line: 3", "2 fields"])]
         {
             let error = of("t.csv", content).unwrap_err().to_string();
             assert!(words.iter().all(|word| error.contains(word)) && error.contains("t.csv"), "{error}");

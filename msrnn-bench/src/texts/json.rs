@@ -72,7 +72,7 @@ pub(super) fn expected(field: &str) -> String {
 /// That there is no such field, and which there are.
 pub(super) fn missing<'a>(field: &str, fields: impl Iterator<Item = &'a str>) -> String {
     let fields: Vec<&str> = fields.collect();
-    format!("there is no field {field:?}; choose one of these with --field: {}", fields.join(", "))
+    format!("there is no field {field:?}; choose one of these with ‘field’: {}", fields.join(", "))
 }
 
 #[cfg(test)]
@@ -109,9 +109,9 @@ mod tests {
             ("t.jsonl", "[1]", ["line 1", "a JSON object"]),
             ("t.jsonl", "{\"text\": \"a\"}\n{\"text\"", ["line 2", "a JSON object"]),
             ("t.jsonl", "\n\n", ["t.jsonl", "no text"]),
-            ("t.json", "[\"a\", {\"body\": 1}]", ["element 2", "--field: body"]),
-            ("t.json", "[1, 2]", ["element 1", "--ids"]),
-            ("t.json", "{\"body\": \"a\"}", ["t.json", "--field: body"]),
+            ("t.json", "[\"a\", {\"body\": 1}]", ["element 2", "‘field’: body"]),
+            ("t.json", "[1, 2]", ["element 1", "‘ids’"]),
+            ("t.json", "{\"body\": \"a\"}", ["t.json", "‘field’: body"]),
             ("t.json", "[\"a\"", ["t.json", "expected JSON"]),
             ("t.json", "3", ["t.json", "an array of strings"]),
         ] {

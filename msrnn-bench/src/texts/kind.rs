@@ -41,7 +41,7 @@ const OTHERS: [(&[&str], &str); 7] = [
     (&["xls", "xlsx", "ods", "yaml", "yml", "toml", "ipynb"], "write its texts as .csv or .jsonl"),
     (
         &["safetensors", "gguf", "ggml", "bin", "pt", "pth", "onnx", "npy", "npz"],
-        "it holds numbers; give a text, or token ids as a JSON array with --ids",
+        "it holds numbers; give a text, or token ids as a JSON array with ‘ids’",
     ),
 ];
 
@@ -95,7 +95,7 @@ pub(super) fn structured(text: &str) -> Option<&'static str> {
     }
     let json = |text: &str| serde_json::from_str::<IgnoredAny>(text).is_ok();
     if json(text) {
-        return Some("all of this is one JSON value; give it a name that ends in .json, or token ids with --ids");
+        return Some("all of this is one JSON value; give it a name that ends in .json, or token ids with ‘ids’");
     }
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let record = |line: &str| line.starts_with(['{', '[']) && json(line);

@@ -25,7 +25,8 @@ use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
-pub use self::rows::{Skipped, separator};
+pub use self::rows::Skipped;
+pub(crate) use self::rows::separator;
 use crate::error::BenchError;
 use crate::hub::{Downloads, locate_data};
 use crate::input::read_text;
@@ -36,7 +37,7 @@ use kind::Kind;
 use rows::{More, Rows};
 
 /// Field of a JSON object, or column of a table, that holds the text unless told otherwise.
-pub const FIELD: &str = "text";
+pub(crate) const FIELD: &str = "text";
 
 /// A text and what it is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,7 +204,7 @@ fn directory(root: &Path, name: &dyn Fn(&str) -> String, field: &str, rows: &mut
 }
 
 /// Words of a story that is written, at most: the generator counts them again with every paragraph.
-pub const MOST_WORDS: usize = 1 << 17;
+pub(crate) const MOST_WORDS: usize = 1 << 17;
 
 /// Held-out stories of the bundled generator, of roughly `words` words each.
 ///
@@ -213,13 +214,13 @@ pub const MOST_WORDS: usize = 1 << 17;
 pub fn stories(seed: u64, stories: usize, words: usize) -> Result<Vec<Text>, BenchError> {
     if words > MOST_WORDS {
         return Err(BenchError::Input(format!(
-            "stories of {words} words are not written, {MOST_WORDS} are the most; give a shorter --context, or a --text"
+            "stories of {words} words are not written, {MOST_WORDS} are the most; give a shorter ‘context’, or a ‘text’"
         )));
     }
     // Letters, then ids and bytes.
     let bytes = memory::product(&[stories, words, 16]);
     let what = format!("{stories} stories of {words} words");
-    memory::check(bytes, &what, "give fewer --stories or a shorter --context")?;
+    memory::check(bytes, &what, "give fewer ‘stories’ or a shorter ‘context’")?;
     let all = Stories::new(Split::Test, seed)
         .with_words(words)
         .take(stories)
@@ -381,6 +382,6 @@ mod tests {
         assert!(texts[0].name != texts[1].name && texts[0].text != texts[1].text);
         assert_eq!(texts, stories(3, 2, 200).unwrap());
         let error = stories(3, 1, MOST_WORDS + 1).unwrap_err().to_string();
-        assert!(error.contains("--context"), "{error}");
+        assert!(error.contains("‘context’"), "{error}");
     }
 }

@@ -160,7 +160,7 @@ mod tests {
         let path = root.path().join("books.parquet");
         type Case = (&'static [Option<&'static [u8]>], &'static str, &'static str, [&'static str; 2]);
         let cases: [Case; 5] = [
-            (&[Some(b"a")], STRINGS, "text", ["id, body", "--field"]),
+            (&[Some(b"a")], STRINGS, "text", ["id, body", "‘field’"]),
             (&[Some(b""), None], STRINGS, "body", ["books.parquet", "2 empty texts"]),
             (&[Some(b"a")], STRINGS, "id", ["row 1", "no string"]),
             (&[Some(b"caf\xe9")], BYTES, "body", ["row 1", "not UTF-8 at byte 3"]),

@@ -55,7 +55,7 @@ impl fmt::Display for Skipped {
 }
 
 /// What to do about texts that are too many.
-const TOO_MUCH: &str = "take the first ones, with --limit, or cut the file into smaller ones";
+const TOO_MUCH: &str = "take the first ones, with ‘limit’, or cut the file into smaller ones";
 
 /// Whether more rows are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +144,7 @@ impl<'a> Rows<'a> {
 /// # Errors
 ///
 /// Says which others there are not.
-pub fn separator(text: &str) -> Result<String, String> {
+pub(crate) fn separator(text: &str) -> Result<String, String> {
     let mut out = String::new();
     let mut letters = text.chars();
     while let Some(letter) = letters.next() {
@@ -222,7 +222,7 @@ mod tests {
             let mut rows = Rows { most: 2000, ..Rows::new(join, usize::MAX) };
             let long = "x".repeat(500);
             let error = (0..9).find_map(|_| rows.push(String::new, Some(long.clone())).err()).unwrap();
-            assert!(error.contains("2.0 KiB") && error.contains("--limit"), "{error}");
+            assert!(error.contains("2.0 KiB") && error.contains("‘limit’"), "{error}");
             assert_eq!(rows.rows, if join.is_some() { 4 } else { 3 });
         }
         let mut rows = Rows { most: 0, ..Rows::new(None, usize::MAX) };

@@ -59,7 +59,7 @@ fn pass_over_map<'d, A: MapAccess<'d>>(mut map: A) -> Result<(), A::Error> {
 
 impl Row<'_> {
     fn number(self) -> Found {
-        Err(format!("a number is no text; {}, or token ids with --ids", expected(self.field)))
+        Err(format!("a number is no text; {}, or token ids with ‘ids’", expected(self.field)))
     }
 
     fn other(self) -> Found {

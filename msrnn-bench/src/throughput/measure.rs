@@ -20,7 +20,7 @@ use crate::throughput::plan::Plan;
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Run {
+pub(crate) enum Run {
     /// Steps of full states, `steps` in each of `repetitions`.
     Steady {
         /// Steps of a repetition.
@@ -39,7 +39,7 @@ pub enum Run {
 
 /// A plan, carried out.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Measured {
+pub(crate) struct Measured {
     /// What was predicted.
     #[serde(flatten)]
     pub plan: Plan,
@@ -54,7 +54,7 @@ pub struct Measured {
 /// # Errors
 ///
 /// When the states are not what was predicted, or a generation is refused.
-pub fn measure(
+pub(crate) fn measure(
     model: &Model,
     compression: &Compression,
     plan: Plan,
@@ -70,7 +70,7 @@ pub fn measure(
             if !decode.states().iter().all(MultiState::is_steady) {
                 return Err(BenchError::Input(
                     "steps of states that are full are all alike only where a row goes at every token; give \
-                     --sequences, which times whole texts"
+                     ‘sequences’, which times whole texts"
                         .into(),
                 ));
             }
@@ -83,7 +83,7 @@ pub fn measure(
         }
         Run::Sequences { sequences, length } => {
             let bytes = product(&[sequences, size_of::<Request>()]);
-            check(bytes, &format!("a queue of {sequences} sequences"), "give fewer --sequences")?;
+            check(bytes, &format!("a queue of {sequences} sequences"), "give fewer ‘sequences’")?;
             let recurrent = Recurrent::new(&model.decoder, compression.clone(), Positions::Original);
             let mut generation = BatchedGeneration::new(model, recurrent, plan.batch.min(sequences))?;
             let mut random = RandomTokens::new(model.decoder.config().vocab_size, seed);

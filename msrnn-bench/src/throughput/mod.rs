@@ -2,11 +2,11 @@
 //! holds: table 1 of Oren et al. 2024 (arXiv 2401.06104).
 //!
 //! - [`plan`]: bytes of weights, states and work, and the batch that fits
-//! - [`shape`]: a model by name or shape, with random weights made on the device
-//! - [`measure`]: tokens per second; [`published`]: the paper's figures; [`table`]: both, as text
+//! - `shape`: a model by name or shape, with random weights made on the device
+//! - `measure`: tokens per second; `published`: the paper's figures; `table`: both, as text
 
-pub mod measure;
+pub(crate) mod measure;
 pub mod plan;
-pub mod published;
-pub mod shape;
-pub mod table;
+pub(crate) mod published;
+pub(crate) mod shape;
+pub(crate) mod table;

@@ -49,7 +49,7 @@ pub fn state_bytes(config: &ModelConfig, policy: &dyn Policy, states: usize, siz
 
 /// Bytes that a step of one sequence works in, beside weights and states: logits and their copy for
 /// sampling, the widest activations of a layer, attention weights; in f32.
-pub fn work_bytes(config: &ModelConfig, states: usize) -> u64 {
+pub(crate) fn work_bytes(config: &ModelConfig, states: usize) -> u64 {
     let activations = 3 * config.intermediate_size + 8 * config.hidden_size;
     let weights = product(&[4 * 2 * config.heads, states.saturating_add(1)]);
     weights.saturating_add((4 * (2 * config.vocab_size + activations)) as u64)
@@ -60,7 +60,7 @@ pub fn work_bytes(config: &ModelConfig, states: usize) -> u64 {
 /// # Errors
 ///
 /// When not even one sequence does, or the policy lets states grow, so that no batch fits for ever.
-pub fn plan(
+pub(crate) fn plan(
     config: &ModelConfig,
     policy: &dyn Policy,
     states: usize,
@@ -83,7 +83,7 @@ pub fn plan(
     if batch == 0 {
         return Err(BenchError::Input(format!(
             "{memory} bytes do not hold the weights, {weight_bytes} bytes, and one sequence of {states} states, {each} \
-             bytes; give more with --memory, or fewer --states"
+             bytes; give more with ‘memory’, or fewer ‘states’"
         )));
     }
     Ok(Plan { states, weight_bytes, state_bytes, work_bytes, batch: usize::try_from(batch).unwrap_or(usize::MAX) })
@@ -185,7 +185,7 @@ mod tests {
             assert!(with(plan.batch as u64) <= memory && memory < with(plan.batch as u64 + 1), "{plan:?}");
         }
         let error = plan(&config, policy.as_ref(), 16, sizes, 1000).unwrap_err().to_string();
-        assert!(error.contains("--memory"), "{error}");
+        assert!(error.contains("‘memory’"), "{error}");
         let grows = registry::policy("after-prompt(tova)").unwrap();
         let error = plan(&config, grows.as_ref(), 16, sizes, GIB).unwrap_err().to_string();
         assert!(error.contains("every(128, ..)"), "{error}");

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 /// One column of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Published {
+pub(crate) struct Published {
     /// k
     pub states: usize,
     /// State memory of one sequence, in 10⁹ bytes.
@@ -17,7 +17,7 @@ pub struct Published {
 }
 
 /// The table, from the fewest states to the most.
-pub const TABLE: [Published; 5] = [
+pub(crate) const TABLE: [Published; 5] = [
     Published { states: 256, gigabytes: 0.15, batch: 139, relative: 8.5 },
     Published { states: 512, gigabytes: 0.28, batch: 70, relative: 4.8 },
     Published { states: 1024, gigabytes: 0.56, batch: 35, relative: 3.1 },
@@ -26,6 +26,6 @@ pub const TABLE: [Published; 5] = [
 ];
 
 /// The figures for a number of states, if there are any.
-pub fn of(states: usize) -> Option<Published> {
+pub(crate) fn of(states: usize) -> Option<Published> {
     TABLE.into_iter().find(|published| published.states == states)
 }

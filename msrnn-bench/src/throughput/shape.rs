@@ -10,7 +10,7 @@ use crate::speed::shape::Shape;
 
 /// `llama-2-7b`, or a shape as [`Shape`] reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ThroughputShape {
+pub(crate) enum ThroughputShape {
     /// The paper's model: 6.7 billion parameters, every query head with a KV head of its own.
     Llama2With7B,
     /// Any other.
@@ -21,13 +21,13 @@ const LLAMA_2_7B: &str = "llama-2-7b";
 
 impl ThroughputShape {
     /// Whether a configuration has the shape of the paper's model, as far as a state's size depends on it.
-    pub fn is_papers(config: &ModelConfig) -> bool {
+    pub(crate) fn is_papers(config: &ModelConfig) -> bool {
         let of = |config: &ModelConfig| [config.layers, config.hidden_size, config.kv_heads, config.head_dim];
         of(config) == of(&Self::Llama2With7B.config())
     }
 
     /// The configuration that it stands for.
-    pub fn config(&self) -> ModelConfig {
+    pub(crate) fn config(&self) -> ModelConfig {
         match self {
             Self::Shape(shape) => shape.config(),
             Self::Llama2With7B => {

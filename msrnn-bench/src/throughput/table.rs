@@ -5,7 +5,7 @@ use crate::throughput::plan::Plan;
 use crate::throughput::published;
 
 /// Plans, and where there are any what came of them; `papers`: of the model that the paper measured.
-pub fn markdown(plans: &[Plan], measured: &[Measured], papers: bool) -> String {
+pub(crate) fn markdown(plans: &[Plan], measured: &[Measured], papers: bool) -> String {
     let speeds = measured.iter().max_by_key(|row| row.plan.states).map(|row| row.tokens_per_second.mean);
     let most = measured.iter().map(|row| row.plan.states).max();
     let relative = most.map_or_else(|| "relative".into(), |most| format!("relative to {most}"));

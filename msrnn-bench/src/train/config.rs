@@ -11,6 +11,9 @@ use crate::room;
 /// Longest context of a training sequence.
 const MAX_CONTEXT: usize = 1 << 17;
 
+/// Weights, gradients and two averages.
+const COPIES: usize = 4;
+
 /// Everything that a training run depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainConfig {
@@ -112,6 +115,18 @@ impl TrainConfig {
         }
     }
 
+    /// Bytes of what a layer keeps of a batch for the way back, at least, and of its logits.
+    fn way_back(&self) -> u64 {
+        let token = self.layers.saturating_mul(self.hidden_size).saturating_add(self.vocab_size);
+        memory::product(&[self.batch, self.context, token, size_of::<f32>()])
+    }
+
+    /// Bytes that a step holds, at least: weights, gradients, two averages, and what it keeps for the way back.
+    pub(super) fn bytes(&self) -> u64 {
+        let weights = memory::product(&[self.model().parameters(), COPIES, size_of::<f32>()]);
+        weights.saturating_add(self.way_back())
+    }
+
     /// Checks that the settings go together.
     ///
     /// # Errors
@@ -119,12 +134,12 @@ impl TrainConfig {
     /// Names what does not, and what would.
     pub fn check(&self) -> Result<(), BenchError> {
         ModelConfig::parse(&self.model().to_json().to_string()).map_err(BenchError::Train)?;
-        // Weights, gradients and two averages.
-        room::check_weights(&self.model(), 4)?;
-        // What a layer keeps of a token for the way back, at least, and its logits.
-        let token = self.layers.saturating_mul(self.hidden_size).saturating_add(self.vocab_size);
-        let work = memory::product(&[self.batch, self.context, token, size_of::<f32>()]);
-        memory::check(work, &format!("a batch of {} texts", self.batch), "give a smaller --batch or --context")?;
+        room::check_weights(&self.model(), COPIES)?;
+        memory::check(
+            self.way_back(),
+            &format!("a batch of {} texts", self.batch),
+            "give a smaller ‘batch’ or ‘context’",
+        )?;
         let positive = [self.batch, self.steps, self.threads, self.tokenizer_stories, self.save_every];
         if positive.contains(&0) || self.context < 2 || self.short_context < 2 {
             return Err(BenchError::Train(

@@ -32,7 +32,7 @@ impl Iterator for Sequences<'_> {
         Some(self.tokenizer.encode(&story.text).map_err(BenchError::from).and_then(|ids| {
             if ids.len() + 1 < self.context {
                 return Err(BenchError::Train(format!(
-                    "a story of {} tokens cannot fill a context of {}; use a longer --context",
+                    "a story of {} tokens cannot fill a context of {}; use a longer ‘context’",
                     ids.len(),
                     self.context
                 )));

@@ -10,7 +10,7 @@ use crate::output::open_lines;
 
 /// One line of the training log.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct LogLine {
+pub(crate) struct LogLine {
     /// Optimiser steps done.
     pub step: usize,
     /// Mean loss of the steps since the last line, in nats per token.

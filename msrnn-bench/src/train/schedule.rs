@@ -4,6 +4,8 @@
 //! mention of a word is found sooner than among 1,024, and a step costs less. Long ones follow as soon
 //! as there is something to extend.
 
+use std::ops::Range;
+
 use super::config::TrainConfig;
 
 /// The sequences of one step.
@@ -18,6 +20,16 @@ pub(super) struct Batch {
 }
 
 impl TrainConfig {
+    /// Tokens of these steps.
+    pub(super) fn tokens(&self, steps: Range<usize>) -> usize {
+        let tokens = |step| self.batch_at(step).sequences.saturating_mul(self.batch_at(step).context);
+        let (first, last) = (steps.start, steps.end.max(steps.start));
+        let change = self.short_steps.clamp(first, last);
+        let (short, long) =
+            (tokens(first).saturating_mul(change - first), tokens(change).saturating_mul(last - change));
+        short.saturating_add(long)
+    }
+
     /// The sequences of a step; short ones hold as many tokens together as long ones.
     pub(super) fn batch_at(&self, step: usize) -> Batch {
         let context = self.short_context.min(self.context);

@@ -14,14 +14,14 @@ use tokenizers::{AddedToken, TokenizerBuilder};
 use crate::error::BenchError;
 
 /// First token of a text.
-pub const BOS: (&str, u32) = ("<s>", 0);
+pub(crate) const BOS: (&str, u32) = ("<s>", 0);
 /// Last token of a text.
-pub const EOS: (&str, u32) = ("</s>", 1);
+pub(crate) const EOS: (&str, u32) = ("</s>", 1);
 
 /// Learns a vocabulary of `vocab_size` ids from `texts`; the result is the text of a
 /// `tokenizer.json`. A number is a
 /// piece of its own, without the space before it; BOS is put before a text.
-pub fn learn(texts: impl Iterator<Item = String> + Send, vocab_size: usize) -> Result<String, BenchError> {
+pub(crate) fn learn(texts: impl Iterator<Item = String> + Send, vocab_size: usize) -> Result<String, BenchError> {
     let failed = |e: tokenizers::Error| BenchError::Train(format!("the tokenizer could not be learnt: {e}"));
     let special = |token: &str| AddedToken::from(token.to_owned(), true);
     let mut trainer = BpeTrainer::builder()

@@ -2,9 +2,9 @@
 
 pub mod conversation;
 pub mod remembered;
-pub mod requests;
+pub(crate) mod requests;
 pub mod saved;
-pub mod times;
+pub(crate) mod times;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};

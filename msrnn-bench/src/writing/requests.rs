@@ -31,7 +31,7 @@ use crate::error::BenchError;
 
 /// What is continued, and how.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Asked {
+pub(crate) struct Asked {
     /// Its name, or the number of its line.
     pub id: String,
     /// Where it stands.
@@ -48,7 +48,7 @@ pub struct Asked {
 
 /// What counts where a line says nothing.
 #[derive(Debug)]
-pub struct Defaults<'t> {
+pub(crate) struct Defaults<'t> {
     /// How tokens are drawn.
     pub sampling: Sampling,
     /// Tokens to draw, at most.
@@ -61,7 +61,7 @@ pub struct Defaults<'t> {
 
 /// How conversations become text.
 #[derive(Debug)]
-pub struct Chat<'t> {
+pub(crate) struct Chat<'t> {
     /// The template.
     pub template: &'t ChatTemplate,
     /// What the system says where a line's messages do not begin with that.
@@ -72,7 +72,7 @@ pub struct Chat<'t> {
 
 /// A finished request, as it is written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Done {
+pub(crate) struct Done {
     /// As in the file of prompts.
     pub id: String,
     /// What it is the result of.
@@ -92,7 +92,12 @@ pub struct Done {
 /// # Errors
 ///
 /// Names the line, and the field where it is one.
-pub fn read(text: &str, name: &Path, tokenizer: &Tokenizer, defaults: &Defaults<'_>) -> Result<Vec<Asked>, BenchError> {
+pub(crate) fn read(
+    text: &str,
+    name: &Path,
+    tokenizer: &Tokenizer,
+    defaults: &Defaults<'_>,
+) -> Result<Vec<Asked>, BenchError> {
     let mut all: Vec<Asked> = Vec::new();
     let mut lines: BTreeMap<String, usize> = BTreeMap::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
@@ -163,7 +168,7 @@ fn parse(line: &str, number: usize, tokenizer: &Tokenizer, defaults: &Defaults<'
         (None, None, _) => return Err("field `prompt`: it is missing, and so is `messages`".into()),
         (Some(prompt), None, None) => tokenizer.prompt(&prompt).map_err(failed)?,
         (None, Some(_), None) => {
-            return Err("field `messages`: they become text by the model's chat template; give --chat".into());
+            return Err("field `messages`: they become text by the model's chat template; give ‘chat’".into());
         }
         (prompt, messages, Some(chat)) => {
             let said = prompt.map(|prompt| vec![Message::new("user", &prompt)]);
@@ -189,7 +194,7 @@ impl Asked {
     /// # Errors
     ///
     /// When a number is none that JSON has.
-    pub fn hash(&self, identity: &Identity) -> Result<String, BenchError> {
+    pub(crate) fn hash(&self, identity: &Identity) -> Result<String, BenchError> {
         let Identity { sha256, policy, precision, positions, .. } = identity;
         let all =
             ((sha256, policy, precision, positions), (&self.prompt, self.sampling, self.max_new_tokens, &self.stop));
@@ -200,7 +205,7 @@ impl Asked {
 
 /// The file of results: lines are added, none is ever written over. It has one writer.
 #[derive(Debug)]
-pub struct Results {
+pub(crate) struct Results {
     path: PathBuf,
     file: File,
     done: BTreeMap<String, (usize, String)>,
@@ -212,7 +217,7 @@ impl Results {
     /// # Errors
     ///
     /// When another program writes it, or a line of it is no result.
-    pub fn open(path: &Path) -> Result<Self, BenchError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, BenchError> {
         let failed = |source| BenchError::Write { path: path.into(), source };
         let mut file = whole::lock(path).map_err(failed)?;
         let mut bytes = Vec::new();
@@ -223,8 +228,8 @@ impl Results {
         {
             let result: Done = serde_json::from_slice(line).map_err(|e| {
                 BenchError::Input(format!(
-                    "{}, line {}: this is no result of msrnn generate --prompts ({e}); nothing is written over: take \
-                     another --out",
+                    "{}, line {}: this is no result of one of the ‘prompts’ ({e}); nothing is written over: take \
+                     another ‘out’",
                     path.display(),
                     index + 1
                 ))
@@ -233,7 +238,7 @@ impl Results {
         }
         if end == 0 && !bytes.is_empty() && serde_json::from_slice::<Value>(&bytes).is_ok() {
             return Err(BenchError::Input(format!(
-                "{} is no file of lines; nothing is written over: take another --out",
+                "{} is no file of lines; nothing is written over: take another ‘out’",
                 path.display()
             )));
         }
@@ -247,7 +252,7 @@ impl Results {
     /// # Errors
     ///
     /// When a result that is there is one of another setting.
-    pub fn left(&self, all: Vec<Asked>, identity: &Identity) -> Result<Vec<Asked>, BenchError> {
+    pub(crate) fn left(&self, all: Vec<Asked>, identity: &Identity) -> Result<Vec<Asked>, BenchError> {
         let mut left = Vec::new();
         for asked in all {
             match self.done.get(&asked.id) {
@@ -256,7 +261,7 @@ impl Results {
                 Some((line, _)) => {
                     return Err(BenchError::Input(format!(
                         "{}, line {line}: {:?} was done with another model, policy, prompt or parameter than it is \
-                         asked for now; take another --out",
+                         asked for now; take another ‘out’",
                         self.path.display(),
                         asked.id
                     )));
@@ -277,7 +282,7 @@ impl Results {
     /// # Errors
     ///
     /// When the disk refuses.
-    pub fn finish(self) -> Result<(), BenchError> {
+    pub(crate) fn finish(self) -> Result<(), BenchError> {
         self.file.sync_all().map_err(|source| BenchError::Write { path: self.path, source })
     }
 }
@@ -296,7 +301,7 @@ struct Under<'t> {
 /// # Errors
 ///
 /// When a request cannot be met, which is looked at before the first is begun, or a result cannot be written.
-pub fn run(
+pub(crate) fn run(
     (model, recurrent, identity): (&Model, Recurrent<'_>, &Identity),
     asked: &[Asked],
     batch: usize,

@@ -84,13 +84,13 @@ impl Identity {
             Some(format!("it was saved under the {what} {saved}, not {given}; give {option} {saved}"))
         };
         if self.policy != asked.policy {
-            return other("policy", &self.policy, &asked.policy, "--policy");
+            return other("policy", &self.policy, &asked.policy, "‘policy’");
         }
         if self.precision != asked.precision {
-            return other("precision", &self.precision, &asked.precision, "--dtype");
+            return other("precision", &self.precision, &asked.precision, "‘dtype’");
         }
         if self.positions != asked.positions {
-            return other("positions", &self.positions.to_string(), &asked.positions.to_string(), "--positions");
+            return other("positions", &self.positions.to_string(), &asked.positions.to_string(), "‘positions’");
         }
         None
     }
@@ -148,12 +148,12 @@ pub fn load<'m>(
 ) -> Result<(Session<'m>, Aside), BenchError> {
     let wrong = |what: &str| BenchError::Input(format!("{}: {what}", path.display()));
     let bytes = read(path)?;
-    let damaged = "the file is cut or damaged: its checksum is wrong; make it anew with --state-out";
+    let damaged = "the file is cut or damaged: its checksum is wrong; make it anew with ‘state_out’";
     let Some((all, hash)) = bytes.split_at_checked(bytes.len().saturating_sub(HASH)) else {
         return Err(wrong(damaged));
     };
     let rest = all.strip_prefix(&MARK[..]).ok_or_else(|| {
-        wrong("this is no state that this msrnn writes; give a file of --state-out, made by the same version")
+        wrong("this is no state that this msrnn writes; give a file of ‘state_out’, made by the same version")
     })?;
     if Sha256::digest(all).as_slice() != hash {
         return Err(wrong(damaged));
@@ -163,14 +163,14 @@ pub fn load<'m>(
     let (header, body) = rest
         .split_at_checked(length)
         .filter(|_| length <= LONGEST)
-        .ok_or_else(|| wrong("its header is longer than the file; make it anew with --state-out"))?;
+        .ok_or_else(|| wrong("its header is longer than the file; make it anew with ‘state_out’"))?;
     let saved: Identity = serde_json::from_slice(header)
-        .map_err(|e| wrong(&format!("its header cannot be read ({e}); make it anew with --state-out")))?;
+        .map_err(|e| wrong(&format!("its header cannot be read ({e}); make it anew with ‘state_out’")))?;
     if let Some(reason) = saved.differs(identity) {
         return Err(wrong(&reason));
     }
     let body: Body = ciborium::from_reader(body)
-        .map_err(|e| wrong(&format!("its body cannot be read ({e}); make it anew with --state-out")))?;
+        .map_err(|e| wrong(&format!("its body cannot be read ({e}); make it anew with ‘state_out’")))?;
     let (states, aside) = restore(&body.states, model, recurrent)
         .map(|states| (states, body.aside))
         .map_err(|error| wrong(&error.to_string()))?;
@@ -185,7 +185,7 @@ fn read(path: &Path) -> Result<Vec<u8>, BenchError> {
     let mut file = std::fs::File::open(path).map_err(failed)?;
     let found = file.metadata().map_err(failed)?;
     if !found.is_file() {
-        return Err(BenchError::Input(format!("{}: this is no file; give one of --state-out", path.display())));
+        return Err(BenchError::Input(format!("{}: this is no file; give one of ‘state_out’", path.display())));
     }
     let bytes = memory::product(&[usize::try_from(found.len()).unwrap_or(usize::MAX), 3]);
     memory::check(bytes, &format!("{}, read at once,", path.display()), "give a state of fewer rows")?;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// Tokens and their time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Speed {
+pub(crate) struct Speed {
     /// Tokens that went through.
     pub tokens: usize,
     /// Wall time.
@@ -18,7 +18,7 @@ pub struct Speed {
 
 impl Speed {
     /// Of so many tokens in that time.
-    pub fn of(tokens: usize, time: Duration) -> Self {
+    pub(crate) fn of(tokens: usize, time: Duration) -> Self {
         let seconds = time.as_secs_f64();
         Self { tokens, seconds, tokens_per_second: (tokens > 0 && seconds > 0.0).then(|| tokens as f64 / seconds) }
     }

@@ -186,6 +186,24 @@ fn what_makes_no_sense_is_refused_with_the_remedy() {
     refused(directory.path(), 1, &format!("--model {place}/nowhere"), &["Hugging Face model directory"]);
 }
 
+#[test]
+fn a_dry_run_plans_the_rows_without_measuring_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("result");
+    let plan = json(&format!("--policies full,tova --states 6 --batch 2 --dry-run --out {}", text_of(&out)));
+    let names: Vec<&str> =
+        plan["units"].as_array().unwrap().iter().map(|unit| unit["name"].as_str().unwrap()).collect();
+    assert_eq!(names.len(), 6);
+    assert_eq!((names[1], names[4]), ("prefill 9, tova@6", "decode, full, depth 6"));
+    // Three rounds of 9, 8 and 3 + 1 tokens, the last ones behind six others; for two policies, with two rows each.
+    assert_eq!(plan["tokens"], (27 + 24 + 12 + 6) * 2 * 2);
+    assert!(plan["state_bytes"].as_u64().unwrap() > 0 && plan["seconds"].as_f64().unwrap() > 0.0, "{plan}");
+    assert!(!out.exists());
+    let soak = succeeds(&split("bench --shape 2x16x4:2x32x50 --policies tova --states 6 --soak 1000 --dry-run")).stdout;
+    assert!(soak.starts_with("1 unit, 1000 tokens, at most ") && soak.contains("score 1000, tova@6"), "{soak}");
+    refused(directory.path(), 1, "--dry-run --baseline h2o", &["h2o", "--policies"]);
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupted_bench_keeps_whole_rounds_under_a_name_that_says_partial() {

@@ -516,6 +516,9 @@ fn train_makes_a_model_directory_and_leaves_a_finished_one_as_it_is() {
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path().join("model");
     let train = |more: &[&str]| msrnn(&[&["train", "--out", text_of(&out)][..], &split(TINY), more].concat());
+    let planned = train(&["--dry-run"]);
+    assert!(planned.stdout.starts_with("1 unit, 1600 tokens, at most "), "{planned:?}");
+    assert!(planned.stdout.contains("steps 1 to 4, contexts of 200") && !out.exists(), "{planned:?}");
     let done = train(&[]);
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(done.stdout.contains("step      4") && done.stdout.contains("validation perplexity"), "{done:?}");

@@ -308,6 +308,11 @@ fn plots_for_a_paper_have_their_size_and_letters_and_replace_nothing() {
         let refused = report(more);
         assert!(refused.code != Some(0) && refused.stderr.contains(words), "{refused:?}");
     }
+    if !cfg!(feature = "pdf") {
+        let none = report(&["--format", "pdf"]);
+        assert!(none.code == Some(1) && none.stderr.contains("--features pdf"), "{none:?}");
+        assert!(none.stderr.contains("rsvg-convert") && !plots.join("perplexity-lines.pdf").exists(), "{none:?}");
+    }
     let alone = msrnn(&["report", text_of(&out), "--size", "85x60mm"]);
     assert!(alone.code == Some(2) && alone.stderr.contains("--plots"), "{alone:?}");
 }

@@ -1,6 +1,7 @@
 //! `msrnn experiment retrieval` on small inputs.
 
 use crate::common::{msrnn, read_json, split, succeeds, text_of, write};
+use crate::samples_fit::{lines, write_lines};
 
 const SMALL: &str = "experiment retrieval --lengths 512 --depths 0,1 --trials 2 --policies tova --states 64 --json";
 
@@ -96,4 +97,32 @@ fn asked_after_is_a_run_of_its_own_whose_states_grow_by_the_question() {
     let again = msrnn(&split(&arguments));
     assert!(again.code == Some(1) && again.stderr.contains("another run"), "{again:?}");
     assert!(std::fs::read_to_string(out.join("manifest.toml")).unwrap().contains("ask_after = true"));
+}
+
+/// Older versions wrote the same numbers and not what was said.
+#[test]
+fn runs_with_and_without_the_words_of_an_answer_go_together_whichever_comes_first() {
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name);
+    let run = format!("{SMALL} --task facts --out ");
+    let new = succeeds(&split(&format!("{run}{}", text_of(&at("new"))))).json();
+    succeeds(&split(&format!("{run}{}", text_of(&at("old")))));
+    let mut old = lines(&at("old"));
+    for trial in old.iter_mut().flat_map(|line| line["sample"]["trials"].as_array_mut().unwrap()) {
+        trial.as_object_mut().unwrap().remove("said").expect("what was said");
+    }
+    write_lines(&at("old"), &old);
+    for (out, parts) in [("a", ["new", "old"]), ("b", ["old", "new"])] {
+        let [one, other] = parts.map(at);
+        let merged = succeeds(&["report", text_of(&one), text_of(&other), "--out", text_of(&at(out)), "--json"]);
+        assert_eq!(merged.json(), new, "{parts:?}");
+    }
+    // An old directory is finished: it goes on as it is, and takes nothing for another's.
+    let resumed = succeeds(&split(&format!("{run}{} --reuse {}", text_of(&at("old")), text_of(&at("new"))))).json();
+    assert_eq!(resumed["metrics"], new["metrics"]);
+
+    old[0]["sample"]["trials"][0]["rank"] = 99.into();
+    write_lines(&at("old"), &old);
+    let refused = msrnn(&["report", text_of(&at("new")), text_of(&at("old")), "--out", text_of(&at("c"))]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("says something else of unit"), "{refused:?}");
 }

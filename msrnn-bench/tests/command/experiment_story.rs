@@ -81,7 +81,7 @@ fn what_passes_is_tried_again_and_what_does_not_is_said() {
     assert_eq!(silent.requests().len(), 3);
 
     let found = error(&nobody(), quick());
-    assert!(found.contains("check --judge and the network"), "{found}");
+    assert!(found.contains("check ‘judge’ and the network"), "{found}");
 
     // A server that repeats the key does not get it into a message.
     let refusing = Server::start(|_| Reply::Answer(401, vec![], format!("bad key {KEY}").into_bytes()));
@@ -89,10 +89,10 @@ fn what_passes_is_tried_again_and_what_does_not_is_said() {
     assert!(found.contains("MSRNN_JUDGE_KEY") && found.contains("[key]") && !found.contains(KEY), "{found}");
     assert_eq!(refusing.requests().len(), 1, "a refusal is not tried again");
     let absent = Server::start(|_| Reply::Answer(404, vec![], b"no such model".to_vec()));
-    assert!(error(&absent.url, quick()).contains("--judge-model"));
+    assert!(error(&absent.url, quick()).contains("‘judge_model’"));
 
     let found = error(&failing.url, Limits { requests: 2, ..quick() });
-    assert!(found.contains("all 2 requests") && found.contains("--max-requests"), "{found}");
+    assert!(found.contains("all 2 requests") && found.contains("‘max_requests’"), "{found}");
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn without_a_judge_stories_are_kept_and_judged_later() {
     assert_eq!(row["policy"], "tova@8");
     assert!(row["omitted"].as_u64().unwrap() > 0 && row["max_rows"] == 8, "{row}");
     assert!(row["verdicts"].is_null());
-    assert!(found["notes"].to_string().contains("--stories DIR --judge URL"));
+    assert!(found["notes"].to_string().contains("directory as ‘stories’"));
     assert_eq!(found["metrics"]["rows"][0]["max_rows"].as_u64().unwrap() as usize, prompt_tokens(&written) + 23);
 
     // The judge prefers the longer of two words that the stories do not share: whatever it says, both

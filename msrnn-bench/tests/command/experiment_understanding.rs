@@ -110,7 +110,10 @@ fn in_the_chat_template_an_answer_is_what_generate_writes_in_a_chat() {
     let silent = write(&model, "chat_template.jinja", "{{ messages | length }}");
     let out = place.path().join("silent");
     let refused = msrnn(&[&run[..], &common[..], &["--chat", "--out", text_of(&out)]].concat());
-    assert!(!refused.ok && refused.stderr.contains("does not say what the user says"), "{silent:?}: {refused:?}");
+    assert!(
+        refused.code != Some(0) && refused.stderr.contains("does not say what the user says"),
+        "{silent:?}: {refused:?}"
+    );
 }
 
 #[test]

@@ -19,7 +19,7 @@ const RUNS: [&str; 6] = [
 ];
 
 /// The lines of a run, without their checksums.
-fn lines(run: &Path) -> Vec<Value> {
+pub(crate) fn lines(run: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(run.join("samples.jsonl")).unwrap();
     let open = |line: &str| {
         let mut line: Value = serde_json::from_str(line).unwrap();
@@ -34,11 +34,16 @@ fn lines(run: &Path) -> Vec<Value> {
     lines
 }
 
-/// What a report says of a run with these lines, each with a good checksum.
-fn report(run: &Path, lines: &[Value]) -> Result<String, String> {
+/// Gives a run these lines, each with a good checksum.
+pub(crate) fn write_lines(run: &Path, lines: &[Value]) {
     let text: Vec<u8> =
         lines.iter().flat_map(|line| [seal::close(line.to_string().as_bytes()), b"\n".to_vec()].concat()).collect();
     std::fs::write(run.join("samples.jsonl"), text).unwrap();
+}
+
+/// What a report says of a run with these lines.
+fn report(run: &Path, lines: &[Value]) -> Result<String, String> {
+    write_lines(run, lines);
     let runs = Runs::read(&[run.to_owned()]).map_err(|e| e.to_string())?;
     let results = registry::finish(&runs, None).map_err(|e| e.to_string())?;
     Ok(serde_json::to_string_pretty(&results).unwrap() + "\n")

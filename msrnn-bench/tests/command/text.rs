@@ -169,7 +169,7 @@ fn how_texts_are_read_is_part_of_an_experiments_setting() {
     let run = [&run[..], &[text_of(&out)]].concat();
     succeeds(&run);
     let notes = std::fs::read_to_string(out.join("metrics.json")).unwrap();
-    assert!(notes.contains("each begun with [0] (--bos auto)"), "{notes}");
+    assert!(notes.contains("each begun with [0] (bos: auto)"), "{notes}");
     let manifest = std::fs::read_to_string(out.join("manifest.toml")).unwrap();
     assert!(manifest.contains("bos = \"auto\"") && manifest.contains("special_tokens = \"auto\""), "{manifest}");
     let done = msrnn(&[&run[..], &["--bos", "never"]].concat());

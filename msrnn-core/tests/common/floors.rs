@@ -6,8 +6,50 @@ use std::path::Path;
 
 /// Rust code without its comments, and without the tests at its end, which may use what they like.
 pub(crate) fn code(text: &str) -> String {
-    let text = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-    text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+    without_tests(text).lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+/// Rust code without the tests at its end.
+pub(crate) fn without_tests(text: &str) -> &str {
+    let mut modules = text.match_indices("\n#[cfg(test)]\nmod ");
+    let inline =
+        modules.find(|(at, found)| text[at + found.len()..].lines().next().is_some_and(|line| line.ends_with('{')));
+    inline.map_or(text, |(at, _)| &text[..at])
+}
+
+/// The string literals of Rust code, as they are written.
+#[allow(dead_code)] // Not every test that includes this file looks at them.
+pub(crate) fn literals(code: &str) -> Vec<&str> {
+    let (mut found, mut at) = (Vec::new(), 0);
+    while let Some(rest) = code.get(at..).filter(|rest| !rest.is_empty()) {
+        let raw = rest.strip_prefix('r').map(|rest| rest.split(|c| c != '#').next().unwrap_or_default());
+        let raw = raw.filter(|signs| rest[1 + signs.len()..].starts_with('"'));
+        let in_a_name = code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        let length = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if ["'\"'", "'\\\"'", "b'\"'"].iter().any(|quote| rest.starts_with(quote)) {
+            rest.find("\"'").map_or(rest.len(), |end| end + 2)
+        } else if let (Some(signs), false) = (raw, in_a_name) {
+            let start = 2 + signs.len();
+            let length = rest[start..].find(&format!("\"{signs}")).expect("a raw string ends");
+            found.push(&rest[start..][..length]);
+            start + length + 1 + signs.len()
+        } else if let Some(text) = rest.strip_prefix('"') {
+            let mut escaped = false;
+            let end = text.find(|c| {
+                let ends = c == '"' && !escaped;
+                escaped = c == '\\' && !escaped;
+                ends
+            });
+            let length = end.expect("a string ends");
+            found.push(&text[..length]);
+            length + 2
+        } else {
+            rest.chars().next().map_or(1, char::len_utf8)
+        };
+        at += length;
+    }
+    found
 }
 
 /// The names that follow `crate::` in a text, those in braces too.
@@ -78,4 +120,11 @@ pub(crate) fn no_module_knows_one_above_it(crate_folder: &str, floors: &[&str], 
 fn names_in_braces_and_alone_are_found_and_comments_are_not() {
     let text = "use crate::{a, b::{c, d}, e::f};\nlet x = crate::g::h(); // crate::i\n";
     assert_eq!(used(&code(text)), ["a", "b", "e", "g"]);
+}
+
+#[test]
+fn literals_are_found_and_comments_and_signs_are_not() {
+    let text = r##"let a = "b\"c"; // "d"
+        let e = ('"', '\"', r#"f "g""#, for_r"h", "i\\");"##;
+    assert_eq!(literals(text), [r#"b\"c"#, r#"f "g""#, "h", r"i\\"]);
 }

@@ -97,14 +97,13 @@ impl ChatFiles {
             Some(text) => self.given(text),
             None if self.templates.is_empty() => Err(ModelError::Chat(
                 "the model has no chat template, in tokenizer_config.json, chat_template.jinja or its GGUF file: it was \
-                 not made for conversations; give plain text, or a template with --chat-template FILE"
+                 not made for conversations; give plain text, or a template with ‘chat_template’"
                     .into(),
             )),
             None => {
                 let names: Vec<&str> = self.templates.keys().map(String::as_str).collect();
                 Err(ModelError::Chat(format!(
-                    "the model has chat templates called {}, and none called {DEFAULT}; give one with --chat-template \
-                     FILE",
+                    "the model has chat templates called {}, and none called {DEFAULT}; give one with ‘chat_template’",
                     names.join(", ")
                 )))
             }

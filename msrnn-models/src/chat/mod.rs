@@ -53,7 +53,7 @@ impl ChatTemplate {
         let environment = engine::environment(source).map_err(|error| {
             ModelError::Chat(format!(
                 "the template cannot be read: {}; take the model's files anew, or another template with \
-                 --chat-template",
+                 ‘chat_template’",
                 engine::told(&error)
             ))
         })?;

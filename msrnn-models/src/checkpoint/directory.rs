@@ -49,7 +49,7 @@ fn other_form(mut names: Vec<String>) -> Option<(String, String)> {
     if let Some(name) = find(".gguf") {
         return says(
             name,
-            "the directory holds no safetensors but a GGUF file, which is read if it is given itself: --model with the \
+            "the directory holds no safetensors but a GGUF file, which is read if it is given itself: ‘model’ with the \
              path of the file",
         );
     }

@@ -46,7 +46,7 @@ impl Shards<'_> {
                 reason: format!(
                     "tensor {name} is that of a quantised checkpoint (GPTQ, AWQ, bitsandbytes or the like), which is \
                      not read; take the model's unquantised checkpoint, or dequantise it with transformers \
-                     (`model.dequantize()`, then `save_pretrained`); --dtype int8 quantises while loading"
+                     (`model.dequantize()`, then `save_pretrained`); ‘dtype’ int8 quantises while loading"
                 ),
             });
         }

@@ -164,7 +164,7 @@ fn refuse_what_is_not_read(keys: Keys<'_>) -> Result<(), String> {
         return Err(format!(
             "`quantization_config` says that the weights are quantised (`quant_method` {}), which msrnn does not read; \
              take the model's unquantised checkpoint, or dequantise it with transformers (`model.dequantize()`, then \
-             `save_pretrained`); --dtype int8 quantises while loading",
+             `save_pretrained`); ‘dtype’ int8 quantises while loading",
             shown(method)
         ));
     }

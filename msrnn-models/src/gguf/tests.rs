@@ -381,6 +381,6 @@ fn vocabularies_that_contradict_themselves_are_refused_by_their_key() {
     // Llama 3's, which does not say that its texts begin with BOS.
     let silent = set(merges, "tokenizer.ggml.pre", Entry::Text("llama-bpe".into()));
     let notes = |entries: &Entries| vocabulary_of(&header(entries, &[])).unwrap().notes;
-    assert!(notes(&silent)[0].contains("--bos always"));
+    assert!(notes(&silent)[0].contains("‘bos’ always"));
     assert!(notes(&set(silent, "tokenizer.ggml.add_bos_token", Entry::Flag(true))).is_empty());
 }

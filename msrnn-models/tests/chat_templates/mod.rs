@@ -123,7 +123,7 @@ fn of_several_templates_the_one_counts_that_transformers_takes() {
             (Ok(text), expected) => assert_eq!(Some(&text), expected.as_ref(), "{:?}", place.files),
             (Err(error), None) => {
                 let error = error.to_string();
-                assert!(place.error.is_some() && error.contains("--chat-template"), "{error}");
+                assert!(place.error.is_some() && error.contains("‘chat_template’"), "{error}");
             }
             (Err(error), Some(_)) => panic!("{error}"),
         }

@@ -8,7 +8,6 @@ mod understanding;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use clap::CommandFactory;
 use msrnn_bench::bundled;
@@ -16,16 +15,14 @@ use msrnn_bench::device::DeviceName;
 use msrnn_bench::error::BenchError;
 use msrnn_bench::experiment::manifest::{Shard, Source};
 use msrnn_bench::experiment::models::Models;
-use msrnn_bench::experiment::run::{Asked, Plan, RunOptions, estimate, run as run_experiment};
+use msrnn_bench::experiment::run::{Asked, RunOptions, estimate, run as run_experiment};
 use msrnn_bench::experiment::{Experiment, Watch};
-use msrnn_bench::memory;
 use msrnn_bench::open;
-use msrnn_bench::progress::{Progress, in_words};
-use serde::Serialize;
+use msrnn_bench::progress::Progress;
 
 use super::options::{PrecisionOptions, TextArgs, jobs};
 use super::report::show;
-use super::{Cli, DOWNLOADS, INTERRUPT, Outcome, command_line, config_file, print, print_json, remark, say};
+use super::{Cli, DOWNLOADS, INTERRUPT, Outcome, command_line, config_file, plan, print_json, remark, say};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Which {
@@ -136,15 +133,6 @@ pub(super) fn run(which: &Which) -> Result<Outcome, BenchError> {
     }
 }
 
-/// What a plan prints as JSON.
-#[derive(Serialize)]
-struct PlanReport<'a> {
-    #[serde(flatten)]
-    plan: &'a Plan,
-    /// How long it takes, judged by a second of work.
-    seconds: Option<f64>,
-}
-
 /// How far an experiment is, shown from the moment at which somebody asks.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Shown(OnceLock<Arc<Progress>>);
@@ -175,7 +163,7 @@ fn conduct<E: Experiment>(
         let plan = asked.plan(options.shard);
         let seconds = estimate(experiment, inputs, &plan, jobs, &INTERRUPT);
         progress.get().end();
-        return show_plan(&plan, seconds, options.json);
+        return plan::show(&plan, "of states in a unit", seconds, options.json);
     }
     let out = match &options.out {
         Some(out) => out.clone(),
@@ -221,30 +209,6 @@ fn conduct<E: Experiment>(
         (true, true) => Outcome::Done,
         (true, false) => Outcome::Failed,
     })
-}
-
-fn show_plan(plan: &Plan, time: Option<Duration>, json: bool) -> Result<Outcome, BenchError> {
-    const SHOWN: usize = 20;
-    if json {
-        let seconds = time.map(|time| time.as_secs_f64());
-        print_json(&PlanReport { plan, seconds })?;
-        return Ok(Outcome::Done);
-    }
-    let mut text = format!(
-        "{} units, {} tokens, at most {} of states in a unit{}\n",
-        plan.units.len(),
-        plan.tokens,
-        memory::in_words(plan.state_bytes as u64),
-        time.map_or_else(String::new, |time| format!(", about {}, judged by a second of work", in_words(time)))
-    );
-    for unit in plan.units.iter().take(SHOWN) {
-        text += &format!("  {}: {} tokens, {}\n", unit.name, unit.tokens, memory::in_words(unit.state_bytes as u64));
-    }
-    if plan.units.len() > SHOWN {
-        text += &format!("  and {} more\n", plan.units.len() - SHOWN);
-    }
-    print(&text)?;
-    Ok(Outcome::Done)
 }
 
 fn schema(experiment: &str) -> Result<Outcome, BenchError> {

@@ -146,7 +146,7 @@ impl Extrapolate {
             }
         }
         match tasks.is_empty() {
-            true => Err(BenchError::Input("there is no policy; name at least one with --policies".into())),
+            true => Err(BenchError::Input("there is no policy; name at least one with ‘policies’".into())),
             false => Ok(tasks),
         }
     }
@@ -164,7 +164,7 @@ impl Extrapolate {
             true => Ok((prefix, ids)),
             false => Err(BenchError::Input(format!(
                 "{} tokens of {:?} are not beyond the {trained} that {name} was trained on; give a longer text or more \
-                 --tokens",
+                 ‘tokens’",
                 ids.len(),
                 text.name
             ))),
@@ -301,7 +301,7 @@ impl Extrapolate {
             let tokens = longest.curve.tokens() + 1;
             let short = if tokens < self.tokens { ", which is all of it" } else { "" };
             notes.push(format!(
-                "{}: {tokens} tokens of {:?}{short}, as one context, {} (--bos {}).",
+                "{}: {tokens} tokens of {:?}{short}, as one context, {} (bos: {}).",
                 model.name,
                 self.text,
                 match longest.prefix.is_empty() {

@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 pub use arms::ArmScores;
 pub use figures::figures;
 pub(super) use join::join;
-pub use paper::{TABLE_3_STATES, is_llama_2_7b, table_3};
+pub(crate) use paper::is_llama_2_7b;
 pub use predicted::LmInputs;
 pub use sample::{ContextId, Divergences, RunSample, Sample};
 pub use summary::{ArmSummary, ModelSummary};

@@ -5,11 +5,11 @@
 use msrnn_models::config::{Architecture, ModelConfig, RopeScaling};
 
 /// Columns of the table.
-pub const TABLE_3_STATES: [usize; 7] = [64, 128, 256, 512, 1024, 2048, 4096];
+pub(crate) const TABLE_3_STATES: [usize; 7] = [64, 128, 256, 512, 1024, 2048, 4096];
 
 /// Rows of the table, under the names of this project. The policies' rows at 4,096 states are those
 /// of the full state. The row of h2o-layer equals that of window+1 as printed.
-pub const fn table_3() -> [(&'static str, [f64; 7]); 10] {
+pub(crate) const fn table_3() -> [(&'static str, [f64; 7]); 10] {
     [
         ("baseline", [17.65, 12.97, 10.39, 8.92, 8.04, 7.50, 7.16]),
         ("window", [4812.27, 4025.01, 3275.58, 2184.62, 1001.29, 240.17, 7.16]),
@@ -26,7 +26,7 @@ pub const fn table_3() -> [(&'static str, [f64; 7]); 10] {
 
 /// Whether a configuration is that of LLaMA-2-7B. A model that was tuned from it, such as the chat
 /// model, has the same.
-pub fn is_llama_2_7b(config: &ModelConfig) -> bool {
+pub(crate) fn is_llama_2_7b(config: &ModelConfig) -> bool {
     config.architecture == Architecture::LlamaForCausalLM
         && (config.hidden_size, config.intermediate_size, config.layers) == (4096, 11_008, 32)
         && (config.heads, config.kv_heads, config.head_dim) == (32, 32, 128)

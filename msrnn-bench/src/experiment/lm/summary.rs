@@ -232,7 +232,7 @@ pub(super) fn notes(lm: &Lm, summaries: &[ModelSummary]) -> Vec<String> {
     let mut notes = Vec::new();
     for summary in summaries {
         notes.push(format!(
-            "{}: {} of at most {} tokens from {}, from an empty state each, {} (--bos {}); a short last \
+            "{}: {} of at most {} tokens from {}, from an empty state each, {} (bos: {}); a short last \
              context of a text is kept. {} predicted tokens, each of the same weight, in whichever context it is. \
              Errors and intervals are over {} {}.",
             summary.model,

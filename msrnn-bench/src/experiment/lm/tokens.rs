@@ -66,7 +66,7 @@ pub(super) fn write(lm: &Lm, samples: &[Sample], directory: &Path) -> Result<(),
     memory::check(
         memory::product(&[rows, ROW]),
         &format!("a table of {rows} tokens"),
-        "score fewer --contexts, or leave --per-token out",
+        "score fewer ‘contexts’, or leave ‘per_token’ out",
     )?;
     let columns = [
         ("model", Values::Text(all().map(|(sample, ..)| lm.models[sample.model].name.clone()).collect())),

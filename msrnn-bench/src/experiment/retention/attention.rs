@@ -19,7 +19,7 @@ const QUERIES: usize = 128;
 
 /// Attention that one deciding group lost.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Losses {
+pub(crate) struct Losses {
     /// By omission: the weight that the current query gave the row that went, of all rows in the
     /// step, the mean over the query heads of the group.
     pub omitted: Vec<f64>,
@@ -39,7 +39,7 @@ pub(super) struct Weights {
 
 /// Attention of a decoder over a context.
 #[derive(Debug)]
-pub struct Attended<'m> {
+pub(crate) struct Attended<'m> {
     decoder: &'m Decoder,
     rotation: Rotation,
     device: Device,
@@ -48,14 +48,14 @@ pub struct Attended<'m> {
 
 impl<'m> Attended<'m> {
     /// For contexts of `n` tokens.
-    pub fn new(decoder: &'m Decoder, n: usize, device: &Device) -> Self {
+    pub(crate) fn new(decoder: &'m Decoder, n: usize, device: &Device) -> Self {
         let rotary = Rotary::new(decoder.config(), wide(decoder), device);
         let positions = Tensor::<1, Int>::arange(0..n as i64, device).reshape([1, n]);
         Self { decoder, rotation: rotary.at(positions), device: device.clone(), n }
     }
 
     /// What the groups of a layer lost, given its inputs `[1, n, d]`.
-    pub fn losses(&self, layer: usize, x: Tensor<3>, groups: &[Group]) -> Vec<Losses> {
+    pub(crate) fn losses(&self, layer: usize, x: Tensor<3>, groups: &[Group]) -> Vec<Losses> {
         let omissions: Vec<_> = groups.iter().map(Group::omissions).collect();
         let mut losses = vec![Losses::default(); groups.len()];
         for first in (0..self.n).step_by(QUERIES) {

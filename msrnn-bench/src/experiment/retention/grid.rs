@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// A context cut into equally long spans of positions, the last one shorter. The last step of each
 /// span is the one that is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Grid {
+pub(crate) struct Grid {
     /// Tokens of the longest context.
     pub context: usize,
     /// Positions of a span.
@@ -16,37 +16,37 @@ pub struct Grid {
 
 impl Grid {
     /// Spans of a context, at most `cells` of them.
-    pub fn new(context: usize, cells: usize) -> Self {
+    pub(crate) fn new(context: usize, cells: usize) -> Self {
         Self { context, stride: context.div_ceil(cells.max(1)).max(1) }
     }
 
     /// Number of spans that a context of `tokens` fills.
-    pub fn spans(self, tokens: usize) -> usize {
+    pub(crate) fn spans(self, tokens: usize) -> usize {
         tokens.div_ceil(self.stride)
     }
 
     /// Positions of a span in a context of `tokens`.
-    pub fn span(self, index: usize, tokens: usize) -> Range<usize> {
+    pub(crate) fn span(self, index: usize, tokens: usize) -> Range<usize> {
         index * self.stride..((index + 1) * self.stride).min(tokens)
     }
 
     /// The step at which a span is looked at.
-    pub fn step(self, index: usize, tokens: usize) -> usize {
+    pub(crate) fn step(self, index: usize, tokens: usize) -> usize {
         self.span(index, tokens).end - 1
     }
 
     /// The span of a position.
-    pub fn of(self, position: usize) -> usize {
+    pub(crate) fn of(self, position: usize) -> usize {
         position / self.stride
     }
 
     /// Coordinates of the spans: their first positions.
-    pub fn positions(self) -> Vec<f64> {
+    pub(crate) fn positions(self) -> Vec<f64> {
         (0..self.spans(self.context)).map(|index| self.span(index, self.context).start as f64).collect()
     }
 
     /// Coordinates of the steps.
-    pub fn steps(self) -> Vec<f64> {
+    pub(crate) fn steps(self) -> Vec<f64> {
         (0..self.spans(self.context)).map(|index| self.step(index, self.context) as f64).collect()
     }
 }

@@ -17,7 +17,7 @@ use crate::experiment::Watch;
 
 /// The rows of one layer, as far as one decision omits them: all of the layer, or those of one KV head.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Group {
+pub(crate) struct Group {
     /// From 0.
     pub layer: usize,
     /// KV head, none when the layer decides as a whole.
@@ -28,18 +28,18 @@ pub struct Group {
 
 impl Group {
     /// Nothing omitted yet of `n` tokens.
-    pub fn new(layer: usize, head: Option<usize>, n: usize) -> Self {
+    pub(crate) fn new(layer: usize, head: Option<usize>, n: usize) -> Self {
         Self { layer, head, omitted_at: vec![None; n] }
     }
 
     /// Tokens seen.
-    pub fn tokens(&self) -> usize {
+    pub(crate) fn tokens(&self) -> usize {
         self.omitted_at.len()
     }
 
     /// Steps in which a row took part: from its own to the one that omitted it, both included, or
     /// to the last.
-    pub fn steps_kept(&self, position: usize) -> usize {
+    pub(crate) fn steps_kept(&self, position: usize) -> usize {
         match self.omitted_at[position] {
             Some(step) => step - position + 1,
             None => self.tokens() - position,
@@ -47,17 +47,17 @@ impl Group {
     }
 
     /// Whether a row is carried on after a step.
-    pub fn held_after(&self, position: usize, step: usize) -> bool {
+    pub(crate) fn held_after(&self, position: usize, step: usize) -> bool {
         position <= step && self.omitted_at[position].is_none_or(|omitted| omitted > step)
     }
 
     /// Whether a row takes part in a step.
-    pub fn in_step(&self, position: usize, step: usize) -> bool {
+    pub(crate) fn in_step(&self, position: usize, step: usize) -> bool {
         position <= step && self.omitted_at[position].is_none_or(|omitted| omitted >= step)
     }
 
     /// Steps with an omission, each with the position that went, by step.
-    pub fn omissions(&self) -> Vec<(usize, usize)> {
+    pub(crate) fn omissions(&self) -> Vec<(usize, usize)> {
         let gone = |(position, step): (usize, &Option<usize>)| step.map(|step| (step, position));
         let mut all: Vec<(usize, usize)> = self.omitted_at.iter().enumerate().filter_map(gone).collect();
         all.sort_unstable();
@@ -66,7 +66,7 @@ impl Group {
 
     /// Over all steps after which the state is full by `states` rows and something was omitted: how
     /// many rows were held, and how many of these were among the `states` newest tokens.
-    pub fn recent(&self, states: usize) -> Share {
+    pub(crate) fn recent(&self, states: usize) -> Share {
         let n = self.tokens();
         let mut share = Share::default();
         for position in 0..n {
@@ -104,14 +104,14 @@ impl Share {
 
 /// Σ min(t, k + 1) over t = 1..n: steps that all rows of a bounded state are kept, together. In every
 /// step that many rows take part, whatever the policy.
-pub fn steps_kept_by_all(tokens: usize, states: usize) -> u64 {
+pub(crate) fn steps_kept_by_all(tokens: usize, states: usize) -> u64 {
     let filling = tokens.min(states + 1) as u64;
     filling * (filling + 1) / 2 + (tokens as u64 - filling) * (states as u64 + 1)
 }
 
 /// What was seen of a context.
 #[derive(Clone, Debug)]
-pub struct History {
+pub(crate) struct History {
     /// By layer, then head.
     pub groups: Vec<Group>,
     /// By group, where it was asked for.
@@ -129,7 +129,7 @@ pub struct History {
 /// When keys, values or a policy's scores are not numbers.
 ///
 /// Strict, layer by layer: exact, since the state of a layer depends on that layer's inputs alone.
-pub fn history(
+pub(crate) fn history(
     model: &Model,
     recurrent: &Recurrent<'_>,
     ids: &[u32],

@@ -1,26 +1,26 @@
 //! Retention: which states live how long (Oren et al. 2024, arXiv 2401.06104, section 6).
 //!
 //! Contexts go through a model under every policy and bound, and everything follows from the step at
-//! which each row was omitted ([`history`]):
+//! which each row was omitted (`history`):
 //!
 //! - a map of the positions held after every step, layer by layer (the paper's figure 8);
 //! - how long the first tokens survive (figure 9);
 //! - mean steps kept by kind of token (table 2);
 //! - the share of recent tokens among the rows held;
-//! - the attention that every omission costs ([`attention`]).
+//! - the attention that every omission costs (`attention`).
 //!
 //! A *step kept* is a step in which a row takes part: its own, those after it, and the one that
 //! omits it, whose attention still includes it. This is the count with which the average over all
 //! rows is the paper's: Σ min(t, k + 1) / n, whatever the policy, which every result is checked against.
 
-pub mod attention;
+pub(crate) mod attention;
 mod figures;
 mod fit;
-pub mod grid;
-pub mod history;
+pub(crate) mod grid;
+pub(crate) mod history;
 mod notes;
 mod results;
-pub mod sample;
+pub(crate) mod sample;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -44,10 +44,10 @@ use grid::Grid;
 use sample::{Sample, Trace, Wanted};
 
 /// File name of the trace in a run directory.
-pub const TRACE: &str = "trace.parquet";
+pub(crate) const TRACE: &str = "trace.parquet";
 
 /// Most cells of a map along an axis.
-pub const MOST_CELLS: usize = 256;
+pub(crate) const MOST_CELLS: usize = 256;
 
 /// The setting of the experiment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -64,7 +64,7 @@ pub struct Retention {
     pub first: usize,
     /// Cells of a map along an axis, at most.
     pub cells: usize,
-    /// Whether attention is measured; see [`attention`] for what that costs.
+    /// Whether attention is measured; see `attention` for what that costs.
     pub attention: bool,
     /// Whether every omission is kept, for `trace.parquet`.
     pub trace: bool,
@@ -105,11 +105,11 @@ impl Retention {
         if let Some(arm) = self.arms.iter().find(|arm| self.attention && !arm.leaves_rows()) {
             return wrong(format!(
                 "{arm} merges or rounds rows, or rotates them by other positions, and what attention loses is computed from rows as \
-                 they came; leave it out, or give --no-attention"
+                 they came; leave it out, or give ‘no_attention’"
             ));
         }
         if !(1..=MOST_CELLS).contains(&self.cells) {
-            return wrong(format!("a map of {} cells is not drawn; give --cells from 1 to {MOST_CELLS}", self.cells));
+            return wrong(format!("a map of {} cells is not drawn; give ‘cells’ from 1 to {MOST_CELLS}", self.cells));
         }
         Ok(self)
     }
@@ -138,7 +138,7 @@ impl Experiment for Retention {
             let arm = &self.arms[arm];
             let ids = inputs.contexts[model].contexts.get(context).ok_or_else(|| {
                 BenchError::Input(format!(
-                    "the texts have only {context} contexts of {}; give more text, or fewer --contexts",
+                    "the texts have only {context} contexts of {}; give more text, or fewer ‘contexts’",
                     self.models[model]
                 ))
             })?;

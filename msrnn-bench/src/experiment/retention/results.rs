@@ -97,7 +97,7 @@ fn found_in(setting: &Retention, model: &str, policy: &str, samples: &[Sample]) 
     if all.steps as f64 != expected {
         return Err(BenchError::Input(format!(
             "{policy}@{states}: rows were kept {average} steps on average where counts say {closed_form}; the samples \
-             are damaged, run the experiment again in another --out"
+             are damaged, run the experiment again in another ‘out’"
         )));
     }
     let recent = |layer: usize| {

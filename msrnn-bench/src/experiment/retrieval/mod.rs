@@ -1,7 +1,7 @@
 //! Retrieval: a fact stated at a depth of a text, asked for at its end.
 //!
 //! Length × depth × policy × states. A question is a text that breaks off right before an answer
-//! that stands in it once ([`task`]); it is *answered* in two ways ([`prompt`]):
+//! that stands in it once ([`task`]); it is *answered* in two ways (`prompt`):
 //!
 //! - *exact match*: the greedy continuation begins with the answer, token for token;
 //! - *choice*: of several candidate answers the right one has the highest log-likelihood, summed over
@@ -13,7 +13,7 @@
 
 mod fit;
 pub mod haystack;
-pub mod prompt;
+pub(crate) mod prompt;
 mod results;
 pub mod task;
 
@@ -121,7 +121,7 @@ impl Retrieval {
         let tokens = self.lengths.iter().copied().max().unwrap_or(0);
         Length { tokens, block: 0, states: None, positions: Positions::Original }.check()?;
         let bytes = memory::product(&[tokens, BYTES]);
-        memory::check(bytes, &format!("a text of {tokens} tokens"), "give shorter --lengths")?;
+        memory::check(bytes, &format!("a text of {tokens} tokens"), "give shorter ‘lengths’")?;
         self.lengths.sort_unstable();
         self.lengths.dedup();
         self.depths.sort_by(f64::total_cmp);
@@ -181,7 +181,7 @@ impl Retrieval {
         let room = length.saturating_sub(prefix);
         task.question(self.seed, trial as u64, room, depth, haystack, &measure).ok_or_else(|| {
             BenchError::Input(format!(
-                "{length} tokens are too few for a question of the task {}; give a larger --lengths",
+                "{length} tokens are too few for a question of the task {}; give a larger ‘lengths’",
                 task.name()
             ))
         })

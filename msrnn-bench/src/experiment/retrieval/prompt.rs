@@ -21,7 +21,7 @@ use crate::stories::questions::Question;
 
 /// A question in token ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prompt {
+pub(crate) struct Prompt {
     /// Everything before the answer, with what the tokenizer puts before a text.
     pub context: Vec<u32>,
     /// How many ids of the context come before what asks.
@@ -65,14 +65,14 @@ impl Prompt {
     /// # Errors
     ///
     /// When the tokenizer cannot write the question: it gives another text back.
-    pub fn new(question: &Question, tokenizer: &Tokenizer) -> Result<Self, BenchError> {
+    pub(crate) fn new(question: &Question, tokenizer: &Tokenizer) -> Result<Self, BenchError> {
         let bare = tokenizer.encode(&question.text)?;
         let back = tokenizer.decode(&bare)?;
         if back.trim() != question.text.trim() {
             let lost = question.text.split_whitespace().find(|word| !back.contains(word)).unwrap_or("its spaces");
             return Err(BenchError::Input(format!(
-                "the tokenizer of this model cannot write the question: {lost:?} is lost; choose another --task, \
-                 or give a --haystack that it was made for"
+                "the tokenizer of this model cannot write the question: {lost:?} is lost; choose another ‘task’, \
+                 or give a ‘haystack’ that it was made for"
             )));
         }
         let whole = |candidate: &String| tokenizer.encode(&format!("{}{candidate}", question.text));
@@ -83,7 +83,7 @@ impl Prompt {
         if context.is_empty() {
             return Err(BenchError::Input(
                 "nothing comes before the answer, since the tokenizer joins it with the whole question and puts nothing \
-                 before a text; use --bos always"
+                 before a text; use ‘bos’ always"
                     .into(),
             ));
         }
@@ -91,11 +91,6 @@ impl Prompt {
         let ahead = tokenizer.begun(&tokenizer.encode(&question.text[..question.asked_at])?);
         let before = ahead.iter().zip(&context).take_while(|(a, b)| a == b).count();
         Ok(Self { context, before, candidates: whole.into_iter().map(|ids| ids[seam..].to_vec()).collect() })
-    }
-
-    /// Tokens of the context and the longest candidate.
-    pub fn tokens(&self) -> usize {
-        self.context.len() + self.candidates.iter().map(Vec::len).max().unwrap_or(0)
     }
 
     /// Reads the context from empty states and answers. None when interrupted. With `ask_after` what comes before the
@@ -108,7 +103,7 @@ impl Prompt {
     /// # Errors
     ///
     /// When logits are not numbers.
-    pub fn answer(
+    pub(crate) fn answer(
         &self,
         recurrent: &Recurrent<'_>,
         tokenizer: &Tokenizer,
@@ -427,6 +422,6 @@ mod tests {
             candidates,
         };
         let error = Prompt::new(&question, &tokenizer).unwrap_err().to_string();
-        assert!(error.contains("\"grass\"") && error.contains("--task"), "{error}");
+        assert!(error.contains("\"grass\"") && error.contains("‘task’"), "{error}");
     }
 }

@@ -11,15 +11,26 @@ use crate::experiment::manifest::{Identity, MANIFEST, MEANING, Manifest, Shard, 
 use crate::experiment::models::Models;
 use crate::experiment::{Experiment, Unit, units};
 
-/// What an experiment is about to do.
+/// What is about to be done.
 #[derive(Clone, Debug, Serialize)]
 pub struct Plan {
     /// All units, in order.
     pub units: Vec<Unit>,
     /// Tokens of all units.
     pub tokens: usize,
-    /// Bytes of states of the largest unit.
+    /// Bytes of states of the largest unit; of a training, of all that it holds.
     pub state_bytes: usize,
+}
+
+impl Plan {
+    /// To do these units.
+    pub fn of(units: Vec<Unit>) -> Self {
+        Self {
+            tokens: units.iter().fold(0, |tokens, unit| unit.tokens.saturating_add(tokens)),
+            state_bytes: units.iter().map(|unit| unit.state_bytes).max().unwrap_or(0),
+            units,
+        }
+    }
 }
 
 /// What is asked for: a run, and its units with their keys.
@@ -70,14 +81,9 @@ impl Asked {
     }
 
     /// The plan of all of it, or of a part.
-    pub fn plan(&self, shard: Option<Shard>) -> Plan {
+    pub(crate) fn plan(&self, shard: Option<Shard>) -> Plan {
         let mine = |(index, _): &(usize, &Unit)| shard.is_none_or(|shard| shard.holds(*index));
-        let units: Vec<Unit> = self.units.iter().enumerate().filter(mine).map(|(_, unit)| unit.clone()).collect();
-        Plan {
-            tokens: units.iter().map(|unit| unit.tokens).sum(),
-            state_bytes: units.iter().map(|unit| unit.state_bytes).max().unwrap_or(0),
-            units,
-        }
+        Plan::of(self.units.iter().enumerate().filter(mine).map(|(_, unit)| unit.clone()).collect())
     }
 
     /// A run directory for it in `parent`: the first of `lm`, `lm-2` and so on that is new, or of which all that is finished
@@ -86,7 +92,7 @@ impl Asked {
     /// # Errors
     ///
     /// When there are too many to look through.
-    pub fn room_in(&self, parent: &Path) -> Result<PathBuf, BenchError> {
+    pub(crate) fn room_in(&self, parent: &Path) -> Result<PathBuf, BenchError> {
         const MOST: usize = 1000;
         let name = &self.identity.experiment;
         for n in 1..=MOST {
@@ -102,7 +108,7 @@ impl Asked {
                 return Ok(directory);
             }
         }
-        Err(BenchError::Input(format!("{} holds {MOST} other runs of {name}; choose one with --out", parent.display())))
+        Err(BenchError::Input(format!("{} holds {MOST} other runs of {name}; choose one with ‘out’", parent.display())))
     }
 
     fn has_room(&self, directory: &Path) -> bool {

@@ -60,7 +60,7 @@ pub fn finish<E: Experiment>(runs: &Runs, out: Option<&Path>) -> Result<Results,
     }
     if let Some((index, unit)) = runs.unfinished().next() {
         return Err(BenchError::Input(format!(
-            "unit {index} of {}, {:?}, is not finished ({} are); give the same command with the same --out to go on, or the \
+            "unit {index} of {}, {:?}, is not finished ({} are); give the same command with the same ‘out’ to go on, or the \
              parts that are missing",
             units.len(),
             unit.name,
@@ -87,7 +87,7 @@ pub fn finish<E: Experiment>(runs: &Runs, out: Option<&Path>) -> Result<Results,
     let experiment = if missing.is_empty() { experiment } else { experiment.without(&arms) };
     experiment.check_all(&identity.models, &samples).map_err(|reason| {
         BenchError::Input(format!(
-            "the samples do not fit together: {reason}. Some are of another run: run the experiment again, in another --out"
+            "the samples do not fit together: {reason}. Some are of another run: run the experiment again, in another ‘out’"
         ))
     })?;
     let mut results = experiment.results(&samples)?;

@@ -21,7 +21,7 @@ pub(super) fn settle(
         let strange = |file: &&&str| **file != PLAN && directory.join(file).symlink_metadata().is_ok();
         if let Some(file) = WRITTEN.iter().find(strange) {
             return Err(BenchError::Input(format!(
-                "{}: there is {file} but no {MANIFEST} that says of what run; choose another --out",
+                "{}: there is {file} but no {MANIFEST} that says of what run; choose another ‘out’",
                 directory.display()
             )));
         }
@@ -37,12 +37,12 @@ pub(super) fn settle(
     };
     let (before, now) = (&there.identity, &asked.identity);
     if before.experiment != now.experiment {
-        return holds_another(format!("one of `experiment {}`. Choose another --out", before.experiment));
+        return holds_another(format!("one of `experiment {}`. Choose another ‘out’", before.experiment));
     }
     if before.meaning != now.meaning && !options.accept_version {
         return holds_another(format!(
             "its results are of meaning {}, and this msrnn gives results of meaning {}: some of its numbers would be \
-             others now. Choose another --out to do all of it anew, or give --accept-version to keep what is finished and \
+             others now. Choose another ‘out’ to do all of it anew, or give ‘accept_version’ to keep what is finished and \
              go on",
             before.meaning, now.meaning
         ));
@@ -64,7 +64,7 @@ pub(super) fn settle(
         let differences = there.identity.differences(&asked.identity)?;
         return holds_another(format!(
             "{} of its {} finished units are not asked for, such as {first:?}. There:\n  {}\nGive the same settings, or \
-             more of them, or choose another --out",
+             more of them, or choose another ‘out’",
             foreign.len(),
             done.len(),
             differences.join("\n  ")
@@ -104,7 +104,7 @@ pub(super) fn take_over(
                     journal.adopt(&unit.key, finished)?;
                     done.insert(unit.key.clone(), finished.clone());
                 }
-                Some(here) if here.sample == finished.sample => {}
+                Some(here) if journal::joined(&here.sample, &finished.sample).is_some() => {}
                 Some(_) => {
                     return Err(BenchError::Input(format!(
                         "{} says something else of unit {:?} than is known here; leave it out",

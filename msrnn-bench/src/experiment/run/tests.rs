@@ -166,7 +166,7 @@ fn what_is_not_asked_for_any_more_is_never_dropped_and_what_differs_is_named() {
     for other in [&[1.0, 5.0][..], &[1.0], &[]] {
         let error = go(other, directory.path(), None, &calm).unwrap_err().to_string();
         assert!(error.contains("1 of its 2 finished") || error.contains("2 of its 2 finished"), "{error}");
-        assert!(error.contains("setting.numbers: [1.0, 2.0], not [") && error.contains("another --out"), "{error}");
+        assert!(error.contains("setting.numbers: [1.0, 2.0], not [") && error.contains("another ‘out’"), "{error}");
     }
     assert_eq!(metrics(directory.path()), before);
 }
@@ -240,7 +240,7 @@ fn numbers_of_two_meanings_never_mix_unless_that_is_asked_for() {
     let calm = Trouble::default();
     with(&[1.0, 2.0], &options(out, None), &calm, |asked| asked.meaning(MEANING - 1).unwrap()).unwrap();
     let error = go(&[1.0, 2.0], out, None, &calm).unwrap_err().to_string();
-    assert!(error.contains("meaning 0") && error.contains("--accept-version") && error.contains("--out"), "{error}");
+    assert!(error.contains("meaning 0") && error.contains("‘accept_version’") && error.contains("‘out’"), "{error}");
     let accepting = RunOptions { accept_version: true, ..options(out, None) };
     let outcome = with(&[1.0, 2.0, 3.0], &accepting, &calm, |asked| asked).unwrap();
     assert_eq!((outcome.resumed, outcome.finished), (2, 3));

@@ -12,7 +12,7 @@ use crate::trial;
 
 /// How long a plan takes, judged by a second of its experiment's first units; none where that is too little to tell.
 /// Nothing is kept.
-pub fn estimate<E: Experiment>(
+pub(crate) fn estimate<E: Experiment>(
     experiment: &E,
     inputs: &E::Inputs,
     plan: &Plan,

@@ -116,7 +116,7 @@ enum Ended {
 fn said(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     format!(
-        "the program panicked: {}. If it ran out of memory, give fewer --jobs or states, a smaller --batch, or shorter texts",
+        "the program panicked: {}. If it ran out of memory, give fewer ‘jobs’ or states, a smaller ‘batch’, or shorter texts",
         text.unwrap_or("it did not say why")
     )
 }

@@ -62,7 +62,9 @@ impl Judge {
     /// Always: this program was built without the feature `hub`.
     #[cfg(not(feature = "hub"))]
     pub fn new(_setting: JudgeSetting, _key: Option<String>, _limits: Limits) -> Result<Self, BenchError> {
-        Err(BenchError::Input("this msrnn cannot ask a judge; build it with `--features hub`".into()))
+        Err(BenchError::Input(
+            "this msrnn cannot ask a judge; build it with `cargo build --release --features hub`".into(),
+        ))
     }
 
     /// A judge cannot be asked.
@@ -74,7 +76,9 @@ impl Judge {
     pub fn ask(&self, _question: &str, _interrupt: &AtomicBool) -> Result<Option<String>, BenchError> {
         let Self { setting, limits, left, key } = self;
         let _ = (setting, limits, left, key);
-        Err(BenchError::Input("this msrnn cannot ask a judge; build it with `--features hub`".into()))
+        Err(BenchError::Input(
+            "this msrnn cannot ask a judge; build it with `cargo build --release --features hub`".into(),
+        ))
     }
 }
 
@@ -116,7 +120,7 @@ mod asking {
             let address = Address::parse(url).ok().filter(|_| !url.contains(['?', '#']));
             let address = address.ok_or_else(|| {
                 BenchError::Input(
-                    "--judge must be the address of an OpenAI-compatible endpoint, such as https://api.openai.com/v1, \
+                    "‘judge’ must be the address of an OpenAI-compatible endpoint, such as https://api.openai.com/v1, \
                      without user, password or query; the key goes into MSRNN_JUDGE_KEY or OPENAI_API_KEY"
                         .into(),
                 )
@@ -135,7 +139,7 @@ mod asking {
             });
             let credentials = credentials.transpose()?;
             if credentials.is_some() && address.is_in_the_clear() {
-                tracing::warn!("{address} is http: the judge's key can be read on the way; use https in --judge");
+                tracing::warn!("{address} is http: the judge's key can be read on the way; use https in ‘judge’");
             }
             let connect = patience.min(Patience::default().connect);
             Ok(Self {
@@ -173,7 +177,7 @@ mod asking {
                 if left.is_err() {
                     return Err(BenchError::Input(format!(
                         "all {requests} requests to the judge are used up; what is judged is kept, and the same \
-                         command goes on with a new --max-requests"
+                         command goes on with a new ‘max_requests’"
                     )));
                 }
                 let wait = match self.try_once(question, interrupt) {
@@ -190,7 +194,7 @@ mod asking {
                 }
             }
             Err(BenchError::Input(self.redacted(&format!(
-                "the judge at {} gave no answer in {attempts} attempts: {last}. What is judged is kept; check --judge \
+                "the judge at {} gave no answer in {attempts} attempts: {last}. What is judged is kept; check ‘judge’ \
                  and the network, and give the same command again",
                 self.setting.url
             ))))
@@ -223,7 +227,7 @@ mod asking {
                 }
                 404 => {
                     return Err(Failure::Final(format!(
-                        "there is no judge at {} (status 404); --judge usually ends in /v1, and --judge-model must be a \
+                        "there is no judge at {} (status 404); ‘judge’ usually ends in /v1, and ‘judge_model’ must be a \
                          model there: {}",
                         address,
                         told()

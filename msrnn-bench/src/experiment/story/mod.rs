@@ -2,13 +2,13 @@
 //!
 //! For every seed the full state and every bounded one continue the same prompt with the same draws. A
 //! judge, which is a model behind an OpenAI-compatible endpoint, sees each pair in both orders
-//! ([`verdict`]); without one the stories are kept and can be judged later.
+//! (`verdict`); without one the stories are kept and can be judged later.
 
 mod fit;
 mod judge;
 mod results;
 mod texts;
-pub mod verdict;
+pub(crate) mod verdict;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -40,12 +40,12 @@ use crate::error::BenchError;
 use crate::room;
 
 /// The prompt of the paper's Table 4. Where it breaks lines cannot be seen in print.
-pub const PROMPT: &str = "### Instruction:\nWrite a very long story (at least 4,000 words). The story should include at \
+pub(crate) const PROMPT: &str = "### Instruction:\nWrite a very long story (at least 4,000 words). The story should include at \
                           least 20 named characters, spans 3 countries and 9 cities, at least 10 chapters and should \
                           have a lot of plot twists.\n\n### Response:\n";
 
 /// How the stories of the bundled generator begin: the bundled model knows no instructions.
-pub const BUNDLED_PROMPT: &str = "The town of";
+pub(crate) const BUNDLED_PROMPT: &str = "The town of";
 
 /// The setting.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -172,7 +172,7 @@ impl Inputs {
         let wrong = |reason: String| BenchError::Input(format!("{}: {reason}", directory.display()));
         if manifest.identity.experiment != Story::NAME {
             return Err(wrong(format!(
-                "a run of `experiment {}`; --stories takes a run of `experiment {}`",
+                "a run of `experiment {}`; ‘stories’ takes a run of `experiment {}`",
                 manifest.identity.experiment,
                 Story::NAME
             )));
@@ -212,7 +212,7 @@ impl Story {
         }
         if arms.is_empty() || self.seeds == 0 {
             return Err(BenchError::Input(
-                "there is nothing to compare the full state with; give --policies with --states, and --seeds".into(),
+                "there is nothing to compare the full state with; give ‘policies’ with ‘states’, and ‘seeds’".into(),
             ));
         }
         let made = Arc::new(arms);
@@ -228,7 +228,7 @@ impl Story {
         let context = self.context.unwrap_or(model.decoder.config().max_position_embeddings);
         if context > Rotary::LIMIT {
             return Err(BenchError::Input(format!(
-                "--context {context} is too long; positions end at {}",
+                "‘context’ {context} is too long; positions end at {}",
                 Rotary::LIMIT
             )));
         }
@@ -237,7 +237,7 @@ impl Story {
         if max_new_tokens == 0 || max_new_tokens > room || prompt.is_empty() {
             return Err(BenchError::Input(format!(
                 "a prompt of {} tokens and a story of {max_new_tokens} do not fit a context of {context}; give a longer \
-                 --context, or other --max-new-tokens or --prompt",
+                 ‘context’, or other ‘max_new_tokens’ or ‘prompt’",
                 prompt.len()
             )));
         }

@@ -211,8 +211,8 @@ fn notes(setting: &Story, rows: &[Row]) -> Vec<String> {
             ));
         }
         None => notes.push(
-            "Nobody judged these stories. To have it done, give `msrnn experiment story --stories DIR --judge URL \
-             --judge-model NAME --out OTHER`, with this run's directory as DIR."
+            "Nobody judged these stories. To have it done, run `experiment story` with this run's directory as ‘stories’, \
+             the judge's address and model as ‘judge’ and ‘judge_model’, and another ‘out’."
                 .into(),
         ),
     }
@@ -409,6 +409,6 @@ mod tests {
     fn without_a_judge_the_texts_are_described_and_the_way_on_is_said() {
         let found = results(&setting(false), &[pair(0, "one two four", None)]);
         assert_eq!(found.figures.len(), 2);
-        assert!(found.notes.iter().any(|note| note.contains("--stories DIR --judge URL")));
+        assert!(found.notes.iter().any(|note| note.contains("directory as ‘stories’")));
     }
 }

@@ -68,7 +68,7 @@ fn question(prompt: &str, first: &str, second: &str) -> String {
 /// # Errors
 ///
 /// When `ask` fails.
-pub fn judge<E>(
+pub(crate) fn judge<E>(
     prompt: &str,
     full: &str,
     bounded: &str,
@@ -86,7 +86,7 @@ pub fn judge<E>(
 }
 
 /// What an answer chooses.
-pub fn choice(answer: &str) -> Choice {
+pub(crate) fn choice(answer: &str) -> Choice {
     const LETTERS: [(char, Choice); 3] = [('A', Choice::A), ('B', Choice::B), ('C', Choice::C)];
     let named: Vec<Choice> = LETTERS
         .into_iter()

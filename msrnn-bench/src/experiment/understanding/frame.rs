@@ -34,7 +34,7 @@ impl<'t> Frame<'t> {
         match text.split(DOCUMENT).collect::<Vec<_>>()[..] {
             [before, after] => Ok(Self { tokenizer, before: Some(before.to_owned()), after: after.to_owned() }),
             _ => Err(BenchError::Input(
-                "the model's chat template does not say what the user says once, as it is; leave --chat out".into(),
+                "the model's chat template does not say what the user says once, as it is; leave ‘chat’ out".into(),
             )),
         }
     }

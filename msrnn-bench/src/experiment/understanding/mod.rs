@@ -8,11 +8,11 @@
 mod fit;
 mod frame;
 mod jackknife;
-pub mod plan;
-pub mod prompt;
+pub(crate) mod plan;
+pub(crate) mod prompt;
 pub mod question;
 mod results;
-pub mod stories;
+pub(crate) mod stories;
 pub mod task;
 
 use std::collections::BTreeMap;
@@ -100,7 +100,7 @@ impl Inputs {
         }
         match questions.is_empty() {
             true => {
-                Err(BenchError::Input("there is no question; give a file that has some, or more --questions".into()))
+                Err(BenchError::Input("there is no question; give a file that has some, or more ‘questions’".into()))
             }
             false => Ok(Self { models, questions, plan: Mutex::new(None) }),
         }

@@ -16,7 +16,7 @@ use crate::experiment::models::Models;
 use crate::experiment::{Unit, common};
 
 /// All there is to do. Every arm answers all questions.
-pub struct Plan {
+pub(crate) struct Plan {
     /// By model: full, baselines by size, policies as asked for.
     pub arms: Vec<ArmPlan>,
     /// Lists of one prompt per question.
@@ -24,7 +24,7 @@ pub struct Plan {
 }
 
 /// A model under a policy.
-pub struct ArmPlan {
+pub(crate) struct ArmPlan {
     /// Index of the model.
     pub model: usize,
     /// `tova@64`, `full`, `baseline@64`.
@@ -46,7 +46,7 @@ impl Plan {
     ///
     /// When a model cannot be opened, a policy cannot have its budget, or a question does not fit
     /// the context even without its document.
-    pub fn new(setting: &Understanding, models: &Models, questions: &[Question]) -> Result<Self, BenchError> {
+    pub(crate) fn new(setting: &Understanding, models: &Models, questions: &[Question]) -> Result<Self, BenchError> {
         let mut plan = Self { arms: Vec::new(), prompts: Vec::new() };
         for model in 0..models.names().len() {
             plan.add(setting, models, model, questions)?;
@@ -66,7 +66,7 @@ impl Plan {
         let context = setting.context.unwrap_or(model.decoder.config().max_position_embeddings);
         if context > Rotary::LIMIT {
             return Err(BenchError::Input(format!(
-                "--context {context} is too long; positions end at {}",
+                "‘context’ {context} is too long; positions end at {}",
                 Rotary::LIMIT
             )));
         }
@@ -75,7 +75,7 @@ impl Plan {
         {
             return Err(BenchError::Input(format!(
                 "question {:?} has no document, so that there is nothing to compress before it is asked; give one as \
-                 \"document\", or leave --ask-after out",
+                 \"document\", or leave ‘ask_after’ out",
                 question.id
             )));
         }
@@ -98,7 +98,7 @@ impl Plan {
         let whole = prompts(context)?.map_err(|question| {
             BenchError::Input(format!(
                 "question {:?} and an answer of {} tokens do not fit a context of {context} tokens, even without the \
-                 document; give a longer --context or fewer --max-new-tokens",
+                 document; give a longer ‘context’ or fewer ‘max_new_tokens’",
                 question.id, setting.max_new_tokens
             ))
         })?;
@@ -146,7 +146,7 @@ impl Plan {
     }
 
     /// One unit per arm and question.
-    pub fn units(&self, setting: &Understanding, questions: &[Question]) -> Result<Vec<Unit>, BenchError> {
+    pub(crate) fn units(&self, setting: &Understanding, questions: &[Question]) -> Result<Vec<Unit>, BenchError> {
         // The seed is that of stories and policies, which are seen in prompts and names.
         let common = common(setting, &["policies", "states", "baseline", "context", "seed", "bos", "special_tokens"])?;
         let unit = |arm: &ArmPlan, question: usize| {

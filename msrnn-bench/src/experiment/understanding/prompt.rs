@@ -21,7 +21,7 @@ pub(super) fn rest(task: Task, question: &str) -> String {
 
 /// A prompt that fits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prompt {
+pub(crate) struct Prompt {
     /// What the tokenizer puts before a text, document, question.
     pub ids: Vec<u32>,
     /// How many of the last ids are the question, where it is apart from what comes before.
@@ -39,7 +39,7 @@ pub struct Prompt {
 /// # Errors
 ///
 /// When `prompt` fails.
-pub fn fit<E>(
+pub(crate) fn fit<E>(
     document: &str,
     room: usize,
     prompt: impl Fn(&str) -> Result<(Vec<u32>, usize), E>,

@@ -48,7 +48,7 @@ pub fn read(path: &Path, name: &str, task: Task) -> Result<(Vec<Question>, Sourc
     let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let source = Source::of_bytes(name, [(&*file, text.as_bytes())]);
     let questions = parse(&text, task).map_err(|reason| {
-        BenchError::Input(format!("{}: {reason}\nexpected for --task {task}: {}", path.display(), expected(task)))
+        BenchError::Input(format!("{}: {reason}\nexpected for ‘task’ {task}: {}", path.display(), expected(task)))
     })?;
     match questions.is_empty() {
         true => Err(BenchError::Input(format!("{}: there is no question in it", path.display()))),

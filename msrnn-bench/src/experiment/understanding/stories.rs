@@ -16,7 +16,7 @@ const ASKED: [Relation; 5] = [Relation::Epithet, Relation::Owns, Relation::Lives
 
 /// One question per kind of fact about each of the first held-out stories of a seed: about the fact
 /// whose last mention lies farthest back.
-pub fn questions(seed: u64, stories: usize) -> Vec<Question> {
+pub(crate) fn questions(seed: u64, stories: usize) -> Vec<Question> {
     let stories = Stories::new(Split::Test, seed).with_words(WORDS).take(stories).enumerate();
     stories.flat_map(|(number, story)| about(&story, number)).collect()
 }

@@ -9,7 +9,7 @@ use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatte
 use plotters::prelude::*;
 
 use sheet::Sheet;
-pub use sheet::{Print, Style};
+pub(crate) use sheet::{Print, Style};
 
 use super::colour::{self, Rgb};
 use super::printable;
@@ -22,7 +22,7 @@ use crate::figure::{Content, Figure};
 /// # Errors
 ///
 /// When it cannot be drawn.
-pub fn svg(figure: &Figure) -> Result<Option<String>, BenchError> {
+pub(crate) fn svg(figure: &Figure) -> Result<Option<String>, BenchError> {
     styled(figure, &Style::default())
 }
 
@@ -31,7 +31,7 @@ pub fn svg(figure: &Figure) -> Result<Option<String>, BenchError> {
 /// # Errors
 ///
 /// When it cannot be drawn.
-pub fn styled(figure: &Figure, style: &Style) -> Result<Option<String>, BenchError> {
+pub(crate) fn styled(figure: &Figure, style: &Style) -> Result<Option<String>, BenchError> {
     let mut svg = String::new();
     let sheet = Sheet::new(style, &figure.title);
     let drawn = match &figure.content {

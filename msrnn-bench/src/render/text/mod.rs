@@ -32,7 +32,7 @@ pub fn results(results: &Results) -> String {
 
 /// What a command shows of results that are in files: the tables of one kind, which is the beginning of their ids, and
 /// what a reader must not miss; all of it where no kind is named.
-pub fn brief(results: &Results, kind: &str) -> String {
+pub(crate) fn brief(results: &Results, kind: &str) -> String {
     if kind.is_empty() {
         return self::results(results);
     }

@@ -249,7 +249,7 @@ fn a_gguf_file_of_a_repository_is_fetched_with_all_its_parts_and_nothing_else() 
     assert!(
         error.contains("GGUF files")
             && error.contains("llama-00001-of-00003.gguf")
-            && error.contains(&format!("--model {ID}/")),
+            && error.contains(&format!("‘model’ {ID}/")),
         "{error}"
     );
 }

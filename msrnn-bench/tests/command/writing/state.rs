@@ -191,12 +191,12 @@ fn files_that_are_cut_or_damaged_anywhere_are_errors() {
             load(path, identity, model, recurrent).map(|_| ()).unwrap_err().to_string()
         };
         for length in (0..whole.len()).step_by(whole.len() / 97).chain(whole.len() - 40..whole.len()) {
-            assert!(error(&whole[..length]).contains("--state-out"), "{length}");
+            assert!(error(&whole[..length]).contains("‘state_out’"), "{length}");
         }
         for at in (0..whole.len()).step_by(whole.len() / 301) {
             let mut bytes = whole.clone();
             bytes[at] ^= 1 << (at % 8);
-            assert!(error(&bytes).contains("--state-out"), "{at}");
+            assert!(error(&bytes).contains("‘state_out’"), "{at}");
         }
     });
 }

@@ -29,7 +29,7 @@ pub(super) fn read(tokens: &Tokens<'_>) -> Result<Vocabulary, String> {
     if bos.is_none() && matches!(name, Some("llama-bpe" | "llama3" | "llama-v3" | "falcon3")) {
         notes.push(
             "the file does not say whether a text begins with BOS (`tokenizer.ggml.add_bos_token`); none is put, as in \
-             transformers, while llama.cpp puts one, and Llama 3 was trained with it; --bos always puts it"
+             transformers, while llama.cpp puts one, and Llama 3 was trained with it; ‘bos’ always puts it"
                 .into(),
         );
     }
