@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use msrnn_core::budget::{Budget, StateBytes};
+use msrnn_core::merging::{Merging, Threshold, Weight};
 use msrnn_core::packing::{Bits, Packing, Per};
 use msrnn_core::placement::Positions;
 use msrnn_core::policy::{Cut, Decides, Layer, Plan, Policy, Rule};
@@ -237,7 +238,11 @@ fn combinations_change_what_they_say() {
     assert_eq!(spec("streaming").protecting(9).unwrap().name(), "protect(in-state(window+4), first=9)");
     assert_eq!(spec("int4(full)").protecting(9).unwrap(), spec("int4(full)"));
     let merging = plan("merge(every(2, merge(tova, threshold=0.25)), threshold=0.75)", 9).merging;
-    assert_eq!(merging.iter().map(|merging| merging.threshold).collect::<Vec<_>>(), [0.25, 0.75]);
+    let thresholds = [0.25, 0.75].map(Threshold::Fixed);
+    assert_eq!(merging.iter().map(|merging| merging.threshold).collect::<Vec<_>>(), thresholds);
+    let moving = Merging { threshold: Threshold::Moving(0.7), weight: Weight::Exp };
+    assert_eq!(plan("merge(h2o, weight=exp, threshold=ema0.7)", 9).merging, [moving]);
+    assert_eq!(spec("merge(h2o, weight=mean)").name(), "merge(h2o, threshold=0.5)");
     let plan = plan("protect(window+4, first=2, newest=3)", 9);
     assert_eq!((plan.first, plan.newest), (4, 3), "the more is protected of both");
     let layers = spec("layers(0-1: full, 3: window+1, *: tova)").policy().unwrap();
@@ -508,8 +513,13 @@ fn policies() -> impl Strategy<Value = (String, Arc<dyn Policy>)> {
                 let positions = if counted { Positions::InState } else { Positions::GapCompressed };
                 (format!("{positions}( {text})"), shared(Renumbered { positions, policy }))
             }),
-            (inner.clone(), -1.0..1.0_f64).prop_map(|((text, policy), threshold)| {
-                (format!("merge({text},threshold ={threshold})"), shared(Merge { policy, threshold }))
+            (inner.clone(), -1.0..1.0_f64).prop_map(|((text, policy), cosine)| {
+                let threshold = Threshold::Fixed(cosine);
+                (format!("merge({text},threshold ={cosine})"), shared(Merge { threshold, ..Merge::of(policy) }))
+            }),
+            (inner.clone(), 0.0..1.0_f64).prop_map(|((text, policy), share)| {
+                let merge = Merge { threshold: Threshold::Moving(share), weight: Weight::Exp, policy };
+                (format!("merge({text}, weight = exp ,threshold=ema{share})"), shared(merge))
             }),
             (inner.clone(), 1..40_usize).prop_map(|((text, policy), beta)| {
                 (format!("pyramid({text}, beta={beta})"), shared(Pyramid::new(policy, beta).unwrap()))

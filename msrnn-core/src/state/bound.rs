@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::compression::Compression;
+use crate::merging::Threshold;
 use crate::policy::{Cut, Decides, Layer, Plan, Rule};
 use crate::score::{Initial, Program};
 use crate::state::StateShape;
@@ -101,6 +102,14 @@ impl Bound {
     /// Whether rows that go are merged into others.
     pub(crate) fn merges(&self) -> bool {
         !self.plan.merging.is_empty()
+    }
+
+    /// Numbers of thresholds that move, `[batch, units, mergings]`, of so many KV heads; none where none moves.
+    pub(crate) fn thresholds(&self, batch: usize, kv_heads: usize) -> Option<[usize; 3]> {
+        let merging = &self.plan.merging;
+        let units = if self.plan.pooled.is_some() { kv_heads } else { 1 };
+        let moves = merging.iter().any(|merging| matches!(merging.threshold, Threshold::Moving(_)));
+        moves.then_some([batch, units, merging.len()])
     }
 
     pub(crate) fn decides(&self) -> Decides {

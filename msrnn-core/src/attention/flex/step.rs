@@ -8,7 +8,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::decide::{Decider, decide};
-use super::merge::merge;
+use super::merge::{merge, merges, nearest};
 use super::numbered::{Angles, Numbered, Rotated, is_on_host};
 use crate::attention::Attention;
 use crate::kernels::flex::access::{Dense, is_here, tensor};
@@ -184,20 +184,36 @@ fn step_as<T: Tile + OfCode + Stored<T>, S: Stored<T>, G: Stored<T>, I: Index>(
         decide(deciders.collect(), decision);
     }
     T::buffer(Buffer::Weights).set(weights);
-    let merging = bound.as_ref().map_or(&[][..], |bound| &bound.plan.merging);
-    if !merging.is_empty() && omitted.iter().any(Option::is_some) {
-        let keys = S::of_mut(&mut opened.keys).chunks_exact_mut(slots * d);
-        let heads = keys.zip(S::of_mut(&mut opened.values).chunks_exact_mut(slots * d)).enumerate();
-        let merge = |(index, (keys, values)): (usize, (&mut [S], &mut [S]))| {
-            let decider = decider_of(index);
-            let positions = &positions[decider * slots..][..rows];
-            if let Some(slot) = omitted[decider] {
-                merging.iter().for_each(|merging| merge(merging, slot, [&mut *keys, &mut *values], positions, d));
+    let mergings = bound.as_ref().map_or(&[][..], |bound| &bound.plan.merging);
+    if !mergings.is_empty() && omitted.iter().any(Option::is_some) {
+        let (keys, values) = (S::of_mut(&mut opened.keys), S::of_mut(&mut opened.values));
+        let thresholds: &mut [T] = opened.thresholds.as_mut().map_or(&mut [], T::of_mut);
+        let spread = batch * kv_heads > 1 && is_worth_cores(batch * kv_heads * rows * d * size_of::<S>());
+        for (which, merging) in mergings.iter().enumerate() {
+            let nearest = |index: usize| {
+                let decider = decider_of(index);
+                let keys = &keys[index * slots * d..][..slots * d];
+                let (slot, positions) = (omitted[decider]?, &positions[decider * slots..][..rows]);
+                nearest::<T, S, I>(slot, keys, positions, d).map(|partner| (slot, partner))
+            };
+            let pairs: Vec<Option<(usize, (usize, f64))>> = match spread {
+                true => (0..batch * kv_heads).into_par_iter().map(nearest).collect(),
+                false => (0..batch * kv_heads).map(nearest).collect(),
+            };
+            for (row, pairs) in pairs.chunks_exact(kv_heads).enumerate() {
+                let cosines: Vec<f64> = pairs.iter().flatten().map(|(_, (_, cosine))| *cosine).collect();
+                if cosines.is_empty() {
+                    continue;
+                }
+                let merges = merges(merging, &cosines, thresholds.get_mut(row * mergings.len() + which));
+                let pairs = pairs.iter().enumerate().filter_map(|(head, pair)| Some((head, (*pair)?)));
+                for ((head, (slot, partner)), _) in pairs.zip(merges).filter(|(_, merges)| *merges) {
+                    let of_head = (row * kv_heads + head) * slots * d;
+                    for rows in [&mut *keys, &mut *values] {
+                        merge::<T, S>(merging.weight, slot, partner, &mut rows[of_head..][..slots * d], d);
+                    }
+                }
             }
-        };
-        match batch * kv_heads > 1 && is_worth_cores(batch * kv_heads * rows * d * size_of::<S>()) {
-            true => heads.collect::<Vec<_>>().into_par_iter().for_each(merge),
-            false => heads.for_each(merge),
         }
     }
     let mut gone = vec![EMPTY; batch * groups];
