@@ -227,6 +227,18 @@ fn combinations_that_change_nothing_are_the_policy_itself() {
 }
 
 #[test]
+fn a_score_that_remembers_something_as_head_means_that() {
+    let head = || Expr::Input(Input::Head);
+    let own = || Expr::Remembered("head".into());
+    assert_eq!(score("score(head - 1; per head)").keep, head() - number(1.0));
+    let remembers = score("score(a = if(head, 1, -head); keep a; per head)").remembers;
+    assert_eq!(remembers[0].becomes, head().choose(number(1.0), -head()));
+    let fading = score("score(a = head; head = 0.5 * head + weight; keep head)");
+    assert_eq!(fading.keep, own());
+    assert_eq!(fading.remembers[0].becomes, own(), "wherever the update stands");
+}
+
+#[test]
 fn combinations_change_what_they_say() {
     assert_eq!(plan("every(128, tova)", 9).cut, Cut::Every(128));
     assert_eq!(plan("after-prompt(tova)", 9).cut, Cut::AfterPrompt);
@@ -488,6 +500,7 @@ fn policies() -> impl Strategy<Value = (String, Arc<dyn Policy>)> {
         Just(("tova-head".to_owned(), shared(Tova::head_wise()))),
         any::<u64>().prop_map(|n| (format!("random:{n}"), shared(Random { seed: Some(n) }))),
         (scores(), 0..9_u32, any::<bool>()).prop_map(|(score, newest, per_head)| {
+            let per_head = per_head || looks_at_the_head(&score);
             let decides = if per_head { Decides::KvHead } else { Decides::Layer };
             let per = if per_head { ";per head" } else { "" };
             let text = format!("score( {score};newest {newest} {per})");
@@ -571,6 +584,10 @@ fn scores() -> impl Strategy<Value = Score> {
         .prop_filter("a text has a limit", |score| score.to_string().len() < 900)
 }
 
+fn looks_at_the_head(score: &Score) -> bool {
+    score.to_string().contains("head")
+}
+
 /// What a failure is shown by.
 fn same<T: PartialEq + Debug>(a: T, b: T) -> Result<(), TestCaseError> {
     prop_assert_eq!(a, b);
@@ -590,7 +607,8 @@ proptest! {
 
     #[test]
     fn text_to_expression_to_text_is_the_identity_over_random_expressions(score in scores()) {
-        let text = format!("score({score})");
+        let per = if looks_at_the_head(&score) { "; per head" } else { "" };
+        let text = format!("score({score}{per})");
         let read = self::score(&text);
         same(read.to_string(), score.to_string())?;
         same(format!("{read:?}"), format!("{score:?}"))?;

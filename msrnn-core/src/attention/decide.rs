@@ -172,6 +172,7 @@ impl Attention {
             decides: bound.decides(),
             states: bound.states,
             layer: state.shape.layer,
+            first_head: state.first_head,
             window: self.window_after(last),
             wide: accumulation(attended.weights.dtype()),
             weights: sees.weights.then(|| attended.weights.clone()),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::compression::Compression;
-use crate::merging::Threshold;
 use crate::policy::{Cut, Decides, Layer, Plan, Rule};
 use crate::score::{Initial, Program};
 use crate::state::StateShape;
@@ -106,10 +105,7 @@ impl Bound {
 
     /// Numbers of thresholds that move, `[batch, units, mergings]`, of so many KV heads; none where none moves.
     pub(crate) fn thresholds(&self, batch: usize, kv_heads: usize) -> Option<[usize; 3]> {
-        let merging = &self.plan.merging;
-        let units = if self.plan.pooled.is_some() { kv_heads } else { 1 };
-        let moves = merging.iter().any(|merging| matches!(merging.threshold, Threshold::Moving(_)));
-        moves.then_some([batch, units, merging.len()])
+        self.plan.thresholds(kv_heads).map(|[units, mergings]| [batch, units, mergings])
     }
 
     pub(crate) fn decides(&self) -> Decides {

@@ -93,6 +93,8 @@ pub struct MultiState {
     /// How it holds rows; none as they were computed.
     pub(crate) packing: Option<Packing>,
     pub(crate) slots: usize,
+    /// Which KV head of the layer is the first: not 0 of heads that are states of their own.
+    pub(crate) first_head: usize,
     /// `[batch · kv_heads · slots, head_dim]`: flat, so that a row is written by one index. Of a packed state the
     /// places of whole rows, see `packed.rs`.
     pub(crate) keys: Tensor<2>,
@@ -179,6 +181,7 @@ impl MultiState {
             bound,
             packing: None,
             packed: None,
+            first_head: 0,
             slots,
             shape,
         }

@@ -59,6 +59,7 @@ impl MultiState {
                 head.holding(self.packing)
             }
         };
+        head.first_head = index % self.shape.kv_heads;
         if self.omitted.is_some() {
             head.record_omissions();
         }

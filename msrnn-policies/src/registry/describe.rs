@@ -82,6 +82,7 @@ pub(super) fn sees(plan: &Plan) -> String {
             add(uses(&[Input::Logit]), "its logits");
             add(uses(&[Input::KeyNorm]), "norms of keys");
             add(uses(&[Input::ValueNorm]), "norms of values");
+            add(uses(&[Input::Head]), "which head it is");
         }
         Rule::Tensors(tensors) => {
             let sees = tensors.sees();

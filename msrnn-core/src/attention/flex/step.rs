@@ -176,6 +176,7 @@ fn step_as<T: Tile + OfCode + Stored<T>, S: Stored<T>, G: Stored<T>, I: Index>(
             logits: if shows_logits { &logits[i * weights.len()..][..weights.len()] } else { &[] },
             positions: &positions[i * slots..][..rows],
             now: next[i].get(),
+            head: state.first_head + i % groups,
             memory: channels.iter_mut().map(|chunks| &mut chunks.next().expect("one per decider")[..rows]).collect(),
             is_full: goes && state.is_full(i / groups),
             omitted,
