@@ -31,6 +31,22 @@ pub(crate) fn steps<const D: usize>(attention: &Attention, query: &Tensor<D>, st
     numbered && is_here(query) && is_here(&state.keys) && has_known_integers(state)
 }
 
+/// A function for the dtypes of a state.
+macro_rules! by_types {
+    ($state:expr, $step:ident) => {
+        match ($state.shape.dtype, $state.positions.dtype()) {
+            (DType::F64, DType::I64) => $step::<f64, f64, f64, i64>,
+            (DType::F16, DType::I64) => $step::<f32, f16, f16, i64>,
+            (DType::BF16, DType::I64) => $step::<f32, bf16, f16, i64>,
+            (_, DType::I64) => $step::<f32, f32, f16, i64>,
+            (DType::F64, _) => $step::<f64, f64, f64, i32>,
+            (DType::F16, _) => $step::<f32, f16, f16, i32>,
+            (DType::BF16, _) => $step::<f32, bf16, f16, i32>,
+            _ => $step::<f32, f32, f16, i32>,
+        }
+    };
+}
+
 /// Appends and attends. If it is to `count` the token it also lets the program decide, if it is to, and omits;
 /// else it returns the weights, `[batch, kv_heads, group, rows]`, for who decides.
 pub(crate) fn step(
@@ -43,18 +59,47 @@ pub(crate) fn step(
     decides: bool,
 ) -> (Tensor<3>, Option<Tensor<4>>) {
     let dtype = query.dtype();
-    let step = match (state.shape.dtype, state.positions.dtype()) {
-        (DType::F64, DType::I64) => step_as::<f64, f64, f64, i64>,
-        (DType::F16, DType::I64) => step_as::<f32, f16, f16, i64>,
-        (DType::BF16, DType::I64) => step_as::<f32, bf16, f16, i64>,
-        (_, DType::I64) => step_as::<f32, f32, f16, i64>,
-        (DType::F64, _) => step_as::<f64, f64, f64, i32>,
-        (DType::F16, _) => step_as::<f32, f16, f16, i32>,
-        (DType::BF16, _) => step_as::<f32, bf16, f16, i32>,
-        _ => step_as::<f32, f32, f16, i32>,
-    };
+    let step = by_types!(state, step_as);
     let (attended, weights) = step(attention, [query, key, value], state, counts, decides);
     (narrow(attended, dtype), weights)
+}
+
+/// One token of heads that are states of their own, each as by [`step`], which counts; side by side where that is worth
+/// it. `single`: the attention of one head. token: `[batch, heads, 1, head_dim]`; `decides`: by head, as in [`step`].
+pub(crate) fn step_heads(
+    single: &Attention,
+    token: [Tensor<4>; 3],
+    heads: &mut [MultiState],
+    decides: &[bool],
+) -> Tensor<4> {
+    let dtype = token[0].dtype();
+    let step = by_types!(heads[0], step_heads_as);
+    narrow(step(single, token, heads, decides), dtype)
+}
+
+fn step_heads_as<T: Tile + OfCode + Stored<T>, S: Stored<T>, G: Stored<T>, I: Index>(
+    single: &Attention,
+    token: [Tensor<4>; 3],
+    heads: &mut [MultiState],
+    decides: &[bool],
+) -> Tensor<4> {
+    let (dims, d) = (token[0].dims(), single.head_dim);
+    let accumulated: DType = accumulation(heads[0].shape.dtype).into();
+    let token = token.map(|x| Dense::of(narrow(x, accumulated)));
+    let token: [&[T]; 3] = token.each_ref().map(|x| x.values());
+    let mut attended = vec![T::ZERO; token[0].len()];
+    let bytes: usize = heads.iter().map(|head| 2 * head.rows_in_step() * d * size_of::<S>()).sum();
+    let each = heads.iter_mut().zip(attended.chunks_exact_mut(single.heads * d)).zip(decides).enumerate();
+    let go = |(index, ((head, attended), &decides)): (usize, ((&mut MultiState, &mut [T]), &bool))| {
+        let own = [single.heads * d, d, d];
+        let token = std::array::from_fn(|part| &token[part][index * own[part]..][..own[part]]);
+        attended.copy_from_slice(&step_of::<T, S, G, I>(single, token, head, true, decides).0);
+    };
+    match is_worth_cores(bytes) {
+        true => each.collect::<Vec<_>>().into_par_iter().for_each(go),
+        false => each.for_each(go),
+    }
+    tensor(attended, dims)
 }
 
 /// What one KV head reads and writes. G: what scales of packed rows are held in.
@@ -79,12 +124,25 @@ fn step_as<T: Tile + OfCode + Stored<T>, S: Stored<T>, G: Stored<T>, I: Index>(
     counts: bool,
     decides: bool,
 ) -> (Tensor<3>, Option<Tensor<4>>) {
-    let [batch, heads, d] = token[0].dims();
-    let (kv_heads, groups, slots, rows) = (attention.kv_heads, state.groups(), state.slots, state.rows_in_step());
-    let group = heads / kv_heads;
+    let dims = token[0].dims();
     let accumulated: DType = accumulation(state.shape.dtype).into();
     let token = token.map(|x| Dense::of(narrow(x, accumulated)));
-    let [query, key, value]: [&[T]; 3] = token.each_ref().map(|x| x.values());
+    let token = token.each_ref().map(|x| x.values());
+    let (attended, weights) = step_of::<T, S, G, I>(attention, token, state, counts, decides);
+    (tensor(attended, dims), weights)
+}
+
+/// Query, key and value: `[batch · heads, head_dim]`, as what is attended; weights as in [`step`].
+fn step_of<T: Tile + OfCode + Stored<T>, S: Stored<T>, G: Stored<T>, I: Index>(
+    attention: &Attention,
+    [query, key, value]: [&[T]; 3],
+    state: &mut MultiState,
+    counts: bool,
+    decides: bool,
+) -> (Vec<T>, Option<Tensor<4>>) {
+    let (batch, heads, kv_heads, d) = (state.shape.batch, attention.heads, attention.kv_heads, attention.head_dim);
+    let (groups, slots, rows) = (state.groups(), state.slots, state.rows_in_step());
+    let group = heads / kv_heads;
     let scale = T::from_f64(attention.scale);
     let mut query: Vec<T> = query.iter().map(|&x| x * scale).collect();
     let packed = state.packed.take();
@@ -158,7 +216,6 @@ fn step_as<T: Tile + OfCode + Stored<T>, S: Stored<T>, G: Stored<T>, I: Index>(
     if !counts {
         opened.put_back(state);
         state.packed = packed;
-        let attended = tensor(attended, [batch, heads, d]);
         return (attended, Some(tensor(weights, [batch, kv_heads, group, rows])));
     }
 
@@ -236,7 +293,6 @@ fn step_as<T: Tile + OfCode + Stored<T>, S: Stored<T>, G: Stored<T>, I: Index>(
         of_decider.filter(|(_, unscored)| **unscored).for_each(|(attended, _)| attended.fill(T::from_f64(f64::NAN)));
         state.note_unscored_by(&unscored);
     }
-    let attended = tensor(attended, [batch, heads, d]);
     if let Some(log) = &mut state.omitted {
         let any = omitted.iter().any(Option::is_some);
         let data = TensorData::new(gone, [batch, groups, 1]);
