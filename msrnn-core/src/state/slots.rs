@@ -35,7 +35,8 @@ impl MultiState {
             memory.inplace(|memory| memory.slice_fill([0..channels, of_row.clone()], 0));
         }
         if let Some(thresholds) = &mut self.thresholds {
-            thresholds.inplace(|thresholds| thresholds.slice_fill([row..row + 1], Threshold::UNSET));
+            let own = row..row + 1;
+            thresholds.inplace(|thresholds| thresholds.slice_fill([own], Threshold::UNSET));
         }
         self.free.inplace(|free| free.slice_fill([of_row.clone()], 0));
         self.next.inplace(|next| next.slice_fill([of_row], 0));
