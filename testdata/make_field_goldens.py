@@ -88,6 +88,8 @@ def cases() -> list[Case]:
         add("h2o-merge", [PLAIN], [(8, None, 23), (8, 6, 23), (1, 1, 0)], **parameters)
     add("h2o-merge", [ALONE], [(12, 1, 0)], when="nearest", how="exp", threshold=0.8)
     add("h2o-merge", [ONE], [(12, 1, 0)], when="nearest", how="mean", threshold=-1.0)
+    add("h2o-merge", [GROUPED, ONE], [(12, 1, 0), (8, 6, 23)], when="d2o", how="exp", share=0.7)
+    add("h2o-merge", [ALONE], [(12, 1, 0), (9, 6, 0)], when="d2o", how="mean", share=0.2)
     add("oracle", [PLAIN, GROUPED, ALONE], [(12, 1, 0), (5, 1, 0)])
     add("oracle", [PLAIN], [(9, 7, 0), (9, None, 23), (1, 1, 0)])
     add("oracle", [EQUAL], [(12, 1, 0)])

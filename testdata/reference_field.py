@@ -364,6 +364,7 @@ class Merging:
     when: str  # nearest or d2o
     how: str  # mean or exp
     threshold: float | None
+    share: float = 0.5  # of each cut's mean in d2o's threshold
     events: list[list[Any]] = field(default_factory=list)
 
     def merge(self, layer: Layer, omitted: Omitted) -> None:
@@ -384,7 +385,7 @@ class Merging:
             return
         if self.when == "d2o":
             mean = float(np.mean([u for pairs in partners for _, _, u in pairs]))
-            self.threshold = mean if self.threshold is None else 0.5 * self.threshold + 0.5 * mean
+            self.threshold = mean if self.threshold is None else (1 - self.share) * self.threshold + self.share * mean
             # Over the KV heads: the i-th omitted rows of all heads go together.
             asked = [float(np.mean([pairs[i][2] for pairs in partners])) for i in range(count)]
             asks = [asked] * len(partners)
@@ -469,7 +470,7 @@ def run(problem: Problem, policy: Policy, k: int, every: int | None, prompt: int
     merging = None
     if policy.name == "h2o-merge":
         p = policy.parameters
-        merging = Merging(p["when"], p["how"], p.get("threshold"))
+        merging = Merging(p["when"], p["how"], p.get("threshold"), p.get("share", 0.5))
     outputs, omitted = [], []
     for t in range(problem.tokens):
         layer.now = t

@@ -51,6 +51,8 @@ fn predicted_reported_and_allocated_state_bytes_are_equal() {
             "int8(tova)",
             "int4(h2o, group=8, recent=7)",
             "int2(every(9, tova), keys=channel)",
+            "merge(h2o, threshold=ema0.5)",
+            "heads(0: tova, *: merge(merge(window), threshold=ema0.5))",
             "heads(0: tova, *: window)",
             "heads(0: int8(h2o), *: every(9, tova))",
         ] {
@@ -65,7 +67,7 @@ fn predicted_reported_and_allocated_state_bytes_are_equal() {
             let policy = registry::policy(name).unwrap();
             let predicted = state_bytes(&shape.config(), policy.as_ref(), states, Sizes::of(dtype, &device));
             assert_eq!(predicted * batch as u64, reported as u64, "{name}, {dtype:?}");
-            let of_part = 11 + usize::from(policy.plan(&Layer::only(states)).carried(&Layer::only(states)) > 0);
+            let of_part = 12 + usize::from(policy.plan(&Layer::only(states)).carried(&Layer::only(states)) > 0);
             // A layer whose heads have plans of their own has tensors beside theirs.
             let parts = |state: &MultiState| state.parts().len() + usize::from(state.parts().len() > 1);
             let tensors = (all.iter().map(parts).sum::<usize>() * of_part) as i64;

@@ -26,7 +26,7 @@ use msrnn_policies::registry;
 use cross_device_models as models;
 
 /// Policies of every kind of decision: by position, by weight, with memory, per layer and per head.
-const POLICIES: [&str; 11] = [
+const POLICIES: [&str; 13] = [
     "window",
     "window+2",
     "h2o",
@@ -38,6 +38,15 @@ const POLICIES: [&str; 11] = [
     "score(m = 0.5 * m + max_weight; keep m * value_norm / (1 + age); first 1; per head)",
     "every(3, h2o)",
     "every(2, pooled(tova, floor=0.3))",
+    "merge(h2o, threshold=ema0.5)",
+    "score(m = 0.5 * m + weight; keep if(head == 1, m, age * (head - 1)); per head)",
+];
+
+/// Policies of which every head does something else: by blocks, by steps, at cuts, after a prompt.
+const BY_HEAD: [&str; 3] = [
+    "heads(0: full, *: window+4)",
+    "heads(0: tova, 1: every(3, h2o), *: merge(tova, threshold=ema0.5))",
+    "heads(0-1: after-prompt(snapkv(window=2, pool=max3)), *: window)",
 ];
 
 fn main() -> ExitCode {
@@ -94,6 +103,18 @@ fn of_device(name: DeviceName, device: Option<Device>) -> Vec<Trial> {
             format!("agrees_with_the_cpu::{policy}"),
             Box::new(move |device| laws::two_devices_agree(&shared(), &cpu(), device)),
         );
+    }
+    let listed =
+        || POLICIES.into_iter().map(|policy| registry::policy(policy).expect("the registry knows its policies"));
+    add(
+        "laws::skips_are_written_down".into(),
+        Box::new(move |_| laws::skips_are_written_down(listed(), include_str!("cross_device_skipped.txt"))),
+    );
+    for policy in BY_HEAD {
+        let shared = move || registry::policy(policy).expect("the registry knows its policies");
+        let law = laws::heads_with_plans_of_their_own_equal_layers_of_one_head;
+        let name = "heads_with_plans_of_their_own_equal_layers_of_one_head";
+        add(format!("laws::{policy}::{name}"), Box::new(move |device| law(&shared(), device)));
     }
     add(
         "laws::unbounded_state_equals_vanilla_attention".into(),

@@ -74,6 +74,11 @@ pub enum Error {
     /// A score that remembers two things under one name.
     #[error("the score remembers two things as {0:?}; give each a name of its own")]
     RememberedTwice(String),
+    /// A score that looks at the head where the layer decides.
+    #[error(
+        "the score of policy {0} looks at the head, but one decision is for all heads; let each decide, as in \"score(..; per head)\""
+    )]
+    HeadOfLayer(String),
     /// A policy that would cut at no token.
     #[error("policy {0} cuts every 0 tokens; give 1, for every token, or more")]
     EveryNoTokens(String),

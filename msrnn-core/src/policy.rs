@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 pub use crate::layer::{Decides, Layer};
-use crate::merging::Merging;
+use crate::merging::{Merging, Threshold};
 use crate::packing::{Packing, Per, Side};
 use crate::placement::Positions;
-use crate::score::{Program, Score};
+use crate::score::{Op, Program, Score};
 pub use crate::tensors::{Memory, Rows, Sees, Tensors, View};
 
 /// A rule that bounds a multi-state.
@@ -256,6 +256,14 @@ impl Plan {
         self.parts().iter().map(carried).max().unwrap_or(0)
     }
 
+    /// Numbers of thresholds that move, which a batch row of that many KV heads carries: `[units, mergings]`, a unit being
+    /// the layer, or each of its heads where they compete. None without such.
+    pub fn thresholds(&self, kv_heads: usize) -> Option<[usize; 2]> {
+        let units = if self.pooled.is_some() { kv_heads } else { 1 };
+        let moves = self.merging.iter().any(|merging| matches!(merging.threshold, Threshold::Moving(_)));
+        moves.then_some([units, self.merging.len()])
+    }
+
     /// Whether rows go once, after the prompt, in some head.
     pub fn cuts_after_prompt(&self) -> bool {
         self.parts().iter().any(|plan| plan.states.is_some() && plan.cut == Cut::AfterPrompt)
@@ -271,7 +279,8 @@ impl Plan {
     /// # Errors
     ///
     /// When it cuts at no token, heads would compete for one row, heads that have plans of their own would do what only a
-    /// layer does, rows cannot be packed as it says, or the score cannot be computed.
+    /// layer does, rows cannot be packed as it says, or the score cannot be computed, as one that looks at the head where the
+    /// layer decides.
     pub fn check(&self, policy: &dyn Policy, layer: &Layer) -> Result<(), Error> {
         if !self.heads.is_empty() {
             let alone = |head: &Self| head.heads.is_empty() && head.pooled.is_none() && head.positions.is_none();
@@ -295,7 +304,10 @@ impl Plan {
         }
         self.check_packing(policy)?;
         if let Rule::Score(score) = &self.rule {
-            Program::new(score, layer)?;
+            let program = Program::new(score, layer)?;
+            if program.uses(Op::Head) && self.decides == Decides::Layer {
+                return Err(Error::HeadOfLayer(policy.name()));
+            }
         }
         Ok(())
     }

@@ -106,6 +106,8 @@ pub struct View {
     pub(crate) decides: Decides,
     pub(crate) states: usize,
     pub(crate) layer: usize,
+    /// The first KV head, of a state of one head.
+    pub(crate) first_head: usize,
     /// The model's sliding window, where it may have passed rows for good.
     pub(crate) window: Option<i64>,
     /// The dtype of weights and scores.
@@ -185,6 +187,12 @@ impl View {
     /// Position t of the current token: `[batch, groups, 1]`.
     pub fn now(&self) -> Tensor<3, Int> {
         self.now.clone()
+    }
+
+    /// Which KV head of the layer decides, counted from 0, where every head does: `[1, groups, 1]`.
+    pub fn head(&self) -> Tensor<3, Int> {
+        let (groups, first) = (self.positions.dims()[1], self.first_head as i64);
+        Tensor::<1, Int>::arange(first..first + groups as i64, &self.positions.device()).reshape([1, groups, 1])
     }
 
     /// t − position of every row, 0 for the current token's: `[batch, groups, rows]`.

@@ -80,8 +80,8 @@ fn drawn() -> impl Strategy<Value = Drawn> {
     });
     let decides = prop_oneof![Just(Decides::Layer), Just(Decides::KvHead)];
     (score, decides, 1..=3usize, [0..=2usize, 0..=2usize]).prop_map(|(score, decides, every, protected)| Drawn {
+        decides: if score.to_string().contains("head") { Decides::KvHead } else { decides },
         score,
-        decides,
         cut: Cut::Every(every),
         protected,
     })

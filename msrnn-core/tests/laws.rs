@@ -10,6 +10,8 @@ mod observing_policy;
 #[path = "policies/planned.rs"]
 mod planned;
 
+use std::sync::Arc;
+
 use burn::tensor::Device;
 use merging_policy::Merging;
 use msrnn_core::policy::{Cut, Plan, Policy};
@@ -56,15 +58,30 @@ const POOLED_MEMORY: Planned =
 const POOLED_PROMPT: Planned =
     Planned("pooled-prompt", |layer| Observing.plan(layer).pooled(0.2).cut(Cut::AfterPrompt));
 
-policy_laws!(norms, under_law(Norms));
-policy_laws!(pooled, under_law(POOLED));
-policy_laws!(pooled_memory, under_law(POOLED_MEMORY));
-policy_laws!(pooled_prompt, under_law(POOLED_PROMPT));
-policy_laws!(norms_of_tensors, under_law(NormsOfTensors));
-policy_laws!(logits, under_law(LOGITS));
-policy_laws!(every_three, under_law(EVERY_THREE));
-policy_laws!(every_four, under_law(EVERY_FOUR));
-policy_laws!(every_two, under_law(EVERY_TWO));
-policy_laws!(after_prompt, under_law(AFTER_PROMPT));
-policy_laws!(observing, under_law(Observing));
-policy_laws!(merging, under_law(Merging));
+/// Puts policies through the laws, and keeps a list of them.
+macro_rules! under_laws {
+    ($($module:ident: $policy:expr),* $(,)?) => {
+        $(policy_laws!($module, under_law($policy));)*
+
+        #[test]
+        fn what_the_laws_skip_is_written_down() {
+            let policies: Vec<Arc<dyn Policy>> = vec![$(Arc::new($policy)),*];
+            laws::skips_are_written_down(policies, include_str!("laws_skipped.txt"));
+        }
+    };
+}
+
+under_laws! {
+    norms: Norms,
+    pooled: POOLED,
+    pooled_memory: POOLED_MEMORY,
+    pooled_prompt: POOLED_PROMPT,
+    norms_of_tensors: NormsOfTensors,
+    logits: LOGITS,
+    every_three: EVERY_THREE,
+    every_four: EVERY_FOUR,
+    every_two: EVERY_TWO,
+    after_prompt: AFTER_PROMPT,
+    observing: Observing,
+    merging: Merging,
+}

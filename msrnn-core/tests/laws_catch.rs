@@ -52,6 +52,19 @@ fn a_failure_names_law_policy_and_shape() {
 }
 
 #[test]
+fn a_skip_that_is_not_written_down_is_a_failure() {
+    let policy = || Arc::new(Broken(|view| view.weights())) as Arc<dyn Policy>;
+    let found = laws::skipped([policy()]);
+    let held = |written: &str| catch_unwind(|| laws::skips_are_written_down([policy()], written)).is_ok();
+    assert!(
+        found.contains("memory_starts_at_zero_and_stays_with_its_row: it remembers nothing\n  broken\n"),
+        "{found}"
+    );
+    assert!(held(&found));
+    assert!(!held(&found.replace("  broken\n", "")));
+}
+
+#[test]
 fn a_rule_that_goes_by_slots_instead_of_positions_is_caught() {
     let first_slot: Rule = |view| {
         let dims = view.positions().dims();

@@ -87,8 +87,8 @@ impl Storage {
     }
 
     /// Bytes of one sequence's states in all layers after `tokens` tokens: as many slots of key, value, position and what
-    /// the policy carries as its plan for k states has, or one more than tokens in layers that grow, and two counters
-    /// per decision. `bound`: the policy and k, none of an unbounded state.
+    /// the policy carries as its plan for k states has, or one more than tokens in layers that grow, two counters
+    /// per decision, and thresholds that move. `bound`: the policy and k, none of an unbounded state.
     pub fn state_bytes(
         &self,
         config: &ModelConfig,
@@ -104,7 +104,10 @@ impl Storage {
                 Some(packing) => packing.bytes(slots, config.head_dim, self.states),
             };
             let beside_rows = slots.saturating_mul(self.beside_rows(plan, &layer, int));
-            of_head.saturating_mul(layer.kv_heads).saturating_add(beside_rows).saturating_add(counters)
+            let wide: DType = accumulation(self.states).into();
+            let thresholds = plan.and_then(|plan| plan.thresholds(layer.kv_heads)).unwrap_or_default();
+            let beside = beside_rows.saturating_add(counters + thresholds[0] * thresholds[1] * wide.size());
+            of_head.saturating_mul(layer.kv_heads).saturating_add(beside)
         };
         let of_layer = |index| {
             let states = bound.map_or(1, |(_, states)| states);

@@ -20,7 +20,7 @@
 //! | `every(n, p)` | [`Every`] | as p, every n tokens |
 //! | `after-prompt(p)` | [`AfterPrompt`] | as p, once after the prompt |
 //! | `pooled(p, floor=0.2)` | [`Pooled`] | as p, heads competing for their layer's budget |
-//! | `merge(p, threshold=0.5)` | [`Merge`] | as p, merged into the most similar row that stays |
+//! | `merge(p, threshold=0.5, weight=mean)` | [`Merge`] | as p, merged into the most similar row that stays |
 //! | `in-state(p)`, `gap-compressed(p)`, `original(p)` | [`Renumbered`] | as p, rows numbered so; `streaming(first=4)` is `in-state(window+4)` |
 //! | `int8(p)`, `int4(p)`, `int2(p)` | [`Packed`] | as p, with rows in fewer bits; `int4(full)`: nothing |
 //! | `kivi(bits=2, group=32, recent=128)` | [`Packed`] | nothing, rows in fewer bits |

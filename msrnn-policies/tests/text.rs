@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use msrnn_core::budget::{Budget, StateBytes};
+use msrnn_core::merging::{Merging, Threshold, Weight};
 use msrnn_core::packing::{Bits, Packing, Per};
 use msrnn_core::placement::Positions;
 use msrnn_core::policy::{Cut, Decides, Layer, Plan, Policy, Rule};
@@ -226,6 +227,18 @@ fn combinations_that_change_nothing_are_the_policy_itself() {
 }
 
 #[test]
+fn a_score_that_remembers_something_as_head_means_that() {
+    let head = || Expr::Input(Input::Head);
+    let own = || Expr::Remembered("head".into());
+    assert_eq!(score("score(head - 1; per head)").keep, head() - number(1.0));
+    let remembers = score("score(a = if(head, 1, -head); keep a; per head)").remembers;
+    assert_eq!(remembers[0].becomes, head().choose(number(1.0), -head()));
+    let fading = score("score(a = head; head = 0.5 * head + weight; keep head)");
+    assert_eq!(fading.keep, own());
+    assert_eq!(fading.remembers[0].becomes, own(), "wherever the update stands");
+}
+
+#[test]
 fn combinations_change_what_they_say() {
     assert_eq!(plan("every(128, tova)", 9).cut, Cut::Every(128));
     assert_eq!(plan("after-prompt(tova)", 9).cut, Cut::AfterPrompt);
@@ -237,7 +250,11 @@ fn combinations_change_what_they_say() {
     assert_eq!(spec("streaming").protecting(9).unwrap().name(), "protect(in-state(window+4), first=9)");
     assert_eq!(spec("int4(full)").protecting(9).unwrap(), spec("int4(full)"));
     let merging = plan("merge(every(2, merge(tova, threshold=0.25)), threshold=0.75)", 9).merging;
-    assert_eq!(merging.iter().map(|merging| merging.threshold).collect::<Vec<_>>(), [0.25, 0.75]);
+    let thresholds = [0.25, 0.75].map(Threshold::Fixed);
+    assert_eq!(merging.iter().map(|merging| merging.threshold).collect::<Vec<_>>(), thresholds);
+    let moving = Merging { threshold: Threshold::Moving(0.7), weight: Weight::Exp };
+    assert_eq!(plan("merge(h2o, weight=exp, threshold=ema0.7)", 9).merging, [moving]);
+    assert_eq!(spec("merge(h2o, weight=mean)").name(), "merge(h2o, threshold=0.5)");
     let plan = plan("protect(window+4, first=2, newest=3)", 9);
     assert_eq!((plan.first, plan.newest), (4, 3), "the more is protected of both");
     let layers = spec("layers(0-1: full, 3: window+1, *: tova)").policy().unwrap();
@@ -483,6 +500,7 @@ fn policies() -> impl Strategy<Value = (String, Arc<dyn Policy>)> {
         Just(("tova-head".to_owned(), shared(Tova::head_wise()))),
         any::<u64>().prop_map(|n| (format!("random:{n}"), shared(Random { seed: Some(n) }))),
         (scores(), 0..9_u32, any::<bool>()).prop_map(|(score, newest, per_head)| {
+            let per_head = per_head || looks_at_the_head(&score);
             let decides = if per_head { Decides::KvHead } else { Decides::Layer };
             let per = if per_head { ";per head" } else { "" };
             let text = format!("score( {score};newest {newest} {per})");
@@ -508,8 +526,13 @@ fn policies() -> impl Strategy<Value = (String, Arc<dyn Policy>)> {
                 let positions = if counted { Positions::InState } else { Positions::GapCompressed };
                 (format!("{positions}( {text})"), shared(Renumbered { positions, policy }))
             }),
-            (inner.clone(), -1.0..1.0_f64).prop_map(|((text, policy), threshold)| {
-                (format!("merge({text},threshold ={threshold})"), shared(Merge { policy, threshold }))
+            (inner.clone(), -1.0..1.0_f64).prop_map(|((text, policy), cosine)| {
+                let threshold = Threshold::Fixed(cosine);
+                (format!("merge({text},threshold ={cosine})"), shared(Merge { threshold, ..Merge::of(policy) }))
+            }),
+            (inner.clone(), 0.0..1.0_f64).prop_map(|((text, policy), share)| {
+                let merge = Merge { threshold: Threshold::Moving(share), weight: Weight::Exp, policy };
+                (format!("merge({text}, weight = exp ,threshold=ema{share})"), shared(merge))
             }),
             (inner.clone(), 1..40_usize).prop_map(|((text, policy), beta)| {
                 (format!("pyramid({text}, beta={beta})"), shared(Pyramid::new(policy, beta).unwrap()))
@@ -561,6 +584,10 @@ fn scores() -> impl Strategy<Value = Score> {
         .prop_filter("a text has a limit", |score| score.to_string().len() < 900)
 }
 
+fn looks_at_the_head(score: &Score) -> bool {
+    score.to_string().contains("head")
+}
+
 /// What a failure is shown by.
 fn same<T: PartialEq + Debug>(a: T, b: T) -> Result<(), TestCaseError> {
     prop_assert_eq!(a, b);
@@ -580,7 +607,8 @@ proptest! {
 
     #[test]
     fn text_to_expression_to_text_is_the_identity_over_random_expressions(score in scores()) {
-        let text = format!("score({score})");
+        let per = if looks_at_the_head(&score) { "; per head" } else { "" };
+        let text = format!("score({score}{per})");
         let read = self::score(&text);
         same(read.to_string(), score.to_string())?;
         same(format!("{read:?}"), format!("{score:?}"))?;

@@ -182,6 +182,8 @@ fn split<T>(buffer: &mut [T], size: usize, parts: usize) -> Vec<&mut [T]> {
 
 /// The candidates of one decision, of one batch row: old rows by slot, then new ones.
 struct Decider {
+    /// Which KV head decides.
+    head: usize,
     /// −1 for a slot that holds no row.
     positions: Vec<i64>,
     alive: Vec<bool>,
@@ -298,7 +300,7 @@ impl Decider {
             .chunks(state.slots)
             .enumerate()
             .map(|(index, slots)| {
-                let seen = state.seen[index / groups] as i64;
+                let (seen, head) = (state.seen[index / groups] as i64, state.first_head + index % groups);
                 let positions: Vec<i64> = slots[..used].iter().copied().chain(seen..seen + n as i64).collect();
                 let alive: Vec<bool> = slots[..used].iter().map(|&p| p >= 0).chain((0..n).map(|_| false)).collect();
                 let channel = |channel: usize| {
@@ -311,6 +313,7 @@ impl Decider {
                     channels: (0..channels).map(channel).collect(),
                     omitted: Vec::with_capacity(n),
                     unscored: false,
+                    head,
                     positions,
                     alive,
                 }
@@ -354,6 +357,7 @@ impl Decider {
             widen(&mut logits, &shown.logits, share);
             let columns = Columns {
                 now,
+                head: self.head,
                 positions: &self.positions[..end],
                 weights: &mean,
                 max_weights: &highest,

@@ -172,6 +172,7 @@ impl Attention {
             decides: bound.decides(),
             states: bound.states,
             layer: state.shape.layer,
+            first_head: state.first_head,
             window: self.window_after(last),
             wide: accumulation(attended.weights.dtype()),
             weights: sees.weights.then(|| attended.weights.clone()),
@@ -294,10 +295,22 @@ pub(crate) fn rewrite(bound: &Bound, view: &View, omitted: &Tensor<3, Int>, stat
     if let Some(tensors) = bound.tensors() {
         tensors.rewrite(view, omitted, &mut rows);
     }
-    bound.plan.merging.iter().for_each(|merging| merging.in_tensors(view, omitted, &mut rows));
+    let unmoved = state.thresholds.clone();
+    for (index, merging) in bound.plan.merging.iter().enumerate() {
+        let mut of_merging = state.thresholds.as_ref().map(|all| all.clone().narrow(2, index, 1));
+        merging.in_tensors(view, omitted, &mut rows, of_merging.as_mut());
+        if let (Some(all), Some(moved)) = (&mut state.thresholds, of_merging) {
+            let [batch, units, _] = all.dims();
+            all.inplace(|all| all.slice_assign([0..batch, 0..units, index..index + 1], moved));
+        }
+    }
     if let Some((keys, values)) = before {
         let dims = keys.dims();
         let full = Tensor::<1, Bool>::from_data(full, &state.device()).reshape([dims[0], 1, 1, 1]);
+        if let (Some(thresholds), Some(unmoved)) = (&mut state.thresholds, unmoved) {
+            let full = full.clone().reshape([dims[0], 1, 1]).expand(unmoved.dims());
+            thresholds.inplace(|moved| unmoved.mask_where(full, moved));
+        }
         let full = full.expand(dims);
         rows = Rows { keys: keys.mask_where(full.clone(), rows.keys), values: values.mask_where(full, rows.values) };
     }

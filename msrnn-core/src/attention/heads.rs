@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use crate::attention::Attention;
 use crate::attention::decide::{gone, rewrite};
+use crate::attention::step;
 use crate::error::Error;
 use crate::kernels;
 use crate::omission::pooled_survivors;
@@ -21,7 +22,8 @@ struct Look {
 }
 
 impl Attention {
-    fn of_one_head(&self) -> Self {
+    /// The attention of one KV head.
+    pub(super) fn of_one_head(&self) -> Self {
         Attention { heads: self.heads / self.kv_heads, kv_heads: 1, ..self.clone() }
     }
 
@@ -67,6 +69,9 @@ impl Attention {
         let [batch, heads, n, head_dim] = tokens[0].dims();
         let kv_heads = self.kv_heads;
         let single = self.of_one_head();
+        if !cuts && let Some(attended) = step::heads(&single, tokens.each_ref(), state) {
+            return attended;
+        }
         let full: Vec<bool> = (0..batch).map(|row| state.is_full(row)).collect();
         let bound = state.bound.clone().expect("heads that compete have a bound");
         let part = |index: usize| self.of_head(&tokens, index);

@@ -114,6 +114,9 @@ impl Attention {
     /// - key, value: `[batch, kv_heads, n, head_dim]`
     pub fn scan(&self, query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, state: &mut MultiState) -> Tensor<4> {
         if state.is_by_head() {
+            if let Some(attended) = step::heads(&self.of_one_head(), [&query, &key, &value], state) {
+                return attended;
+            }
             let scan = |single: &Self, [query, key, value]: [Tensor<4>; 3], head: &mut MultiState| {
                 Ok(single.scan(query, key, value, head))
             };

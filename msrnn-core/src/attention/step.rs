@@ -101,6 +101,31 @@ pub(crate) fn step(
     step_plain(attention, query, key, value, state, rows)
 }
 
+/// One token of a state whose heads are states of their own, none of which it makes compete, by the host's kernel for
+/// all of them; none where some head needs more than that. Shapes as in [`Attention::scan`].
+///
+/// The plain twin is a step of every head.
+pub(crate) fn heads(single: &Attention, token: [&Tensor<4>; 3], state: &mut MultiState) -> Option<Tensor<4>> {
+    #[cfg(feature = "flex")]
+    if token[0].dims()[2] == 1 && kernels::allowed() {
+        let asked = |head: &MultiState| {
+            let sees_queries = head.bound.as_ref().is_some_and(|bound| bound.sees().queries > 0);
+            let asked = Asked::about(head, true);
+            let alone = flex::steps(single, token[0], head) && !sees_queries && asked != Asked::Tensors;
+            alone.then_some(asked == Asked::Program)
+        };
+        let decides: Option<Vec<bool>> = state.heads.iter().map(asked).collect();
+        if let Some(decides) = decides {
+            state.heads.iter_mut().for_each(|head| head.grow(head.held[0] + 1));
+            let attended = flex::step_heads(single, token.map(Tensor::clone), &mut state.heads, &decides);
+            state.count_in_heads(1);
+            return Some(attended);
+        }
+    }
+    let _ = (single, token, state);
+    None
+}
+
 /// The plain twin.
 pub(super) fn step_plain(
     attention: &Attention,

@@ -4,13 +4,11 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 
-use super::case::{Case, check, skipped};
+use super::case::check;
 use super::machine::{Machine, all_agree, widest};
-use super::scorer::{Scorer, bound};
 use super::simulation::Simulation;
 use super::text::Text;
 use crate::policy::Policy;
-use crate::tensors::Tensors;
 
 /// Steps omit the rows and give the outputs that a simulation does which keeps the whole history
 /// and hides omitted rows from attention and policy alike.
@@ -21,17 +19,6 @@ use crate::tensors::Tensors;
 ///
 /// When it does not hold, with the smallest shape.
 pub fn a_mask_simulation_equals_physical_omission(policy: &Arc<dyn Policy>, device: &Device) {
-    const LAW: &str = "a_mask_simulation_equals_physical_omission";
-    let scorer = Scorer(bound(policy, &Case::smallest(policy)));
-    if scorer.plan().rewrites() {
-        return skipped(LAW, policy, "it rewrites rows, and hidden rows have no part in that");
-    }
-    if scorer.plan().packing.is_some() {
-        return skipped(LAW, policy, "the simulation rounds no rows; see the law of packed states");
-    }
-    if scorer.sees().queries > 0 {
-        return skipped(LAW, policy, "the simulation keeps no queries");
-    }
     let dtype = widest(device);
     check("a_mask_simulation_equals_physical_omission", policy, |case| {
         let text = Text::new(case, device, dtype);

@@ -28,7 +28,7 @@
 //!
 //! A policy is tried on the road that production takes. Beside it an observed twin goes token by token, with every call
 //! of the rule written down, and tells which decisions are within rounding. What a law cannot say of a policy it says
-//! on stderr, with the reason.
+//! on stderr, with the reason; [`skips_are_written_down`] holds all of that against a text, which a suite commits.
 //!
 //! What holds of every multi-state RNN, whatever its state, are functions of a [`MultiStateRnn`] and some inputs, such as
 //! [`a_scan_of_any_chunks_equals_steps`]: a plain network, the layers of a model under a policy, a stack of anything.
@@ -58,6 +58,7 @@ mod recurrent;
 mod saved;
 mod scorer;
 mod simulation;
+mod skips;
 mod spy;
 mod states;
 mod text;
@@ -86,6 +87,7 @@ pub use recurrent::{
     later_tokens_change_no_earlier_output,
 };
 pub use saved::a_saved_and_reloaded_state_continues_identically;
+pub use skips::{skipped, skips_are_written_down};
 pub use states::{
     at_most_k_states_after_a_cut_and_the_plans_slack_before_it, mean_steps_kept_does_not_depend_on_the_policy,
     positions_count_tokens_seen,

@@ -165,6 +165,7 @@ impl<'a> Simulation<'a> {
             decides: self.scorer.0.decides(),
             states,
             layer: 0,
+            first_head: 0,
             window: self.case.window.map(|window| window as i64),
             wide: accumulation(self.dtype),
             logits: sees.logits.then(|| float(logits, [1, kv_heads, group, t + 1], accumulation(self.dtype).into())),

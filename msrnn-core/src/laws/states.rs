@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
 
-use super::case::{Case, Verdict, check, skipped};
+use super::case::{Verdict, check};
 use super::machine::{Machine, dtypes, widest};
-use super::scorer::bound;
 use super::text::Text;
 use crate::policy::Policy;
 use crate::state::MultiState;
@@ -125,10 +124,6 @@ pub fn positions_count_tokens_seen(policy: &Arc<dyn Policy>, device: &Device) {
 ///
 /// When it does not hold, with the smallest shape.
 pub fn mean_steps_kept_does_not_depend_on_the_policy(policy: &Arc<dyn Policy>, device: &Device) {
-    const LAW: &str = "mean_steps_kept_does_not_depend_on_the_policy";
-    if !bound(policy, &Case::smallest(policy)).is_strict() {
-        return skipped(LAW, policy, "it does not cut at every token");
-    }
     let dtype = widest(device);
     check("mean_steps_kept_does_not_depend_on_the_policy", policy, |case| {
         let text = Text::new(case, device, dtype);

@@ -4,12 +4,9 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 
-use super::case::{Case, Verdict, check, skipped};
+use super::case::{Case, Verdict, check};
 use super::machine::{Machine, Trace, dtypes, near, widest};
-use super::packed::packing;
-use super::scorer::bound;
 use super::text::Text;
-use crate::packing::Per;
 use crate::policy::Policy;
 
 /// While a row is held that the sliding window hides from all later queries, no row goes that the next one
@@ -90,14 +87,6 @@ fn holds(case: &Case, window: usize, traces: &[Trace]) -> Verdict {
 ///
 /// When it does not hold, with the smallest shape.
 pub fn a_budget_of_all_that_the_window_shows_equals_unbounded(policy: &Arc<dyn Policy>, device: &Device) {
-    const LAW: &str = "a_budget_of_all_that_the_window_shows_equals_unbounded";
-    if bound(policy, &Case::smallest(policy)).plan.rewrites() {
-        return skipped(LAW, policy, "it rewrites rows");
-    }
-    let packing = packing(policy, &Case::smallest(policy));
-    if packing.is_some_and(|packing| packing.keys.per == Per::Channel) {
-        return skipped(LAW, policy, "a cut rounds rows anew, in other groups");
-    }
     for dtype in dtypes(device) {
         check("a_budget_of_all_that_the_window_shows_equals_unbounded", policy, |case| {
             // Of the shapes that have no window some get the widest that the bound allows.

@@ -30,11 +30,13 @@ pub enum Input {
     Layer,
     /// How many layers there are.
     Layers,
+    /// Which KV head of the layer this is, counted from 0. Only of scores by which every head decides for itself.
+    Head,
 }
 
 impl Input {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Weight,
         Self::MaxWeight,
         Self::Logit,
@@ -46,6 +48,7 @@ impl Input {
         Self::States,
         Self::Layer,
         Self::Layers,
+        Self::Head,
     ];
 
     /// As it is written.
@@ -62,6 +65,7 @@ impl Input {
             Self::States => "k",
             Self::Layer => "layer",
             Self::Layers => "layers",
+            Self::Head => "head",
         }
     }
 }
@@ -285,6 +289,11 @@ pub fn position() -> Expr {
 /// [`Input::Age`]
 pub fn age() -> Expr {
     Expr::Input(Input::Age)
+}
+
+/// [`Input::Head`]
+pub fn head() -> Expr {
+    Expr::Input(Input::Head)
 }
 
 /// [`Expr::Remembered`]

@@ -12,6 +12,8 @@ const CHUNK: usize = 128;
 pub(crate) struct Columns<'a> {
     /// Position of the current token.
     pub(crate) now: i64,
+    /// Which KV head decides.
+    pub(crate) head: usize,
     pub(crate) positions: &'a [i64],
     /// Empty unless the program uses them, like the next two.
     pub(crate) weights: &'a [f64],
@@ -32,7 +34,7 @@ impl Program {
     #[doc(hidden)]
     pub fn score_on_host(&self, positions: &[i64], weights: &[f64], memory: &mut [Vec<f64>], scores: &mut [f64]) {
         let now = positions.iter().copied().max().unwrap_or(0);
-        let columns = Columns { now, positions, weights, max_weights: weights, logits: weights };
+        let columns = Columns { now, head: 0, positions, weights, max_weights: weights, logits: weights };
         REGISTERS.with_borrow_mut(|registers| self.run(&columns, memory, scores, registers));
     }
 
@@ -95,6 +97,7 @@ impl Program {
                     to.iter_mut().zip(positions).for_each(|(to, &position)| *to = (columns.now - position) as f64);
                 }
                 Op::Now => to.fill(columns.now as f64),
+                Op::Head => to.fill(columns.head as f64),
                 Op::Random(keys) => to
                     .iter_mut()
                     .zip(positions)

@@ -13,8 +13,8 @@ mod random;
 mod tensors;
 
 pub use expr::{
-    Binary, Channel, Expr, Input, Score, Unary, age, key_norm, logit, max_weight, number, position, random, remembered,
-    value_norm, weight,
+    Binary, Channel, Expr, Input, Score, Unary, age, head, key_norm, logit, max_weight, number, position, random,
+    remembered, value_norm, weight,
 };
 pub(crate) use host::{Columns, Registers};
 pub use program::Program;

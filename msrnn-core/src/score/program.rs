@@ -19,6 +19,7 @@ pub(crate) enum Op {
     Position,
     Age,
     Now,
+    Head,
     /// By its two residues.
     Random([i64; 2]),
     /// What is in a channel before the step.
@@ -197,6 +198,7 @@ impl Compiler<'_> {
             Input::States => Op::Number(self.layer.states as f64),
             Input::Layer => Op::Number(self.layer.index as f64),
             Input::Layers => Op::Number(self.layer.layers as f64),
+            Input::Head => Op::Head,
         };
         self.op(op)
     }

@@ -59,6 +59,7 @@ impl Program {
                 Op::Position => wide(view.positions().float()),
                 Op::Age => wide(view.age().float()),
                 Op::Now => wide(view.now().expand(dims).float()),
+                Op::Head => wide(view.head().expand(dims).float()),
                 Op::Random(keys) => wide(random::in_tensors(keys, view.positions(), view.now())),
                 Op::Memory(channel) => memory.get(channel),
                 Op::Unary(function, x) => unary(function, of(x)),

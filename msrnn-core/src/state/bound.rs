@@ -103,6 +103,11 @@ impl Bound {
         !self.plan.merging.is_empty()
     }
 
+    /// Numbers of thresholds that move, `[batch, units, mergings]`, of so many KV heads; none where none moves.
+    pub(crate) fn thresholds(&self, batch: usize, kv_heads: usize) -> Option<[usize; 3]> {
+        self.plan.thresholds(kv_heads).map(|[units, mergings]| [batch, units, mergings])
+    }
+
     pub(crate) fn decides(&self) -> Decides {
         self.plan.decides
     }

@@ -48,6 +48,7 @@ pub(crate) use block::Left;
 use bound::Bound;
 
 use crate::compression::Compression;
+use crate::merging::Threshold;
 use crate::packing::Packing;
 use crate::policy::{Decides, Plan};
 use crate::precision::accumulation;
@@ -92,6 +93,8 @@ pub struct MultiState {
     /// How it holds rows; none as they were computed.
     pub(crate) packing: Option<Packing>,
     pub(crate) slots: usize,
+    /// Which KV head of the layer is the first: not 0 of heads that are states of their own.
+    pub(crate) first_head: usize,
     /// `[batch · kv_heads · slots, head_dim]`: flat, so that a row is written by one index. Of a packed state the
     /// places of whole rows, see `packed.rs`.
     pub(crate) keys: Tensor<2>,
@@ -102,6 +105,8 @@ pub struct MultiState {
     pub(crate) positions: Tensor<2, Int>,
     /// What is carried with every row, `[channels, batch · groups, slots]`; none without channels.
     pub(crate) memory: Option<Tensor<3>>,
+    /// From which similarity on rows are merged, of thresholds that move, `[batch, units, mergings]`; none without such.
+    pub(crate) thresholds: Option<Tensor<3>>,
     /// The free slot, `[batch · groups, 1]`.
     pub(crate) free: Tensor<2, Int>,
     /// Tokens seen, `[batch · groups, 1]`: the position of the next row.
@@ -167,6 +172,7 @@ impl MultiState {
             held: vec![0; shape.batch],
             max_rows: 0,
             latest: None,
+            thresholds: Self::unset_thresholds(&shape, bound.as_deref(), device),
             heads: Vec::new(),
             by_head: None,
             omitted: None,
@@ -175,10 +181,18 @@ impl MultiState {
             bound,
             packing: None,
             packed: None,
+            first_head: 0,
             slots,
             shape,
         }
         .holding(packing)
+    }
+
+    /// Thresholds that move, before any cut.
+    fn unset_thresholds(shape: &StateShape, bound: Option<&Bound>, device: &Device) -> Option<Tensor<3>> {
+        let dims = bound?.thresholds(shape.batch, shape.kv_heads)?;
+        let wide: DType = accumulation(shape.dtype).into();
+        Some(Tensor::full(dims, Threshold::UNSET, (device, wide)))
     }
 
     /// What the state is made for.
@@ -333,7 +347,7 @@ impl MultiState {
     }
 
     /// Bytes allocated: keys, values, packed ones with their scales, positions, what the policy carries, its latest
-    /// queries and the counters. Where heads have plans of their own, those of the heads; beside them the layer has a few
+    /// queries, its thresholds and the counters. Where heads have plans of their own, those of the heads; beside them the layer has a few
     /// integers a head and two empty rows, which are not counted.
     pub fn bytes(&self) -> usize {
         let heads: usize = self.heads.iter().map(Self::bytes).sum();
@@ -346,8 +360,9 @@ impl MultiState {
         let positions = self.positions.shape().num_elements() * int;
         let memory = self.memory.as_ref().map_or(0, |m| m.shape().num_elements() * m.dtype().size());
         let latest = self.latest.as_ref().map_or(0, |x| x.shape().num_elements() * x.dtype().size());
+        let thresholds = self.thresholds.as_ref().map_or(0, |x| x.shape().num_elements() * x.dtype().size());
         let counters = 2 * self.free.shape().num_elements() * int;
-        rows + positions + memory + latest + counters + heads
+        rows + positions + memory + latest + thresholds + counters + heads
     }
 
     /// From now on keeps which positions are omitted, until [`MultiState::take_omitted`].

@@ -55,9 +55,11 @@ impl MultiState {
                 let memory = || Tensor::zeros([channels, 1, head.slots], (&self.device(), wide));
                 head.memory = (channels > 0).then(memory);
                 head.bound = self.bound.as_ref().map(|bound| bound.of_head());
+                head.thresholds = Self::unset_thresholds(&head.shape, head.bound.as_deref(), &self.device());
                 head.holding(self.packing)
             }
         };
+        head.first_head = index % self.shape.kv_heads;
         if self.omitted.is_some() {
             head.record_omissions();
         }
@@ -70,7 +72,8 @@ impl MultiState {
         let nothing = || Tensor::zeros([1, self.shape.head_dim], (&device, self.shape.dtype));
         (self.keys, self.values) = (nothing(), nothing());
         self.positions = Tensor::full([groups, 1], EMPTY, &device);
-        (self.memory, self.latest, self.packed, self.slots) = (None, None, None, 1);
+        (self.memory, self.latest, self.thresholds) = (None, None, None);
+        (self.packed, self.slots) = (None, 1);
     }
 
     /// Makes every head a state of its own. All rows stay; the rows must be in the first slots.
@@ -89,6 +92,9 @@ impl MultiState {
             }
             head.positions = self.positions.clone().narrow(0, group, 1);
             head.memory = self.memory.as_ref().map(|memory| memory.clone().narrow(1, group, 1));
+            // Heads that compete have a threshold each.
+            head.thresholds =
+                self.thresholds.as_ref().map(|x| x.clone().narrow(0, row, 1).narrow(1, index % kv_heads, 1));
             head.next = self.next.clone().narrow(0, group, 1);
             head.free = self.free.clone().narrow(0, group, 1);
             (head.seen, head.held) = (vec![self.seen[row]], vec![held]);

@@ -22,6 +22,7 @@ impl MultiState {
             self.held.clone_from(&other.held);
             self.max_rows = other.max_rows;
             self.latest.clone_from(&other.latest);
+            self.thresholds.clone_from(&other.thresholds);
             self.omitted.clone_from(&other.omitted);
             self.first_omission.clone_from(&other.first_omission);
             self.unscored.clone_from(&other.unscored);

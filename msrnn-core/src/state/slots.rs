@@ -5,6 +5,7 @@ use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor};
 use super::packed::Of;
 use super::{EMPTY, MultiState, StateShape};
 use crate::kernels::read;
+use crate::merging::Threshold;
 use crate::policy::Decides;
 use crate::precision::{accumulation, narrow};
 use crate::score::Initial;
@@ -32,6 +33,10 @@ impl MultiState {
         if let Some(memory) = &mut self.memory {
             let channels = memory.dims()[0];
             memory.inplace(|memory| memory.slice_fill([0..channels, of_row.clone()], 0));
+        }
+        if let Some(thresholds) = &mut self.thresholds {
+            let own = row..row + 1;
+            thresholds.inplace(|thresholds| thresholds.slice_fill([own], Threshold::UNSET));
         }
         self.free.inplace(|free| free.slice_fill([of_row.clone()], 0));
         self.next.inplace(|next| next.slice_fill([of_row], 0));

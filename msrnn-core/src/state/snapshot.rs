@@ -38,6 +38,9 @@ pub struct Snapshot {
     positions: TensorData,
     memory: Option<TensorData>,
     latest: Option<TensorData>,
+    /// Of thresholds that move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    thresholds: Option<TensorData>,
     free: TensorData,
     /// Of heads that are states of their own.
     heads: Vec<Snapshot>,
@@ -87,6 +90,7 @@ impl MultiState {
             positions: self.positions.to_data().convert::<i64>(),
             memory: self.memory.as_ref().map(Tensor::to_data),
             latest: self.latest.as_ref().map(Tensor::to_data),
+            thresholds: self.thresholds.as_ref().map(Tensor::to_data),
             free: self.free.to_data().convert::<i64>(),
             heads: self.heads.iter().map(Self::snapshot).collect(),
         }
@@ -182,6 +186,11 @@ impl MultiState {
             None if channels == 0 => {}
             None => return Err(Error::Snapshot("what the policy remembers is missing".into())),
         }
+        match (&snapshot.thresholds, &self.thresholds) {
+            (Some(saved), Some(own)) => fits("thresholds", saved, &own.dims())?,
+            (None, None) => {}
+            _ => return Err(Error::Snapshot("its thresholds are missing, or there should be none".into())),
+        }
         let counted = [snapshot.seen.len(), snapshot.held.len(), snapshot.first_omission.len()];
         let limit = self.bound.as_ref().and_then(|bound| bound.limit());
         let holds = snapshot.held.iter().zip(&snapshot.seen).all(|(held, seen)| held <= seen && *held <= slots);
@@ -208,6 +217,7 @@ impl MultiState {
         self.positions = Tensor::<2, Int>::from_data(snapshot.positions, device);
         self.memory = snapshot.memory.map(|memory| float(memory, device));
         self.latest = snapshot.latest.map(|latest| float(latest, device));
+        self.thresholds = snapshot.thresholds.map(|thresholds| float(thresholds, device));
         self.free = Tensor::<2, Int>::from_data(snapshot.free, device);
         self.next = counters(&snapshot.seen, groups / batch.max(1), device);
         self.seen = snapshot.seen;

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::needs::{LAYERS, fewest_states};
 use msrnn_core::budget::Budget;
+use msrnn_core::merging::{Merging, Threshold, Weight};
 use msrnn_core::needs::HEADS;
 use msrnn_core::policy::{Cut, Decides, Layer, Plan, Policy, Rule};
 use msrnn_core::score::{Expr, Input, Score};
@@ -81,6 +82,7 @@ pub(super) fn sees(plan: &Plan) -> String {
             add(uses(&[Input::Logit]), "its logits");
             add(uses(&[Input::KeyNorm]), "norms of keys");
             add(uses(&[Input::ValueNorm]), "norms of values");
+            add(uses(&[Input::Head]), "which head it is");
         }
         Rule::Tensors(tensors) => {
             let sees = tensors.sees();
@@ -130,6 +132,21 @@ fn rule(plan: &Plan) -> String {
         Rule::Score(score) => format!("the row with the lowest score goes, of equal ones the oldest: {score}"),
         Rule::Tensors(_) => "tensor code: the row with the lowest score goes, of equal ones the oldest".into(),
     }
+}
+
+/// What is merged.
+fn merges(merging: &Merging) -> String {
+    let from = match merging.threshold {
+        Threshold::Fixed(cosine) => format!("a cosine of {cosine} on"),
+        Threshold::Moving(share) => {
+            format!("a moving mean of the layer's cosines on, of which each cut's are {share}")
+        }
+    };
+    let weight = match merging.weight {
+        Weight::Mean => "",
+        Weight::Exp => ", weighed by exp(cosine)",
+    };
+    format!("what goes into the row of the most similar key, from {from}{weight}")
 }
 
 /// Bytes remembered per state and decision.
@@ -184,11 +201,7 @@ fn of_layer(plan: &Plan, layer: &Layer) -> String {
         text.line("positions", &positions.to_string());
     }
     for merging in &plan.merging {
-        let threshold = merging.threshold;
-        text.line(
-            "merges",
-            &format!("what goes into the row of the most similar key, from a cosine of {threshold} on"),
-        );
+        text.line("merges", &merges(merging));
     }
     text.line("memory", &format!("{} bytes per state and decision", bytes_per_state(plan, layer)));
     text.text

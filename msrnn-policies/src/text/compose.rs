@@ -119,12 +119,11 @@ impl<'t> Parser<'_, 't> {
         self.open(name)?;
         let policy = self.inside(name)?;
         let options = self.options(name)?;
-        let threshold: f64 = options.get("threshold")?.unwrap_or(Merge::THRESHOLD);
-        if !(-1.0..=1.0).contains(&threshold) {
-            return Err(options.refuse("threshold", "give a cosine from -1 to 1, such as threshold=0.5"));
-        }
+        let merge = Merge::of(policy);
+        let threshold = options.get("threshold")?.unwrap_or(merge.threshold);
+        let weight = options.get("weight")?.unwrap_or(merge.weight);
         options.check()?;
-        Ok(Arc::new(Merge { policy, threshold }))
+        Ok(Arc::new(Merge { threshold, weight, ..merge }))
     }
 
     pub(super) fn pooled(&mut self, name: &Word<'t>) -> Result<Arc<dyn Policy>, SpecError> {

@@ -31,6 +31,21 @@ pub(super) fn inputs() -> impl Iterator<Item = &'static str> {
     Input::ALL.into_iter().map(Input::name)
 }
 
+/// Known of a row unless a score remembers something under that name, as it could before it was known.
+pub(super) const UNLESS_REMEMBERED: Input = Input::Head;
+
+/// What stands for a name that is not remembered.
+pub(super) fn known(expr: Expr) -> Expr {
+    let inside = |expr: Box<Expr>| Box::new(known(*expr));
+    match expr {
+        Expr::Remembered(name) if name == UNLESS_REMEMBERED.name() => Expr::Input(UNLESS_REMEMBERED),
+        Expr::Unary(function, x) => Expr::Unary(function, inside(x)),
+        Expr::Binary(function, a, b) => Expr::Binary(function, inside(a), inside(b)),
+        Expr::If(condition, yes, no) => Expr::If(inside(condition), inside(yes), inside(no)),
+        leaf => leaf,
+    }
+}
+
 fn unary() -> impl Iterator<Item = Unary> {
     Unary::ALL.into_iter().filter(|function| *function != Unary::Neg)
 }
@@ -42,7 +57,8 @@ fn binary() -> impl Iterator<Item = Binary> {
 /// Whether a name cannot be remembered.
 pub(super) fn is_reserved(name: &str) -> bool {
     let functions = unary().map(Unary::name).chain(binary().map(Binary::name));
-    inputs().chain(functions).chain(WORDS).any(|word| word == name)
+    let inputs = inputs().filter(|name| *name != UNLESS_REMEMBERED.name());
+    inputs.chain(functions).chain(WORDS).any(|word| word == name)
 }
 
 /// An expression and how deep it is.
@@ -163,7 +179,8 @@ impl<'t> Expressions<'_, 't, '_> {
 
     /// A name that stands for a number.
     fn named(&mut self, word: Word<'t>) -> Result<Tree, SpecError> {
-        let input = Input::ALL.into_iter().find(|input| input.name() == word.text);
+        let mut inputs = Input::ALL.into_iter().filter(|input| *input != UNLESS_REMEMBERED);
+        let input = inputs.find(|input| input.name() == word.text);
         match (&mut self.known, input) {
             (Known::OfRow(_), Some(input)) | (Known::OfStates, Some(input @ Input::States)) => {
                 Ok(Expr::Input(input).into())

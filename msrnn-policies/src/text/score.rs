@@ -39,8 +39,13 @@ impl Parser<'_, '_> {
         let Some(keep) = clauses.keep else { return Err(self.cursor.expected("; and the score, as in keep m")) };
         self.cursor.expect(")", "an operator, ; or )")?;
         let Clauses { remembers, first, newest, decides, names, .. } = clauses;
+        let mut of_head = None;
         for (name, at) in names {
             if !remembers.iter().any(|channel| channel.name == name) {
+                if name == expression::UNLESS_REMEMBERED.name() {
+                    of_head = Some(at);
+                    continue;
+                }
                 let inputs: Vec<&str> = expression::inputs().collect();
                 let problem = format!(
                     "{name:?} is neither known of a row nor remembered; there are {}, and what is remembered by an update, as in {name} = {name} + weight",
@@ -49,7 +54,18 @@ impl Parser<'_, '_> {
                 return Err(self.cursor.wrong(at, problem));
             }
         }
-        let scored = Scored::by(Score { remembers, keep });
+        let score = match of_head {
+            None => Score { remembers, keep },
+            Some(at) if decides != Some(Decides::KvHead) => {
+                let problem = "which head it is is known where every head decides; write per head, as in score(head * age; per head)";
+                return Err(self.cursor.wrong(at, problem));
+            }
+            Some(_) => {
+                let known = |channel: Channel| Channel { becomes: expression::known(channel.becomes), ..channel };
+                Score { remembers: remembers.into_iter().map(known).collect(), keep: expression::known(keep) }
+            }
+        };
+        let scored = Scored::by(score);
         Ok(Arc::new(Scored {
             first: first.unwrap_or(scored.first),
             newest: newest.unwrap_or(scored.newest),

@@ -86,6 +86,7 @@ pub(crate) struct Parameters {
     pub(crate) when: Option<String>,
     pub(crate) how: Option<String>,
     pub(crate) threshold: Option<f64>,
+    pub(crate) share: Option<f64>,
     pub(crate) safeguard: Option<f64>,
 }
 

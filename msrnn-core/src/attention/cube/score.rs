@@ -5,6 +5,7 @@ use cubecl::prelude::*;
 use crate::attention::blocked::Decision;
 use crate::kernels::cube::reduce::{DEAD, PROTECTED};
 use crate::score::{Binary, Initial, Op, Program, RANDOM, Unary};
+use crate::state::MultiState;
 
 /// An operation, known when the kernel is compiled; see [`Op`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +17,7 @@ pub(crate) enum Step {
     Position,
     Age,
     Now,
+    Head,
     /// Its residues are numbers of the launch, so that layers share a kernel.
     Random,
     Memory(usize),
@@ -94,6 +96,7 @@ fn step(op: &Op) -> Option<Step> {
         Op::Position => Step::Position,
         Op::Age => Step::Age,
         Op::Now => Step::Now,
+        Op::Head => Step::Head,
         Op::Random(_) => Step::Random,
         Op::Memory(channel) => Step::Memory(channel),
         Op::Unary(function, x) => match function {
@@ -130,10 +133,13 @@ pub(crate) struct Numbers {
     add_second: i32,
     /// The model's sliding window.
     window: i32,
+    /// The first KV head, and decisions of a batch row.
+    first_head: i32,
+    groups: i32,
 }
 
 /// A decision's numbers as a kernel's argument; without one nothing is protected.
-pub(crate) fn numbers(decision: Option<Decision<'_>>, window: Option<usize>) -> NumbersLaunch {
+pub(crate) fn numbers(decision: Option<Decision<'_>>, window: Option<usize>, state: &MultiState) -> NumbersLaunch {
     let limit = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
     let [first, newest] = decision.map_or([0, 0], |decision| decision.protected);
     let drawn = decision.into_iter().flat_map(|decision| &decision.program.ops).find_map(|op| match op {
@@ -141,7 +147,9 @@ pub(crate) fn numbers(decision: Option<Decision<'_>>, window: Option<usize>) -> 
         _ => None,
     });
     let [add_first, add_second] = drawn.unwrap_or([0, 0]);
-    NumbersLaunch::new(limit(first), limit(newest), add_first, add_second, limit(window.unwrap_or(usize::MAX)))
+    let window = limit(window.unwrap_or(usize::MAX));
+    let [first_head, groups] = [state.first_head, state.groups()].map(limit);
+    NumbersLaunch::new(limit(first), limit(newest), add_first, add_second, window, first_head, groups)
 }
 
 /// The score of a row, what is carried with it brought up to date. Channel c is at `memory[place + c · stride]`;
@@ -153,6 +161,7 @@ pub(crate) fn score(
     now: i32,
     weight: f32,
     highest: f32,
+    decider: u32,
     memory: &mut [f32],
     place: u32,
     stride: u32,
@@ -171,6 +180,7 @@ pub(crate) fn score(
             Step::Position => f32::cast_from(position),
             Step::Age => f32::cast_from(now - position),
             Step::Now => f32::cast_from(now),
+            Step::Head => f32::cast_from(numbers.first_head + i32::cast_from(decider) % numbers.groups),
             Step::Random => draw(position, now, numbers),
             Step::Memory(channel) => {
                 let carried = comptime![!program.from_zero[channel]].runtime();

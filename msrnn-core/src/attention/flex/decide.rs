@@ -20,6 +20,8 @@ pub(crate) struct Decider<'a, T, I> {
     /// By slot.
     pub(crate) positions: &'a [I],
     pub(crate) now: i64,
+    /// Which KV head decides.
+    pub(crate) head: usize,
     /// By channel, by slot.
     pub(crate) memory: Vec<&'a mut [T]>,
     /// Whether a row has to go. Then no slot is empty.
@@ -81,7 +83,8 @@ impl<T: Real, I: Index> Decider<'_, T, I> {
             host.extend(channel.iter().map(|&value| value.to_f64()));
         }
         scores.resize(rows, 0.0);
-        let columns = Columns { now: self.now, positions, weights: mean, max_weights: highest, logits };
+        let columns =
+            Columns { now: self.now, head: self.head, positions, weights: mean, max_weights: highest, logits };
         program.run(&columns, channels, scores, registers);
         for (host, channel) in channels.iter_mut().zip(&mut self.memory) {
             channel.iter_mut().zip(host).for_each(|(value, &mut host)| *value = T::from_f64(host));

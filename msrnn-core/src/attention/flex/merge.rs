@@ -5,17 +5,17 @@ use pulp::{Arch, Simd, WithSimd};
 use crate::kernels::flex::number::{Index, Stored, load_all};
 use crate::kernels::flex::rows::{Rows, Scratch, Whole, parts};
 use crate::kernels::flex::tile::{At, Tile};
-use crate::merging::Merging;
+use crate::merging::{Merging, Threshold, Weight};
+use crate::simd::Real;
 
-/// Merges the row in a slot of one head into another, if one is similar enough. keys, values: `[slots, head_dim]`;
-/// positions: of the slots that may hold rows.
-pub(super) fn merge<T: Tile, S: Stored<T>, I: Index>(
-    merging: &Merging,
+/// The row of one head that is most like the one in a slot, and the cosine of the two, which may be no number.
+/// keys: `[slots, head_dim]`; positions: of the slots that may hold rows.
+pub(super) fn nearest<T: Tile, S: Stored<T>, I: Index>(
     slot: usize,
-    [keys, values]: [&mut [S]; 2],
+    keys: &[S],
     positions: &[I],
     d: usize,
-) {
+) -> Option<(usize, f64)> {
     let mut key = vec![T::ZERO; d];
     load_all(&keys[slot * d..][..d], &mut key);
     let mut products = vec![T::ZERO; positions.len()];
@@ -26,7 +26,7 @@ pub(super) fn merge<T: Tile, S: Stored<T>, I: Index>(
     for (row, position) in positions.iter().enumerate().filter(|(row, position)| *row != slot && position.get() >= 0) {
         let cosine = products[row].to_f64() / (norm(slot) * norm(row));
         if cosine.is_nan() {
-            return;
+            return Some((row, cosine));
         }
         let is_nearer = partner.is_none_or(|(other, highest)| {
             cosine > highest || (cosine == highest && position.get() < positions[other].get())
@@ -35,14 +35,37 @@ pub(super) fn merge<T: Tile, S: Stored<T>, I: Index>(
             partner = Some((row, cosine));
         }
     }
-    let Some((partner, cosine)) = partner.filter(|&(_, cosine)| cosine >= merging.threshold) else { return };
-    let (share, half) = (T::from_f64(cosine), T::from_f64(0.5));
-    for rows in [keys, values] {
-        for channel in 0..d {
-            let own: T = rows[partner * d + channel].load();
-            let other: T = rows[slot * d + channel].load();
-            rows[partner * d + channel] = S::store((own + other * share) * half);
+    partner
+}
+
+/// Which heads of one batch row merge, by the cosines of the rows that go: below a threshold, which moves, nothing is merged.
+pub(super) fn merges<T: Real>(merging: &Merging, cosines: &[f64], threshold: Option<&mut T>) -> Vec<bool> {
+    match (merging.threshold, threshold) {
+        (Threshold::Moving(share), Some(threshold)) => {
+            // As it is kept, so that equal means are equal.
+            let mean = T::from_f64(cosines.iter().sum::<f64>() / cosines.len() as f64);
+            *threshold = T::from_f64(Threshold::moved(threshold.to_f64(), mean.to_f64(), share));
+            vec![mean >= *threshold; cosines.len()]
         }
+        (Threshold::Moving(_), None) => unreachable!("a state has the numbers of its thresholds"),
+        (Threshold::Fixed(least), _) => cosines.iter().map(|&cosine| cosine >= least).collect(),
+    }
+}
+
+/// Merges the row in a slot of one head into its partner. rows: keys or values, `[slots, head_dim]`.
+pub(super) fn merge<T: Real, S: Stored<T>>(
+    weight: Weight,
+    slot: usize,
+    (partner, cosine): (usize, f64),
+    rows: &mut [S],
+    d: usize,
+) {
+    let [share, count] = weight.of(cosine);
+    let (share, part) = (T::from_f64(share), T::from_f64(1.0 / (1.0 + count)));
+    for channel in 0..d {
+        let own: T = rows[partner * d + channel].load();
+        let other: T = rows[slot * d + channel].load();
+        rows[partner * d + channel] = S::store((own + other * share) * part);
     }
 }
 

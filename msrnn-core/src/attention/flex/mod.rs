@@ -10,4 +10,4 @@ mod step;
 mod tests;
 
 pub(super) use block::{block, takes_block};
-pub(super) use step::{step, steps};
+pub(super) use step::{step, step_heads, steps};

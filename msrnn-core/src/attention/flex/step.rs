@@ -8,7 +8,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::decide::{Decider, decide};
-use super::merge::merge;
+use super::merge::{merge, merges, nearest};
 use super::numbered::{Angles, Numbered, Rotated, is_on_host};
 use crate::attention::Attention;
 use crate::kernels::flex::access::{Dense, is_here, tensor};
@@ -31,6 +31,22 @@ pub(crate) fn steps<const D: usize>(attention: &Attention, query: &Tensor<D>, st
     numbered && is_here(query) && is_here(&state.keys) && has_known_integers(state)
 }
 
+/// A function for the dtypes of a state.
+macro_rules! by_types {
+    ($state:expr, $step:ident) => {
+        match ($state.shape.dtype, $state.positions.dtype()) {
+            (DType::F64, DType::I64) => $step::<f64, f64, f64, i64>,
+            (DType::F16, DType::I64) => $step::<f32, f16, f16, i64>,
+            (DType::BF16, DType::I64) => $step::<f32, bf16, f16, i64>,
+            (_, DType::I64) => $step::<f32, f32, f16, i64>,
+            (DType::F64, _) => $step::<f64, f64, f64, i32>,
+            (DType::F16, _) => $step::<f32, f16, f16, i32>,
+            (DType::BF16, _) => $step::<f32, bf16, f16, i32>,
+            _ => $step::<f32, f32, f16, i32>,
+        }
+    };
+}
+
 /// Appends and attends. If it is to `count` the token it also lets the program decide, if it is to, and omits;
 /// else it returns the weights, `[batch, kv_heads, group, rows]`, for who decides.
 pub(crate) fn step(
@@ -43,18 +59,47 @@ pub(crate) fn step(
     decides: bool,
 ) -> (Tensor<3>, Option<Tensor<4>>) {
     let dtype = query.dtype();
-    let step = match (state.shape.dtype, state.positions.dtype()) {
-        (DType::F64, DType::I64) => step_as::<f64, f64, f64, i64>,
-        (DType::F16, DType::I64) => step_as::<f32, f16, f16, i64>,
-        (DType::BF16, DType::I64) => step_as::<f32, bf16, f16, i64>,
-        (_, DType::I64) => step_as::<f32, f32, f16, i64>,
-        (DType::F64, _) => step_as::<f64, f64, f64, i32>,
-        (DType::F16, _) => step_as::<f32, f16, f16, i32>,
-        (DType::BF16, _) => step_as::<f32, bf16, f16, i32>,
-        _ => step_as::<f32, f32, f16, i32>,
-    };
+    let step = by_types!(state, step_as);
     let (attended, weights) = step(attention, [query, key, value], state, counts, decides);
     (narrow(attended, dtype), weights)
+}
+
+/// One token of heads that are states of their own, each as by [`step`], which counts; side by side where that is worth
+/// it. `single`: the attention of one head. token: `[batch, heads, 1, head_dim]`; `decides`: by head, as in [`step`].
+pub(crate) fn step_heads(
+    single: &Attention,
+    token: [Tensor<4>; 3],
+    heads: &mut [MultiState],
+    decides: &[bool],
+) -> Tensor<4> {
+    let dtype = token[0].dtype();
+    let step = by_types!(heads[0], step_heads_as);
+    narrow(step(single, token, heads, decides), dtype)
+}
+
+fn step_heads_as<T: Tile + OfCode + Stored<T>, S: Stored<T>, G: Stored<T>, I: Index>(
+    single: &Attention,
+    token: [Tensor<4>; 3],
+    heads: &mut [MultiState],
+    decides: &[bool],
+) -> Tensor<4> {
+    let (dims, d) = (token[0].dims(), single.head_dim);
+    let accumulated: DType = accumulation(heads[0].shape.dtype).into();
+    let token = token.map(|x| Dense::of(narrow(x, accumulated)));
+    let token: [&[T]; 3] = token.each_ref().map(|x| x.values());
+    let mut attended = vec![T::ZERO; token[0].len()];
+    let bytes: usize = heads.iter().map(|head| 2 * head.rows_in_step() * d * size_of::<S>()).sum();
+    let each = heads.iter_mut().zip(attended.chunks_exact_mut(single.heads * d)).zip(decides).enumerate();
+    let go = |(index, ((head, attended), &decides)): (usize, ((&mut MultiState, &mut [T]), &bool))| {
+        let own = [single.heads * d, d, d];
+        let token = std::array::from_fn(|part| &token[part][index * own[part]..][..own[part]]);
+        attended.copy_from_slice(&step_of::<T, S, G, I>(single, token, head, true, decides).0);
+    };
+    match is_worth_cores(bytes) {
+        true => each.collect::<Vec<_>>().into_par_iter().for_each(go),
+        false => each.for_each(go),
+    }
+    tensor(attended, dims)
 }
 
 /// What one KV head reads and writes. G: what scales of packed rows are held in.
@@ -79,12 +124,25 @@ fn step_as<T: Tile + OfCode + Stored<T>, S: Stored<T>, G: Stored<T>, I: Index>(
     counts: bool,
     decides: bool,
 ) -> (Tensor<3>, Option<Tensor<4>>) {
-    let [batch, heads, d] = token[0].dims();
-    let (kv_heads, groups, slots, rows) = (attention.kv_heads, state.groups(), state.slots, state.rows_in_step());
-    let group = heads / kv_heads;
+    let dims = token[0].dims();
     let accumulated: DType = accumulation(state.shape.dtype).into();
     let token = token.map(|x| Dense::of(narrow(x, accumulated)));
-    let [query, key, value]: [&[T]; 3] = token.each_ref().map(|x| x.values());
+    let token = token.each_ref().map(|x| x.values());
+    let (attended, weights) = step_of::<T, S, G, I>(attention, token, state, counts, decides);
+    (tensor(attended, dims), weights)
+}
+
+/// Query, key and value: `[batch · heads, head_dim]`, as what is attended; weights as in [`step`].
+fn step_of<T: Tile + OfCode + Stored<T>, S: Stored<T>, G: Stored<T>, I: Index>(
+    attention: &Attention,
+    [query, key, value]: [&[T]; 3],
+    state: &mut MultiState,
+    counts: bool,
+    decides: bool,
+) -> (Vec<T>, Option<Tensor<4>>) {
+    let (batch, heads, kv_heads, d) = (state.shape.batch, attention.heads, attention.kv_heads, attention.head_dim);
+    let (groups, slots, rows) = (state.groups(), state.slots, state.rows_in_step());
+    let group = heads / kv_heads;
     let scale = T::from_f64(attention.scale);
     let mut query: Vec<T> = query.iter().map(|&x| x * scale).collect();
     let packed = state.packed.take();
@@ -158,7 +216,6 @@ fn step_as<T: Tile + OfCode + Stored<T>, S: Stored<T>, G: Stored<T>, I: Index>(
     if !counts {
         opened.put_back(state);
         state.packed = packed;
-        let attended = tensor(attended, [batch, heads, d]);
         return (attended, Some(tensor(weights, [batch, kv_heads, group, rows])));
     }
 
@@ -176,6 +233,7 @@ fn step_as<T: Tile + OfCode + Stored<T>, S: Stored<T>, G: Stored<T>, I: Index>(
             logits: if shows_logits { &logits[i * weights.len()..][..weights.len()] } else { &[] },
             positions: &positions[i * slots..][..rows],
             now: next[i].get(),
+            head: state.first_head + i % groups,
             memory: channels.iter_mut().map(|chunks| &mut chunks.next().expect("one per decider")[..rows]).collect(),
             is_full: goes && state.is_full(i / groups),
             omitted,
@@ -184,20 +242,36 @@ fn step_as<T: Tile + OfCode + Stored<T>, S: Stored<T>, G: Stored<T>, I: Index>(
         decide(deciders.collect(), decision);
     }
     T::buffer(Buffer::Weights).set(weights);
-    let merging = bound.as_ref().map_or(&[][..], |bound| &bound.plan.merging);
-    if !merging.is_empty() && omitted.iter().any(Option::is_some) {
-        let keys = S::of_mut(&mut opened.keys).chunks_exact_mut(slots * d);
-        let heads = keys.zip(S::of_mut(&mut opened.values).chunks_exact_mut(slots * d)).enumerate();
-        let merge = |(index, (keys, values)): (usize, (&mut [S], &mut [S]))| {
-            let decider = decider_of(index);
-            let positions = &positions[decider * slots..][..rows];
-            if let Some(slot) = omitted[decider] {
-                merging.iter().for_each(|merging| merge(merging, slot, [&mut *keys, &mut *values], positions, d));
+    let mergings = bound.as_ref().map_or(&[][..], |bound| &bound.plan.merging);
+    if !mergings.is_empty() && omitted.iter().any(Option::is_some) {
+        let (keys, values) = (S::of_mut(&mut opened.keys), S::of_mut(&mut opened.values));
+        let thresholds: &mut [T] = opened.thresholds.as_mut().map_or(&mut [], T::of_mut);
+        let spread = batch * kv_heads > 1 && is_worth_cores(batch * kv_heads * rows * d * size_of::<S>());
+        for (which, merging) in mergings.iter().enumerate() {
+            let nearest = |index: usize| {
+                let decider = decider_of(index);
+                let keys = &keys[index * slots * d..][..slots * d];
+                let (slot, positions) = (omitted[decider]?, &positions[decider * slots..][..rows]);
+                nearest::<T, S, I>(slot, keys, positions, d).map(|partner| (slot, partner))
+            };
+            let pairs: Vec<Option<(usize, (usize, f64))>> = match spread {
+                true => (0..batch * kv_heads).into_par_iter().map(nearest).collect(),
+                false => (0..batch * kv_heads).map(nearest).collect(),
+            };
+            for (row, pairs) in pairs.chunks_exact(kv_heads).enumerate() {
+                let cosines: Vec<f64> = pairs.iter().flatten().map(|(_, (_, cosine))| *cosine).collect();
+                if cosines.is_empty() {
+                    continue;
+                }
+                let merges = merges(merging, &cosines, thresholds.get_mut(row * mergings.len() + which));
+                let pairs = pairs.iter().enumerate().filter_map(|(head, pair)| Some((head, (*pair)?)));
+                for ((head, (slot, partner)), _) in pairs.zip(merges).filter(|(_, merges)| *merges) {
+                    let of_head = (row * kv_heads + head) * slots * d;
+                    for rows in [&mut *keys, &mut *values] {
+                        merge::<T, S>(merging.weight, slot, partner, &mut rows[of_head..][..slots * d], d);
+                    }
+                }
             }
-        };
-        match batch * kv_heads > 1 && is_worth_cores(batch * kv_heads * rows * d * size_of::<S>()) {
-            true => heads.collect::<Vec<_>>().into_par_iter().for_each(merge),
-            false => heads.for_each(merge),
         }
     }
     let mut gone = vec![EMPTY; batch * groups];
@@ -219,7 +293,6 @@ fn step_as<T: Tile + OfCode + Stored<T>, S: Stored<T>, G: Stored<T>, I: Index>(
         of_decider.filter(|(_, unscored)| **unscored).for_each(|(attended, _)| attended.fill(T::from_f64(f64::NAN)));
         state.note_unscored_by(&unscored);
     }
-    let attended = tensor(attended, [batch, heads, d]);
     if let Some(log) = &mut state.omitted {
         let any = omitted.iter().any(Option::is_some);
         let data = TensorData::new(gone, [batch, groups, 1]);

@@ -10,7 +10,7 @@ use crate::attention::step::{self, step_plain};
 use crate::compression::Compression;
 use crate::kernels::flex::tests::{agree, config, dtypes, epsilon, random, values};
 use crate::layer::{Decides, Layer};
-use crate::merging::Merging;
+use crate::merging::{Merging, Threshold, Weight};
 use crate::packing::{Bits, Packing, Per, Side};
 use crate::policy::{Plan, Policy};
 use crate::score::{Score, key_norm, logit, max_weight, number, remembered, value_norm, weight};
@@ -243,6 +243,10 @@ fn steps_on_all_cores_equal_their_plain_twin() {
     }
 }
 
+fn threshold() -> impl Strategy<Value = Threshold> {
+    prop_oneof![(-1.0..1.0f64).prop_map(Threshold::Fixed), (0.0..=1.0f64).prop_map(Threshold::Moving)]
+}
+
 proptest! {
     #![proptest_config(config(128))]
 
@@ -253,9 +257,15 @@ proptest! {
 
     /// Not in 16 bits, where rounding of a row that was merged is larger than what tells two rows apart.
     #[test]
-    fn steps_that_merge_rows_equal_their_plain_twin(shape in shapes(), threshold in -1.0..1.0f64, wide in any::<bool>()) {
+    fn steps_that_merge_rows_equal_their_plain_twin(
+        shape in shapes(),
+        threshold in threshold(),
+        is_exp in any::<bool>(),
+        wide in any::<bool>(),
+    ) {
         let dtype = if wide { DType::F64 } else { DType::F32 };
-        let policy = Lowest { merging: Some(Merging { threshold }), ..shape.policy };
+        let weight = if is_exp { Weight::Exp } else { Weight::Mean };
+        let policy = Lowest { merging: Some(Merging { threshold, weight }), ..shape.policy };
         steps_agree(&Shape { policy, dtypes: (dtype, dtype), ..shape }, 26)?;
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct Opened {
     pub(crate) next: FlexTensor,
     /// `[channels, batch · groups, slots]`
     pub(crate) memory: Option<FlexTensor>,
+    /// `[batch, units, mergings]`
+    pub(crate) thresholds: Option<FlexTensor>,
 }
 
 impl Opened {
@@ -35,6 +37,7 @@ impl Opened {
             free: whole(open_int(state.free.extract())),
             next: whole(open_int(state.next.extract())),
             memory: state.memory.as_mut().map(|memory| whole(open(memory.extract()))),
+            thresholds: state.thresholds.as_mut().map(|thresholds| whole(open(thresholds.extract()))),
         }
     }
 
@@ -46,6 +49,9 @@ impl Opened {
         state.next = close_int(self.next);
         if let (Some(memory), Some(opened)) = (&mut state.memory, self.memory) {
             *memory = close(opened);
+        }
+        if let (Some(thresholds), Some(opened)) = (&mut state.thresholds, self.thresholds) {
+            *thresholds = close(opened);
         }
     }
 }

@@ -112,6 +112,12 @@ impl Snapshot {
             None if channels == 0 => {}
             None => return wrong("what the policy remembers is missing".into()),
         }
+        let thresholds = empty.bound.as_ref().and_then(|bound| bound.thresholds(self.batch, self.kv_heads));
+        match (&self.thresholds, thresholds) {
+            (Some(thresholds), Some(dims)) => holds("thresholds", thresholds, wide, &dims)?,
+            (None, None) => {}
+            _ => return wrong("its thresholds are missing, or there should be none".into()),
+        }
         if let Some(latest) = &self.latest {
             let queries = empty.bound.as_ref().map_or(0, |bound| bound.sees().queries);
             holds("latest queries", latest, latest.dtype(), &[self.batch, query_heads, queries, head_dim])?;
