@@ -103,14 +103,15 @@ impl Model {
     ///
     /// As [`checkpoint::load_gguf`].
     pub fn of_gguf(gguf: &Gguf, storage: impl Into<Storage>, device: &Device) -> Result<Self, ModelError> {
-        let loaded = checkpoint::load_gguf(gguf, storage, device)?;
-        let config = loaded.decoder.config();
+        // Before the weights: making a tokenizer takes memory that is free again when they come.
+        let bos = gguf.config()?.0.bos_token_id;
         let name = gguf.path().display().to_string();
         let tokenizer = gguf
             .vocabulary()
-            .and_then(|vocabulary| Tokenizer::of_vocabulary(&name, &vocabulary, config.bos_token_id))
+            .and_then(|vocabulary| Tokenizer::of_vocabulary(&name, vocabulary, bos))
             .map_err(|error| error.to_string());
-        let eos_token_ids = config.eos_token_ids.clone();
+        let loaded = checkpoint::load_gguf(gguf, storage, device)?;
+        let eos_token_ids = loaded.decoder.config().eos_token_ids.clone();
         Ok(Self {
             decoder: loaded.decoder,
             no_tokenizer: tokenizer.as_ref().err().cloned(),

@@ -87,11 +87,13 @@ impl Tokenizer {
     /// # Errors
     ///
     /// When the vocabulary contradicts itself.
-    pub fn of_vocabulary(name: &str, vocabulary: &Vocabulary, bos: Option<u32>) -> Result<Self, ModelError> {
+    pub fn of_vocabulary(name: &str, vocabulary: Vocabulary, bos: Option<u32>) -> Result<Self, ModelError> {
         let config = TokenizerConfig::parse(&vocabulary.config).map_err(|reason| wrong(name, &reason))?;
-        let bytes = serde_json::to_vec(&vocabulary.tokenizer).map_err(|e| wrong(name, &e.to_string()))?;
+        let Vocabulary { tokenizer, notes, .. } = vocabulary;
+        let bytes = serde_json::to_vec(&tokenizer).map_err(|e| wrong(name, &e.to_string()))?;
+        drop(tokenizer);
         let mut made = Self::new(name, &bytes, Some(config), bos)?;
-        made.notes.splice(0..0, vocabulary.notes.iter().cloned());
+        made.notes.splice(0..0, notes);
         Ok(made)
     }
 

@@ -138,7 +138,7 @@ impl Golden {
         let vocabulary = Gguf::open(path).unwrap().vocabulary().unwrap();
         assert_eq!(vocabulary.config["chat_template"], self.chat_template.as_str());
         assert_eq!(vocabulary.config["bos_token"], self.bos_token.as_str());
-        let tokenizer = Tokenizer::of_vocabulary(&self.file, &vocabulary, None).unwrap();
+        let tokenizer = Tokenizer::of_vocabulary(&self.file, vocabulary.clone(), None).unwrap();
         assert!(self.texts.len() > 30);
         let prefix = tokenizer.prefix().unwrap();
         for Text { text, ids, with_special, decoded } in &self.texts {

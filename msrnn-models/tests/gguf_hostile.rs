@@ -75,7 +75,7 @@ fn read(path: &Path) -> usize {
     let configured = short(gguf.config());
     let vocabulary = short(gguf.vocabulary());
     if let Some(vocabulary) = &vocabulary
-        && let Some(tokenizer) = short(Tokenizer::of_vocabulary("damaged", vocabulary, None))
+        && let Some(tokenizer) = short(Tokenizer::of_vocabulary("damaged", vocabulary.clone(), None))
     {
         let ids = tokenizer.encode("A cat, 12  cats;\n\tdéjà vu 猫 <s> <|im_end|>");
         let _ = ids.and_then(|ids| tokenizer.decode(&ids));

@@ -121,7 +121,7 @@ pub(super) fn entries(
     let architecture = entry("general.architecture", Entry::Text(config.architecture.in_gguf().into()));
     let whole = [&[architecture], &entries[..]].concat();
     let again = vocabulary_of(&header(&whole, &[])).map_err(|what| unfit(&what))?;
-    let again = Tokenizer::of_vocabulary(&out.display().to_string(), &again, None)?;
+    let again = Tokenizer::of_vocabulary(&out.display().to_string(), again, None)?;
     // Whole words that are tokens but not by merges: whoever reads the file must know of them.
     let words = (0..source.config.vocab_size as u32).filter(|_| model["ignore_merges"] == true);
     let mut words: Vec<String> = words.map(|id| tokenizer.decode(&[id])).collect::<Result<_, _>>()?;
