@@ -264,9 +264,11 @@ proptest! {
         wide in any::<bool>(),
     ) {
         let dtype = if wide { DType::F64 } else { DType::F32 };
+        // Of one channel all cosines are 1 or -1, and rounding would say which of them is higher.
+        let head_dim = shape.head_dim.max(2);
         let weight = if is_exp { Weight::Exp } else { Weight::Mean };
         let policy = Lowest { merging: Some(Merging { threshold, weight }), ..shape.policy };
-        steps_agree(&Shape { policy, dtypes: (dtype, dtype), ..shape }, 26)?;
+        steps_agree(&Shape { policy, head_dim, dtypes: (dtype, dtype), ..shape }, 26)?;
     }
 
     /// Blocks of which every row stays, and what follows them. Rows in 16 bits are rounded when they
