@@ -44,7 +44,8 @@ impl Threshold {
     /// mean is the same, so that what was merged then is merged now.
     #[cfg(feature = "flex")]
     pub(crate) fn moved(before: f64, mean: f64, share: f64) -> f64 {
-        if before == Self::UNSET { mean } else { before + (mean - before) * share }
+        // All the way is exactly to the mean, too.
+        if before == Self::UNSET || share == 1.0 { mean } else { before + (mean - before) * share }
     }
 }
 
@@ -211,7 +212,10 @@ fn moves(share: f64, shown: [Tensor<4>; 2], threshold: &mut Tensor<3>) -> Tensor
     let rows = any.clone().float().cast(FloatDType::from(each.dtype())).sum_dim(2);
     let mean = each.clone().sum_dim(2) / rows.clone().clamp_min(1.0);
     let before = threshold.clone();
-    let moved = before.clone() + (mean.clone() - before.clone()).mul_scalar(share);
+    let moved = match share {
+        1.0 => mean.clone(),
+        _ => before.clone() + (mean.clone() - before.clone()).mul_scalar(share),
+    };
     let moved = moved.mask_where(before.clone().greater_equal_elem(Threshold::UNSET), mean);
     *threshold = moved.mask_where(rows.equal_elem(0.0), before);
     let merges = each.greater_equal(threshold.clone().expand([batch, units, n]));

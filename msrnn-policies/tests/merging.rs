@@ -88,6 +88,24 @@ fn a_mean_that_equals_the_threshold_merges_and_of_rows_that_are_equally_near_the
 }
 
 #[test]
+fn a_threshold_that_moves_all_the_way_merges_all_and_one_that_stays_only_what_is_as_near_as_the_first() {
+    let held = |threshold: &str| {
+        let mut layer = Layer::new(&format!("merge(window, threshold={threshold})"), [1, 1]);
+        let mut values = Vec::new();
+        for step in 0..60 {
+            // Of lengths and angles that no cosine is exact of.
+            let (angle, length) = (f64::from(step * step) * 0.7, 1.0 + f64::from(step % 7) * 0.3);
+            layer.step(&[[angle.cos() * length, angle.sin() * length]], f64::from(step));
+            values.push(layer.values());
+        }
+        values
+    };
+    assert_eq!(held("ema1"), held("-1"));
+    // The first cut has cosines of keys 0 and 1 to keys 1 and 2: the cosine of 0.7 and 2.1.
+    assert_ne!(held("ema0"), held("-1"));
+}
+
+#[test]
 fn exponential_weights_are_relative_to_those_of_the_row_that_stays() {
     let mut layer = Layer::new("merge(window, threshold=ema0.5, weight=exp)", [1, 1]);
     for (key, value) in [(RIGHT, 8.0), (UP, 16.0), (UP, 32.0)] {

@@ -15,7 +15,7 @@ use msrnn_models::Model;
 use msrnn_models::chat::{ChatTemplate, NaiveDateTime};
 use msrnn_models::recurrent::{Positions, bytes_per_state};
 use msrnn_models::sampling::Sampling;
-use msrnn_models::tokenizer::{Bos, SpecialTokens, TextOptions};
+use msrnn_models::tokenizer::TextOptions;
 use msrnn_policies::PolicySpec;
 
 use super::DOWNLOADS;
@@ -116,16 +116,7 @@ impl ChatArgs {
 
 /// Refuses ways of reading that a chat template leaves no room for.
 pub(super) fn check(options: TextOptions) -> Result<(), BenchError> {
-    let wrong = |text: &str| Err(BenchError::Input(text.to_owned()));
-    if options.bos != Bos::Auto {
-        return wrong("in a conversation the chat template says what it begins with; leave --bos out");
-    }
-    if options.special_tokens == SpecialTokens::Literal {
-        return wrong(
-            "with --special-tokens literal the special tokens of the chat template would be letters; leave it out",
-        );
-    }
-    Ok(())
+    options.check_for_chat().map_err(|reason| BenchError::Input(reason.into()))
 }
 
 /// A policy under which no row goes of what every conversation with that message of the system begins with.

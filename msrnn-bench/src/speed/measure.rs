@@ -170,19 +170,20 @@ pub(crate) fn estimate(
     let (batch, mut time) = (settings.conditions.batch, Duration::ZERO);
     for &test in &grid.tests {
         let of_test: Vec<&Row> = rows.iter().filter(|row| row.test == test).collect();
-        let Some(&first) = of_test.first() else { continue };
+        // Of several depths the greatest, so that what is not proportional to it counts least.
+        let Some(&deepest) = of_test.iter().max_by_key(|row| row.filled()) else { continue };
         let started = Instant::now();
-        let workload = Mutex::new(Workload::new(model, first.clone(), settings.conditions)?);
+        let workload = Mutex::new(Workload::new(model, deepest.clone(), settings.conditions)?);
         let fill = started.elapsed();
         let units = settings.units(model, &rows);
         let all: usize = rows.iter().zip(&units).filter(|(row, _)| row.test == test).map(|(_, unit)| unit.tokens).sum();
-        let filled: usize = of_test.iter().map(|row| row.depth.saturating_mul(batch)).sum();
+        let filled: usize = of_test.iter().map(|row| row.filled().saturating_mul(batch)).sum();
         let work = |advance: &(dyn Fn(usize) + Sync), enough: &AtomicBool| {
             let mut workload = workload.lock().unwrap_or_else(PoisonError::into_inner);
             while !enough.load(Ordering::Relaxed) && matches!(workload.run(advance, enough), Ok(Some(_))) {}
         };
         let Some(rounds) = trial::estimate(all.saturating_sub(filled), 1, &work, interrupt) else { return Ok(None) };
-        time += rounds + fill.mul_f64(filled as f64 / (first.depth * batch).max(1) as f64);
+        time += rounds + fill.mul_f64(filled as f64 / deepest.filled().saturating_mul(batch).max(1) as f64);
     }
     Ok(Some(time))
 }
@@ -229,7 +230,7 @@ pub(crate) fn measure(
             break;
         }
         (watch.tell)(Event::Begins(&told.units[index]));
-        let before = row.depth * settings.conditions.batch;
+        let before = row.filled().saturating_mul(settings.conditions.batch);
         workloads.push(Workload::new(model, row, settings.conditions)?);
         (watch.advance)(before);
     }

@@ -85,6 +85,16 @@ pub(crate) struct Row {
 }
 
 impl Row {
+    /// Tokens that a state has seen before anything is timed. A growing state passes the depth half way through its steps,
+    /// of which one is not timed.
+    pub(crate) fn filled(&self) -> usize {
+        match (&self.test, self.compression.states()) {
+            (Test::Decode { tokens }, None) => self.depth.saturating_sub(tokens / 2 + 1),
+            (Test::Decode { .. }, Some(_)) => self.depth,
+            _ => 0,
+        }
+    }
+
     /// What it is as a unit of work: so many rounds, with `batch` rows side by side.
     pub(crate) fn unit(&self, decoder: &Decoder, batch: usize, rounds: usize) -> Unit {
         let Self { test, policy, compression, depth } = self;
@@ -92,7 +102,7 @@ impl Row {
         // Of a growing state a repetition has a copy.
         let copies = if matches!(test, Test::Decode { .. }) && compression.states().is_none() { 2 } else { 1 };
         let bytes = state_bytes(decoder, compression, depth.saturating_add(test.tokens()));
-        let tokens = rounds.saturating_mul(test.steps()).saturating_add(*depth);
+        let tokens = rounds.saturating_mul(test.steps()).saturating_add(self.filled());
         Unit {
             name: if *depth == 0 { format!("{test}, {arm}") } else { format!("{test}, {arm}, depth {depth}") },
             arm,

@@ -70,12 +70,7 @@ impl<'m> Workload<'m> {
             Test::Decode { tokens } => {
                 let decode = DecodeLoop::new(&model.decoder, compression.clone(), batch, seed);
                 let mut decode = decode.with_capture(conditions.captures);
-                // A growing state passes the depth half way through its steps, of which one is not timed.
-                let before = match compression.states() {
-                    None => row.depth.saturating_sub(tokens / 2 + 1),
-                    Some(_) => row.depth,
-                };
-                decode.fill(before);
+                decode.fill(row.filled());
                 decode.reserve(tokens + 1);
                 Kind::Decode(Box::new(decode))
             }

@@ -107,6 +107,9 @@ fn in_the_chat_template_an_answer_is_what_generate_writes_in_a_chat() {
     };
     assert_eq!(answer(&["--chat"], "chat"), text);
     assert_ne!(answer(&[], "plain"), text);
+    let out = place.path().join("refused");
+    let refused = msrnn(&[&run[..], &common[..], &["--chat", "--bos", "always", "--out", text_of(&out)]].concat());
+    assert!(refused.code != Some(0) && refused.stderr.contains("leave --bos out"), "{refused:?}");
     let silent = write(&model, "chat_template.jinja", "{{ messages | length }}");
     let out = place.path().join("silent");
     let refused = msrnn(&[&run[..], &common[..], &["--chat", "--out", text_of(&out)]].concat());

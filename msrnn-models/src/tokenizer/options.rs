@@ -89,3 +89,20 @@ mod tests {
         assert!("often".parse::<Bos>().unwrap_err().contains("auto, always, never"));
     }
 }
+
+impl TextOptions {
+    /// Whether texts that a chat template made can be read so.
+    ///
+    /// # Errors
+    ///
+    /// What the template leaves no room for.
+    pub fn check_for_chat(self) -> Result<(), &'static str> {
+        match self {
+            Self { special_tokens: SpecialTokens::Literal, .. } => Err(
+                "with ‘special_tokens’ literal the special tokens of the chat template would be letters; leave it out",
+            ),
+            Self { bos: Bos::Auto, .. } => Ok(()),
+            _ => Err("in a conversation the chat template says what it begins with; leave ‘bos’ out"),
+        }
+    }
+}

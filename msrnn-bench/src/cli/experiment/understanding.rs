@@ -10,7 +10,6 @@ use msrnn_models::recurrent::Positions;
 
 use super::super::options::{count, positions};
 use super::super::policies::{PolicyList, all, named};
-use super::super::writing::check;
 use super::super::{DOWNLOADS, Outcome};
 use super::{ExperimentOptions, conduct};
 
@@ -76,9 +75,6 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
-    if args.chat {
-        check(args.options.reading.options())?;
-    }
     let mut questions = Vec::new();
     let mut sources = Vec::new();
     match args.task {

@@ -70,6 +70,9 @@ impl Plan {
                 Rotary::LIMIT
             )));
         }
+        if setting.chat {
+            setting.reading.check_for_chat().map_err(|reason| BenchError::Input(reason.into()))?;
+        }
         if setting.ask_after
             && let Some(question) = questions.iter().find(|question| question.document.trim().is_empty())
         {
@@ -86,7 +89,8 @@ impl Plan {
             let room = context.saturating_sub(setting.max_new_tokens);
             let mut prompts = Vec::with_capacity(questions.len());
             for (question, frame) in questions.iter().zip(&frames) {
-                let fits = |prompt: &Prompt| prompt.ids.len() > prompt.asked;
+                // Something of the document stands before what is asked apart from it.
+                let fits = |prompt: &Prompt| !setting.ask_after || prompt.kept > 0;
                 let encode = |document: &str| frame.ids(document, setting.ask_after);
                 match fit::<ModelError>(&question.document, room, encode)?.filter(fits) {
                     Some(prompt) => prompts.push(prompt),

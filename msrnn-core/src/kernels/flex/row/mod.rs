@@ -143,7 +143,7 @@ trait Sum<X>: Unpacks + Copy {
 #[inline(always)]
 fn rows<const BYTES: usize, F: Packed<BYTES>, S: Sum<X>, X>(blocks: &[u8], x: &[Pair<X>], y: &mut [f32]) {
     let (blocks, _) = blocks.as_chunks::<BYTES>();
-    for (blocks, y) in blocks.chunks_exact(blocks.len() / y.len().max(1)).zip(y) {
+    for (blocks, y) in blocks.chunks_exact((blocks.len() / y.len().max(1)).max(1)).zip(y) {
         let mut sum = S::zero();
         if F::VALUES == CHUNK {
             let (pairs, last) = blocks.as_chunks::<2>();
