@@ -195,8 +195,9 @@ fn a_dry_run_plans_the_rows_without_measuring_them() {
         plan["units"].as_array().unwrap().iter().map(|unit| unit["name"].as_str().unwrap()).collect();
     assert_eq!(names.len(), 6);
     assert_eq!((names[1], names[4]), ("prefill 9, tova@6", "decode, full, depth 6"));
-    // Three rounds of 9, 8 and 3 + 1 tokens, the last ones behind six others; for two policies, with two rows each.
-    assert_eq!(plan["tokens"], (27 + 24 + 12 + 6) * 2 * 2);
+    // Three rounds of 9, 8 and 3 + 1 tokens for two policies, the last ones behind six others, or behind four of a state that
+    // grows and is to have six half way; with two rows each.
+    assert_eq!(plan["tokens"], ((27 + 24 + 12) * 2 + 6 + 4) * 2);
     assert!(plan["state_bytes"].as_u64().unwrap() > 0 && plan["seconds"].as_f64().unwrap() > 0.0, "{plan}");
     assert!(!out.exists());
     let soak = succeeds(&split("bench --shape 2x16x4:2x32x50 --policies tova --states 6 --soak 1000 --dry-run")).stdout;
