@@ -63,13 +63,13 @@ def measure(part: str, gguf: pathlib.Path, msrnn: Msrnn, llama: LlamaCpp, args: 
 
 def table(record: dict) -> str:
     """Medians over rounds, and ratios to llama.cpp within a round."""
-    lines = ["| file, test | msrnn at | what | tokens/s | over llama.cpp |", "|---|---|---|---:|---:|"]
+    lines = ["| file, test | msrnn at | what | rounds | tokens/s | over llama.cpp |", "|---|---|---|---:|---:|---:|"]
     for part, found in record["parts"].items():
         for name in found["rounds"][0]:
             values = [values[name] for values in found["rounds"]]
             ratios = sorted(values[name] / values["llama.cpp"] for values in found["rounds"])
             ratio = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-            lines.append(f"| {part} | {found['commit']} | {name} | {statistics.median(values):.1f} | "
+            lines.append(f"| {part} | {found['commit']} | {name} | {len(values)} | {statistics.median(values):.1f} | "
                          f"{'' if name == 'llama.cpp' else ratio} |")
     return "\n".join(lines)
 
@@ -101,7 +101,7 @@ def main() -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(record, indent=1) + "\n")
     head = (f"{record['machine']}, {args.threads} threads, llama.cpp {record['versions']['llama.cpp']}; `bench/peers/stored.py`, "
-            f"{args.rounds} rounds of {args.tokens} tokens")
+            f"{args.tokens} tokens decoded in a round")
     args.out.with_suffix(".md").write_text(f"{head}\n\n{table(record)}\n")
     print(table(record))
 
