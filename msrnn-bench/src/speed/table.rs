@@ -256,8 +256,8 @@ mod tests {
         let decoded = ["decode, full, depth 5", "decode, window+4@5, depth 5"];
         assert_eq!(names[..2], ["prefill 9, full", "prefill 9, window+4@5"]);
         assert_eq!(names[4..], decoded);
-        // Three rounds, of which each decodes a token that is not timed.
-        assert_eq!(planned.units.iter().map(|unit| unit.tokens).collect::<Vec<_>>(), [27, 27, 27, 27, 14, 14]);
+        // Three rounds, of which each decodes a token that is not timed. A state that grows passes the depth half way.
+        assert_eq!(planned.units.iter().map(|unit| unit.tokens).collect::<Vec<_>>(), [27, 27, 27, 27, 12, 14]);
         assert!(estimate(&model, &grid, &settings, &false.into()).unwrap().is_some());
 
         let (gone, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
