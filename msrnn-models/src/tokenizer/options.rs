@@ -74,22 +74,6 @@ macro_rules! by_name {
 by_name!(Bos);
 by_name!(SpecialTokens);
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_read_as_they_are_written() {
-        for (bos, _) in Bos::ALL {
-            assert_eq!(bos.to_string().parse(), Ok(bos));
-        }
-        for (special, _) in SpecialTokens::ALL {
-            assert_eq!(special.to_string().parse(), Ok(special));
-        }
-        assert!("often".parse::<Bos>().unwrap_err().contains("auto, always, never"));
-    }
-}
-
 impl TextOptions {
     /// Whether texts that a chat template made can be read so.
     ///
@@ -104,5 +88,21 @@ impl TextOptions {
             Self { bos: Bos::Auto, .. } => Ok(()),
             _ => Err("in a conversation the chat template says what it begins with; leave ‘bos’ out"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for (bos, _) in Bos::ALL {
+            assert_eq!(bos.to_string().parse(), Ok(bos));
+        }
+        for (special, _) in SpecialTokens::ALL {
+            assert_eq!(special.to_string().parse(), Ok(special));
+        }
+        assert!("often".parse::<Bos>().unwrap_err().contains("auto, always, never"));
     }
 }
