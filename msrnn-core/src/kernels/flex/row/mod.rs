@@ -118,30 +118,33 @@ pub(super) fn plain<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &Row
     );
 }
 
-/// What two chunks of a weight are, besides their codes: numbers for the first and the last 16 values of each.
+/// Numbers of two chunks, for the first and the last 16 values of each; the same for both where `ALIKE`.
 #[derive(Clone, Copy)]
 struct OfPair<const ALIKE: bool>([[f32; 2]; 2]);
 
-/// A sum over pairs of chunks of Σ (scale · (code − zero) + shift) · x, in registers.
-trait Sum<X>: Unpacks + Copy {
-    fn zero() -> Self;
+/// Two chunks of a weight: scale · (code − zero) + shift.
+struct Chunks<const ALIKE: bool> {
+    codes: [Codes; 2],
+    zero: u8,
+    scales: OfPair<ALIKE>,
+    shifts: Option<OfPair<ALIKE>>,
+}
 
-    /// Numbers are the same for both halves of a chunk where `ALIKE`.
-    fn add<const ALIKE: bool>(
-        self,
-        codes: &[Codes; 2],
-        zero: u8,
-        x: &Pair<X>,
-        scales: OfPair<ALIKE>,
-        shifts: Option<OfPair<ALIKE>>,
-    ) -> Self;
+/// Sums in registers.
+trait Sums: Unpacks + Copy {
+    fn zero() -> Self;
 
     fn total(self) -> f32;
 }
 
+/// Sums over pairs of chunks of products with x.
+trait Adds<X>: Sums {
+    fn add<const ALIKE: bool>(self, weight: &Chunks<ALIKE>, x: &Pair<X>) -> Self;
+}
+
 /// Rows in blocks with one x.
 #[inline(always)]
-fn rows<const BYTES: usize, F: Packed<BYTES>, S: Sum<X>, X>(blocks: &[u8], x: &[Pair<X>], y: &mut [f32]) {
+fn rows<const BYTES: usize, F: Packed<BYTES>, S: Adds<X>, X>(blocks: &[u8], x: &[Pair<X>], y: &mut [f32]) {
     let (blocks, _) = blocks.as_chunks::<BYTES>();
     for (blocks, y) in blocks.chunks_exact((blocks.len() / y.len().max(1)).max(1)).zip(y) {
         let mut sum = S::zero();
@@ -173,7 +176,7 @@ fn rows<const BYTES: usize, F: Packed<BYTES>, S: Sum<X>, X>(blocks: &[u8], x: &[
 
 /// With the codes of a pair; of each chunk the scales of its block, and its number there.
 #[inline(always)]
-fn pair<const BYTES: usize, F: Packed<BYTES>, S: Sum<X>, X>(
+fn pair<const BYTES: usize, F: Packed<BYTES>, S: Adds<X>, X>(
     sum: S,
     codes: [Codes; 2],
     first: (&Scales, usize),
@@ -190,10 +193,10 @@ fn pair<const BYTES: usize, F: Packed<BYTES>, S: Sum<X>, X>(
     }
     if F::GROUP < CHUNK {
         let shifts = if F::SHIFTED { Some(OfPair::<false>(shifts)) } else { None };
-        sum.add(&codes, F::ZERO, x, OfPair::<false>(scales), shifts)
+        sum.add(&Chunks { codes, zero: F::ZERO, scales: OfPair(scales), shifts }, x)
     } else {
         let shifts = if F::SHIFTED { Some(OfPair::<true>(shifts)) } else { None };
-        sum.add(&codes, F::ZERO, x, OfPair::<true>(scales), shifts)
+        sum.add(&Chunks { codes, zero: F::ZERO, scales: OfPair(scales), shifts }, x)
     }
 }
 
@@ -223,84 +226,74 @@ impl Unpacks for Plain {
     }
 }
 
-impl Plain {
-    #[inline(always)]
-    fn with(self, sums: &[f32; LANES], half: usize, product: f32, shift: Option<f32>) -> Self {
-        Self([self.0[0] + product, self.0[1] + shift.map_or(0.0, |shift| shift * sums[FIRST[half]])])
-    }
-}
-
-impl Sum<Floats> for Plain {
+impl Sums for Plain {
     #[inline(always)]
     fn zero() -> Self {
         Self([0.0; 2])
     }
 
     #[inline(always)]
-    fn add<const ALIKE: bool>(
+    fn total(self) -> f32 {
+        self.0[0] + self.0[1]
+    }
+}
+
+impl Plain {
+    /// `product`: of the codes of a half of a chunk, without their zero, with those of x, by chunk and half.
+    #[inline(always)]
+    fn with<X, const ALIKE: bool>(
         self,
-        codes: &[Codes; 2],
-        zero: u8,
-        x: &Pair<Floats>,
-        scales: OfPair<ALIKE>,
-        shifts: Option<OfPair<ALIKE>>,
+        weight: &Chunks<ALIKE>,
+        x: &Pair<X>,
+        product: impl Fn(&[u8; CHUNK / 2], usize, usize) -> f32,
     ) -> Self {
-        let mut sum = self;
+        let Self([mut products, mut shifts]) = self;
         for at in 0..2 {
-            let codes = codes[at].bytes();
-            let halves = codes.as_chunks::<{ CHUNK / 2 }>().0.iter().zip(x.x.0[at].as_chunks::<{ CHUNK / 2 }>().0);
-            for (half, (codes, x_of_half)) in halves.enumerate() {
-                let mut lanes = [0.0; LANES];
-                for (codes, x) in codes.as_chunks::<LANES>().0.iter().zip(x_of_half.as_chunks::<LANES>().0) {
+            let codes = weight.codes[at].bytes();
+            for (half, codes) in codes.as_chunks::<{ CHUNK / 2 }>().0.iter().enumerate() {
+                products += weight.scales.0[at][half] * product(codes, at, half);
+                if let Some(of_pair) = weight.shifts {
+                    shifts += of_pair.0[at][half] * x.sums[at][FIRST[half]];
+                }
+            }
+        }
+        Self([products, shifts])
+    }
+}
+
+impl Adds<Floats> for Plain {
+    #[inline(always)]
+    fn add<const ALIKE: bool>(self, weight: &Chunks<ALIKE>, x: &Pair<Floats>) -> Self {
+        self.with(
+            weight,
+            x,
+            #[inline(always)]
+            |codes, at, half| {
+                let (x, mut lanes) = (&x.x.0[at][half * CHUNK / 2..], [0.0; LANES]);
+                for (codes, x) in codes.as_chunks::<LANES>().0.iter().zip(x.as_chunks::<LANES>().0) {
                     for lane in 0..LANES {
-                        lanes[lane] += f32::from(codes[lane].wrapping_sub(zero).cast_signed()) * x[lane];
+                        lanes[lane] += f32::from(codes[lane].wrapping_sub(weight.zero).cast_signed()) * x[lane];
                     }
                 }
-                let product = scales.0[at][half] * lanes.iter().sum::<f32>();
-                sum = sum.with(&x.sums[at], half, product, shifts.map(|shifts| shifts.0[at][half]));
-            }
-        }
-        sum
-    }
-
-    #[inline(always)]
-    fn total(self) -> f32 {
-        self.0[0] + self.0[1]
+                lanes.iter().sum()
+            },
+        )
     }
 }
 
-impl Sum<Integers> for Plain {
+impl Adds<Integers> for Plain {
     #[inline(always)]
-    fn zero() -> Self {
-        Self([0.0; 2])
-    }
-
-    #[inline(always)]
-    fn add<const ALIKE: bool>(
-        self,
-        codes: &[Codes; 2],
-        zero: u8,
-        x: &Pair<Integers>,
-        scales: OfPair<ALIKE>,
-        shifts: Option<OfPair<ALIKE>>,
-    ) -> Self {
-        let product =
-            |(code, x): (&u8, &i8)| i32::from(i16::from(code.wrapping_sub(zero).cast_signed()) * i16::from(*x));
-        let mut sum = self;
-        for at in 0..2 {
-            let codes = codes[at].bytes();
-            let halves = codes.as_chunks::<{ CHUNK / 2 }>().0.iter().zip(x.x.codes[at].as_chunks::<{ CHUNK / 2 }>().0);
-            for (half, (codes, x_of_half)) in halves.enumerate() {
-                let count = codes.iter().zip(x_of_half).map(product).sum::<i32>();
-                let product = count as f32 * (scales.0[at][half] * x.x.scales[at][0]);
-                sum = sum.with(&x.sums[at], half, product, shifts.map(|shifts| shifts.0[at][half]));
-            }
-        }
-        sum
-    }
-
-    #[inline(always)]
-    fn total(self) -> f32 {
-        self.0[0] + self.0[1]
+    fn add<const ALIKE: bool>(self, weight: &Chunks<ALIKE>, x: &Pair<Integers>) -> Self {
+        let zero = weight.zero;
+        let each = |(code, x): (&u8, &i8)| i32::from(i16::from(code.wrapping_sub(zero).cast_signed()) * i16::from(*x));
+        self.with(
+            weight,
+            x,
+            #[inline(always)]
+            |codes, at, half| {
+                let count: i32 = codes.iter().zip(&x.x.codes[at][half * CHUNK / 2..]).map(each).sum();
+                count as f32 * x.x.scales[at][0]
+            },
+        )
     }
 }

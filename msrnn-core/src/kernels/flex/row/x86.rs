@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
-use super::{Floats, Integers, OfPair, Pair, Row, Sum, rows};
+use super::{Adds, Chunks, Floats, Integers, OfPair, Pair, Row, Sums, rows};
 use crate::kernels::blocks::{Codes, Packed, Unpacks};
 
 /// The code that is subtracted from those of all 8 bits: they are multiplied with their signs.
@@ -158,83 +158,58 @@ impl Unpacks for Sixteen {
     unpacks!();
 }
 
-impl Sixteen {
+impl Sums for Sixteen {
     #[inline(always)]
-    fn none() -> Self {
+    fn zero() -> Self {
         // SAFETY: see the type.
         Self(unsafe { [_mm512_setzero_ps(); 3] })
     }
 
     #[inline(always)]
-    fn shifted<const ALIKE: bool, X>(self, shifts: Option<OfPair<ALIKE>>, x: &Pair<X>) -> __m512 {
-        // SAFETY: see the type; sums are 64 bytes, in a line of a cache.
-        match shifts {
-            Some(shifts) => unsafe {
-                _mm512_fmadd_ps(lanes(shifts), _mm512_load_ps(x.sums.as_ptr().cast()), self.0[2])
-            },
-            None => self.0[2],
-        }
-    }
-
-    #[inline(always)]
-    fn sum(self) -> f32 {
+    fn total(self) -> f32 {
         // SAFETY: see the type.
         unsafe { _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(self.0[0], self.0[1]), self.0[2])) }
     }
 }
 
-impl Sum<Integers> for Sixteen {
+impl Sixteen {
     #[inline(always)]
-    fn zero() -> Self {
-        Self::none()
+    fn shifted<const ALIKE: bool, X>(self, shifts: &Option<OfPair<ALIKE>>, x: &Pair<X>) -> __m512 {
+        // SAFETY: see the type; sums are 64 bytes, in a line of a cache.
+        match shifts {
+            Some(shifts) => unsafe {
+                _mm512_fmadd_ps(lanes(*shifts), _mm512_load_ps(x.sums.as_ptr().cast()), self.0[2])
+            },
+            None => self.0[2],
+        }
     }
+}
 
+impl Adds<Integers> for Sixteen {
     #[inline(always)]
-    fn add<const ALIKE: bool>(
-        self,
-        codes: &[Codes; 2],
-        zero: u8,
-        x: &Pair<Integers>,
-        scales: OfPair<ALIKE>,
-        shifts: Option<OfPair<ALIKE>>,
-    ) -> Self {
+    fn add<const ALIKE: bool>(self, weight: &Chunks<ALIKE>, x: &Pair<Integers>) -> Self {
+        let Chunks { codes, zero, scales, shifts } = weight;
         // SAFETY: see the type; what is loaded is 32 bytes of codes, and 64 of all that x has, in lines of a cache.
         unsafe {
             let first = _mm256_loadu_si256(codes[0].0.as_ptr().cast());
             let second = _mm256_loadu_si256(codes[1].0.as_ptr().cast());
             let codes = _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
-            let start = match zero {
+            let start = match *zero {
                 0 => _mm512_setzero_si512(),
                 _ => _mm512_load_si512(x.x.starts.as_ptr().cast()),
             };
             let quads = _mm512_dpbusd_epi32(start, codes, _mm512_load_si512(x.x.codes.as_ptr().cast()));
-            let scale = _mm512_mul_ps(lanes(scales), _mm512_load_ps(x.x.scales.as_ptr().cast()));
+            let scale = _mm512_mul_ps(lanes(*scales), _mm512_load_ps(x.x.scales.as_ptr().cast()));
             let products = _mm512_fmadd_ps(_mm512_cvtepi32_ps(quads), scale, self.0[0]);
             Self([products, self.0[1], self.shifted(shifts, x)])
         }
     }
-
-    #[inline(always)]
-    fn total(self) -> f32 {
-        self.sum()
-    }
 }
 
-impl Sum<Floats> for Sixteen {
+impl Adds<Floats> for Sixteen {
     #[inline(always)]
-    fn zero() -> Self {
-        Self::none()
-    }
-
-    #[inline(always)]
-    fn add<const ALIKE: bool>(
-        self,
-        codes: &[Codes; 2],
-        zero: u8,
-        x: &Pair<Floats>,
-        scales: OfPair<ALIKE>,
-        shifts: Option<OfPair<ALIKE>>,
-    ) -> Self {
+    fn add<const ALIKE: bool>(self, weight: &Chunks<ALIKE>, x: &Pair<Floats>) -> Self {
+        let Chunks { codes, zero, scales, shifts } = weight;
         let [mut first, mut second, _] = self.0;
         for (at, sum) in [&mut first, &mut second].into_iter().enumerate() {
             // SAFETY: see the type; what is loaded is 32 bytes of codes, and of x 64 twice, in lines of a cache.
@@ -257,11 +232,6 @@ impl Sum<Floats> for Sixteen {
             }
         }
         Self([first, second, self.shifted(shifts, x)])
-    }
-
-    #[inline(always)]
-    fn total(self) -> f32 {
-        self.sum()
     }
 }
 
@@ -300,27 +270,15 @@ impl<Q: Quads> Unpacks for Eight<Q> {
     unpacks!();
 }
 
-impl<Q: Quads> Eight<Q> {
+impl<Q: Quads> Sums for Eight<Q> {
     #[inline(always)]
-    fn none() -> Self {
+    fn zero() -> Self {
         // SAFETY: see the type.
         Self(unsafe { [_mm256_setzero_ps(); 3] }, PhantomData)
     }
 
     #[inline(always)]
-    fn shifted<const ALIKE: bool, X>(self, shifts: Option<OfPair<ALIKE>>, x: &Pair<X>) -> __m256 {
-        let mut sum = self.0[2];
-        if let Some(shifts) = shifts {
-            for at in 0..2 {
-                // SAFETY: see the type; sums of a chunk are 32 bytes, in half a line of a cache.
-                sum = unsafe { _mm256_fmadd_ps(half_lanes(shifts, at), _mm256_load_ps(x.sums[at].as_ptr()), sum) };
-            }
-        }
-        sum
-    }
-
-    #[inline(always)]
-    fn sum(self) -> f32 {
+    fn total(self) -> f32 {
         // SAFETY: see the type.
         unsafe {
             let sum = _mm256_add_ps(_mm256_add_ps(self.0[0], self.0[1]), self.0[2]);
@@ -331,59 +289,46 @@ impl<Q: Quads> Eight<Q> {
     }
 }
 
-impl<Q: Quads> Sum<Integers> for Eight<Q> {
+impl<Q: Quads> Eight<Q> {
     #[inline(always)]
-    fn zero() -> Self {
-        Self::none()
+    fn shifted<const ALIKE: bool, X>(self, shifts: &Option<OfPair<ALIKE>>, x: &Pair<X>) -> __m256 {
+        let mut sum = self.0[2];
+        if let Some(shifts) = shifts {
+            for at in 0..2 {
+                // SAFETY: see the type; sums of a chunk are 32 bytes, in half a line of a cache.
+                sum = unsafe { _mm256_fmadd_ps(half_lanes(*shifts, at), _mm256_load_ps(x.sums[at].as_ptr()), sum) };
+            }
+        }
+        sum
     }
+}
 
+impl<Q: Quads> Adds<Integers> for Eight<Q> {
     #[inline(always)]
-    fn add<const ALIKE: bool>(
-        self,
-        codes: &[Codes; 2],
-        zero: u8,
-        x: &Pair<Integers>,
-        scales: OfPair<ALIKE>,
-        shifts: Option<OfPair<ALIKE>>,
-    ) -> Self {
+    fn add<const ALIKE: bool>(self, weight: &Chunks<ALIKE>, x: &Pair<Integers>) -> Self {
+        let Chunks { codes, zero, scales, shifts } = weight;
         let [mut first, mut second, _] = self.0;
         for (at, sum) in [&mut first, &mut second].into_iter().enumerate() {
             // SAFETY: see the type; what is loaded of a chunk is 32 bytes, and x's in halves of a cache's line.
             unsafe {
                 let codes = _mm256_loadu_si256(codes[at].0.as_ptr().cast());
-                let start = match zero {
+                let start = match *zero {
                     0 => _mm256_setzero_si256(),
                     _ => _mm256_load_si256(x.x.starts[at].as_ptr().cast()),
                 };
-                let quads = Q::quads(start, codes, zero, _mm256_load_si256(x.x.codes[at].as_ptr().cast()));
-                let scale = _mm256_mul_ps(half_lanes(scales, at), _mm256_load_ps(x.x.scales[at].as_ptr()));
+                let quads = Q::quads(start, codes, *zero, _mm256_load_si256(x.x.codes[at].as_ptr().cast()));
+                let scale = _mm256_mul_ps(half_lanes(*scales, at), _mm256_load_ps(x.x.scales[at].as_ptr()));
                 *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(quads), scale, *sum);
             }
         }
         Self([first, second, self.shifted(shifts, x)], PhantomData)
     }
-
-    #[inline(always)]
-    fn total(self) -> f32 {
-        self.sum()
-    }
 }
 
-impl<Q: Quads> Sum<Floats> for Eight<Q> {
+impl<Q: Quads> Adds<Floats> for Eight<Q> {
     #[inline(always)]
-    fn zero() -> Self {
-        Self::none()
-    }
-
-    #[inline(always)]
-    fn add<const ALIKE: bool>(
-        self,
-        codes: &[Codes; 2],
-        zero: u8,
-        x: &Pair<Floats>,
-        scales: OfPair<ALIKE>,
-        shifts: Option<OfPair<ALIKE>>,
-    ) -> Self {
+    fn add<const ALIKE: bool>(self, weight: &Chunks<ALIKE>, x: &Pair<Floats>) -> Self {
+        let Chunks { codes, zero, scales, shifts } = weight;
         let [mut first, mut second, _] = self.0;
         for (at, sum) in [&mut first, &mut second].into_iter().enumerate() {
             // SAFETY: see the type; codes of a chunk are 32 bytes, and of x the same four times, in halves of a cache's line.
@@ -405,11 +350,6 @@ impl<Q: Quads> Sum<Floats> for Eight<Q> {
             }
         }
         Self([first, second, self.shifted(shifts, x)], PhantomData)
-    }
-
-    #[inline(always)]
-    fn total(self) -> f32 {
-        self.sum()
     }
 }
 
