@@ -201,7 +201,10 @@ fn notes(setting: &Understanding, rows: &[Row]) -> Vec<String> {
             .into(),
     ];
     notes.push(match setting.chat {
-        true => "Prompts are what a user says, in the model's chat template.".into(),
+        true => {
+            "Prompts are what a user says, in the model's chat template, which is told the same day always, 1970-01-01."
+                .into()
+        }
         false => "No chat template is put around prompts.".into(),
     });
     if setting.ask_after {
