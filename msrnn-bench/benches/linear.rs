@@ -1,18 +1,40 @@
 //! One token through the linear maps of a 110 M-parameter Llama: matrix times vector, weights `[out, in]`.
 //!
 //! `cargo bench -p msrnn-bench --bench linear`. Names are `out x in/step/dtype/device`; throughput is in
-//! bytes of the weight, to be compared with the bandwidth that `msrnn bench` measures. `q8_0-int8`: activations in 8 bits;
-//! `bf16-bf16`: in bfloat16.
+//! bytes of the weight, to be compared with the bandwidth that `msrnn bench` measures. `q4_k-int8`: activations in 8 bits;
+//! `bf16-bf16`: in bfloat16. Blocks of random bytes take as long as others.
 
 mod common;
 
 use burn::module::Param;
-use burn::tensor::{DType, Device, Distribution, Tensor};
+use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 use common::{DEVICE, dtype_name};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use msrnn_core::kernels::{Activations, Blocks, Format};
 use msrnn_models::linear::Linear;
 use msrnn_models::matrix::Matrix;
+
+const FORMATS: [Format; 12] = [
+    Format::Int8,
+    Format::Q4_0,
+    Format::Q4_1,
+    Format::Q5_0,
+    Format::Q5_1,
+    Format::Q8_0,
+    Format::Q2_K,
+    Format::Q3_K,
+    Format::Q4_K,
+    Format::Q5_K,
+    Format::Q6_K,
+    Format::IQ4_NL,
+];
+
+/// Bytes below 64: half floats of those are finite.
+fn random_blocks(format: Format, [output, input]: [usize; 2], device: &Device) -> Blocks {
+    let of_row = format.bytes(input).expect("a row in memory");
+    let bytes: Vec<u8> = (0..output * of_row).map(|at| (at.wrapping_mul(2_654_435_761) >> 7) as u8 & 0x3f).collect();
+    Blocks { bytes: Tensor::from_data(TensorData::new(bytes, [output, of_row]), (device, DType::U8)), format }
+}
 
 fn linear(criterion: &mut Criterion) {
     let device = Device::flex();
@@ -23,16 +45,12 @@ fn linear(criterion: &mut Criterion) {
         let floats = [DType::F32, DType::F16, DType::BF16].map(|dtype| (dtype_name(dtype), weight.clone().cast(dtype)));
         let floats = floats.map(|(name, weight)| (name, Matrix::float(Param::from_tensor(weight), Activations::Float)));
         let rounded = Matrix::float(Param::from_tensor(weight.clone().cast(DType::BF16)), Activations::Bf16);
-        let values: Vec<f32> = weight.into_data().try_into_vec().expect("numbers");
-        let blocks = [
-            ("int8", Format::Int8, Activations::Float),
-            ("int8-int8", Format::Int8, Activations::Int8),
-            ("q8_0", Format::Q8_0, Activations::Float),
-            ("q8_0-int8", Format::Q8_0, Activations::Int8),
-        ];
-        let blocks = blocks.map(|(name, format, activations)| {
-            let blocks = Blocks::quantize(&values, [output, input], format, &device);
-            (name.to_owned(), Matrix::blocks(blocks, activations, 0))
+        let blocks = FORMATS.into_iter().filter(|format| input.is_multiple_of(format.block()));
+        let blocks = blocks.flat_map(|format| {
+            let weight = random_blocks(format, [output, input], &device);
+            let name = format.name().to_lowercase();
+            [(name.clone(), Activations::Float), (format!("{name}-int8"), Activations::Int8)]
+                .map(|(name, activations)| (name, Matrix::blocks(weight.clone(), activations, 0)))
         });
         for (name, weight) in floats.into_iter().chain([("bf16-bf16".to_owned(), rounded)]).chain(blocks) {
             let x = random([1, input]);
