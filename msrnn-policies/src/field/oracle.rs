@@ -185,7 +185,7 @@ pub(crate) fn entries() -> Vec<Entry> {
         "The attention is the full state's: in the bounded run itself later queries attend to what is held there.";
     vec![
         Entry {
-            idea: "The ceiling: it is told what the rest of the text attends to, which no policy can know.",
+            idea: "Meant as the ceiling, which is not proven: it is told what the rest of the text attends to, which no policy can know.",
             rule: "Omit the row with the lowest sum of weights over all later queries of the text, as the full state gives them, averaged over all heads; one decision per layer. Scoring a text only: compare, experiment lm.",
             cost,
             citation,
@@ -193,7 +193,7 @@ pub(crate) fn entries() -> Vec<Entry> {
             ..Entry::new("oracle", Oracle::layer_wise())
         },
         Entry {
-            idea: "The ceiling, head by head.",
+            idea: "The same, head by head.",
             rule: "As oracle, averaged over the query heads of each KV head; one decision per KV head.",
             cost,
             citation,
