@@ -6,7 +6,6 @@ use msrnn_bench::error::BenchError;
 use msrnn_bench::open;
 use msrnn_bench::precision::Precision;
 use msrnn_bench::room;
-use msrnn_bench::speed::cost::weight_bytes;
 use msrnn_bench::speed::random::random_model;
 use msrnn_bench::throughput::measure::{Measured, Run, measure};
 use msrnn_bench::throughput::plan::{Plan, Sizes, plan};
@@ -16,7 +15,6 @@ use msrnn_core::budget::Budget;
 use msrnn_core::compression::Compression;
 use msrnn_models::Model;
 use msrnn_models::config::ModelConfig;
-use msrnn_models::storage::Weights;
 use msrnn_policies::PolicySpec;
 use serde::Serialize;
 
@@ -89,10 +87,8 @@ struct Report<'a> {
 pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let run = args.run()?;
     let device = args.model.device.open()?;
-    let precision = match &args.shape {
-        Some(_) => args.model.precision.of([], args.model.device)?.of_shape()?,
-        None => args.model.precision()?,
-    };
+    // Plans are made before a file is read, which alone would say how its weights are stored.
+    let precision = args.model.precision.of([], args.model.device)?.of_shape()?;
     let storage = precision.on(&device, args.model.device)?;
     let config = args.config()?;
     let policy = args.policy()?;
@@ -102,21 +98,12 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     }
     storage.check(&config)?;
     let sizes = Sizes::of(storage, &device);
-    // Of weights as they are stored only the file says how many bytes they are; else plans are made before it is read.
-    let stored = match storage.weights {
-        Weights::Stored => Some(args.model.open_in(precision)?),
-        _ => None,
-    };
-    let weight_bytes = match &stored {
-        Some(model) => weight_bytes(&model.decoder),
-        None => storage.weight_bytes(&config),
-    };
     let plans: Vec<Plan> = args
         .states
         .iter()
         .map(|&states| {
             Compression::bounded(policy.clone(), states)?;
-            plan(&config, policy.as_ref(), states, sizes, weight_bytes as u64, memory)
+            plan(&config, policy.as_ref(), states, sizes, memory)
         })
         .collect::<Result<_, BenchError>>()?;
 
@@ -126,10 +113,9 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         if args.shape.is_some() && args.model.device.is_host() {
             room::check_weights(&config, 1)?;
         }
-        let model: Model = match (stored, &args.shape) {
-            (Some(model), _) => model,
-            (None, Some(_)) => random_model(&config, args.seed, storage, &device),
-            (None, None) => args.model.open_in(precision)?,
+        let model: Model = match &args.shape {
+            Some(_) => random_model(&config, args.seed, storage, &device),
+            None => args.model.open_in(precision)?,
         };
         results_are_in_memory();
         for plan in &plans {

@@ -55,7 +55,7 @@ pub(crate) fn work_bytes(config: &ModelConfig, states: usize) -> u64 {
     weights.saturating_add((4 * (2 * config.vocab_size + activations)) as u64)
 }
 
-/// The largest batch that fits into `memory` bytes beside weights of `weight_bytes`.
+/// The largest batch that fits into `memory` bytes.
 ///
 /// # Errors
 ///
@@ -65,7 +65,6 @@ pub(crate) fn plan(
     policy: &dyn Policy,
     states: usize,
     sizes: Sizes,
-    weight_bytes: u64,
     memory: u64,
 ) -> Result<Plan, BenchError> {
     let plan_of = |index| policy.plan(&Layer { index, layers: config.layers, kv_heads: config.kv_heads, states });
@@ -76,6 +75,7 @@ pub(crate) fn plan(
             policy.name()
         )));
     }
+    let weight_bytes = sizes.storage.weight_bytes(config) as u64;
     let state_bytes = state_bytes(config, policy, states, sizes);
     let work_bytes = work_bytes(config, states);
     let each = state_bytes.saturating_add(work_bytes);
@@ -179,16 +179,15 @@ mod tests {
         let config = "2x24x4:2x32x50".parse::<Shape>().unwrap().config();
         let policy = registry::policy("tova").unwrap();
         let sizes = Sizes { storage: DType::F16.into(), int: 4 };
-        let weights = sizes.storage.weight_bytes(&config) as u64;
         for memory in [100_000, 1_000_000, GIB] {
-            let plan = plan(&config, policy.as_ref(), 16, sizes, weights, memory).unwrap();
+            let plan = plan(&config, policy.as_ref(), 16, sizes, memory).unwrap();
             let with = |batch: u64| plan.weight_bytes + batch * (plan.state_bytes + plan.work_bytes);
             assert!(with(plan.batch as u64) <= memory && memory < with(plan.batch as u64 + 1), "{plan:?}");
         }
-        let error = plan(&config, policy.as_ref(), 16, sizes, weights, 1000).unwrap_err().to_string();
+        let error = plan(&config, policy.as_ref(), 16, sizes, 1000).unwrap_err().to_string();
         assert!(error.contains("‘memory’"), "{error}");
         let grows = registry::policy("after-prompt(tova)").unwrap();
-        let error = plan(&config, grows.as_ref(), 16, sizes, weights, GIB).unwrap_err().to_string();
+        let error = plan(&config, grows.as_ref(), 16, sizes, GIB).unwrap_err().to_string();
         assert!(error.contains("every(128, ..)"), "{error}");
     }
 

@@ -1,7 +1,7 @@
 //! `msrnn throughput` and `msrnn devices`: what they print, and what they refuse. No test looks at how
 //! fast anything was.
 
-use crate::common::{msrnn, split, succeeds, testdata, text_of};
+use crate::common::{msrnn, split, succeeds};
 use serde_json::Value;
 
 fn throughput(more: &str) -> Value {
@@ -91,21 +91,4 @@ fn devices_are_listed_with_dtypes_or_the_reason_why_not() {
     for device in devices {
         assert!(text.contains(device["device"].as_str().unwrap()), "{device} is not in {text}");
     }
-}
-
-#[test]
-fn a_gguf_file_is_measured_as_it_is_stored_with_the_bytes_that_it_takes() {
-    let file = testdata().join("gguf/types.gguf");
-    let found = |more: &str| {
-        let run = "--memory 4MiB --states 8 --steps 1 --repetitions 1";
-        throughput(&format!("--model {} {run} {more}", text_of(&file)))
-    };
-    let [usual, stored, rounded, floats] = ["", "--dtype stored", "--activations int8", "--dtype f32"].map(found);
-    let dtypes = [&usual, &stored, &rounded, &floats].map(|found| found["dtype"].as_str().unwrap().to_owned());
-    assert_eq!(dtypes, ["stored", "stored", "stored/f32/int8", "f32"]);
-    let bytes = |found: &Value| found["plans"][0]["weight_bytes"].as_u64().unwrap();
-    assert_eq!(bytes(&usual), bytes(&stored));
-    // Blocks of few bits, with tensors of floats among them.
-    assert!(bytes(&usual) < bytes(&floats) && bytes(&usual) * 8 > bytes(&floats), "{usual} and {floats}");
-    assert_eq!(usual["measured"].as_array().unwrap().len(), 1);
 }
