@@ -25,9 +25,12 @@ use super::{DOWNLOADS, INTERRUPT, Outcome, print, print_json};
 
 /// The largest batch that fits is decoded for every number of states; beside it stand the figures that
 /// Oren et al. 2024 (arXiv 2401.06104, table 1) publish for Llama-2-7B in f16 on one V100. Memory is
-/// counted as weights, states with the policy's memory, and an estimate of logits and activations. Plans are
-/// made before files are read, so that GGUF files are taken in f32 as well unless --dtype says int8, f16 or bf16.
+/// counted as weights, states with the policy's memory, and an estimate of logits and activations.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Plans are made before files are read, so that GGUF files are taken in f32 as well unless --dtype says int8, f16 or \
+                        bf16."
+)]
 pub(super) struct Args {
     #[command(flatten)]
     model: ModelOptions,
