@@ -1,8 +1,9 @@
-//! One token through the linear maps of a 110 M-parameter Llama: matrix times vector, weights `[out, in]`.
+//! One token, and a prompt, through the linear maps of a 110 M-parameter Llama, weights `[out, in]`.
 //!
-//! `cargo bench -p msrnn-bench --bench linear`. Names are `out x in/step/dtype/device`; throughput is in
-//! bytes of the weight, to be compared with the bandwidth that `msrnn bench` measures. `q4_k-int8`: activations in 8 bits;
-//! `bf16-bf16`: in bfloat16. Blocks of random bytes take as long as others.
+//! `cargo bench -p msrnn-bench --bench linear`. Names are `out x in/step/dtype/device` for one token, whose throughput is in
+//! bytes of the weight, to be compared with the bandwidth that `msrnn bench` measures, and `out x in/prompt/dtype/device`
+//! for 512, whose throughput is in products of two numbers. `q4_k-int8`: activations in 8 bits; `bf16-bf16`: in bfloat16.
+//! Blocks of random bytes take as long as others.
 
 mod common;
 
@@ -36,28 +37,45 @@ fn random_blocks(format: Format, [output, input]: [usize; 2], device: &Device) -
     Blocks { bytes: Tensor::from_data(TensorData::new(bytes, [output, of_row]), (device, DType::U8)), format }
 }
 
+/// Tokens of a prompt.
+const PROMPT: usize = 512;
+
+/// A matrix in everything that it can be held in and multiplied with, by name.
+fn matrices([output, input]: [usize; 2], device: &Device) -> Vec<(String, Matrix)> {
+    let weight = Tensor::<2>::random([output, input], Distribution::Normal(0.0, 0.02), device);
+    let floats = [DType::F32, DType::F16, DType::BF16].map(|dtype| {
+        let weight = Param::from_tensor(weight.clone().cast(dtype));
+        (dtype_name(dtype), Matrix::float(weight, Activations::Float))
+    });
+    let rounded = Matrix::float(Param::from_tensor(weight.clone().cast(DType::BF16)), Activations::Bf16);
+    let blocks = FORMATS.into_iter().filter(|format| input.is_multiple_of(format.block()));
+    let blocks = blocks.flat_map(|format| {
+        let weight = random_blocks(format, [output, input], device);
+        let name = format.name().to_lowercase();
+        [(name.clone(), Activations::Float), (format!("{name}-int8"), Activations::Int8)]
+            .map(|(name, activations)| (name, Matrix::blocks(weight.clone(), activations, 0)))
+    });
+    floats.into_iter().chain([("bf16-bf16".to_owned(), rounded)]).chain(blocks).collect()
+}
+
 fn linear(criterion: &mut Criterion) {
     let device = Device::flex();
     let mut group = criterion.benchmark_group("linear");
-    for [output, input] in [[768, 768], [2048, 768], [768, 2048], [32_000, 768]] {
-        let random = |dims: [usize; 2]| Tensor::<2>::random(dims, Distribution::Normal(0.0, 0.02), &device);
-        let weight = random([output, input]);
-        let floats = [DType::F32, DType::F16, DType::BF16].map(|dtype| (dtype_name(dtype), weight.clone().cast(dtype)));
-        let floats = floats.map(|(name, weight)| (name, Matrix::float(Param::from_tensor(weight), Activations::Float)));
-        let rounded = Matrix::float(Param::from_tensor(weight.clone().cast(DType::BF16)), Activations::Bf16);
-        let blocks = FORMATS.into_iter().filter(|format| input.is_multiple_of(format.block()));
-        let blocks = blocks.flat_map(|format| {
-            let weight = random_blocks(format, [output, input], &device);
-            let name = format.name().to_lowercase();
-            [(name.clone(), Activations::Float), (format!("{name}-int8"), Activations::Int8)]
-                .map(|(name, activations)| (name, Matrix::blocks(weight.clone(), activations, 0)))
-        });
-        for (name, weight) in floats.into_iter().chain([("bf16-bf16".to_owned(), rounded)]).chain(blocks) {
-            let x = random([1, input]);
-            let id = BenchmarkId::from_parameter(format!("{output}x{input}/step/{name}/{DEVICE}"));
-            group.throughput(Throughput::Bytes(weight.bytes() as u64));
-            let linear = Linear { weight, bias: None };
-            group.bench_function(id, |bencher| bencher.iter(|| linear.forward(x.clone())));
+    for (rows, name, shapes) in [
+        (1, "step", &[[768, 768], [2048, 768], [768, 2048], [32_000, 768]][..]),
+        (PROMPT, "prompt", &[[768, 768], [768, 2048]]),
+    ] {
+        for &[output, input] in shapes {
+            for (dtype, weight) in matrices([output, input], &device) {
+                let x = Tensor::<2>::random([rows, input], Distribution::Normal(0.0, 0.02), &device);
+                let id = BenchmarkId::from_parameter(format!("{output}x{input}/{name}/{dtype}/{DEVICE}"));
+                group.throughput(match rows {
+                    1 => Throughput::Bytes(weight.bytes() as u64),
+                    _ => Throughput::Elements((rows * input * output) as u64),
+                });
+                let linear = Linear { weight, bias: None };
+                group.bench_function(id, |bencher| bencher.iter(|| linear.forward(x.clone())));
+            }
         }
     }
     group.finish();

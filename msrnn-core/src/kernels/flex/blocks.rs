@@ -12,13 +12,11 @@ use super::quads;
 #[cfg(test)]
 use super::row;
 use super::row::{Row, products as row_products};
+use super::slabs;
 use super::weight::{Arranged, Form, Products, Rows, Weight, seen};
-use super::wide;
 use crate::kernels;
 use crate::kernels::activations::Activations;
-use crate::kernels::blocks::{
-    Format, Int8, Iq4Nl, Packed, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, dequantize,
-};
+use crate::kernels::blocks::{Format, Int8, Iq4Nl, Packed, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 
 /// Calls a function that is generic over a format of blocks.
 macro_rules! of_format {
@@ -69,7 +67,7 @@ impl Blocks {
     fn values(&self, outputs: Range<usize>) -> Vec<f32> {
         let mut values = vec![0.0; outputs.len() * self.dims[1]];
         let blocks = self.rows_of(outputs);
-        of_format!(self.format, dequantized(blocks, &mut values));
+        of_format!(self.format, unpack(blocks, &mut values));
         values
     }
 }
@@ -101,6 +99,7 @@ impl Weight<f32> for Blocks {
         let blocks = self.rows_of(y.range());
         match x {
             Rows::Integers(x) => of_format!(self.format, many_rounded_products(blocks, x, y)),
+            Rows::Floats(x) if slabs::are_here() => of_format!(self.format, many_products(blocks, x, y)),
             Rows::Floats(x) => f32::product_into(y, x, &self.values(y.range()), self.dims[1]),
             Rows::Bf16(_) => unreachable!("blocks are multiplied with floats or integers"),
         }
@@ -127,14 +126,12 @@ impl Weight<f32> for Blocks {
     }
 }
 
-fn dequantized<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], values: &mut [f32]) {
-    wide(
-        #[inline(always)]
-        || {
-            let blocks = blocks.as_chunks::<BYTES>().0.iter().zip(values.chunks_exact_mut(F::VALUES));
-            blocks.for_each(|(block, values)| dequantize::<BYTES, F>(block, values));
-        },
-    );
+fn unpack<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], values: &mut [f32]) {
+    slabs::unpack::<BYTES, F>(blocks, values);
+}
+
+fn many_products<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &[f32], y: &mut Columns<'_, f32>) {
+    slabs::product::<BYTES, F>(blocks, x, y);
 }
 
 fn rounded<const BYTES: usize, F: Packed<BYTES>>(x: &[f32]) -> Row {
@@ -194,15 +191,35 @@ pub(super) fn every_product(
                 let (names, found): (Vec<_>, Vec<_>) = found.unzip();
                 all.push((format!("{form} by {}", names[0]), expected.clone(), found.concat()));
             }
-            if form == "integers" {
-                let many = quads::each::<BYTES, F>(blocks, &Rounded::of(x), [rows, outputs]);
-                all.extend(
-                    many.into_iter()
-                        .map(|(name, found)| (format!("{form} of many rows in {name}"), expected.clone(), found)),
-                );
-            }
+            let many: Vec<_> = match form {
+                "floats" => slabs::each::<BYTES, F>(blocks, x, [rows, outputs])
+                    .into_iter()
+                    .map(|made| (made.name, made.product))
+                    .collect(),
+                _ => quads::each::<BYTES, F>(blocks, &Rounded::of(x), [rows, outputs]),
+            };
+            let many = many.into_iter();
+            all.extend(many.map(|(name, found)| (format!("{form} of many rows in {name}"), expected.clone(), found)));
         }
         all
     }
     of_format!(format, of(blocks, x, [rows, outputs]))
+}
+
+/// The values of a matrix by every kind of registers that this processor has, row by row: as they are unpacked, and as they
+/// are multiplied.
+#[cfg(test)]
+pub(super) fn every_unpacking(format: Format, blocks: &[u8], outputs: usize) -> Vec<(String, Vec<f32>)> {
+    fn of<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], outputs: usize) -> Vec<(String, Vec<f32>)> {
+        let input = blocks.len() / outputs / BYTES * F::VALUES;
+        let made = slabs::each::<BYTES, F>(blocks, &vec![0.0; input], [1, outputs]).into_iter();
+        let values = made.flat_map(|made| {
+            [
+                (format!("unpacked in {}", made.name), made.values),
+                (format!("multiplied in {}", made.name), made.multiplied),
+            ]
+        });
+        values.collect()
+    }
+    of_format!(format, of(blocks, outputs))
 }

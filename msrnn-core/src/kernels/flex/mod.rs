@@ -9,6 +9,8 @@ mod blocks;
 mod dot;
 mod elementwise;
 mod integers;
+#[cfg(target_arch = "x86_64")]
+mod lanes;
 mod likelihood;
 mod linear;
 pub(crate) mod number;
@@ -17,6 +19,7 @@ pub(crate) mod product;
 mod quads;
 mod row;
 pub(crate) mod rows;
+mod slabs;
 pub(crate) mod tile;
 mod weight;
 

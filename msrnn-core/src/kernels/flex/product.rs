@@ -39,17 +39,15 @@ impl<'a, T> Columns<'a, T> {
     pub(crate) fn range(&self) -> Range<usize> {
         self.range.clone()
     }
-}
 
-impl<T: Copy> Columns<'_, T> {
-    /// Writes values into a row, from the `first`-th of these columns on.
+    /// Of a row these columns.
     #[inline]
-    pub(crate) fn put(&mut self, row: usize, first: usize, values: &[T]) {
-        assert!(row < self.rows && first + values.len() <= self.range.len(), "a place outside of these columns");
-        // SAFETY: the place is one of ours, and nobody else has these columns.
+    pub(crate) fn row(&mut self, row: usize) -> &mut [T] {
+        assert!(row < self.rows, "a row of the matrix");
+        // SAFETY: the row is there, and nobody else has these columns of it.
         unsafe {
-            let to = self.first.add(row * self.columns + self.range.start + first);
-            to.copy_from_nonoverlapping(values.as_ptr(), values.len());
+            let first = self.first.add(row * self.columns + self.range.start);
+            std::slice::from_raw_parts_mut(first, self.range.len())
         }
     }
 }

@@ -61,16 +61,17 @@ pub(super) fn each<const BYTES: usize, F: Packed<BYTES>>(
 mod x86 {
     use std::arch::x86_64::*;
 
-    use crate::kernels::blocks::{CHUNK, Packed, Plain, Scales};
+    use crate::kernels::blocks::{CHUNK, Packed};
     use crate::kernels::flex::integers::{Rounded, RoundedChunk};
+    use crate::kernels::flex::lanes::{In256, In512, Lanes, QUAD, QUADS, Rows, has_256, has_512};
     use crate::kernels::flex::product::Columns;
 
     pub(super) fn is_wide() -> bool {
-        is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512bw")
+        is_x86_feature_detected!("avx512vnni") && has_512()
     }
 
     pub(super) fn is_narrow() -> bool {
-        is_x86_feature_detected!("avxvnni") && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+        is_x86_feature_detected!("avxvnni") && has_256()
     }
 
     pub(super) fn product<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &Rounded, y: &mut Columns<'_, f32>) {
@@ -83,118 +84,32 @@ mod x86 {
         }
     }
 
-    /// Four neighbours.
-    const QUAD: usize = 4;
-
-    /// Quads of a chunk.
-    const QUADS: usize = CHUNK / QUAD;
-
-    /// Registers of 32-bit lanes. Its functions are called only where the processor has their instructions.
-    trait Lanes {
-        const LANES: usize;
-        type Ints: Copy;
-        type Floats: Copy;
-
-        unsafe fn ints(value: i32) -> Self::Ints;
-        unsafe fn load_ints(from: *const u32) -> Self::Ints;
+    /// Registers that multiply quads. Called only where the processor has the instruction.
+    trait Quads: Lanes {
         /// sum + Σ of four products of what has no sign with what has one.
-        unsafe fn quads(sum: Self::Ints, codes: Self::Ints, x: Self::Ints) -> Self::Ints;
-        unsafe fn float(ints: Self::Ints) -> Self::Floats;
-        unsafe fn floats(value: f32) -> Self::Floats;
-        unsafe fn load(from: *const f32) -> Self::Floats;
-        unsafe fn mul(a: Self::Floats, b: Self::Floats) -> Self::Floats;
-        unsafe fn mul_add(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
-        unsafe fn store(to: *mut f32, value: Self::Floats);
+        unsafe fn with_quads(sum: Self::Ints, codes: Self::Ints, x: Self::Ints) -> Self::Ints;
     }
 
-    macro_rules! lanes {
-        (
-            $kind:ident, $ints:ident, $floats:ident, $lanes:literal, $set1_int:ident, $load_int:ident, $quads:ident,
-            $cvt:ident, $set1:ident, $load:ident, $mul:ident, $fma:ident, $store:ident
-        ) => {
-            struct $kind;
-
-            // SAFETY: see the trait.
-            impl Lanes for $kind {
-                const LANES: usize = $lanes;
-                type Ints = $ints;
-                type Floats = $floats;
-
-                #[inline(always)]
-                unsafe fn ints(value: i32) -> $ints {
-                    unsafe { $set1_int(value) }
-                }
-                #[inline(always)]
-                unsafe fn load_ints(from: *const u32) -> $ints {
-                    unsafe { $load_int(from.cast()) }
-                }
-                #[inline(always)]
-                unsafe fn quads(sum: $ints, codes: $ints, x: $ints) -> $ints {
-                    unsafe { $quads(sum, codes, x) }
-                }
-                #[inline(always)]
-                unsafe fn float(ints: $ints) -> $floats {
-                    unsafe { $cvt(ints) }
-                }
-                #[inline(always)]
-                unsafe fn floats(value: f32) -> $floats {
-                    unsafe { $set1(value) }
-                }
-                #[inline(always)]
-                unsafe fn load(from: *const f32) -> $floats {
-                    unsafe { $load(from) }
-                }
-                #[inline(always)]
-                unsafe fn mul(a: $floats, b: $floats) -> $floats {
-                    unsafe { $mul(a, b) }
-                }
-                #[inline(always)]
-                unsafe fn mul_add(a: $floats, b: $floats, c: $floats) -> $floats {
-                    unsafe { $fma(a, b, c) }
-                }
-                #[inline(always)]
-                unsafe fn store(to: *mut f32, value: $floats) {
-                    unsafe { $store(to, value) }
-                }
-            }
-        };
+    // SAFETY: see the trait.
+    impl Quads for In512 {
+        #[inline(always)]
+        unsafe fn with_quads(sum: __m512i, codes: __m512i, x: __m512i) -> __m512i {
+            unsafe { _mm512_dpbusd_epi32(sum, codes, x) }
+        }
     }
 
-    lanes!(
-        In512,
-        __m512i,
-        __m512,
-        16,
-        _mm512_set1_epi32,
-        _mm512_loadu_si512,
-        _mm512_dpbusd_epi32,
-        _mm512_cvtepi32_ps,
-        _mm512_set1_ps,
-        _mm512_loadu_ps,
-        _mm512_mul_ps,
-        _mm512_fmadd_ps,
-        _mm512_storeu_ps
-    );
-    lanes!(
-        In256,
-        __m256i,
-        __m256,
-        8,
-        _mm256_set1_epi32,
-        _mm256_loadu_si256,
-        _mm256_dpbusd_avx_epi32,
-        _mm256_cvtepi32_ps,
-        _mm256_set1_ps,
-        _mm256_loadu_ps,
-        _mm256_mul_ps,
-        _mm256_fmadd_ps,
-        _mm256_storeu_ps
-    );
+    // SAFETY: see the trait.
+    impl Quads for In256 {
+        #[inline(always)]
+        unsafe fn with_quads(sum: __m256i, codes: __m256i, x: __m256i) -> __m256i {
+            unsafe { _mm256_dpbusd_avx_epi32(sum, codes, x) }
+        }
+    }
 
     /// # Safety
     ///
     /// The processor must have the features.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx2,fma")]
+    #[target_feature(enable = "avx512f,avx512vnni,avx2,fma,f16c")]
     pub(super) unsafe fn in_512_bits<const BYTES: usize, F: Packed<BYTES>>(
         blocks: &[u8],
         x: &Rounded,
@@ -207,7 +122,7 @@ mod x86 {
     /// # Safety
     ///
     /// The processor must have the features.
-    #[target_feature(enable = "avxvnni,avx2,fma")]
+    #[target_feature(enable = "avxvnni,avx2,fma,f16c")]
     pub(super) unsafe fn in_256_bits<const BYTES: usize, F: Packed<BYTES>>(
         blocks: &[u8],
         x: &Rounded,
@@ -237,34 +152,35 @@ mod x86 {
             }
         }
 
-        /// `blocks`: of at most W outputs; what others there were stays.
+        /// Takes all blocks of W rows, V registers of lanes.
+        ///
+        /// # Safety
+        ///
+        /// The processor must have the instructions of L.
         #[inline(always)]
-        fn fill<const BYTES: usize, F: Packed<BYTES>>(&mut self, blocks: &[u8]) {
+        unsafe fn fill<L: Lanes, const V: usize, const BYTES: usize, F: Packed<BYTES>>(
+            &mut self,
+            rows: &mut Rows<'_, W, BYTES>,
+        ) {
             let (of_block, groups) = (F::VALUES / CHUNK, of_block::<BYTES, F>());
-            let of_row = self.codes.len() / QUADS / of_block;
-            let mut codes = [[0; QUADS]; W];
-            let (blocks, _) = blocks.as_chunks::<BYTES>();
-            for block in 0..of_row {
-                for (lane, row) in blocks.chunks_exact(of_row).enumerate() {
-                    let Scales { scales, shifts } = F::scales::<Plain>(&row[block]);
-                    for group in 0..groups {
-                        self.scales[block * groups + group][lane] = scales[group];
-                        if F::SHIFTED {
-                            self.shifts[block * groups + group][lane] = shifts[group];
-                        }
+            for block in 0..self.codes.len() / QUADS / of_block {
+                rows.read_scales::<F>(block);
+                for group in 0..groups {
+                    self.scales[block * groups + group] = rows.scales[group].0;
+                    if F::SHIFTED {
+                        self.shifts[block * groups + group] = rows.shifts[group].0;
                     }
                 }
                 for index in 0..of_block {
-                    for (lane, row) in blocks.chunks_exact(of_row).enumerate() {
-                        let all = F::codes::<Plain>(&row[block], index).bytes();
-                        for (to, quad) in codes[lane].iter_mut().zip(all.as_chunks::<QUAD>().0) {
-                            *to = u32::from_le_bytes(*quad);
-                        }
-                    }
-                    let at = (block * of_block + index) * QUADS;
-                    for (quad, to) in self.codes[at..at + QUADS].iter_mut().enumerate() {
-                        for lane in 0..W {
-                            to[lane] = codes[lane][quad];
+                    rows.read_codes::<F>(block, index);
+                    let to = &mut self.codes[(block * of_block + index) * QUADS..][..QUADS];
+                    for v in 0..V {
+                        // SAFETY: V registers of lanes are W, and who calls says so.
+                        unsafe {
+                            let quads = rows.quads::<L>(v);
+                            for quad in 0..QUADS {
+                                L::store_ints(to[quad].as_mut_ptr().add(v * L::LANES), quads[quad]);
+                            }
                         }
                     }
                 }
@@ -284,7 +200,7 @@ mod x86 {
     /// The processor must have the instructions of L.
     #[inline(always)]
     unsafe fn by_slabs<
-        L: Lanes,
+        L: Quads,
         const M: usize,
         const V: usize,
         const W: usize,
@@ -305,13 +221,14 @@ mod x86 {
         assert_eq!(x.chunks.len() % chunks, 0, "whole rows");
         let mut slab = Slab::<W>::of::<BYTES, F>(chunks);
         for (index, blocks) in blocks.chunks(W * of_row).enumerate() {
-            slab.fill::<BYTES, F>(blocks);
+            // SAFETY: the processor has the instructions.
+            unsafe { slab.fill::<L, V, BYTES, F>(&mut Rows::of(blocks, of_row / BYTES)) };
             let (first, width) = (index * W, blocks.len() / of_row);
             let mut rows = x.chunks.chunks_exact(M * chunks);
             let mut row = 0;
             let mut put = |values: &[[f32; W]]| {
                 for values in values {
-                    y.put(row, first, &values[..width]);
+                    y.row(row)[first..][..width].copy_from_slice(&values[..width]);
                     row += 1;
                 }
             };
@@ -332,7 +249,7 @@ mod x86 {
     ///
     /// The processor must have the instructions of L.
     #[inline(always)]
-    unsafe fn tile<L: Lanes, const M: usize, const V: usize, const W: usize, const BYTES: usize, F: Packed<BYTES>>(
+    unsafe fn tile<L: Quads, const M: usize, const V: usize, const W: usize, const BYTES: usize, F: Packed<BYTES>>(
         slab: &Slab<W>,
         x: &[RoundedChunk],
     ) -> [[f32; W]; M] {
@@ -357,7 +274,7 @@ mod x86 {
                         for m in 0..M {
                             let four = L::ints(x[m].codes.as_ptr().add(quad * QUAD).cast::<i32>().read_unaligned());
                             for v in 0..V {
-                                ints[m][v] = L::quads(ints[m][v], codes[v], four);
+                                ints[m][v] = L::with_quads(ints[m][v], codes[v], four);
                             }
                         }
                     }

@@ -276,6 +276,26 @@ fn products_with_blocks_by_every_instruction_set_equal_their_plain_twin() {
     }
 }
 
+/// Rows that end within a slab, and more blocks than are unpacked at once.
+#[test]
+fn blocks_are_unpacked_to_the_bit_by_every_instruction_set() {
+    for (format, _) in FORMATS {
+        for (outputs, blocks) in [(1, 1), (70, 3), (16, 1024 / format.block() + 1)] {
+            let weight = random_blocks(format, [outputs, blocks * format.block()], 11);
+            let bytes = weight.bytes.into_data().try_into_vec::<u8>().expect("bytes");
+            let mut expected = vec![0.0; outputs * blocks * format.block()];
+            format.dequantize(&bytes, &mut expected);
+            for (name, found) in flex::blocks::every_unpacking(format, &bytes, outputs) {
+                for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                    // A zero may lose its sign where zeros are added to it.
+                    let same = found.to_bits() == expected.to_bits() || (*found == 0.0 && *expected == 0.0);
+                    assert!(same, "{format:?} {name}, value {at} of {outputs} rows: {found} instead of {expected}");
+                }
+            }
+        }
+    }
+}
+
 /// What features of a crate decide that none of ours may name, and what no result shows.
 #[test]
 #[cfg(target_arch = "x86_64")]

@@ -131,7 +131,9 @@ struct Chunks<const ALIKE: bool> {
 }
 
 /// Sums in registers.
-trait Sums: Unpacks + Copy {
+trait Sums: Copy {
+    type Unpacks: Unpacks;
+
     fn zero() -> Self;
 
     fn total(self) -> f32;
@@ -151,21 +153,21 @@ fn rows<const BYTES: usize, F: Packed<BYTES>, S: Adds<X>, X>(blocks: &[u8], x: &
         if F::VALUES == CHUNK {
             let (pairs, last) = blocks.as_chunks::<2>();
             for (blocks, x) in pairs.iter().zip(x) {
-                let (first, second) = (F::scales::<S>(&blocks[0]), F::scales::<S>(&blocks[1]));
-                let codes = [F::codes::<S>(&blocks[0], 0), F::codes::<S>(&blocks[1], 0)];
+                let (first, second) = (F::scales::<S::Unpacks>(&blocks[0]), F::scales::<S::Unpacks>(&blocks[1]));
+                let codes = [F::codes::<S::Unpacks>(&blocks[0], 0), F::codes::<S::Unpacks>(&blocks[1], 0)];
                 sum = pair::<BYTES, F, S, X>(sum, codes, (&first, 0), (&second, 0), x);
             }
             if let ([block], Some(x)) = (last, x.last()) {
-                let (scales, none) = (F::scales::<S>(block), Scales::one(0.0, 0.0));
-                let codes = [F::codes::<S>(block, 0), Codes([0; CHUNK / 8])];
+                let (scales, none) = (F::scales::<S::Unpacks>(block), Scales::one(0.0, 0.0));
+                let codes = [F::codes::<S::Unpacks>(block, 0), Codes([0; CHUNK / 8])];
                 sum = pair::<BYTES, F, S, X>(sum, codes, (&scales, 0), (&none, 0), x);
             }
         } else {
             for (block, x) in blocks.iter().zip(x.chunks_exact(F::VALUES / CHUNK / 2)) {
-                let scales = F::scales::<S>(block);
+                let scales = F::scales::<S::Unpacks>(block);
                 for (at, x) in x.iter().enumerate() {
                     let (first, second) = (2 * at, 2 * at + 1);
-                    let codes = [F::codes::<S>(block, first), F::codes::<S>(block, second)];
+                    let codes = [F::codes::<S::Unpacks>(block, first), F::codes::<S::Unpacks>(block, second)];
                     sum = pair::<BYTES, F, S, X>(sum, codes, (&scales, first), (&scales, second), x);
                 }
             }
@@ -204,29 +206,9 @@ fn pair<const BYTES: usize, F: Packed<BYTES>, S: Adds<X>, X>(
 #[derive(Clone, Copy)]
 struct Plain([f32; 2]);
 
-impl Unpacks for Plain {
-    #[inline(always)]
-    fn halves(word: u32) -> [f32; 2] {
-        blocks::Plain::halves(word)
-    }
-
-    #[inline(always)]
-    fn scaled(factor: f32, bytes: u64, zero: f32) -> [f32; 8] {
-        blocks::Plain::scaled(factor, bytes, zero)
-    }
-
-    #[inline(always)]
-    fn bits(word: u32) -> Codes {
-        blocks::Plain::bits(word)
-    }
-
-    #[inline(always)]
-    fn levels(codes: Codes, levels: &[u8; 16]) -> Codes {
-        blocks::Plain::levels(codes, levels)
-    }
-}
-
 impl Sums for Plain {
+    type Unpacks = blocks::Plain;
+
     #[inline(always)]
     fn zero() -> Self {
         Self([0.0; 2])

@@ -4,7 +4,8 @@ use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
 use super::{Adds, Chunks, Floats, Integers, OfPair, Pair, Row, Sums, rows};
-use crate::kernels::blocks::{Codes, Packed, Unpacks};
+use crate::kernels::blocks::Packed;
+use crate::kernels::flex::lanes::{InRegisters, has_256};
 
 /// The code that is subtracted from those of all 8 bits: they are multiplied with their signs.
 const SIGNED: u8 = 128;
@@ -14,7 +15,7 @@ type Products = unsafe fn(&[u8], &Row, &mut [f32]);
 /// The kinds of instructions that the processor has, the fastest first.
 #[inline]
 fn kinds<const BYTES: usize, F: Packed<BYTES>>() -> impl Iterator<Item = (&'static str, Products)> {
-    let both = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+    let both = has_256();
     let wide = is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512bw");
     let kinds: [(_, _, Products); 3] = [
         ("AVX-512", both && wide, avx512::<BYTES, F>),
@@ -71,66 +72,6 @@ products!(avx512, Sixteen, "avx512vnni,avx512bw,avx512f,avx2,fma,f16c");
 products!(avx, Eight<Avx>, "avxvnni,avx2,fma,f16c");
 products!(avx2, Eight<Avx2>, "avx2,fma,f16c");
 
-/// Blocks taken apart. Called only where the processor has AVX2 and F16C.
-macro_rules! unpacks {
-    () => {
-        #[inline(always)]
-        fn halves(word: u32) -> [f32; 2] {
-            let mut floats = [0.0; 4];
-            // SAFETY: see the type; the floats are 16 bytes.
-            unsafe {
-                let halves = _mm_cvtph_ps(_mm_cvtsi32_si128(word.cast_signed()));
-                _mm_storeu_ps(floats.as_mut_ptr(), halves);
-            }
-            [floats[0], floats[1]]
-        }
-
-        #[inline(always)]
-        fn scaled(factor: f32, bytes: u64, zero: f32) -> [f32; 8] {
-            let mut floats = [0.0; 8];
-            // SAFETY: see the type; the floats are 32 bytes.
-            unsafe {
-                let numbers = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bytes.cast_signed()));
-                let numbers = _mm256_sub_ps(_mm256_cvtepi32_ps(numbers), _mm256_set1_ps(zero));
-                _mm256_storeu_ps(floats.as_mut_ptr(), _mm256_mul_ps(numbers, _mm256_set1_ps(factor)));
-            }
-            floats
-        }
-
-        #[inline(always)]
-        fn bits(word: u32) -> Codes {
-            let mut codes = Codes([0; 4]);
-            // SAFETY: see the type; codes are 32 bytes.
-            unsafe {
-                // To every byte that of the word which has its bit, of which it leaves that one.
-                let bytes = _mm256_set_epi64x(
-                    0x0303_0303_0303_0303,
-                    0x0202_0202_0202_0202,
-                    0x0101_0101_0101_0101,
-                    0x0000_0000_0000_0000,
-                );
-                let own = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64.cast_signed());
-                let bits = _mm256_shuffle_epi8(_mm256_set1_epi32(word.cast_signed()), bytes);
-                let set = _mm256_cmpeq_epi8(_mm256_and_si256(bits, own), own);
-                _mm256_storeu_si256(codes.0.as_mut_ptr().cast(), _mm256_and_si256(set, _mm256_set1_epi8(1)));
-            }
-            codes
-        }
-
-        #[inline(always)]
-        fn levels(codes: Codes, levels: &[u8; 16]) -> Codes {
-            let mut found = Codes([0; 4]);
-            // SAFETY: see the type; codes are 32 bytes, levels 16.
-            unsafe {
-                let levels = _mm256_broadcastsi128_si256(_mm_loadu_si128(levels.as_ptr().cast()));
-                let codes = _mm256_loadu_si256(codes.0.as_ptr().cast());
-                _mm256_storeu_si256(found.0.as_mut_ptr().cast(), _mm256_shuffle_epi8(levels, codes));
-            }
-            found
-        }
-    };
-}
-
 /// Numbers of a pair, each in the lanes of its sums.
 ///
 /// # Safety
@@ -154,11 +95,9 @@ unsafe fn lanes<const ALIKE: bool>(OfPair([[a, b], [c, d]]): OfPair<ALIKE>) -> _
 #[derive(Clone, Copy)]
 struct Sixteen([__m512; 3]);
 
-impl Unpacks for Sixteen {
-    unpacks!();
-}
-
 impl Sums for Sixteen {
+    type Unpacks = InRegisters;
+
     #[inline(always)]
     fn zero() -> Self {
         // SAFETY: see the type.
@@ -266,11 +205,9 @@ unsafe fn half_lanes<const ALIKE: bool>(OfPair(numbers): OfPair<ALIKE>, at: usiz
 #[derive(Clone, Copy)]
 struct Eight<Q>([__m256; 3], PhantomData<Q>);
 
-impl<Q: Quads> Unpacks for Eight<Q> {
-    unpacks!();
-}
-
 impl<Q: Quads> Sums for Eight<Q> {
+    type Unpacks = InRegisters;
+
     #[inline(always)]
     fn zero() -> Self {
         // SAFETY: see the type.

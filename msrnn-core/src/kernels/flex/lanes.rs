@@ -1,0 +1,362 @@
+//! Registers of x86: blocks taken apart by its instructions, and codes of many outputs side by side, as products of many rows
+//! want them.
+
+use std::arch::x86_64::*;
+
+use crate::kernels::blocks::{CHUNK, Codes, Packed, Scales, Unpacks};
+
+/// Four neighbours, which share a lane of 32 bits.
+pub(super) const QUAD: usize = 4;
+
+/// Quads of a chunk.
+pub(super) const QUADS: usize = CHUNK / QUAD;
+
+/// Whether the processor has what [`In256`] and [`InRegisters`] need.
+#[inline]
+pub(super) fn has_256() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+}
+
+/// Whether the processor has what [`In512`] needs.
+#[inline]
+pub(super) fn has_512() -> bool {
+    is_x86_feature_detected!("avx512f") && has_256()
+}
+
+/// Blocks taken apart. Called only where the processor has AVX2 and F16C.
+pub(super) struct InRegisters;
+
+impl Unpacks for InRegisters {
+    #[inline(always)]
+    fn halves(word: u32) -> [f32; 2] {
+        let mut floats = [0.0; 4];
+        // SAFETY: see the type; the floats are 16 bytes.
+        unsafe {
+            let halves = _mm_cvtph_ps(_mm_cvtsi32_si128(word.cast_signed()));
+            _mm_storeu_ps(floats.as_mut_ptr(), halves);
+        }
+        [floats[0], floats[1]]
+    }
+
+    #[inline(always)]
+    fn scaled(factor: f32, bytes: u64, zero: f32) -> [f32; 8] {
+        let mut floats = [0.0; 8];
+        // SAFETY: see the type; the floats are 32 bytes.
+        unsafe {
+            let numbers = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bytes.cast_signed()));
+            let numbers = _mm256_sub_ps(_mm256_cvtepi32_ps(numbers), _mm256_set1_ps(zero));
+            _mm256_storeu_ps(floats.as_mut_ptr(), _mm256_mul_ps(numbers, _mm256_set1_ps(factor)));
+        }
+        floats
+    }
+
+    #[inline(always)]
+    fn bits(word: u32) -> Codes {
+        let mut codes = Codes([0; 4]);
+        // SAFETY: see the type; codes are 32 bytes.
+        unsafe {
+            // To every byte that of the word which has its bit, of which it leaves that one.
+            let bytes = _mm256_set_epi64x(
+                0x0303_0303_0303_0303,
+                0x0202_0202_0202_0202,
+                0x0101_0101_0101_0101,
+                0x0000_0000_0000_0000,
+            );
+            let own = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64.cast_signed());
+            let bits = _mm256_shuffle_epi8(_mm256_set1_epi32(word.cast_signed()), bytes);
+            let set = _mm256_cmpeq_epi8(_mm256_and_si256(bits, own), own);
+            _mm256_storeu_si256(codes.0.as_mut_ptr().cast(), _mm256_and_si256(set, _mm256_set1_epi8(1)));
+        }
+        codes
+    }
+
+    #[inline(always)]
+    fn levels(codes: Codes, levels: &[u8; 16]) -> Codes {
+        let mut found = Codes([0; 4]);
+        // SAFETY: see the type; codes are 32 bytes, levels 16.
+        unsafe {
+            let levels = _mm256_broadcastsi128_si256(_mm_loadu_si128(levels.as_ptr().cast()));
+            let codes = _mm256_loadu_si256(codes.0.as_ptr().cast());
+            _mm256_storeu_si256(found.0.as_mut_ptr().cast(), _mm256_shuffle_epi8(levels, codes));
+        }
+        found
+    }
+}
+
+/// What lies in lines of a cache.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(super) struct Aligned<T>(pub(super) T);
+
+/// Registers of 32-bit lanes. Its functions are called only where the processor has their instructions.
+pub(super) trait Lanes {
+    const LANES: usize;
+    type Ints: Copy;
+    type Floats: Copy;
+
+    unsafe fn ints(value: i32) -> Self::Ints;
+    unsafe fn load_ints(from: *const u32) -> Self::Ints;
+    unsafe fn store_ints(to: *mut u32, value: Self::Ints);
+    unsafe fn sub_ints(a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    /// A byte of every lane, the first the lowest.
+    unsafe fn byte(ints: Self::Ints, at: usize) -> Self::Ints;
+    /// As many bytes as there are lanes, one in each.
+    unsafe fn widened(from: *const u8) -> Self::Ints;
+    /// Of as many chunks as there are lanes a lane each, by quad.
+    unsafe fn transposed(chunks: *const Codes) -> [Self::Ints; QUADS];
+    unsafe fn float(ints: Self::Ints) -> Self::Floats;
+    unsafe fn floats(value: f32) -> Self::Floats;
+    unsafe fn load(from: *const f32) -> Self::Floats;
+    unsafe fn mul(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    unsafe fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    unsafe fn mul_add(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    unsafe fn store(to: *mut f32, value: Self::Floats);
+}
+
+macro_rules! lanes {
+    (
+        $(#[$doc:meta])* $kind:ident, $ints:ident, $floats:ident, $lanes:literal, $set1_int:ident, $load_int:ident, $store_int:ident,
+        $sub_int:ident, $and:ident, $shift:ident, $widen:ident, $load_bytes:ident, $transposed:ident,
+        $cvt:ident, $set1:ident, $load:ident, $mul:ident, $add:ident, $fma:ident, $store:ident
+    ) => {
+        $(#[$doc])*
+        pub(super) struct $kind;
+
+        // SAFETY: see the trait.
+        impl Lanes for $kind {
+            const LANES: usize = $lanes;
+            type Ints = $ints;
+            type Floats = $floats;
+
+            #[inline(always)]
+            unsafe fn ints(value: i32) -> $ints {
+                unsafe { $set1_int(value) }
+            }
+            #[inline(always)]
+            unsafe fn load_ints(from: *const u32) -> $ints {
+                unsafe { $load_int(from.cast()) }
+            }
+            #[inline(always)]
+            unsafe fn store_ints(to: *mut u32, value: $ints) {
+                unsafe { $store_int(to.cast(), value) }
+            }
+            #[inline(always)]
+            unsafe fn sub_ints(a: $ints, b: $ints) -> $ints {
+                unsafe { $sub_int(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn byte(ints: $ints, at: usize) -> $ints {
+                unsafe { $and($shift(ints, $set1_int(at as i32 * 8)), $set1_int(255)) }
+            }
+            #[inline(always)]
+            unsafe fn widened(from: *const u8) -> $ints {
+                unsafe { $widen($load_bytes(from.cast())) }
+            }
+            #[inline(always)]
+            unsafe fn transposed(chunks: *const Codes) -> [$ints; QUADS] {
+                unsafe { $transposed(chunks) }
+            }
+            #[inline(always)]
+            unsafe fn float(ints: $ints) -> $floats {
+                unsafe { $cvt(ints) }
+            }
+            #[inline(always)]
+            unsafe fn floats(value: f32) -> $floats {
+                unsafe { $set1(value) }
+            }
+            #[inline(always)]
+            unsafe fn load(from: *const f32) -> $floats {
+                unsafe { $load(from) }
+            }
+            #[inline(always)]
+            unsafe fn mul(a: $floats, b: $floats) -> $floats {
+                unsafe { $mul(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn add(a: $floats, b: $floats) -> $floats {
+                unsafe { $add(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn mul_add(a: $floats, b: $floats, c: $floats) -> $floats {
+                unsafe { $fma(a, b, c) }
+            }
+            #[inline(always)]
+            unsafe fn store(to: *mut f32, value: $floats) {
+                unsafe { $store(to, value) }
+            }
+        }
+    };
+}
+
+lanes!(
+    /// Of AVX-512, where [`has_512`].
+    In512,
+    __m512i,
+    __m512,
+    16,
+    _mm512_set1_epi32,
+    _mm512_loadu_si512,
+    _mm512_storeu_si512,
+    _mm512_sub_epi32,
+    _mm512_and_si512,
+    _mm512_srlv_epi32,
+    _mm512_cvtepu8_epi32,
+    _mm_loadu_si128,
+    transposed_512,
+    _mm512_cvtepi32_ps,
+    _mm512_set1_ps,
+    _mm512_loadu_ps,
+    _mm512_mul_ps,
+    _mm512_add_ps,
+    _mm512_fmadd_ps,
+    _mm512_storeu_ps
+);
+lanes!(
+    /// Of AVX2, where [`has_256`].
+    In256,
+    __m256i,
+    __m256,
+    8,
+    _mm256_set1_epi32,
+    _mm256_loadu_si256,
+    _mm256_storeu_si256,
+    _mm256_sub_epi32,
+    _mm256_and_si256,
+    _mm256_srlv_epi32,
+    _mm256_cvtepu8_epi32,
+    _mm_loadl_epi64,
+    transposed_256,
+    _mm256_cvtepi32_ps,
+    _mm256_set1_ps,
+    _mm256_loadu_ps,
+    _mm256_mul_ps,
+    _mm256_add_ps,
+    _mm256_fmadd_ps,
+    _mm256_storeu_ps
+);
+
+/// # Safety
+///
+/// 16 chunks, and a processor with AVX-512.
+#[inline(always)]
+unsafe fn transposed_512(chunks: *const Codes) -> [__m512i; QUADS] {
+    // SAFETY: who calls says so; a chunk is 256 bits.
+    unsafe {
+        // Chunks i and i + 8 in the halves of a register.
+        let mut a = [_mm512_setzero_si512(); QUADS];
+        for (i, a) in a.iter_mut().enumerate() {
+            let (low, high) = (_mm256_loadu_si256(chunks.add(i).cast()), _mm256_loadu_si256(chunks.add(i + 8).cast()));
+            *a = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+        }
+        let mut b = a;
+        for i in 0..4 {
+            b[2 * i] = _mm512_unpacklo_epi32(a[2 * i], a[2 * i + 1]);
+            b[2 * i + 1] = _mm512_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
+        }
+        // Quads q and q + 4 of four chunks each.
+        let mut c = b;
+        for i in [0, 4] {
+            c[i] = _mm512_unpacklo_epi64(b[i], b[i + 2]);
+            c[i + 1] = _mm512_unpackhi_epi64(b[i], b[i + 2]);
+            c[i + 2] = _mm512_unpacklo_epi64(b[i + 1], b[i + 3]);
+            c[i + 3] = _mm512_unpackhi_epi64(b[i + 1], b[i + 3]);
+        }
+        let first = _mm512_set_epi64(13, 12, 5, 4, 9, 8, 1, 0);
+        let second = _mm512_set_epi64(15, 14, 7, 6, 11, 10, 3, 2);
+        let mut quads = c;
+        for q in 0..4 {
+            quads[q] = _mm512_permutex2var_epi64(c[q], first, c[q + 4]);
+            quads[q + 4] = _mm512_permutex2var_epi64(c[q], second, c[q + 4]);
+        }
+        quads
+    }
+}
+
+/// # Safety
+///
+/// Eight chunks, and a processor with AVX2.
+#[inline(always)]
+unsafe fn transposed_256(chunks: *const Codes) -> [__m256i; QUADS] {
+    // SAFETY: who calls says so; a chunk is 256 bits.
+    unsafe {
+        let mut a = [_mm256_setzero_si256(); QUADS];
+        for (i, a) in a.iter_mut().enumerate() {
+            *a = _mm256_loadu_si256(chunks.add(i).cast());
+        }
+        let mut b = a;
+        for i in 0..4 {
+            b[2 * i] = _mm256_unpacklo_epi32(a[2 * i], a[2 * i + 1]);
+            b[2 * i + 1] = _mm256_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
+        }
+        // Quads q and q + 4 of four chunks each.
+        let mut c = b;
+        for i in [0, 4] {
+            c[i] = _mm256_unpacklo_epi64(b[i], b[i + 2]);
+            c[i + 1] = _mm256_unpackhi_epi64(b[i], b[i + 2]);
+            c[i + 2] = _mm256_unpacklo_epi64(b[i + 1], b[i + 3]);
+            c[i + 3] = _mm256_unpackhi_epi64(b[i + 1], b[i + 3]);
+        }
+        let mut quads = c;
+        for q in 0..4 {
+            quads[q] = _mm256_permute2x128_si256(c[q], c[q + 4], 0x20);
+            quads[q + 4] = _mm256_permute2x128_si256(c[q], c[q + 4], 0x31);
+        }
+        quads
+    }
+}
+
+/// Blocks of W rows of weights, some of which may be missing: of every chunk of those, and of its groups, one lane a row.
+pub(super) struct Rows<'a, const W: usize, const BYTES: usize> {
+    blocks: &'a [[u8; BYTES]],
+    of_row: usize,
+    codes: Aligned<[Codes; W]>,
+    /// By group of a block.
+    pub(super) scales: [Aligned<[f32; W]>; crate::kernels::blocks::GROUPS],
+    /// Zeros unless [`Packed::SHIFTED`].
+    pub(super) shifts: [Aligned<[f32; W]>; crate::kernels::blocks::GROUPS],
+}
+
+impl<'a, const W: usize, const BYTES: usize> Rows<'a, W, BYTES> {
+    /// `blocks`: of at most W rows of `of_row` blocks.
+    #[inline(always)]
+    pub(super) fn of(blocks: &'a [u8], of_row: usize) -> Self {
+        let (blocks, _) = blocks.as_chunks::<BYTES>();
+        assert!(blocks.len() <= W * of_row, "rows of a slab");
+        let zeros = [Aligned([0.0; W]); crate::kernels::blocks::GROUPS];
+        Self { blocks, of_row, codes: Aligned([Codes([0; QUADS / 2]); W]), scales: zeros, shifts: zeros }
+    }
+
+    /// Reads the scales of a block of every row.
+    #[inline(always)]
+    pub(super) fn read_scales<F: Packed<BYTES>>(&mut self, block: usize) {
+        for (lane, row) in self.blocks.chunks_exact(self.of_row).enumerate() {
+            let Scales { scales, shifts } = F::scales::<InRegisters>(&row[block]);
+            for group in 0..F::VALUES / F::GROUP {
+                self.scales[group].0[lane] = scales[group];
+                if F::SHIFTED {
+                    self.shifts[group].0[lane] = shifts[group];
+                }
+            }
+        }
+    }
+
+    /// Reads the codes of a chunk of a block of every row.
+    #[inline(always)]
+    pub(super) fn read_codes<F: Packed<BYTES>>(&mut self, block: usize, index: usize) {
+        for (lane, row) in self.blocks.chunks_exact(self.of_row).enumerate() {
+            self.codes.0[lane] = F::codes::<InRegisters>(&row[block], index);
+        }
+    }
+
+    /// The codes that were read, in the lanes of the `v`-th register of all that W rows take.
+    ///
+    /// # Safety
+    ///
+    /// The processor must have the instructions of L.
+    #[inline(always)]
+    pub(super) unsafe fn quads<L: Lanes>(&self, v: usize) -> [L::Ints; QUADS] {
+        let codes = &self.codes.0[v * L::LANES..][..L::LANES];
+        // SAFETY: as many chunks as there are lanes, and who calls says so.
+        unsafe { L::transposed(codes.as_ptr()) }
+    }
+}
