@@ -8,6 +8,27 @@ use std::ops::{Add, AddAssign, Mul, Sub};
 use std::thread::LocalKey;
 
 use burn::tensor::Element;
+use pulp::{Arch, Simd, WithSimd};
+
+/// Runs a loop with the widest registers that the processor has.
+///
+/// `f` moves nothing out of what it holds: a closure that can only be called once becomes a function of its own, compiled
+/// for the registers that all processors have.
+#[inline(always)]
+pub(crate) fn wide<R>(f: impl FnMut() -> R) -> R {
+    struct Wide<F>(F);
+
+    impl<R, F: FnMut() -> R> WithSimd for Wide<F> {
+        type Output = R;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(mut self, _: S) -> R {
+            (self.0)()
+        }
+    }
+
+    Arch::new().dispatch(Wide(f))
+}
 
 /// f32 or f64, with the loops that the scalar pass consists of.
 pub(crate) trait Real:
@@ -83,7 +104,7 @@ macro_rules! real {
             }
 
             fn softmax(first: &mut [Self], second: &mut [Self], bias: &[Self]) {
-                pulp::Arch::new().dispatch(
+                wide(
                     #[inline(always)]
                     || {
                         let (bias_first, bias_second) = bias.split_at(first.len());
@@ -133,7 +154,7 @@ macro_rules! real {
             }
 
             fn accumulate(sum: &mut [Self], values: &[Self]) {
-                pulp::Arch::new().dispatch(
+                wide(
                     #[inline(always)]
                     || sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value),
                 );
@@ -155,7 +176,7 @@ macro_rules! real {
 
             #[cfg(feature = "flex")]
             fn swiglu(gate: &[Self], up: &[Self], y: &mut [Self]) {
-                pulp::Arch::new().dispatch(
+                wide(
                     #[inline(always)]
                     || {
                         for ((y, &gate), &up) in y.iter_mut().zip(gate).zip(up) {
@@ -170,7 +191,7 @@ macro_rules! real {
 
             #[cfg(feature = "flex")]
             fn log_sum_exp(x: &[Self]) -> Self {
-                pulp::Arch::new().dispatch(
+                wide(
                     #[inline(always)]
                     || {
                         let (chunks, rest) = x.as_chunks::<LANES>();

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use super::program::{Op, Program};
 use super::random;
+use crate::simd::wide;
 
 /// Rows that are computed at once: all registers of a program stay in the nearest cache.
 const CHUNK: usize = 128;
@@ -57,7 +58,7 @@ impl Program {
             return;
         }
         registers.0.resize(self.ops.len() * CHUNK, 0.0);
-        pulp::Arch::new().dispatch(
+        wide(
             #[inline(always)]
             || {
                 for first in (0..scores.len()).step_by(CHUNK) {

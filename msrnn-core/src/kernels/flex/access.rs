@@ -79,3 +79,24 @@ impl Dense {
         &S::of(&self.tensor)[self.start..self.end]
     }
 }
+
+/// Rows of heads, `[batch, heads, rows, d]`, read where they lie, which is where a projection left them.
+pub(crate) struct Heads {
+    tensor: FlexTensor,
+    d: usize,
+}
+
+impl Heads {
+    pub(crate) fn of(x: Tensor<4>) -> Self {
+        let d = x.dims()[3];
+        let x = open(x);
+        Self { tensor: if x.layout().strides()[3] == 1 { x } else { x.to_contiguous() }, d }
+    }
+
+    /// One of them.
+    pub(crate) fn row<T: Stored<T>>(&self, batch: usize, head: usize, row: usize) -> &[T] {
+        let (strides, start) = (self.tensor.layout().strides(), self.tensor.layout().start_offset());
+        let at = |index: usize, dim: usize| index as isize * strides[dim];
+        &T::of(&self.tensor)[(start as isize + at(batch, 0) + at(head, 1) + at(row, 2)) as usize..][..self.d]
+    }
+}

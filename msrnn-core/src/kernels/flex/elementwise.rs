@@ -4,7 +4,7 @@ use burn::tensor::{DType, Tensor, bf16, f16};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::access::{Dense, open, tensor};
+use super::access::{Dense, Heads, tensor};
 use super::dot::Dot;
 use super::number::{Stored, load_all};
 use super::{is_worth_cores, wide};
@@ -111,34 +111,46 @@ pub(crate) fn rotate(x: Tensor<4>, cos: Tensor<3>, sin: Tensor<3>) -> Tensor<4> 
 fn rotated<T: Real + Stored<T>>(x: Tensor<4>, cos: Tensor<3>, sin: Tensor<3>) -> Tensor<4> {
     let dims @ [_, heads, rows, head_dim] = x.dims();
     let half = head_dim / 2;
-    // Heads and rows usually come swapped, as a view of the projection: read it where it lies.
-    let mut x = open(x);
-    if x.layout().strides()[3] != 1 {
-        x = x.to_contiguous();
-    }
-    let (strides, start) = (x.layout().strides().to_vec(), x.layout().start_offset());
-    let x = T::of(&x);
+    let x = Heads::of(x);
     let (cos, sin) = (Dense::of(cos), Dense::of(sin));
     let (cos, sin) = (cos.values::<T, T>(), sin.values::<T, T>());
     let mut y = vec![T::ZERO; dims.iter().product()];
     parts(&mut y, head_dim, |first, y| {
         for (index, y) in (first / head_dim..).zip(y.chunks_exact_mut(head_dim)) {
             let (row, head, batch) = (index % rows, index / rows % heads, index / (rows * heads));
-            let at = |index: usize, dim: usize| index as isize * strides[dim];
-            let x = &x[(start as isize + at(batch, 0) + at(head, 1) + at(row, 2)) as usize..][..head_dim];
+            let x = x.row(batch, head, row);
             let angle = (batch * rows + row) * half;
             let (cos, sin) = (&cos[angle..][..half], &sin[angle..][..half]);
             let ((x1, x2), (y1, y2)) = (x.split_at(half), y.split_at_mut(half));
             wide(
                 #[inline(always)]
-                || {
-                    for i in 0..half {
-                        y1[i] = x1[i] * cos[i] - x2[i] * sin[i];
-                        y2[i] = x2[i] * cos[i] + x1[i] * sin[i];
-                    }
-                },
+                || turn([x1, x2], [cos, sin], [&mut *y1, &mut *y2]),
             );
         }
     });
     tensor(y, dims)
+}
+
+/// Values that are turned side by side.
+const LANES: usize = 16;
+
+/// Pairs of coordinates by their angles.
+#[inline(always)]
+fn turn<T: Real>([x1, x2]: [&[T]; 2], [cos, sin]: [&[T]; 2], [y1, y2]: [&mut [T]; 2]) {
+    let ((x1s, x1), (x2s, x2)) = (x1.as_chunks::<LANES>(), x2.as_chunks::<LANES>());
+    let ((coss, cos), (sins, sin)) = (cos.as_chunks::<LANES>(), sin.as_chunks::<LANES>());
+    let ((y1s, y1), (y2s, y2)) = (y1.as_chunks_mut::<LANES>(), y2.as_chunks_mut::<LANES>());
+    for index in 0..y1s.len() {
+        // All values are there before the first is written, so that nothing has to be compared to know that.
+        let (x1, x2, cos, sin) = (x1s[index], x2s[index], coss[index], sins[index]);
+        let (y1, y2) = (&mut y1s[index], &mut y2s[index]);
+        for lane in 0..LANES {
+            y1[lane] = x1[lane] * cos[lane] - x2[lane] * sin[lane];
+            y2[lane] = x2[lane] * cos[lane] + x1[lane] * sin[lane];
+        }
+    }
+    for index in 0..y1.len() {
+        y1[index] = x1[index] * cos[index] - x2[index] * sin[index];
+        y2[index] = x2[index] * cos[index] + x1[index] * sin[index];
+    }
 }

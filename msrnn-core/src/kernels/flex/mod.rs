@@ -31,11 +31,7 @@ pub(super) use elementwise::{rms_norm, rotate, swiglu, widen};
 pub(super) use likelihood::log_likelihood;
 pub(super) use linear::linear;
 
-/// Runs a loop with the widest registers that the processor has.
-#[inline(always)]
-pub(crate) fn wide<R>(f: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(f)
-}
+pub(crate) use crate::simd::wide;
 
 /// Bytes that are worth handing to another core that is awake, and one that has to be woken.
 const WORTH_A_CORE: [usize; 2] = [1 << 18, 1 << 22];

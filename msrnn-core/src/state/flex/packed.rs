@@ -133,11 +133,11 @@ impl<T: OfCode, S: Stored<T>, G: Stored<T>, I: Index> Rows<T> for Unpacked<'_, S
         }
         rows.resize(n * d, T::ZERO);
         let bytes = bits.words(d) * size_of::<u32>();
-        let codes = codes[first * bytes..][..n * bytes].chunks_exact(bytes);
+        let codes = &codes[first * bytes..][..n * bytes];
         wide(
             #[inline(always)]
             || {
-                for ((slot, row), codes) in (first..).zip(rows.chunks_exact_mut(d)).zip(codes) {
+                for ((slot, row), codes) in (first..).zip(rows.chunks_exact_mut(d)).zip(codes.chunks_exact(bytes)) {
                     match self.rows.held(slot) {
                         Held::Not => row.fill(T::ZERO),
                         Held::Whole(place) => S::load_all(&whole[place * d..][..d], row),
