@@ -9,9 +9,9 @@ use burn::tensor::{DType, Tensor, bf16, f16};
 use rayon::prelude::*;
 
 use crate::attention::Attention;
-use crate::kernels::flex::access::{Dense, is_here, tensor};
+use crate::kernels::flex::access::{Dense, Heads, is_here, tensor};
 use crate::kernels::flex::number::{Index, Stored, load_all};
-use crate::kernels::flex::product::{Product, Rows};
+use crate::kernels::flex::product::{Columns, Product, Rows};
 use crate::precision::{accumulation, narrow};
 use crate::simd::{Buffer, Real};
 use crate::state::MultiState;
@@ -63,17 +63,21 @@ fn block_as<T: Product + Stored<T>, S: Stored<T>, I: Index>(
     let dims @ [_, heads, n, d] = block[0].dims();
     let (kv_heads, groups, slots) = (attention.kv_heads, state.groups(), state.slots);
     let accumulated: DType = accumulation(state.shape.dtype).into();
-    let block = block.map(|x| Dense::of(narrow(x, accumulated)));
-    let [query, key, value]: [&[T]; 3] = block.each_ref().map(|x| x.values());
+    let [query, key, value] = block.map(|x| narrow(x, accumulated));
+    let (query, new) = (Dense::of(query), [key, value].map(Heads::of));
+    let query: &[T] = query.values();
     let mut opened = Opened::take(state);
 
     // Slots fill up in order.
     let (keys, values) = (S::of_mut(&mut opened.keys), S::of_mut(&mut opened.values));
-    for (index, (key, value)) in key.chunks_exact(n * d).zip(value.chunks_exact(n * d)).enumerate() {
-        let first = (index * slots + state.held[index / kv_heads]) * d;
-        let write = |rows: &mut [S], new: &[T]| rows.iter_mut().zip(new).for_each(|(row, &x)| *row = S::store(x));
-        write(&mut keys[first..first + n * d], key);
-        write(&mut values[first..first + n * d], value);
+    for (rows, new) in [keys, values].into_iter().zip(&new) {
+        for index in 0..dims[0] * kv_heads {
+            let (row, head) = (index / kv_heads, index % kv_heads);
+            let first = (index * slots + state.held[row]) * d;
+            for (token, rows) in rows[first..first + n * d].chunks_exact_mut(d).enumerate() {
+                rows.iter_mut().zip(new.row::<T>(row, head, token)).for_each(|(value, &x)| *value = S::store(x));
+            }
+        }
     }
     let positions = I::of_mut(&mut opened.positions);
     for (index, slots) in positions.chunks_exact_mut(slots).enumerate() {
@@ -95,12 +99,16 @@ fn block_as<T: Product + Stored<T>, S: Stored<T>, I: Index>(
         Some((keys, values)) => (&keys[..], &values[..], most * d),
     };
 
-    let mut attended = vec![T::ZERO; dims.iter().product()];
+    // Heads side by side, as what reads them wants it.
+    let count = dims.iter().product();
+    let mut attended = Vec::with_capacity(count);
+    let places = attended.spare_capacity_mut()[..count].chunks_exact_mut(n * heads * d);
+    let places = places.flat_map(|attended| Columns::all(attended, heads * d).split(d));
     let mut tiles = Vec::new();
-    for (index, (query, attended)) in query.chunks_exact(n * d).zip(attended.chunks_exact_mut(n * d)).enumerate() {
+    for (index, (query, attended)) in query.chunks_exact(n * d).zip(places).enumerate() {
         let (row, head) = (index / heads, index % heads / (heads / kv_heads));
         let rows = (row * kv_heads + head) * stride;
-        let parts = query.chunks(TILE * d).zip(attended.chunks_mut(TILE * d)).enumerate();
+        let parts = query.chunks(TILE * d).zip(attended.by_rows(TILE)).enumerate();
         tiles.extend(parts.map(|(tile, (query, attended))| Tile {
             query,
             attended,
@@ -111,7 +119,9 @@ fn block_as<T: Product + Stored<T>, S: Stored<T>, I: Index>(
     }
     let (scale, unbiased) = (T::from_f64(attention.scale), vec![T::ZERO; most]);
     tiles.into_par_iter().for_each(|tile| tile.attend(d, attention.window, scale, &unbiased));
-    let attended = tensor(attended, dims);
+    // SAFETY: there is room for these, and all queries of all heads were attended.
+    unsafe { attended.set_len(count) };
+    let attended = tensor(attended, [dims[0], n, heads, d]).swap_dims(1, 2);
     opened.put_back(state);
     if let Some(log) = &mut state.omitted {
         log.extend(std::iter::repeat_n(None, n));
@@ -132,7 +142,8 @@ fn widened<T: Real, S: Stored<T>>(rows: &[S], stride: usize, used: usize) -> Vec
 struct Tile<'a, T> {
     /// `[queries, head_dim]`
     query: &'a [T],
-    attended: &'a mut [T],
+    /// Of the same shape, beside those of other heads.
+    attended: Columns<'a, T>,
     /// Slot of the first query's own row.
     first: usize,
     /// The head's rows by slot.
@@ -142,14 +153,15 @@ struct Tile<'a, T> {
 
 impl<T: Product> Tile<'_, T> {
     fn attend(self, d: usize, window: Option<usize>, scale: T, unbiased: &[T]) {
-        let Self { query, attended, first, keys, values } = self;
+        let Self { query, mut attended, first, keys, values } = self;
         let n = query.len() / d;
         let oldest = |position: usize| window.map_or(0, |window| (position + 1).saturating_sub(window));
         let (start, end) = (oldest(first), first + n);
         let seen = start * d..end * d;
         let mut weights = T::buffer(Buffer::Tile).take();
         weights.resize(n * (end - start), T::ZERO);
-        T::product(&mut weights, query, Rows::Transposed(&keys[seen.clone()]), d, scale);
+        let logits = &mut Columns::over(&mut weights, end - start);
+        T::product(logits, query, Rows::Transposed(&keys[seen.clone()]), scale);
         for (position, weights) in (first..).zip(weights.chunks_exact_mut(end - start)) {
             let (older, rest) = weights.split_at_mut(oldest(position) - start);
             let (seen, later) = rest.split_at_mut(position + 1 - oldest(position));
@@ -157,7 +169,7 @@ impl<T: Product> Tile<'_, T> {
             T::softmax(seen, &mut [], &unbiased[..position + 1 - oldest(position)]);
             later.fill(T::ZERO);
         }
-        T::product(attended, &weights, Rows::AsTheyAre(&values[seen]), d, T::from_f64(1.0));
+        T::product(&mut attended, &weights, Rows::AsTheyAre(&values[seen]), T::from_f64(1.0));
         T::buffer(Buffer::Tile).set(weights);
     }
 }

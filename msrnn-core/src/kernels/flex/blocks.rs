@@ -7,7 +7,7 @@ use pulp::Arch;
 
 use super::access::open_int;
 use super::integers::Rounded;
-use super::product::{Columns, Product};
+use super::product::{self, Columns, Product};
 use super::quads;
 #[cfg(test)]
 use super::row;
@@ -100,7 +100,7 @@ impl Weight<f32> for Blocks {
         match x {
             Rows::Integers(x) => of_format!(self.format, many_rounded_products(blocks, x, y)),
             Rows::Floats(x) if slabs::are_here() => of_format!(self.format, many_products(blocks, x, y)),
-            Rows::Floats(x) => f32::product_into(y, x, &self.values(y.range()), self.dims[1]),
+            Rows::Floats(x) => f32::product(y, x, product::Rows::Transposed(&self.values(y.range())), 1.0),
             Rows::Bf16(_) => unreachable!("blocks are multiplied with floats or integers"),
         }
     }
@@ -131,7 +131,7 @@ fn unpack<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], values: &mut [f32
 }
 
 fn many_products<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &[f32], y: &mut Columns<'_, f32>) {
-    slabs::product::<BYTES, F>(blocks, x, y);
+    slabs::product_with_blocks::<BYTES, F>(blocks, x, y);
 }
 
 fn rounded<const BYTES: usize, F: Packed<BYTES>>(x: &[f32]) -> Row {

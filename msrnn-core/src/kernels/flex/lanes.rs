@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::kernels::blocks::{CHUNK, Codes, Packed, Scales, Unpacks};
+use crate::kernels::blocks::{CHUNK, Codes, GROUPS, Packed, Scales, Unpacks};
 
 /// Four neighbours, which share a lane of 32 bits.
 pub(super) const QUAD: usize = 4;
@@ -102,8 +102,10 @@ pub(super) trait Lanes {
     unsafe fn byte(ints: Self::Ints, at: usize) -> Self::Ints;
     /// As many bytes as there are lanes, one in each.
     unsafe fn widened(from: *const u8) -> Self::Ints;
-    /// Of as many chunks as there are lanes a lane each, by quad.
-    unsafe fn transposed(chunks: *const Codes) -> [Self::Ints; QUADS];
+    /// Of as many rows of 32 bytes as there are lanes, so many bytes apart, a lane each: four bytes of all in a register.
+    unsafe fn transposed(rows: *const u8, apart: usize) -> [Self::Ints; QUADS];
+    /// The same bits.
+    unsafe fn bits(ints: Self::Ints) -> Self::Floats;
     unsafe fn float(ints: Self::Ints) -> Self::Floats;
     unsafe fn floats(value: f32) -> Self::Floats;
     unsafe fn load(from: *const f32) -> Self::Floats;
@@ -116,7 +118,7 @@ pub(super) trait Lanes {
 macro_rules! lanes {
     (
         $(#[$doc:meta])* $kind:ident, $ints:ident, $floats:ident, $lanes:literal, $set1_int:ident, $load_int:ident, $store_int:ident,
-        $sub_int:ident, $and:ident, $shift:ident, $widen:ident, $load_bytes:ident, $transposed:ident,
+        $sub_int:ident, $and:ident, $shift:ident, $widen:ident, $load_bytes:ident, $transposed:ident, $bits:ident,
         $cvt:ident, $set1:ident, $load:ident, $mul:ident, $add:ident, $fma:ident, $store:ident
     ) => {
         $(#[$doc])*
@@ -153,8 +155,12 @@ macro_rules! lanes {
                 unsafe { $widen($load_bytes(from.cast())) }
             }
             #[inline(always)]
-            unsafe fn transposed(chunks: *const Codes) -> [$ints; QUADS] {
-                unsafe { $transposed(chunks) }
+            unsafe fn transposed(rows: *const u8, apart: usize) -> [$ints; QUADS] {
+                unsafe { $transposed(rows, apart) }
+            }
+            #[inline(always)]
+            unsafe fn bits(ints: $ints) -> $floats {
+                unsafe { $bits(ints) }
             }
             #[inline(always)]
             unsafe fn float(ints: $ints) -> $floats {
@@ -203,6 +209,7 @@ lanes!(
     _mm512_cvtepu8_epi32,
     _mm_loadu_si128,
     transposed_512,
+    _mm512_castsi512_ps,
     _mm512_cvtepi32_ps,
     _mm512_set1_ps,
     _mm512_loadu_ps,
@@ -226,6 +233,7 @@ lanes!(
     _mm256_cvtepu8_epi32,
     _mm_loadl_epi64,
     transposed_256,
+    _mm256_castsi256_ps,
     _mm256_cvtepi32_ps,
     _mm256_set1_ps,
     _mm256_loadu_ps,
@@ -237,15 +245,16 @@ lanes!(
 
 /// # Safety
 ///
-/// 16 chunks, and a processor with AVX-512.
+/// 16 rows of 32 bytes, and a processor with AVX-512.
 #[inline(always)]
-unsafe fn transposed_512(chunks: *const Codes) -> [__m512i; QUADS] {
-    // SAFETY: who calls says so; a chunk is 256 bits.
+unsafe fn transposed_512(rows: *const u8, apart: usize) -> [__m512i; QUADS] {
+    // SAFETY: who calls says so.
     unsafe {
-        // Chunks i and i + 8 in the halves of a register.
+        // Rows i and i + 8 in the halves of a register.
         let mut a = [_mm512_setzero_si512(); QUADS];
         for (i, a) in a.iter_mut().enumerate() {
-            let (low, high) = (_mm256_loadu_si256(chunks.add(i).cast()), _mm256_loadu_si256(chunks.add(i + 8).cast()));
+            let low = _mm256_loadu_si256(rows.add(i * apart).cast());
+            let high = _mm256_loadu_si256(rows.add((i + 8) * apart).cast());
             *a = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
         }
         let mut b = a;
@@ -253,7 +262,7 @@ unsafe fn transposed_512(chunks: *const Codes) -> [__m512i; QUADS] {
             b[2 * i] = _mm512_unpacklo_epi32(a[2 * i], a[2 * i + 1]);
             b[2 * i + 1] = _mm512_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
         }
-        // Quads q and q + 4 of four chunks each.
+        // Of q and q + 4 four rows each.
         let mut c = b;
         for i in [0, 4] {
             c[i] = _mm512_unpacklo_epi64(b[i], b[i + 2]);
@@ -274,21 +283,21 @@ unsafe fn transposed_512(chunks: *const Codes) -> [__m512i; QUADS] {
 
 /// # Safety
 ///
-/// Eight chunks, and a processor with AVX2.
+/// Eight rows of 32 bytes, and a processor with AVX2.
 #[inline(always)]
-unsafe fn transposed_256(chunks: *const Codes) -> [__m256i; QUADS] {
-    // SAFETY: who calls says so; a chunk is 256 bits.
+unsafe fn transposed_256(rows: *const u8, apart: usize) -> [__m256i; QUADS] {
+    // SAFETY: who calls says so.
     unsafe {
         let mut a = [_mm256_setzero_si256(); QUADS];
         for (i, a) in a.iter_mut().enumerate() {
-            *a = _mm256_loadu_si256(chunks.add(i).cast());
+            *a = _mm256_loadu_si256(rows.add(i * apart).cast());
         }
         let mut b = a;
         for i in 0..4 {
             b[2 * i] = _mm256_unpacklo_epi32(a[2 * i], a[2 * i + 1]);
             b[2 * i + 1] = _mm256_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
         }
-        // Quads q and q + 4 of four chunks each.
+        // Of q and q + 4 four rows each.
         let mut c = b;
         for i in [0, 4] {
             c[i] = _mm256_unpacklo_epi64(b[i], b[i + 2]);
@@ -311,9 +320,9 @@ pub(super) struct Rows<'a, const W: usize, const BYTES: usize> {
     of_row: usize,
     codes: Aligned<[Codes; W]>,
     /// By group of a block.
-    pub(super) scales: [Aligned<[f32; W]>; crate::kernels::blocks::GROUPS],
+    pub(super) scales: [Aligned<[f32; W]>; GROUPS],
     /// Zeros unless [`Packed::SHIFTED`].
-    pub(super) shifts: [Aligned<[f32; W]>; crate::kernels::blocks::GROUPS],
+    pub(super) shifts: [Aligned<[f32; W]>; GROUPS],
 }
 
 impl<'a, const W: usize, const BYTES: usize> Rows<'a, W, BYTES> {
@@ -322,7 +331,7 @@ impl<'a, const W: usize, const BYTES: usize> Rows<'a, W, BYTES> {
     pub(super) fn of(blocks: &'a [u8], of_row: usize) -> Self {
         let (blocks, _) = blocks.as_chunks::<BYTES>();
         assert!(blocks.len() <= W * of_row, "rows of a slab");
-        let zeros = [Aligned([0.0; W]); crate::kernels::blocks::GROUPS];
+        let zeros = [Aligned([0.0; W]); GROUPS];
         Self { blocks, of_row, codes: Aligned([Codes([0; QUADS / 2]); W]), scales: zeros, shifts: zeros }
     }
 
@@ -357,6 +366,6 @@ impl<'a, const W: usize, const BYTES: usize> Rows<'a, W, BYTES> {
     pub(super) unsafe fn quads<L: Lanes>(&self, v: usize) -> [L::Ints; QUADS] {
         let codes = &self.codes.0[v * L::LANES..][..L::LANES];
         // SAFETY: as many chunks as there are lanes, and who calls says so.
-        unsafe { L::transposed(codes.as_ptr()) }
+        unsafe { L::transposed(codes.as_ptr().cast(), size_of::<Codes>()) }
     }
 }

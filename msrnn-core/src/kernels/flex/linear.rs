@@ -91,7 +91,7 @@ fn many<T: Reads + Product>(x: &[T], input: usize, weights: &[Box<dyn Weight<T>>
     let rows = x.len() / input.max(1);
     let outputs: usize = weights.iter().map(|weight| weight.dims()[0]).sum();
     let panel = panel(outputs);
-    let mut products: Vec<Vec<T>> = weights.iter().map(|weight| vec![T::ZERO; weight.dims()[0] * rows]).collect();
+    let mut products: Vec<Vec<T>> = weights.iter().map(|weight| Vec::with_capacity(weight.dims()[0] * rows)).collect();
     // In each form once.
     let mut seen: Vec<(Form, Rows<'_, T>)> = Vec::new();
     for weight in weights {
@@ -102,9 +102,15 @@ fn many<T: Reads + Product>(x: &[T], input: usize, weights: &[Box<dyn Weight<T>>
     let mut tasks = Vec::with_capacity(outputs / panel + weights.len());
     for (weight, y) in weights.iter().zip(&mut products) {
         let (_, x) = seen.iter().find(|(form, _)| *form == weight.form()).expect("every form was made");
-        tasks.extend(Columns::split(y, weight.dims()[0], panel).into_iter().map(|y| (weight, x, y)));
+        let outputs = weight.dims()[0];
+        let y = Columns::all(&mut y.spare_capacity_mut()[..outputs * rows], outputs);
+        tasks.extend(y.split(panel).into_iter().map(|y| (weight, x, y)));
     }
     tasks.into_par_iter().for_each(|(weight, x, mut y)| weight.many(x, &mut y));
+    for (weight, y) in weights.iter().zip(&mut products) {
+        // SAFETY: there is room for these, and all of their columns were written.
+        unsafe { y.set_len(weight.dims()[0] * rows) };
+    }
     let products = products.into_iter().zip(weights).map(|(y, weight)| tensor(y, [rows, weight.dims()[0]]));
     products.collect()
 }

@@ -148,7 +148,7 @@ mod x86 {
             let mut row = 0;
             let mut put = |values: &[[f32; WIDTH]]| {
                 for values in values {
-                    y.row(row)[first..][..width].copy_from_slice(&values[..width]);
+                    y.row(row)[first..][..width].write_copy_of_slice(&values[..width]);
                     row += 1;
                 }
             };

@@ -45,7 +45,7 @@ pub(super) fn each<const BYTES: usize, F: Packed<BYTES>>(
         let products = kinds.map(|(name, _, by)| {
             let mut y = vec![0.0; rows * outputs];
             // SAFETY: the processor has the instructions.
-            Columns::split(&mut y, outputs, outputs).iter_mut().for_each(|y| unsafe { by(blocks, x, y) });
+            unsafe { by(blocks, x, &mut Columns::over(&mut y, outputs)) };
             (name, y)
         });
         products.collect()
@@ -228,7 +228,7 @@ mod x86 {
             let mut row = 0;
             let mut put = |values: &[[f32; W]]| {
                 for values in values {
-                    y.row(row)[first..][..width].copy_from_slice(&values[..width]);
+                    y.row(row)[first..][..width].write_copy_of_slice(&values[..width]);
                     row += 1;
                 }
             };

@@ -1,13 +1,14 @@
-//! Weights in blocks as floats: products with many rows of activations as they are, and values row by row.
+//! Products in f32, and weights in blocks as floats.
 //!
-//! Some outputs at a time are unpacked into the order in which they are multiplied, a lane each, once for all rows of
-//! activations, which are read where they lie. A product is added up value by value, whatever rows are multiplied
-//! together.
+//! Some outputs at a time are put into the order in which they are multiplied, a lane each, once for all rows of
+//! activations, which are read where they lie; what is in blocks is unpacked on the way. A product is added up value by
+//! value, whatever rows are multiplied together.
 
-use super::product::Columns;
+use super::product::{self, Columns};
 use crate::kernels::blocks::{Packed, dequantize};
 
 /// Whether this processor has the instructions.
+#[inline]
 pub(super) fn are_here() -> bool {
     #[cfg(target_arch = "x86_64")]
     return super::lanes::has_256();
@@ -15,14 +16,35 @@ pub(super) fn are_here() -> bool {
     false
 }
 
-/// `y = x · weightᵀ`, x of `[rows, in]`, where [`are_here`]. `blocks`: of the rows of the weight that y's columns are.
-pub(super) fn product<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &[f32], y: &mut Columns<'_, f32>) {
+/// `y = factor · x · rows`, x of `[rows of y, k]`, where [`are_here`].
+pub(super) fn product(y: &mut Columns<'_, f32>, x: &[f32], rows: product::Rows<'_, f32>, factor: f32) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: who calls says that the processor has the instructions.
     unsafe {
         match super::lanes::has_512() {
-            true => x86::in_512_bits::<BYTES, F>(blocks, x, y),
-            false => x86::in_256_bits::<BYTES, F>(blocks, x, y),
+            true => x86::in_512_bits(y, x, rows, factor),
+            false => x86::in_256_bits(y, x, rows, factor),
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (y, x, rows, factor);
+        unreachable!("no such instructions here");
+    }
+}
+
+/// `y = x · weightᵀ`, x of `[rows, in]`, where [`are_here`]. `blocks`: of the rows of the weight that y's columns are.
+pub(super) fn product_with_blocks<const BYTES: usize, F: Packed<BYTES>>(
+    blocks: &[u8],
+    x: &[f32],
+    y: &mut Columns<'_, f32>,
+) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: who calls says that the processor has the instructions.
+    unsafe {
+        match super::lanes::has_512() {
+            true => x86::with_blocks_in_512_bits::<BYTES, F>(blocks, x, y),
+            false => x86::with_blocks_in_256_bits::<BYTES, F>(blocks, x, y),
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
@@ -75,8 +97,8 @@ pub(super) fn each<const BYTES: usize, F: Packed<BYTES>>(
         type Product = unsafe fn(&[u8], &[f32], &mut Columns<'_, f32>);
         type Unpack = unsafe fn(&[u8], &mut [f32]);
         let kinds: [(_, _, Product, Unpack); 2] = [
-            ("512 bits", has_512(), x86::in_512_bits::<BYTES, F>, x86::unpack_in_512_bits::<BYTES, F>),
-            ("256 bits", has_256(), x86::in_256_bits::<BYTES, F>, x86::unpack_in_256_bits::<BYTES, F>),
+            ("512 bits", has_512(), x86::with_blocks_in_512_bits::<BYTES, F>, x86::unpack_in_512_bits::<BYTES, F>),
+            ("256 bits", has_256(), x86::with_blocks_in_256_bits::<BYTES, F>, x86::unpack_in_256_bits::<BYTES, F>),
         ];
         let input = x.len() / rows;
         let kinds = kinds.into_iter().filter(|(_, here, ..)| *here);
@@ -84,7 +106,7 @@ pub(super) fn each<const BYTES: usize, F: Packed<BYTES>>(
             let multiplied = |x: &[f32]| {
                 let mut y = vec![0.0; x.len() / input * outputs];
                 // SAFETY: the processor has the instructions.
-                Columns::split(&mut y, outputs, outputs).iter_mut().for_each(|y| unsafe { product(blocks, x, y) });
+                unsafe { product(blocks, x, &mut Columns::over(&mut y, outputs)) };
                 y
             };
             let mut values = vec![0.0; input * outputs];
@@ -105,13 +127,44 @@ pub(super) fn each<const BYTES: usize, F: Packed<BYTES>>(
     }
 }
 
+/// `factor · x · rows`, `[m, n]`, by every kind of registers that the processor has.
+#[cfg(test)]
+pub(super) fn each_product(
+    x: &[f32],
+    rows: product::Rows<'_, f32>,
+    [m, n]: [usize; 2],
+    factor: f32,
+) -> Vec<(&'static str, Vec<f32>)> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use super::lanes::{has_256, has_512};
+
+        type Product = unsafe fn(&mut Columns<'_, f32>, &[f32], product::Rows<'_, f32>, f32);
+        let kinds: [(_, _, Product); 2] =
+            [("512 bits", has_512(), x86::in_512_bits), ("256 bits", has_256(), x86::in_256_bits)];
+        let kinds = kinds.into_iter().filter(|(_, here, _)| *here);
+        let products = kinds.map(|(name, _, product)| {
+            let mut y = vec![0.0; m * n];
+            // SAFETY: the processor has the instructions.
+            unsafe { product(&mut Columns::over(&mut y, n), x, rows, factor) };
+            (name, y)
+        });
+        products.collect()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (x, rows, m, n, factor);
+        Vec::new()
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::mem::MaybeUninit;
 
     use crate::kernels::blocks::{CHUNK, Packed, Scales};
-    use crate::kernels::flex::lanes::{Aligned, In256, In512, InRegisters, Lanes, QUAD, QUADS, Rows};
-    use crate::kernels::flex::product::Columns;
+    use crate::kernels::flex::lanes::{self, Aligned, In256, In512, InRegisters, Lanes, QUAD, QUADS};
+    use crate::kernels::flex::product::{Columns, Rows};
 
     /// Rows of x of a tile.
     const ROWS: usize = 6;
@@ -123,26 +176,48 @@ mod x86 {
     ///
     /// The processor must have the features.
     #[target_feature(enable = "avx512f,avx2,fma,f16c")]
-    pub(super) unsafe fn in_512_bits<const BYTES: usize, F: Packed<BYTES>>(
-        blocks: &[u8],
-        x: &[f32],
-        y: &mut Columns<'_, f32>,
-    ) {
+    pub(super) unsafe fn in_512_bits(y: &mut Columns<'_, f32>, x: &[f32], rows: Rows<'_, f32>, factor: f32) {
+        let source = Floats::of(y, x, rows);
         // SAFETY: who calls says so.
-        unsafe { by_slabs::<In512, 4, 64, BYTES, F>(blocks, x, y, with_tiles_in_512_bits) };
+        unsafe { by_slabs::<In512, 4, 64, _>(source, x, y, factor, with_tiles_in_512_bits) };
     }
 
     /// # Safety
     ///
     /// The processor must have the features.
     #[target_feature(enable = "avx2,fma,f16c")]
-    pub(super) unsafe fn in_256_bits<const BYTES: usize, F: Packed<BYTES>>(
+    pub(super) unsafe fn in_256_bits(y: &mut Columns<'_, f32>, x: &[f32], rows: Rows<'_, f32>, factor: f32) {
+        let source = Floats::of(y, x, rows);
+        // SAFETY: who calls says so.
+        unsafe { by_slabs::<In256, 2, 16, _>(source, x, y, factor, with_tiles_in_256_bits) };
+    }
+
+    /// # Safety
+    ///
+    /// The processor must have the features.
+    #[target_feature(enable = "avx512f,avx2,fma,f16c")]
+    pub(super) unsafe fn with_blocks_in_512_bits<const BYTES: usize, F: Packed<BYTES>>(
         blocks: &[u8],
         x: &[f32],
         y: &mut Columns<'_, f32>,
     ) {
+        let source = Blocks::<64, BYTES, F>::of(blocks, y.range().len());
         // SAFETY: who calls says so.
-        unsafe { by_slabs::<In256, 2, 16, BYTES, F>(blocks, x, y, with_tiles_in_256_bits) };
+        unsafe { by_slabs::<In512, 4, 64, _>(source, x, y, 1.0, with_tiles_in_512_bits) };
+    }
+
+    /// # Safety
+    ///
+    /// The processor must have the features.
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub(super) unsafe fn with_blocks_in_256_bits<const BYTES: usize, F: Packed<BYTES>>(
+        blocks: &[u8],
+        x: &[f32],
+        y: &mut Columns<'_, f32>,
+    ) {
+        let source = Blocks::<16, BYTES, F>::of(blocks, y.range().len());
+        // SAFETY: who calls says so.
+        unsafe { by_slabs::<In256, 2, 16, _>(source, x, y, 1.0, with_tiles_in_256_bits) };
     }
 
     /// # Safety
@@ -207,79 +282,215 @@ mod x86 {
         }
     }
 
-    /// W outputs in the order in which they are multiplied, `[values][outputs]`.
-    type Slab<const W: usize> = [Aligned<[f32; W]>];
+    /// A value of each of W outputs.
+    type Line<const W: usize> = Aligned<[f32; W]>;
 
-    /// Unpacks so many blocks of every row, from `first` on.
-    ///
-    /// # Safety
-    ///
-    /// The processor must have the instructions of L, and W outputs are V registers.
-    #[inline(always)]
-    unsafe fn fill<'a, L: Lanes, const V: usize, const W: usize, const BYTES: usize, F: Packed<BYTES>>(
-        slab: &'a mut [MaybeUninit<Aligned<[f32; W]>>],
-        rows: &mut Rows<'_, W, BYTES>,
-        first: usize,
-        count: usize,
-    ) -> &'a Slab<W> {
-        let slab = &mut slab[..count * F::VALUES];
-        for (block, slab) in slab.chunks_exact_mut(F::VALUES).enumerate() {
-            rows.read_scales::<F>(first + block);
-            for (index, slab) in slab.as_chunks_mut::<CHUNK>().0.iter_mut().enumerate() {
-                rows.read_codes::<F>(first + block, index);
-                for v in 0..V {
-                    // SAFETY: V registers of W lanes each, and who calls says so.
-                    unsafe {
-                        let quads = rows.quads::<L>(v);
-                        for quad in 0..QUADS {
-                            let group = (index * CHUNK + quad * QUAD) / F::GROUP;
-                            let scale = L::load(rows.scales[group].0.as_ptr().add(v * L::LANES));
-                            let shift = L::load(rows.shifts[group].0.as_ptr().add(v * L::LANES));
-                            for at in 0..QUAD {
-                                let value = value::<L, BYTES, F>(L::byte(quads[quad], at), scale, shift);
-                                let to = slab[quad * QUAD + at].as_mut_ptr().cast::<f32>();
-                                L::store(to.add(v * L::LANES), value);
+    /// What is multiplied with x.
+    trait Source<const W: usize> {
+        /// Values that are taken together.
+        const TOGETHER: usize;
+
+        /// Values of an output.
+        fn depth(&self) -> usize;
+
+        /// Puts values of at most W outputs, from `output` on, into the order in which they are multiplied: those from `first` on,
+        /// of lanes behind the last output anything.
+        ///
+        /// # Safety
+        ///
+        /// The processor must have the instructions of L, and W outputs are V registers.
+        unsafe fn fill<L: Lanes, const V: usize>(
+            &mut self,
+            slab: &mut [MaybeUninit<Line<W>>],
+            output: usize,
+            first: usize,
+        );
+    }
+
+    /// Weights in blocks, row by row.
+    struct Blocks<'a, const W: usize, const BYTES: usize, F> {
+        blocks: &'a [u8],
+        /// Blocks of a row.
+        of_row: usize,
+        rows: lanes::Rows<'a, W, BYTES>,
+        /// The first of `rows`.
+        output: usize,
+        format: std::marker::PhantomData<F>,
+    }
+
+    impl<'a, const W: usize, const BYTES: usize, F: Packed<BYTES>> Blocks<'a, W, BYTES, F> {
+        #[inline(always)]
+        fn of(blocks: &'a [u8], outputs: usize) -> Self {
+            let of_row = blocks.len() / outputs.max(1) / BYTES;
+            let rows = lanes::Rows::of(&[], of_row);
+            Self { blocks, of_row, rows, output: usize::MAX, format: std::marker::PhantomData }
+        }
+    }
+
+    impl<const W: usize, const BYTES: usize, F: Packed<BYTES>> Source<W> for Blocks<'_, W, BYTES, F> {
+        const TOGETHER: usize = F::VALUES;
+
+        #[inline(always)]
+        fn depth(&self) -> usize {
+            self.of_row * F::VALUES
+        }
+
+        #[inline(always)]
+        unsafe fn fill<L: Lanes, const V: usize>(
+            &mut self,
+            slab: &mut [MaybeUninit<Line<W>>],
+            output: usize,
+            first: usize,
+        ) {
+            if output != self.output {
+                let (of_row, blocks) = (self.of_row * BYTES, self.blocks);
+                let end = blocks.len().min((output + W) * of_row);
+                self.rows = lanes::Rows::of(&blocks[output * of_row..end], self.of_row);
+                self.output = output;
+            }
+            let rows = &mut self.rows;
+            for (block, slab) in slab.chunks_exact_mut(F::VALUES).enumerate() {
+                let block = first / F::VALUES + block;
+                rows.read_scales::<F>(block);
+                for (index, slab) in slab.as_chunks_mut::<CHUNK>().0.iter_mut().enumerate() {
+                    rows.read_codes::<F>(block, index);
+                    for v in 0..V {
+                        // SAFETY: V registers of W lanes, and who calls says so.
+                        unsafe {
+                            let quads = rows.quads::<L>(v);
+                            for quad in 0..QUADS {
+                                let group = (index * CHUNK + quad * QUAD) / F::GROUP;
+                                let scale = L::load(rows.scales[group].0.as_ptr().add(v * L::LANES));
+                                let shift = L::load(rows.shifts[group].0.as_ptr().add(v * L::LANES));
+                                for at in 0..QUAD {
+                                    let value = value::<L, BYTES, F>(L::byte(quads[quad], at), scale, shift);
+                                    let to = slab[quad * QUAD + at].as_mut_ptr().cast::<f32>();
+                                    L::store(to.add(v * L::LANES), value);
+                                }
                             }
                         }
                     }
                 }
             }
         }
-        // SAFETY: all lanes of all values were written.
-        unsafe { slab.assume_init_ref() }
     }
 
-    /// A slab with all rows of x, of which it has the values from `first` on: `with_tiles(slab, x, input, first, y, column)`.
-    type WithTiles<const W: usize> = unsafe fn(&Slab<W>, &[f32], usize, usize, &mut Columns<'_, f32>, usize);
+    /// Floats.
+    struct Floats<'a> {
+        rows: Rows<'a, f32>,
+        depth: usize,
+        outputs: usize,
+    }
+
+    impl<'a> Floats<'a> {
+        #[inline(always)]
+        fn of(y: &Columns<'_, f32>, x: &[f32], rows: Rows<'a, f32>) -> Self {
+            let (depth, outputs) = (x.len() / y.rows().max(1), y.range().len());
+            let (Rows::AsTheyAre(values) | Rows::Transposed(values)) = rows;
+            assert!(x.len() == y.rows() * depth && values.len() == depth * outputs, "shapes of a product");
+            Self { rows, depth, outputs }
+        }
+    }
+
+    impl<const W: usize> Source<W> for Floats<'_> {
+        const TOGETHER: usize = 1;
+
+        #[inline(always)]
+        fn depth(&self) -> usize {
+            self.depth
+        }
+
+        #[inline(always)]
+        unsafe fn fill<L: Lanes, const V: usize>(
+            &mut self,
+            slab: &mut [MaybeUninit<Line<W>>],
+            output: usize,
+            first: usize,
+        ) {
+            let width = W.min(self.outputs - output);
+            let (values, of_output, of_value) = match self.rows {
+                Rows::AsTheyAre(values) => (values, 1, self.outputs),
+                Rows::Transposed(values) => (values, self.depth, 1),
+            };
+            let values = &values[output * of_output + first * of_value..];
+            for v in 0..V {
+                let (lane, mut at) = (v * L::LANES, 0);
+                // Whole registers.
+                if lane + L::LANES <= width {
+                    // SAFETY: V registers of W lanes, values of `LANES` outputs from `lane` on and those of a line from `at` on are
+                    // there, and who calls says so.
+                    unsafe {
+                        let values = values.as_ptr().add(lane * of_output);
+                        if of_output == 1 {
+                            while at < slab.len() {
+                                let to = slab[at].as_mut_ptr().cast::<f32>();
+                                L::store(to.add(lane), L::load(values.add(at * of_value)));
+                                at += 1;
+                            }
+                        }
+                        while at + QUADS <= slab.len() {
+                            let eight = L::transposed(values.add(at).cast(), of_output * size_of::<f32>());
+                            for i in 0..QUADS {
+                                let to = slab[at + i].as_mut_ptr().cast::<f32>();
+                                L::store(to.add(lane), L::bits(eight[i]));
+                            }
+                            at += QUADS;
+                        }
+                    }
+                }
+                while at < slab.len() {
+                    for lane in lane..lane + L::LANES {
+                        let value = if lane < width { values[lane * of_output + at * of_value] } else { 0.0 };
+                        // SAFETY: a lane of W.
+                        unsafe { slab[at].as_mut_ptr().cast::<f32>().add(lane).write(value) };
+                    }
+                    at += 1;
+                }
+            }
+        }
+    }
+
+    /// Which products a slab has a part of.
+    struct Part {
+        /// The slab's first output.
+        output: usize,
+        /// Its first value.
+        first: usize,
+        /// Values of an output, in all.
+        depth: usize,
+        factor: f32,
+    }
+
+    /// A slab with all rows of x.
+    type WithTiles<const W: usize> = unsafe fn(&[Line<W>], Part, &[f32], &mut Columns<'_, f32>);
 
     /// # Safety
     ///
     /// The processor must have the instructions of L, and W outputs are V registers.
     #[inline(always)]
-    unsafe fn by_slabs<L: Lanes, const V: usize, const W: usize, const BYTES: usize, F: Packed<BYTES>>(
-        blocks: &[u8],
+    unsafe fn by_slabs<L: Lanes, const V: usize, const W: usize, S: Source<W>>(
+        mut source: S,
         x: &[f32],
         y: &mut Columns<'_, f32>,
+        factor: f32,
         with_tiles: WithTiles<W>,
     ) {
-        let outputs = y.range().len();
-        if outputs == 0 || blocks.is_empty() {
-            return;
-        }
-        let of_row = blocks.len() / outputs / BYTES;
-        let at_once = of_row.min(DEPTH / F::VALUES);
-        let mut slab = Vec::with_capacity(at_once * F::VALUES);
-        for (index, blocks) in blocks.chunks(W * of_row * BYTES).enumerate() {
-            let mut rows = Rows::<W, BYTES>::of(blocks, of_row);
+        let (outputs, depth) = (y.range().len(), source.depth());
+        let at_once = depth.min(DEPTH / S::TOGETHER * S::TOGETHER);
+        let mut slab = Vec::with_capacity(at_once);
+        for output in (0..outputs).step_by(W) {
+            // Once at least, since a sum of nothing is zero.
             let mut first = 0;
-            while first < of_row {
-                let count = at_once.min(of_row - first);
-                // SAFETY: who calls says so.
+            while first < depth || first == 0 {
+                let slab = &mut slab.spare_capacity_mut()[..at_once.min(depth - first)];
+                // SAFETY: who calls says so, and all lanes of all values are written.
                 unsafe {
-                    let slab = fill::<L, V, W, BYTES, F>(slab.spare_capacity_mut(), &mut rows, first, count);
-                    with_tiles(slab, x, of_row * F::VALUES, first * F::VALUES, y, index * W);
+                    if !slab.is_empty() {
+                        source.fill::<L, V>(slab, output, first);
+                    }
+                    with_tiles(slab.assume_init_ref(), Part { output, first, depth, factor }, x, y);
                 }
-                first += count;
+                first += at_once.max(1);
             }
         }
     }
@@ -288,113 +499,107 @@ mod x86 {
     ///
     /// The processor must have the features.
     #[target_feature(enable = "avx512f,avx2,fma,f16c")]
-    unsafe fn with_tiles_in_512_bits(
-        slab: &Slab<64>,
-        x: &[f32],
-        input: usize,
-        first: usize,
-        y: &mut Columns<'_, f32>,
-        column: usize,
-    ) {
+    unsafe fn with_tiles_in_512_bits(slab: &[Line<64>], part: Part, x: &[f32], y: &mut Columns<'_, f32>) {
         // SAFETY: who calls says so.
-        unsafe { by_tiles::<In512, 4, 64>(slab, x, input, first, y, column) };
+        unsafe { with_tiles::<In512, 4, 64>(slab, part, x, y) };
     }
 
     /// # Safety
     ///
     /// The processor must have the features.
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn with_tiles_in_256_bits(
-        slab: &Slab<16>,
-        x: &[f32],
-        input: usize,
-        first: usize,
-        y: &mut Columns<'_, f32>,
-        column: usize,
-    ) {
+    unsafe fn with_tiles_in_256_bits(slab: &[Line<16>], part: Part, x: &[f32], y: &mut Columns<'_, f32>) {
         // SAFETY: who calls says so.
-        unsafe { by_tiles::<In256, 2, 16>(slab, x, input, first, y, column) };
+        unsafe { with_tiles::<In256, 2, 16>(slab, part, x, y) };
     }
 
     /// # Safety
     ///
     /// The processor must have the instructions of L, and W outputs are V registers.
     #[inline(always)]
-    unsafe fn by_tiles<L: Lanes, const V: usize, const W: usize>(
-        slab: &Slab<W>,
+    unsafe fn with_tiles<L: Lanes, const V: usize, const W: usize>(
+        slab: &[Line<W>],
+        part: Part,
         x: &[f32],
-        input: usize,
-        first: usize,
         y: &mut Columns<'_, f32>,
-        column: usize,
     ) {
-        for (index, x) in x.chunks(ROWS * input).enumerate() {
-            let (row, x) = (index * ROWS, &x[first..]);
+        let mut row = 0;
+        while row < y.rows() {
             // SAFETY: who calls says so.
             unsafe {
-                match x.len().div_ceil(input) {
-                    1 => tile::<L, 1, V, W>(slab, x, input, first > 0, y, row, column),
-                    2 => tile::<L, 2, V, W>(slab, x, input, first > 0, y, row, column),
-                    3 => tile::<L, 3, V, W>(slab, x, input, first > 0, y, row, column),
-                    4 => tile::<L, 4, V, W>(slab, x, input, first > 0, y, row, column),
-                    5 => tile::<L, 5, V, W>(slab, x, input, first > 0, y, row, column),
-                    _ => tile::<L, ROWS, V, W>(slab, x, input, first > 0, y, row, column),
+                match y.rows() - row {
+                    1 => tile::<L, 1, V, W>(slab, &part, x, y, row),
+                    2 => tile::<L, 2, V, W>(slab, &part, x, y, row),
+                    3 => tile::<L, 3, V, W>(slab, &part, x, y, row),
+                    4 => tile::<L, 4, V, W>(slab, &part, x, y, row),
+                    5 => tile::<L, 5, V, W>(slab, &part, x, y, row),
+                    _ => tile::<L, ROWS, V, W>(slab, &part, x, y, row),
                 }
             }
+            row += ROWS;
         }
     }
 
-    /// M rows of x, `input` values apart, with a slab, added to what is there or not.
+    /// M rows of x, from `row` on, with a slab.
     ///
     /// # Safety
     ///
     /// The processor must have the instructions of L, and W outputs are V registers.
     #[inline(always)]
     unsafe fn tile<L: Lanes, const M: usize, const V: usize, const W: usize>(
-        slab: &Slab<W>,
+        slab: &[Line<W>],
+        part: &Part,
         x: &[f32],
-        input: usize,
-        goes_on: bool,
         y: &mut Columns<'_, f32>,
         row: usize,
-        column: usize,
     ) {
-        assert!(x.len() >= (M - 1) * input + slab.len(), "rows of a tile");
-        let mut values = [Aligned([0.0; W]); M];
-        let width = W.min(y.range().len() - column);
-        if goes_on {
-            for m in 0..M {
-                values[m].0[..width].copy_from_slice(&y.row(row + m)[column..][..width]);
-            }
-        }
-        // SAFETY: registers of W lanes are V, x has the values of M rows, and who calls says so.
+        let &Part { output, first, depth, factor } = part;
+        let x = &x[row * depth + first..];
+        assert!(x.len() >= (M - 1) * depth + slab.len(), "rows of a tile");
+        let (is_last, width) = (first + slab.len() == depth, W.min(y.range().len() - output));
+        // Where there are fewer outputs than lanes, rows that have them all.
+        let mut aside = MaybeUninit::<[Line<W>; M]>::uninit();
+        let aside = aside.as_mut_ptr().cast::<MaybeUninit<f32>>();
+        // SAFETY: V registers are W lanes, x has the values of M rows, and who calls says so. What goes on was written.
         unsafe {
             let mut sums = [[L::floats(0.0); V]; M];
-            for m in 0..M {
-                for v in 0..V {
-                    sums[m][v] = L::load(values[m].0.as_ptr().add(v * L::LANES));
-                }
-            }
-            for (at, weight) in slab.iter().enumerate() {
-                let mut weights = [L::floats(0.0); V];
-                for v in 0..V {
-                    weights[v] = L::load(weight.0.as_ptr().add(v * L::LANES));
-                }
+            if first > 0 {
                 for m in 0..M {
-                    let x = L::floats(*x.get_unchecked(m * input + at));
+                    let mut from = y.row(row + m)[output..][..width].as_ptr();
+                    if width < W {
+                        let lanes = std::slice::from_raw_parts_mut(aside.add(m * W), W);
+                        lanes.fill(MaybeUninit::new(0.0));
+                        lanes[..width].copy_from_slice(&y.row(row + m)[output..][..width]);
+                        from = lanes.as_ptr();
+                    }
                     for v in 0..V {
-                        sums[m][v] = L::mul_add(weights[v], x, sums[m][v]);
+                        sums[m][v] = L::load(from.cast::<f32>().add(v * L::LANES));
                     }
                 }
             }
-            for m in 0..M {
+            for (at, line) in slab.iter().enumerate() {
+                let mut values = [L::floats(0.0); V];
                 for v in 0..V {
-                    L::store(values[m].0.as_mut_ptr().add(v * L::LANES), sums[m][v]);
+                    values[v] = L::load(line.0.as_ptr().add(v * L::LANES));
+                }
+                for m in 0..M {
+                    let x = L::floats(*x.get_unchecked(m * depth + at));
+                    for v in 0..V {
+                        sums[m][v] = L::mul_add(values[v], x, sums[m][v]);
+                    }
                 }
             }
-        }
-        for m in 0..M {
-            y.row(row + m)[column..][..width].copy_from_slice(&values[m].0[..width]);
+            let factor = L::floats(if is_last { factor } else { 1.0 });
+            for m in 0..M {
+                let there = &mut y.row(row + m)[output..][..width];
+                let to = if width < W { aside.add(m * W) } else { there.as_mut_ptr() };
+                for v in 0..V {
+                    L::store(to.cast::<f32>().add(v * L::LANES), L::mul(sums[m][v], factor));
+                }
+                if width < W {
+                    there.copy_from_slice(std::slice::from_raw_parts(to, width));
+                }
+            }
         }
     }
 }

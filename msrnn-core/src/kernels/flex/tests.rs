@@ -8,6 +8,7 @@ use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorData};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
+use super::product::Rows;
 use crate::kernels::{Activations, Blocks, Format, Map, Values, Weight, flex, plain};
 
 pub(crate) fn config(cases: u32) -> ProptestConfig {
@@ -269,6 +270,33 @@ fn products_with_blocks_by_every_instruction_set_equal_their_plain_twin() {
                     assert!(
                         off <= 2.0 * input as f64 * epsilon(DType::F32) * bound,
                         "{format:?} by {name}, row {row}, output {output}: {found} instead of {expected}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Shapes that end within a tile, a slab, a register and what is taken at once, or beyond them.
+#[test]
+fn products_of_floats_by_every_instruction_set_are_those_of_f64() {
+    for [m, k, n] in [[1, 1, 1], [7, 65, 81], [6, 1030, 64], [13, 9, 16], [3, 2049, 5]] {
+        let (x, rows) = (values(random([m, k], DType::F32)), values(random([n, k], DType::F32)));
+        let transposed: Vec<f64> = (0..k * n).map(|at| rows[at % n * k + at / n]).collect();
+        let narrow = |values: &[f64]| values.iter().map(|x| *x as f32).collect::<Vec<f32>>();
+        let (narrow_x, narrow_rows, as_they_are) = (narrow(&x), narrow(&rows), narrow(&transposed));
+        for (side, right) in
+            [("transposed", Rows::Transposed(&narrow_rows)), ("as it is", Rows::AsTheyAre(&as_they_are))]
+        {
+            for (name, found) in flex::slabs::each_product(&narrow_x, right, [m, n], 0.5) {
+                for (at, found) in found.into_iter().enumerate() {
+                    let (row, column) = (&x[at / n * k..][..k], &rows[at % n * k..][..k]);
+                    let terms = row.iter().zip(column).map(|(a, b)| 0.5 * a * b);
+                    let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()));
+                    let off = (f64::from(found) - sum).abs();
+                    assert!(
+                        off <= 2.0 * (k + 1) as f64 * epsilon(DType::F32) * size,
+                        "{name}, {side}, {m} x {k} x {n}, value {at}: {found} instead of {sum}"
                     );
                 }
             }

@@ -13,7 +13,7 @@ use super::dot::Dot;
 use super::integers::Rounded;
 use super::number::Stored;
 use super::pairs::{self, Pairs};
-use super::product::{Columns, Product};
+use super::product::{self, Columns, Product};
 use super::row::Row;
 use super::wide;
 use crate::kernels::{self, Activations, Values};
@@ -37,7 +37,7 @@ pub(super) trait Weight<T: Real>: Sync {
         Rows::Floats(Cow::Borrowed(x))
     }
 
-    /// `y = x · weightᵀ`, of the outputs that y's columns are. x in [`Weight::form`].
+    /// `y = x · weightᵀ`, of the outputs that y's columns are, all of which are written. x in [`Weight::form`].
     fn many(&self, x: &Rows<'_, T>, y: &mut Columns<'_, T>);
 
     /// Rows of x, `[rows, in]`, in the form in which [`Weight::few`] wants them.
@@ -160,7 +160,8 @@ impl<T: Real + Product, S: Dot<T>> Weight<T> for Floats<S> {
     fn many(&self, x: &Rows<'_, T>, y: &mut Columns<'_, T>) {
         let Rows::Floats(x) = x else { unreachable!("floats want floats") };
         let mut buffer = Vec::new();
-        T::product_into(y, x, S::widened(self.stored(y.range()), &mut buffer), self.dims[1]);
+        let weight = S::widened(self.stored(y.range()), &mut buffer);
+        T::product(y, x, product::Rows::Transposed(weight), T::from_f64(1.0));
     }
 }
 
