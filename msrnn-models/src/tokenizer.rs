@@ -68,7 +68,11 @@ impl Tokenizer {
     pub fn read(directory: &Path, bos: Option<u32>) -> Result<Self, ModelError> {
         let path = directory.join(TOKENIZER);
         let config = TokenizerConfig::read(directory)?;
-        let mut made = Self::new(&path.display().to_string(), read_text(&path)?.as_bytes(), config, bos)?;
+        let name = path.display().to_string();
+        let text = read_text(&path)?;
+        let inner = contained(&name, || Inner::from_bytes(&text))?;
+        drop(text);
+        let mut made = Self::new(&name, inner, config, bos)?;
         made.chat = made.chat.in_directory(directory)?;
         Ok(made)
     }
@@ -79,7 +83,7 @@ impl Tokenizer {
     ///
     /// When they are not a tokenizer.
     pub fn from_bytes(bytes: &[u8], bos: Option<u32>) -> Result<Self, ModelError> {
-        Self::new(TOKENIZER, bytes, None, bos)
+        Self::new(TOKENIZER, contained(TOKENIZER, || Inner::from_bytes(bytes))?, None, bos)
     }
 
     /// The tokenizer of a GGUF file's vocabulary; `name` is the file's.
@@ -89,16 +93,18 @@ impl Tokenizer {
     /// When the vocabulary contradicts itself.
     pub fn of_vocabulary(name: &str, vocabulary: Vocabulary, bos: Option<u32>) -> Result<Self, ModelError> {
         let config = TokenizerConfig::parse(&vocabulary.config).map_err(|reason| wrong(name, &reason))?;
-        let Vocabulary { tokenizer, notes, .. } = vocabulary;
-        let bytes = serde_json::to_vec(&tokenizer).map_err(|e| wrong(name, &e.to_string()))?;
-        drop(tokenizer);
-        let mut made = Self::new(name, &bytes, Some(config), bos)?;
+        let notes = vocabulary.notes.clone();
+        let mut made = Self::new(name, contained(name, || vocabulary.into_library())?, Some(config), bos)?;
         made.notes.splice(0..0, notes);
         Ok(made)
     }
 
-    fn new(name: &str, bytes: &[u8], config: Option<TokenizerConfig>, bos: Option<u32>) -> Result<Self, ModelError> {
-        let mut inner = contained(name, || Inner::from_bytes(bytes))?;
+    fn new(
+        name: &str,
+        mut inner: Inner,
+        config: Option<TokenizerConfig>,
+        bos: Option<u32>,
+    ) -> Result<Self, ModelError> {
         let mut notes = Vec::new();
         // Part of the file as its last user left it, and obeyed by the library alone: transformers asks for neither.
         contained(name, || inner.with_truncation(None).map(|_| ()))?;

@@ -317,7 +317,7 @@ fn a_vocabulary_goes_from_file_to_file_unchanged() {
         assert!(converted.notes.is_empty(), "{name}: {:?}", converted.notes);
         let of = |path: &Path| Gguf::open(path).unwrap().vocabulary().unwrap();
         let (found, expected) = (of(&out), of(&gguf(name)));
-        assert_eq!((found.tokenizer, found.config), (expected.tokenizer, expected.config), "{name}");
+        assert_eq!((found.tokenizer(), found.config), (expected.tokenizer(), expected.config), "{name}");
     }
 }
 

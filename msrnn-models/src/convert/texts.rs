@@ -34,7 +34,8 @@ impl Texts {
         Ok(match gguf.vocabulary() {
             Ok(vocabulary) => {
                 let tokenizer_config = vocabulary.config.as_object().cloned().unwrap_or_default();
-                Self { tokenizer: Some(vocabulary.tokenizer), tokenizer_config, generation, notes: vocabulary.notes }
+                let tokenizer = Some(vocabulary.tokenizer());
+                Self { tokenizer, tokenizer_config, generation, notes: vocabulary.notes }
             }
             Err(error) => {
                 Self { generation, notes: vec![format!("no tokenizer is written: {error}")], ..Self::default() }

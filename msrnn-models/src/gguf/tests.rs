@@ -357,7 +357,7 @@ fn vocabularies_that_contradict_themselves_are_refused_by_their_key() {
             ("tokenizer.ggml.token_type".to_owned(), Entry::I32s(vec![2, 1, 1, 1])),
         ]
     };
-    let read = |entries: Entries| vocabulary_of(&header(&entries, &[])).map(|vocabulary| vocabulary.tokenizer);
+    let read = |entries: Entries| vocabulary_of(&header(&entries, &[])).map(|vocabulary| vocabulary.tokenizer());
     assert_eq!(read(plain()).unwrap()["model"]["merges"], serde_json::json!([["a", "b"]]));
     for (key, value, words) in [
         ("model", Entry::Text("bert".into()), "\"bert\""),

@@ -37,8 +37,8 @@ pub(super) fn read(tokens: &Tokens<'_>) -> Result<Vocabulary, String> {
         "added_tokens": tokens.added(&vocabulary, &[GPT2_SPECIAL], spelled),
         "pre_tokenizer": pre.json,
         "decoder": { "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true },
-        "model": bpe(&vocabulary, &merges, json!({ "continuing_subword_prefix": "", "end_of_word_suffix": "",
+        "model": bpe(json!({ "continuing_subword_prefix": "", "end_of_word_suffix": "",
             "fuse_unk": false, "byte_fallback": false })),
     });
-    tokens.files(parts, (bos.unwrap_or(false), tokens.asks("eos")?.unwrap_or(false)), notes)
+    tokens.files(parts, vocabulary, &merges, (bos.unwrap_or(false), tokens.asks("eos")?.unwrap_or(false)), notes)
 }

@@ -11,6 +11,9 @@ mod sentencepiece;
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value, json};
+use tokenizers::AddedToken;
+use tokenizers::models::ModelWrapper;
+use tokenizers::models::bpe::{BPE, Vocab};
 
 use super::metadata::{Metadata, shown};
 
@@ -32,8 +35,10 @@ const NAMED: [(&str, &str); 4] = [
 /// A tokenizer as Hugging Face has it.
 #[derive(Clone, Debug)]
 pub struct Vocabulary {
-    /// `tokenizer.json`
-    pub tokenizer: Value,
+    /// `tokenizer.json`, without words and merges.
+    frame: Value,
+    words: HashMap<String, u32>,
+    merges: Vec<(String, String)>,
     /// `tokenizer_config.json`, the chat template in it.
     pub config: Value,
     /// What is to be said about them: sentences for a warning each.
@@ -72,6 +77,47 @@ impl Vocabulary {
                 crate::tokenizer::TOKENIZER
             )),
         }
+    }
+
+    /// `tokenizer.json`
+    pub fn tokenizer(&self) -> Value {
+        let mut tokenizer = self.frame.clone();
+        let words: Map<String, Value> = self.words.iter().map(|(text, id)| (text.clone(), (*id).into())).collect();
+        tokenizer["model"]["vocab"] = words.into();
+        tokenizer["model"]["merges"] = self.merges.iter().map(|(left, right)| json!([left, right])).collect();
+        tokenizer
+    }
+
+    /// What the library makes of `tokenizer.json`, without all the words in between, which take several times the memory as
+    /// JSON and as what the library reads of it.
+    ///
+    /// # Errors
+    ///
+    /// When the vocabulary contradicts itself.
+    pub(crate) fn into_library(self) -> Result<tokenizers::Tokenizer, tokenizers::Error> {
+        let Self { mut frame, words, merges, .. } = self;
+        // In this order, since added tokens get the ids of words.
+        let added: Vec<AddedToken> = serde_json::from_value(std::mem::replace(&mut frame["added_tokens"], json!([])))?;
+        let mut made = tokenizers::Tokenizer::from_bytes(serde_json::to_vec(&frame)?)?;
+        let ModelWrapper::BPE(empty) = made.get_model() else { unreachable!("all kinds are BPE") };
+        let mut model = BPE::builder()
+            .vocab_and_merges(words.into_iter().collect::<Vocab>(), merges)
+            .fuse_unk(empty.fuse_unk)
+            .byte_fallback(empty.byte_fallback)
+            .ignore_merges(empty.ignore_merges);
+        if let Some(unknown) = &empty.unk_token {
+            model = model.unk_token(unknown.clone());
+        }
+        if let Some(prefix) = &empty.continuing_subword_prefix {
+            model = model.continuing_subword_prefix(prefix.clone());
+        }
+        if let Some(suffix) = &empty.end_of_word_suffix {
+            model = model.end_of_word_suffix(suffix.clone());
+        }
+        let model = model.build()?;
+        made.with_model(model);
+        made.add_tokens(&added);
+        Ok(made)
     }
 }
 
@@ -146,9 +192,16 @@ impl<'a> Tokens<'a> {
         added.into_iter().map(token).collect()
     }
 
-    /// The files of a tokenizer: its `parts` of `tokenizer.json`, and the rest. `bos`, `eos`: whether they are put
-    /// around texts.
-    fn files(&self, parts: Value, (bos, eos): (bool, bool), notes: Vec<String>) -> Result<Vocabulary, String> {
+    /// The files of a tokenizer: its `parts` of `tokenizer.json`, its words and merges, and the rest. `bos`, `eos`: whether they
+    /// are put around texts.
+    fn files(
+        &self,
+        parts: Value,
+        words: HashMap<String, u32>,
+        merges: &[[&str; 2]],
+        (bos, eos): (bool, bool),
+        notes: Vec<String>,
+    ) -> Result<Vocabulary, String> {
         let part = |asked: bool, key: &str| self.named.get(key).copied().filter(|_| asked);
         let (before, behind) = (part(bos, "bos_token"), part(eos, "eos_token"));
         let piece = |token: &(u32, &str), side: usize| json!({ "SpecialToken": { "id": token.1, "type_id": side } });
@@ -187,18 +240,40 @@ impl<'a> Tokens<'a> {
         if let Some(template) = self.metadata.text("tokenizer.chat_template")? {
             config["chat_template"] = template.into();
         }
-        Ok(Vocabulary { tokenizer, config, notes })
+        let merges = merges.iter().map(|[left, right]| ((*left).to_owned(), (*right).to_owned())).collect();
+        Ok(Vocabulary { frame: tokenizer, words, merges, config, notes })
     }
 }
 
-/// `vocab` and `merges` of a BPE in `tokenizer.json`, with what else its kind has.
-fn bpe(vocabulary: &HashMap<String, u32>, merges: &[[&str; 2]], kind: Value) -> Value {
-    let vocab: Map<String, Value> = vocabulary.iter().map(|(text, id)| (text.clone(), (*id).into())).collect();
-    let mut model = json!({ "type": "BPE", "dropout": null, "unk_token": null, "ignore_merges": false });
-    model["vocab"] = vocab.into();
-    model["merges"] = merges.iter().map(|[left, right]| json!([left, right])).collect();
+/// A BPE in `tokenizer.json`, without words and merges, with what its kind has.
+fn bpe(kind: Value) -> Value {
+    let mut model = json!({ "type": "BPE", "dropout": null, "unk_token": null, "ignore_merges": false, "vocab": {},
+        "merges": [] });
     if let (Value::Object(model), Value::Object(kind)) = (&mut model, kind) {
         model.extend(kind);
     }
     model
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::gguf::Gguf;
+
+    #[test]
+    fn what_is_made_of_words_and_merges_is_what_the_library_reads_in_json() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/gguf");
+        let mut seen = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let Some(vocabulary) = Gguf::open(&path).ok().and_then(|gguf| gguf.vocabulary().ok()) else { continue };
+            let json = serde_json::to_vec(&vocabulary.tokenizer()).unwrap();
+            let expected = tokenizers::Tokenizer::from_bytes(json).unwrap().to_string(false).unwrap();
+            let found = vocabulary.into_library().unwrap().to_string(false).unwrap();
+            assert!(found == expected, "{}", path.display());
+            seen += 1;
+        }
+        assert!(seen >= 10, "{seen} vocabularies");
+    }
 }

@@ -64,11 +64,11 @@ pub(super) fn read(tokens: &Tokens<'_>) -> Result<Vocabulary, String> {
         "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer,
         "decoder": { "type": "Sequence", "decoders": decoders },
-        "model": bpe(&vocabulary, &merges, json!({ "continuing_subword_prefix": null, "end_of_word_suffix": null,
+        "model": bpe(json!({ "continuing_subword_prefix": null, "end_of_word_suffix": null,
             "fuse_unk": true, "byte_fallback": true })),
     });
     let around = (tokens.asks("bos")?.unwrap_or(true), tokens.asks("eos")?.unwrap_or(false));
-    tokens.files(parts, around, notes)
+    tokens.files(parts, vocabulary, &merges, around, notes)
 }
 
 /// The merges that scores imply, in their order: every way to cut a token in two tokens, those of the highest score
