@@ -2,6 +2,7 @@
 
 use burn::tensor::Device;
 use msrnn_models::Model;
+use msrnn_models::checkpoint::Outline;
 use msrnn_models::config::ModelConfig;
 use msrnn_models::model::ModelFiles;
 use msrnn_models::storage::Storage;
@@ -25,6 +26,15 @@ const FILES: ModelFiles<'static> = ModelFiles {
 /// Never, as long as a test can load it.
 pub fn config() -> Result<ModelConfig, BenchError> {
     ModelConfig::parse(FILES.config).map_err(BenchError::Input)
+}
+
+/// What it is and how much its weights take.
+///
+/// # Errors
+///
+/// When it cannot be held so.
+pub(crate) fn outline(storage: impl Into<Storage>) -> Result<Outline, BenchError> {
+    Ok(Outline::from_bytes(FILES.config, FILES.weights, storage)?)
 }
 
 /// Loads it.

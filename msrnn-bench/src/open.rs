@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use msrnn_core::kernels::Activations;
 use msrnn_models::Model;
-use msrnn_models::checkpoint::CONFIG;
+use msrnn_models::checkpoint::{CONFIG, Outline};
 use msrnn_models::config::ModelConfig;
 use msrnn_models::gguf::{self, Gguf};
+use msrnn_models::storage::Storage;
 
 use crate::device::DeviceName;
 use crate::error::BenchError;
@@ -53,6 +54,18 @@ pub fn config(directory: Option<&Path>) -> Result<ModelConfig, BenchError> {
         None => bundled::config(),
         Some(file) if gguf::is_gguf(file) => Ok(Gguf::open(file)?.config()?.0),
         Some(directory) => Ok(ModelConfig::read(&directory.join(CONFIG))?),
+    }
+}
+
+/// What the model of a [`directory`] is and how much its weights take, held as `storage` says, without reading them.
+///
+/// # Errors
+///
+/// When it cannot be loaded, as far as its weights do not say it.
+pub(crate) fn outline(directory: Option<&Path>, storage: Storage) -> Result<Outline, BenchError> {
+    match directory {
+        None => bundled::outline(storage),
+        Some(directory) => Ok(Outline::read(directory, storage)?),
     }
 }
 

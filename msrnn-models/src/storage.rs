@@ -49,7 +49,7 @@ impl Storage {
     }
 
     /// Bytes of all weights of a model of this configuration. Of [`Weights::Stored`], which only the files tell, those of
-    /// floats of 32 bits, which are the most.
+    /// floats of 32 bits, which are the most; see [`Outline`](crate::checkpoint::Outline).
     pub fn weight_bytes(&self, config: &ModelConfig) -> usize {
         let bytes = |named: &Named| {
             let elements: usize = named.shape.iter().product();

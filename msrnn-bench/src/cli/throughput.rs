@@ -14,7 +14,8 @@ use msrnn_bench::throughput::{published, table};
 use msrnn_core::budget::Budget;
 use msrnn_core::compression::Compression;
 use msrnn_models::Model;
-use msrnn_models::config::ModelConfig;
+use msrnn_models::checkpoint::Outline;
+use msrnn_models::storage::Storage;
 use msrnn_policies::PolicySpec;
 use serde::Serialize;
 
@@ -27,10 +28,6 @@ use super::{DOWNLOADS, INTERRUPT, Outcome, print, print_json};
 /// Oren et al. 2024 (arXiv 2401.06104, table 1) publish for Llama-2-7B in f16 on one V100. Memory is
 /// counted as weights, states with the policy's memory, and an estimate of logits and activations.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Plans are made before files are read, so that GGUF files are taken in f32 as well unless --dtype says int8, f16 or \
-                        bf16."
-)]
 pub(super) struct Args {
     #[command(flatten)]
     model: ModelOptions,
@@ -91,23 +88,19 @@ struct Report<'a> {
 pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let run = args.run()?;
     let device = args.model.device.open()?;
-    // Plans are made before a file is read, which alone would say how its weights are stored.
-    let precision = args.model.precision.of([], args.model.device)?.of_shape()?;
+    let precision = args.precision()?;
     let storage = precision.on(&device, args.model.device)?;
-    let config = args.config()?;
+    let outline = args.outline(storage)?;
+    let config = &outline.config;
     let policy = args.policy()?;
     let memory = args.memory(&device)?;
-    if args.shape.is_some() {
-        room::check_sizes(&config)?;
-    }
-    storage.check(&config)?;
     let sizes = Sizes::of(storage, &device);
     let plans: Vec<Plan> = args
         .states
         .iter()
         .map(|&states| {
             Compression::bounded(policy.clone(), states)?;
-            plan(&config, policy.as_ref(), states, sizes, memory)
+            plan(&outline, policy.as_ref(), states, sizes, memory)
         })
         .collect::<Result<_, BenchError>>()?;
 
@@ -115,10 +108,10 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let mut complete = true;
     if !args.dry {
         if args.shape.is_some() && args.model.device.is_host() {
-            room::check_weights(&config, 1)?;
+            room::check_weights(config, 1)?;
         }
         let model: Model = match &args.shape {
-            Some(_) => random_model(&config, args.seed, storage, &device),
+            Some(_) => random_model(config, args.seed, storage, &device),
             None => args.model.open_in(precision)?,
         };
         results_are_in_memory();
@@ -135,7 +128,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
             }
         }
     }
-    let papers = ThroughputShape::is_papers(&config);
+    let papers = ThroughputShape::is_papers(config);
     let report = Report {
         version: env!("CARGO_PKG_VERSION"),
         model: args.name(),
@@ -190,11 +183,21 @@ impl Args {
         }
     }
 
-    fn config(&self) -> Result<ModelConfig, BenchError> {
-        match &self.shape {
-            Some(shape) => Ok(shape.config()),
-            None => open::config(open::directory(&self.model.model, &DOWNLOADS)?.as_deref()),
+    fn precision(&self) -> Result<Precision, BenchError> {
+        match self.shape {
+            Some(_) => self.model.precision.of([], self.model.device)?.of_shape(),
+            None => self.model.precision(),
         }
+    }
+
+    fn outline(&self, storage: Storage) -> Result<Outline, BenchError> {
+        let Some(shape) = &self.shape else {
+            return open::outline(open::directory(&self.model.model, &DOWNLOADS)?.as_deref(), storage);
+        };
+        let config = shape.config();
+        room::check_sizes(&config)?;
+        storage.check(&config)?;
+        Ok(Outline { weight_bytes: storage.weight_bytes(&config), config })
     }
 
     fn policy(&self) -> Result<std::sync::Arc<dyn msrnn_core::policy::Policy>, BenchError> {

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::error::BenchError;
 use crate::memory::{check, product};
+use crate::speed::cost::weight_bytes;
 use crate::speed::decode::{DecodeLoop, RandomTokens};
 use crate::speed::timing::Spread;
 use crate::throughput::plan::Plan;
@@ -43,6 +44,8 @@ pub(crate) struct Measured {
     /// What was predicted.
     #[serde(flatten)]
     pub plan: Plan,
+    /// Bytes of all weights as they are in memory.
+    pub reported_weight_bytes: u64,
     /// Bytes of all states as they report them themselves, per sequence.
     pub reported_state_bytes: u64,
     /// All sequences together.
@@ -53,7 +56,7 @@ pub(crate) struct Measured {
 ///
 /// # Errors
 ///
-/// When the states are not what was predicted, or a generation is refused.
+/// When weights or states are not what was predicted, or a generation is refused.
 pub(crate) fn measure(
     model: &Model,
     compression: &Compression,
@@ -62,6 +65,8 @@ pub(crate) fn measure(
     seed: u64,
     interrupt: &AtomicBool,
 ) -> Result<Option<Measured>, BenchError> {
+    let weights = weight_bytes(&model.decoder) as u64;
+    check_predicted("the weights", weights, plan.weight_bytes)?;
     let (states, values) = match run {
         Run::Steady { steps, repetitions } => {
             let mut decode = DecodeLoop::new(&model.decoder, compression.clone(), plan.batch, seed);
@@ -109,18 +114,26 @@ pub(crate) fn measure(
     if values.is_empty() || interrupt.load(Ordering::Relaxed) {
         return Ok(None);
     }
-    Ok(Some(Measured { plan, reported_state_bytes: states, tokens_per_second: Spread::of(&values) }))
+    Ok(Some(Measured {
+        plan,
+        reported_weight_bytes: weights,
+        reported_state_bytes: states,
+        tokens_per_second: Spread::of(&values),
+    }))
 }
 
 /// Bytes of states per sequence, which must be what was predicted.
 fn audited(states: &[MultiState], plan: Plan) -> Result<u64, BenchError> {
-    let all: usize = states.iter().map(MultiState::bytes).sum();
-    let each = all as u64 / plan.batch as u64;
-    match all as u64 == plan.state_bytes * plan.batch as u64 {
-        true => Ok(each),
+    let all = states.iter().map(MultiState::bytes).sum::<usize>() as u64;
+    check_predicted("all states", all, plan.state_bytes * plan.batch as u64)?;
+    Ok(plan.state_bytes)
+}
+
+fn check_predicted(what: &str, bytes: u64, predicted: u64) -> Result<(), BenchError> {
+    match bytes == predicted {
+        true => Ok(()),
         false => Err(BenchError::Input(format!(
-            "a sequence's states take {each} bytes and not the {} that were predicted; please report it as a bug",
-            plan.state_bytes
+            "{what} take {bytes} bytes and not the {predicted} that were predicted; please report it as a bug"
         ))),
     }
 }

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor};
 use msrnn_core::policy::{Layer, Policy};
+use msrnn_models::checkpoint::Outline;
 use msrnn_models::config::ModelConfig;
 use msrnn_models::storage::Storage;
 use serde::Serialize;
@@ -14,7 +15,7 @@ use crate::memory::product;
 pub struct Plan {
     /// k
     pub states: usize,
-    /// Bytes of the weights.
+    /// Bytes of the weights as they are held.
     pub weight_bytes: u64,
     /// Bytes of one sequence's states in all layers, the policy's memory included: exactly what
     /// [`MultiState::bytes`](msrnn_core::state::MultiState::bytes) adds up to.
@@ -55,18 +56,19 @@ pub(crate) fn work_bytes(config: &ModelConfig, states: usize) -> u64 {
     weights.saturating_add((4 * (2 * config.vocab_size + activations)) as u64)
 }
 
-/// The largest batch that fits into `memory` bytes.
+/// The largest batch that fits into `memory` bytes beside the weights of a model.
 ///
 /// # Errors
 ///
 /// When not even one sequence does, or the policy lets states grow, so that no batch fits for ever.
 pub(crate) fn plan(
-    config: &ModelConfig,
+    model: &Outline,
     policy: &dyn Policy,
     states: usize,
     sizes: Sizes,
     memory: u64,
 ) -> Result<Plan, BenchError> {
+    let config = &model.config;
     let plan_of = |index| policy.plan(&Layer { index, layers: config.layers, kv_heads: config.kv_heads, states });
     if (0..config.layers).map(plan_of).any(|plan| plan.slots().is_none()) {
         return Err(BenchError::Input(format!(
@@ -75,7 +77,7 @@ pub(crate) fn plan(
             policy.name()
         )));
     }
-    let weight_bytes = sizes.storage.weight_bytes(config) as u64;
+    let weight_bytes = model.weight_bytes as u64;
     let state_bytes = state_bytes(config, policy, states, sizes);
     let work_bytes = work_bytes(config, states);
     let each = state_bytes.saturating_add(work_bytes);
@@ -91,12 +93,18 @@ pub(crate) fn plan(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use burn::tensor::DType;
     use msrnn_core::state::MultiState;
     use msrnn_models::recurrent::{Positions, Recurrent};
     use msrnn_policies::registry;
 
     use super::*;
+    use crate::device::DeviceName;
+    use crate::open;
+    use crate::precision::Precision;
+    use crate::speed::cost::weight_bytes;
     use crate::speed::shape::Shape;
 
     const GIB: u64 = 1 << 30;
@@ -179,16 +187,47 @@ mod tests {
         let config = "2x24x4:2x32x50".parse::<Shape>().unwrap().config();
         let policy = registry::policy("tova").unwrap();
         let sizes = Sizes { storage: DType::F16.into(), int: 4 };
+        let model = Outline { weight_bytes: sizes.storage.weight_bytes(&config), config };
         for memory in [100_000, 1_000_000, GIB] {
-            let plan = plan(&config, policy.as_ref(), 16, sizes, memory).unwrap();
+            let plan = plan(&model, policy.as_ref(), 16, sizes, memory).unwrap();
             let with = |batch: u64| plan.weight_bytes + batch * (plan.state_bytes + plan.work_bytes);
             assert!(with(plan.batch as u64) <= memory && memory < with(plan.batch as u64 + 1), "{plan:?}");
         }
-        let error = plan(&config, policy.as_ref(), 16, sizes, 1000).unwrap_err().to_string();
+        let error = plan(&model, policy.as_ref(), 16, sizes, 1000).unwrap_err().to_string();
         assert!(error.contains("‘memory’"), "{error}");
         let grows = registry::policy("after-prompt(tova)").unwrap();
-        let error = plan(&config, grows.as_ref(), 16, sizes, GIB).unwrap_err().to_string();
+        let error = plan(&model, grows.as_ref(), 16, sizes, GIB).unwrap_err().to_string();
         assert!(error.contains("every(128, ..)"), "{error}");
+    }
+
+    #[test]
+    fn weights_take_the_bytes_that_files_imply_before_they_are_read() {
+        let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata");
+        let directory = tempfile::tempdir().unwrap();
+        // A head that is not the embedding, though the configuration says it.
+        let differing = directory.path().join("differing");
+        std::fs::create_dir(&differing).unwrap();
+        for name in ["config.json", "model.safetensors"] {
+            std::fs::copy(testdata.join("checkpoints/llama-gqa").join(name), differing.join(name)).unwrap();
+        }
+        let config = std::fs::read_to_string(differing.join("config.json")).unwrap();
+        let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+        config["tie_word_embeddings"] = true.into();
+        std::fs::write(differing.join("config.json"), config.to_string()).unwrap();
+
+        let models = ["types", "llama", "llama-00001-of-00003", "llama3", "family-phi3", "family-qwen2-tied"];
+        let models = models.map(|name| testdata.join(format!("gguf/{name}.gguf"))).into_iter();
+        let directories = ["llama-gqa", "llama-f16", "llama-sharded-bf16", "llama-tied", "llama-bias", "phi3"];
+        let models = models.chain(directories.map(|name| testdata.join("checkpoints").join(name))).chain([differing]);
+        for path in models.map(Some).chain([None]) {
+            for precision in ["stored", "stored/f16", "f32", "bf16", "f64"] {
+                let precision: Precision = precision.parse().unwrap();
+                let outline = open::outline(path.as_deref(), precision.storage()).unwrap();
+                let model = open::open(path.as_deref(), DeviceName::Cpu, precision).unwrap();
+                assert_eq!(outline.weight_bytes, weight_bytes(&model.decoder), "{path:?} in {precision}");
+                assert_eq!(&outline.config, model.decoder.config(), "{path:?} in {precision}");
+            }
+        }
     }
 
     #[test]

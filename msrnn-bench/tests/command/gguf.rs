@@ -128,10 +128,10 @@ fn a_gguf_file_is_held_as_it_is_stored_unless_another_precision_is_asked_for() {
     let bundled = ["perplexity", "--ids", path, "--policy", "full", "--dtype", "stored", "--activations", "int8"];
     refused(&bundled, &["the bundled model has no matrix in blocks"]);
     refused(&["bench", "--shape", "2x64x4:2x128x50", "--dtype", "stored"], &["only files", "--dtype int8"]);
-    // Plans are made without looking into files.
     let planned = ["throughput", "--model", text_of(&file), "--states", "8", "--memory", "1GiB", "--dry-run"];
-    assert_eq!(succeeds(&[&planned[..], &["--json"]].concat()).json()["dtype"], "f32");
-    refused(&[&planned[..], &["--dtype", "stored"]].concat(), &["only files", "--dtype int8"]);
+    assert_eq!(succeeds(&[&planned[..], &["--json"]].concat()).json()["dtype"], "stored");
+    let shape = ["throughput", "--shape", "2x64x4:2x128x50", "--dtype", "stored"];
+    refused(&shape, &["only files", "--dtype int8"]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `msrnn throughput` and `msrnn devices`: what they print, and what they refuse. No test looks at how
 //! fast anything was.
 
-use crate::common::{msrnn, split, succeeds};
+use crate::common::{msrnn, split, succeeds, testdata, text_of};
 use serde_json::Value;
 
 fn throughput(more: &str) -> Value {
@@ -91,4 +91,27 @@ fn devices_are_listed_with_dtypes_or_the_reason_why_not() {
     for device in devices {
         assert!(text.contains(device["device"].as_str().unwrap()), "{device} is not in {text}");
     }
+}
+
+#[test]
+fn a_gguf_file_is_measured_as_it_is_stored_in_the_bytes_that_were_planned() {
+    let file = testdata().join("gguf/types.gguf");
+    let found = |more: &str| {
+        let run = "--memory 4MiB --states 8 --steps 1 --repetitions 1";
+        throughput(&format!("--model {} {run} {more}", text_of(&file)))
+    };
+    let all = ["", "--dtype stored", "--dtype stored/f16", "--activations int8", "--dtype f32"].map(found);
+    let dtypes = all.each_ref().map(|found| found["dtype"].as_str().unwrap());
+    assert_eq!(dtypes, ["stored", "stored", "stored/f16", "stored/f32/int8", "f32"]);
+    for found in &all {
+        let row = &found["measured"][0];
+        assert_eq!(row["reported_weight_bytes"], row["weight_bytes"], "{found}");
+        assert_eq!(row["reported_state_bytes"], row["state_bytes"], "{found}");
+    }
+    let [usual, stored, narrow, rounded, floats] = all.map(|found| found["plans"][0]["weight_bytes"].as_u64().unwrap());
+    assert_eq!([stored, narrow, rounded], [usual; 3]);
+    // Blocks of few bits, with matrices of floats among them.
+    assert!(usual < floats && usual * 8 > floats, "{usual} and {floats}");
+    let planned = throughput(&format!("--model {} --memory 4MiB --states 8 --dry-run", text_of(&file)));
+    assert_eq!(planned["plans"][0]["weight_bytes"], usual);
 }

@@ -3,6 +3,7 @@
 
 mod directory;
 mod names;
+mod outline;
 mod read;
 mod shards;
 mod source;
@@ -26,6 +27,7 @@ use crate::whole;
 pub(crate) use directory::is_pointer;
 use directory::refuse;
 use names::Wanted;
+pub use outline::Outline;
 use read::Form;
 use shards::{Found, Shards};
 pub(crate) use source::Source;
@@ -58,9 +60,21 @@ pub struct Loaded {
 /// When a file is missing or damaged, a tensor is missing, of the wrong shape, of a dtype that
 /// cannot be read, or holds a value that is no number or that `storage` cannot hold. Nothing is filled in silently.
 pub fn load(directory: &Path, storage: impl Into<Storage>, device: &Device) -> Result<Loaded, ModelError> {
+    let (shards, config) = of_directory(directory)?;
+    decoder(&shards, config, storage.into(), device)
+}
+
+/// The files of a model directory, opened, and its configuration.
+fn of_directory(directory: &Path) -> Result<(Shards<'static>, ModelConfig), ModelError> {
     refuse(directory)?;
     let config = ModelConfig::read(&directory.join(CONFIG))?;
-    decoder(&Shards::open(directory)?, config, storage.into(), device)
+    Ok((Shards::open(directory)?, config))
+}
+
+/// The one file of a checkpoint in memory, opened, and its configuration.
+fn of_bytes<'a>(config: &str, weights: &'a [u8]) -> Result<(Shards<'a>, ModelConfig), ModelError> {
+    let config = ModelConfig::parse(config).map_err(|reason| ModelError::Config { path: CONFIG.into(), reason })?;
+    Ok((Shards::borrowed(weights)?, config))
 }
 
 /// Loads the weights of a model in GGUF files as [`load`] does those of a directory, taken out of their blocks unless
@@ -117,8 +131,8 @@ pub fn from_bytes(
     storage: impl Into<Storage>,
     device: &Device,
 ) -> Result<Loaded, ModelError> {
-    let config = ModelConfig::parse(config).map_err(|reason| ModelError::Config { path: CONFIG.into(), reason })?;
-    decoder(&Shards::borrowed(weights)?, config, storage.into(), device)
+    let (shards, config) = of_bytes(config, weights)?;
+    decoder(&shards, config, storage.into(), device)
 }
 
 /// Writes `config.json` and `model.safetensors` in the decoder's dtype. Each file appears whole or

@@ -26,7 +26,7 @@ pub(super) enum Form {
 
 impl Form {
     /// Bytes of so many values; of blocks, of whole ones.
-    fn bytes(self, elements: usize) -> usize {
+    pub(super) fn bytes(self, elements: usize) -> usize {
         match self {
             Form::Float(dtype) => elements * dtype.size(),
             Form::Blocks(format) => format.bytes(elements).expect("a tensor of a file"),

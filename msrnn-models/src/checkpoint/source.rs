@@ -6,7 +6,7 @@ use burn::tensor::{DType, TensorData};
 
 use super::read::Form;
 use super::shards::{Found, Shards};
-use super::{CONFIG, Wanted, refuse};
+use super::{Wanted, of_directory};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::gguf::{self, Gguf};
@@ -38,9 +38,8 @@ impl Source {
             let (config, notes) = gguf.config()?;
             (Shards::of_gguf(&gguf, &config), config, notes, Some(gguf))
         } else if path.is_dir() {
-            refuse(path)?;
-            let config = ModelConfig::read(&path.join(CONFIG))?;
-            (Shards::open(path)?, config, Vec::new(), None)
+            let (shards, config) = of_directory(path)?;
+            (shards, config, Vec::new(), None)
         } else {
             return Err(ModelError::NoDirectory(path.into()));
         };
