@@ -51,7 +51,8 @@ pub fn beyond(limit: u64, what: &str, remedy: &str) -> BenchError {
     ))
 }
 
-fn refuse(bytes: u64, at_hand: Option<u64>, what: &str, remedy: &str) -> Result<(), BenchError> {
+/// As [`check`], of a memory of which so much is at hand, where that is known.
+pub(crate) fn refuse(bytes: u64, at_hand: Option<u64>, what: &str, remedy: &str) -> Result<(), BenchError> {
     match at_hand {
         Some(at_hand) if bytes > at_hand => Err(BenchError::Input(format!(
             "{what} would take {} of memory, and {} are at hand; {remedy}",

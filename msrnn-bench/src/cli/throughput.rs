@@ -1,18 +1,24 @@
 //! `msrnn throughput`
 
+use std::sync::Arc;
+
+use burn::tensor::Device;
 use msrnn_bench::device::DeviceName;
 use msrnn_bench::devices::DeviceMemory;
 use msrnn_bench::error::BenchError;
 use msrnn_bench::open;
 use msrnn_bench::precision::Precision;
+use msrnn_bench::progress::Progress;
 use msrnn_bench::room;
-use msrnn_bench::speed::random::random_model;
+use msrnn_bench::speed::random::{even_model, random_model};
 use msrnn_bench::throughput::measure::{Measured, Run, measure};
 use msrnn_bench::throughput::plan::{Plan, Sizes, plan};
 use msrnn_bench::throughput::shape::ThroughputShape;
+use msrnn_bench::throughput::trial::{Time, time};
 use msrnn_bench::throughput::{published, table};
 use msrnn_core::budget::Budget;
 use msrnn_core::compression::Compression;
+use msrnn_core::policy::Policy;
 use msrnn_models::Model;
 use msrnn_models::checkpoint::Outline;
 use msrnn_models::storage::Storage;
@@ -22,6 +28,7 @@ use serde::Serialize;
 use super::interrupt::results_are_in_memory;
 use super::options::ModelOptions;
 use super::policies::named;
+use super::settings::as_options;
 use super::{DOWNLOADS, INTERRUPT, Outcome, print, print_json};
 
 /// The largest batch that fits is decoded for every number of states; beside it stand the figures that
@@ -44,7 +51,7 @@ pub(super) struct Args {
     /// Memory to fill, such as 32GiB; what is free on the device if absent
     #[arg(long, value_name = "BYTES")]
     memory: Option<Budget>,
-    /// Only compute memory and batch
+    /// Compute memory and batch, judge by a second of each kind of work how long measuring takes, and end
     #[arg(long = "dry-run", alias = "dry")]
     dry: bool,
     /// Steps of a repetition, of states that are full
@@ -79,6 +86,9 @@ struct Report<'a> {
     run: Option<Run>,
     plans: &'a [Plan],
     measured: &'a [Measured],
+    /// Of a dry run.
+    #[serde(flatten)]
+    time: Option<Time>,
     /// Where the model is the paper's.
     #[serde(skip_serializing_if = "Option::is_none")]
     published: Option<[published::Published; 5]>,
@@ -106,10 +116,11 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
 
     let mut measured = Vec::new();
     let mut complete = true;
-    if !args.dry {
-        if args.shape.is_some() && args.model.device.is_host() {
-            room::check_weights(config, 1)?;
-        }
+    let mut told = None;
+    if args.dry {
+        told = Some(args.time(&outline, precision, &device, &policy, &plans)?);
+    } else {
+        plans.iter().try_for_each(|plan| plan.check_room(args.model.device, &device))?;
         let model: Model = match &args.shape {
             Some(_) => random_model(config, args.seed, storage, &device),
             None => args.model.open_in(precision)?,
@@ -118,7 +129,6 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         for plan in &plans {
             let compression = Compression::bounded(policy.clone(), plan.states)?;
             compression.check_no_foresight()?;
-            room::check(&model.decoder, &compression, plan.states, plan.batch)?;
             match measure(&model, &compression, *plan, run, args.seed, &INTERRUPT)? {
                 Some(row) => measured.push(row),
                 None => {
@@ -140,20 +150,22 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         run: (!args.dry).then_some(run),
         plans: &plans,
         measured: &measured,
+        time: told,
         published: papers.then_some(published::TABLE),
         complete,
     };
     match args.json {
         true => print_json(&report)?,
         false => print(&format!(
-            "{}, {} parameters, {} on {}, {} in {:.2} GiB\n\n{}",
+            "{}, {} parameters, {} on {}, {} in {:.2} GiB\n\n{}{}",
             report.model,
             report.parameters,
             report.dtype,
             report.device,
             report.policy,
             memory as f64 / (1u64 << 30) as f64,
-            table::markdown(&plans, &measured, papers)
+            table::markdown(&plans, &measured, papers),
+            report.time.as_ref().map_or_else(String::new, |time| format!("\n{}", as_options(&time.describe(run))))
         ))?,
     }
     Ok(if complete { Outcome::Done } else { Outcome::Interrupted })
@@ -200,7 +212,30 @@ impl Args {
         Ok(Outline { weight_bytes: storage.weight_bytes(&config), config })
     }
 
-    fn policy(&self) -> Result<std::sync::Arc<dyn msrnn_core::policy::Policy>, BenchError> {
+    /// How long measuring takes.
+    fn time(
+        &self,
+        outline: &Outline,
+        precision: Precision,
+        device: &Device,
+        policy: &Arc<dyn Policy>,
+        plans: &[Plan],
+    ) -> Result<Time, BenchError> {
+        let room = plans.iter().try_for_each(|plan| plan.check_room(self.model.device, device));
+        if let Err(why) = room {
+            return Ok(Time::unknown(why.to_string()));
+        }
+        let progress = Progress::new("msrnn");
+        let model = match &self.shape {
+            Some(_) => even_model(&outline.config, precision.storage(), device),
+            None => self.model.open_in(precision)?,
+        };
+        let time = time(&model, policy, plans, self.run()?, self.seed, &INTERRUPT);
+        progress.end();
+        time
+    }
+
+    fn policy(&self) -> Result<Arc<dyn Policy>, BenchError> {
         if let Some(budget) = self.policy.budget() {
             return Err(BenchError::Input(format!("the states are given by --states; leave @{budget} out")));
         }
@@ -211,7 +246,7 @@ impl Args {
         })
     }
 
-    fn memory(&self, device: &burn::tensor::Device) -> Result<u64, BenchError> {
+    fn memory(&self, device: &Device) -> Result<u64, BenchError> {
         match self.memory {
             Some(Budget::Bytes(bytes)) => Ok(bytes),
             Some(other) => Err(BenchError::Input(format!("--memory {other} is no number of bytes; write 32GiB"))),

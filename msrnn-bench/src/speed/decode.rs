@@ -72,10 +72,15 @@ impl<'m> DecodeLoop<'m> {
     /// Feeds `n` tokens to every batch row in blocks, layer by layer, and computes no logits: the quick
     /// way to a depth. Returns the last layer's output of the last token, `[batch, 1, d]`, if any.
     pub(crate) fn fill(&mut self, n: usize) -> Option<Tensor<3>> {
+        self.fill_by(BLOCK, n)
+    }
+
+    /// As [`DecodeLoop::fill`], by so many tokens of every batch row at once.
+    pub(crate) fn fill_by(&mut self, block: usize, n: usize) -> Option<Tensor<3>> {
         let mut last = None;
         let mut left = n;
         while left > 0 {
-            let size = left.min(BLOCK);
+            let size = left.min(block);
             let x = self.decoder.embed(self.next_tokens(size));
             let layers = self.recurrent.layers();
             let x = layers.iter().zip(&mut self.states).fold(x, |x, (layer, state)| layer.scan(x, state));

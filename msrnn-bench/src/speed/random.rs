@@ -33,6 +33,19 @@ pub(crate) fn random_model(config: &ModelConfig, seed: u64, storage: impl Into<S
     Model::of(decoder)
 }
 
+/// A model whose weights are all alike: what is timed does not depend on them, and it is made in a moment.
+///
+/// # Panics
+///
+/// As [`random_model`].
+pub(crate) fn even_model(config: &ModelConfig, storage: impl Into<Storage>, device: &Device) -> Model {
+    // So small that what is computed of them stays so.
+    let of = |named: Named| Ok(TensorData::new(vec![1e-4f32; named.shape.iter().product()], named.shape));
+    let decoder: Result<Decoder, Infallible> =
+        weights::decoder(config, weights::tensors(config).into_iter().map(of), storage.into(), device);
+    Model::of(decoder.unwrap_or_else(|never| match never {}))
+}
+
 /// Gives every parameter, in order, its shape and random values.
 struct Randomise<'d> {
     shapes: std::vec::IntoIter<Vec<usize>>,

@@ -11,6 +11,7 @@ use msrnn_models::recurrent::{Positions, Recurrent};
 use msrnn_models::sampling::Sampling;
 use serde::Serialize;
 
+use crate::contexts::BLOCK;
 use crate::error::BenchError;
 use crate::memory::{check, product};
 use crate::speed::cost::weight_bytes;
@@ -70,8 +71,7 @@ pub(crate) fn measure(
     let (states, values) = match run {
         Run::Steady { steps, repetitions } => {
             let mut decode = DecodeLoop::new(&model.decoder, compression.clone(), plan.batch, seed);
-            let fullest = decode.states().iter().filter_map(MultiState::states).max();
-            decode.fill(fullest.unwrap_or(plan.states));
+            decode.fill_by(at_once(BLOCK, plan), rows(&decode, plan));
             if !decode.states().iter().all(MultiState::is_steady) {
                 return Err(BenchError::Input(
                     "steps of states that are full are all alike only where a row goes at every token; give \
@@ -87,16 +87,7 @@ pub(crate) fn measure(
             (audited(decode.states(), plan)?, values)
         }
         Run::Sequences { sequences, length } => {
-            let bytes = product(&[sequences, size_of::<Request>()]);
-            check(bytes, &format!("a queue of {sequences} sequences"), "give fewer ‘sequences’")?;
-            let recurrent = Recurrent::new(&model.decoder, compression.clone(), Positions::Original);
-            let mut generation = BatchedGeneration::new(model, recurrent, plan.batch.min(sequences))?;
-            let mut random = RandomTokens::new(model.decoder.config().vocab_size, seed);
-            for _ in 0..sequences {
-                let prompt = random.draw(1);
-                let max_new_tokens = length.saturating_sub(1).max(1);
-                generation.push(Request { prompt, sampling: Sampling::default(), max_new_tokens })?;
-            }
+            let mut generation = queue(model, compression, plan, sequences, length, seed)?;
             let states = audited(generation.states(), Plan { batch: plan.batch.min(sequences), ..plan })?;
             let started = Instant::now();
             let mut tokens = 0;
@@ -120,6 +111,47 @@ pub(crate) fn measure(
         reported_state_bytes: states,
         tokens_per_second: Spread::of(&values),
     }))
+}
+
+/// Tokens until all states are full.
+pub(super) fn rows(decode: &DecodeLoop<'_>, plan: Plan) -> usize {
+    decode.states().iter().filter_map(MultiState::states).max().unwrap_or(plan.states)
+}
+
+/// Tokens of each sequence that go through the layers at once, where all sequences together have so many, or one each: work
+/// takes memory in proportion to that, of which a plan counts one token each.
+pub(super) fn at_once(tokens: usize, plan: Plan) -> usize {
+    (tokens / plan.batch.max(1)).max(1)
+}
+
+/// Sequences that begin with a random token, in a queue.
+///
+/// # Errors
+///
+/// When they do not fit into the memory, or a generation is refused.
+pub(super) fn queue<'m>(
+    model: &'m Model,
+    compression: &Compression,
+    plan: Plan,
+    sequences: usize,
+    length: usize,
+    seed: u64,
+) -> Result<BatchedGeneration<'m>, BenchError> {
+    let bytes = product(&[sequences, size_of::<Request>()]);
+    check(bytes, &format!("a queue of {sequences} sequences"), "give fewer ‘sequences’")?;
+    let recurrent = Recurrent::new(&model.decoder, compression.clone(), Positions::Original);
+    let mut generation = BatchedGeneration::new(model, recurrent, plan.batch.min(sequences))?;
+    let mut random = RandomTokens::new(model.decoder.config().vocab_size, seed);
+    for _ in 0..sequences {
+        let (prompt, max_new_tokens) = (random.draw(1), drawn(length));
+        generation.push(Request { prompt, sampling: Sampling::default(), max_new_tokens })?;
+    }
+    Ok(generation)
+}
+
+/// Tokens of a sequence of that length which are drawn.
+pub(super) fn drawn(length: usize) -> usize {
+    length.saturating_sub(1).max(1)
 }
 
 /// Bytes of states per sequence, which must be what was predicted.

@@ -7,8 +7,11 @@ use msrnn_models::config::ModelConfig;
 use msrnn_models::storage::Storage;
 use serde::Serialize;
 
+use crate::device::DeviceName;
+use crate::devices::DeviceMemory;
 use crate::error::BenchError;
-use crate::memory::product;
+use crate::memory::{self, product};
+use crate::wording::counted;
 
 /// What is known before anything is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -24,6 +27,24 @@ pub struct Plan {
     pub work_bytes: u64,
     /// Most sequences that fit into the memory.
     pub batch: usize,
+}
+
+impl Plan {
+    /// Refuses it where weights and states take more memory than is at hand, before they are made.
+    ///
+    /// # Errors
+    ///
+    /// Says how much they would take.
+    pub(crate) fn check_room(&self, name: DeviceName, device: &Device) -> Result<(), BenchError> {
+        let states = self.state_bytes.saturating_mul(self.batch as u64);
+        let bytes = self.weight_bytes.saturating_add(states);
+        let at_hand = match name.is_host() {
+            true => memory::at_hand(),
+            false => DeviceMemory::of(name, device).map(|memory| memory.free),
+        };
+        let what = format!("weights and {} of {} states", counted(self.batch, "sequence"), self.states);
+        memory::refuse(bytes, at_hand, &what, "give less ‘memory’")
+    }
 }
 
 /// Sizes on a device.
@@ -101,7 +122,6 @@ mod tests {
     use msrnn_policies::registry;
 
     use super::*;
-    use crate::device::DeviceName;
     use crate::open;
     use crate::precision::Precision;
     use crate::speed::cost::weight_bytes;
@@ -228,6 +248,15 @@ mod tests {
                 assert_eq!(&outline.config, model.decoder.config(), "{path:?} in {precision}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_more_than_the_machine_has_is_refused_and_what_the_plan_says_is_not() {
+        let plan = |batch| Plan { states: 8, weight_bytes: 1000, state_bytes: 1000, work_bytes: 10, batch };
+        let check = |batch| plan(batch).check_room(DeviceName::Cpu, &Device::flex());
+        assert!(check(2).is_ok());
+        let error = check(1 << 50).unwrap_err().to_string();
+        assert!(error.contains("sequences of 8 states would take") && error.contains("‘memory’"), "{error}");
     }
 
     #[test]

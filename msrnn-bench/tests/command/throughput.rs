@@ -64,6 +64,34 @@ fn the_table_of_another_model_has_ours_alone() {
 }
 
 #[test]
+fn a_dry_run_says_how_long_it_takes_and_how_it_knows() {
+    for (more, how) in
+        [("--steps 2", "filling states and a second of steps"), ("--sequences 5 --length 9", "generating")]
+    {
+        let shape = format!("throughput --shape 2x24x4:2x32x50 --memory 100KiB --states 8 --dry-run {more}");
+        let text = succeeds(&split(&shape)).stdout;
+        assert!(text.contains("measuring takes about") && text.contains(how), "{text}");
+        let found = succeeds(&split(&format!("{shape} --json"))).json();
+        assert!(found["seconds"].as_f64().unwrap() > 0.0, "{found}");
+    }
+}
+
+#[test]
+fn a_dry_run_of_more_than_the_machine_has_shows_plans_and_why_no_time_is_told() {
+    let shape = "throughput --shape 2x24x4:2x32x50 --memory 900000GiB --states 8 --dry-run";
+    let text = succeeds(&split(shape)).stdout;
+    for part in ["| 8 |", "no time can be told: weights and ", "are at hand; give less --memory"] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    let found = succeeds(&split(&format!("{shape} --json"))).json();
+    assert!(found["seconds"].is_null() && found["plans"][0]["batch"].as_u64().unwrap() > 1, "{found}");
+    assert!(found["no_seconds_since"].as_str().unwrap().contains("give less ‘memory’"), "{found}");
+    // What a dry run says of it, the run refuses before it makes anything.
+    let refused = msrnn(&split(&shape.replace(" --dry-run", "")));
+    assert!(refused.code == Some(1) && refused.stderr.contains("give less --memory"), "{refused:?}");
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_with_the_remedy() {
     for (more, remedy) in [
         ("--memory 25%", "32GiB"),
