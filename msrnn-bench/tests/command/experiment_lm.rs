@@ -336,6 +336,13 @@ fn a_policy_that_finds_no_number_is_left_out_with_its_reason_and_the_others_are_
     // It is tried again, and nothing else is done.
     let done = lm(&out, "--stories 1 --context 48 --states 8", &policies);
     assert!(done.code == Some(3) && done.stderr.contains("3 of 4 units were finished before"), "{done:?}");
+    // Who has the option reads it wherever the reason is shown; files and `report`, which has not, name the setting.
+    let shown = split("experiment lm --stories 1 --context 48 --states 8 --out");
+    let shown = msrnn(&[&shown[..], &[text_of(&out)], &policies].concat());
+    assert!(shown.stdout.contains("(or a later one of its block; --form step tells)"), "{shown:?}");
+    assert!(shown.stderr.contains("--form step tells") && !shown.stdout.contains('‘'), "{shown:?}");
+    assert!(report.stdout.contains("‘form’ step tells"), "{report:?}");
+    assert!(missing[0]["reason"].as_str().unwrap().contains("‘form’ step tells"), "{missing:?}");
 }
 
 #[test]

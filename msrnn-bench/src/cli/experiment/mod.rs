@@ -16,12 +16,13 @@ use msrnn_bench::error::BenchError;
 use msrnn_bench::experiment::manifest::{Shard, Source};
 use msrnn_bench::experiment::models::Models;
 use msrnn_bench::experiment::run::{Asked, RunOptions, estimate, run as run_experiment};
-use msrnn_bench::experiment::{Experiment, Watch};
+use msrnn_bench::experiment::{Experiment, Results, Watch};
 use msrnn_bench::open;
 use msrnn_bench::progress::Progress;
 
 use super::options::{PrecisionOptions, TextArgs, jobs};
 use super::report::show;
+use super::settings::as_options;
 use super::{Cli, DOWNLOADS, INTERRUPT, Outcome, command_line, config_file, plan, print_json, remark, say};
 
 #[derive(Debug, clap::Subcommand)]
@@ -185,7 +186,8 @@ fn conduct<E: Experiment>(
         remark(&format!("{} of {} units were finished before", outcome.resumed, outcome.units));
     }
     match &outcome.results {
-        Some(results) => show(results, Some(&out), options.json, E::SHOWN)?,
+        Some(results) if options.json => show(results, Some(&out), true, E::SHOWN)?,
+        Some(results) => show(&with_options(results), Some(&out), false, E::SHOWN)?,
         None if outcome.complete() => remark(&format!(
             "this part is finished; when all are, `msrnn report DIR... --out DIR` puts them together (this one is {})",
             out.display()
@@ -209,6 +211,13 @@ fn conduct<E: Experiment>(
         (true, true) => Outcome::Done,
         (true, false) => Outcome::Failed,
     })
+}
+
+/// Results whose notes name options as what is said of the same on stderr does: they are shown by the subcommand that has
+/// them, while those in files name settings.
+fn with_options(results: &Results) -> Results {
+    let notes = results.notes.iter().map(|note| as_options(note).into_owned()).collect();
+    Results { notes, ..results.clone() }
 }
 
 fn schema(experiment: &str) -> Result<Outcome, BenchError> {
