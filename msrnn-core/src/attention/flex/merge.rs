@@ -3,7 +3,7 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use crate::kernels::flex::number::{Index, Stored, load_all};
-use crate::kernels::flex::rows::{Rows, Scratch, Whole, parts};
+use crate::kernels::flex::rows::{Part, Rows, Scratch, Whole, parts};
 use crate::kernels::flex::tile::{At, Tile};
 use crate::merging::{Merging, Threshold, Weight};
 use crate::simd::Real;
@@ -86,7 +86,7 @@ impl<T: Tile, S: Stored<T>> WithSimd for Products<'_, T, S> {
         let Self { key, keys, d, products, squares } = self;
         let (rows, keys) = (products.len(), Whole { rows: keys, d });
         let mut scratch = Scratch::new();
-        for (first, n) in parts::<T>(rows, d) {
+        for Part { first, n, .. } in parts::<T>(rows, d) {
             let keys = keys.read(first, n, &mut scratch);
             T::products(simd, key, keys, d, products, At { stride: rows, first });
             for (square, key) in squares[first..first + n].iter_mut().zip(keys.chunks_exact(d)) {

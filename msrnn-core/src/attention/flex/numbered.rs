@@ -6,6 +6,7 @@ use burn::tensor::DType;
 use crate::kernels::flex::access::open;
 use crate::kernels::flex::number::{Index, Stored};
 use crate::kernels::flex::rows::{Rows, Scratch};
+use crate::kernels::flex::tile::Tile;
 use crate::placement::Placement;
 use crate::simd::Real;
 use crate::state::flex::whole;
@@ -81,7 +82,7 @@ pub(super) struct Rotated<'a, K, T> {
     pub(super) d: usize,
 }
 
-impl<T: Real, K: Rows<T>> Rows<T> for Rotated<'_, K, T> {
+impl<T: Tile, K: Rows<T>> Rows<T> for Rotated<'_, K, T> {
     #[inline(always)]
     fn read<'a>(&'a self, first: usize, n: usize, scratch: &'a mut Scratch<T>) -> &'a [T] {
         let mut rotated = std::mem::take(&mut scratch.rotated);

@@ -15,7 +15,7 @@ use crate::kernels::flex::access::{Dense, is_here, tensor};
 use crate::kernels::flex::is_worth_cores;
 use crate::kernels::flex::number::{Index, Stored};
 use crate::kernels::flex::rows::{Rows, Scratch, Whole, parts};
-use crate::kernels::flex::tile::{At, Tile};
+use crate::kernels::flex::tile::Tile;
 use crate::precision::{accumulation, narrow};
 use crate::score::{Initial, Op};
 use crate::simd::{Buffer, Real};
@@ -423,8 +423,8 @@ impl<T: Tile, K: Rows<T>> WithSimd for Logits<'_, T, K> {
     #[inline(always)]
     fn with_simd<V: Simd>(self, simd: V) {
         let Self { query, keys, weights, rows, d, scratch } = self;
-        for (first, n) in parts::<T>(rows, d) {
-            T::products(simd, query, keys.read(first, n, scratch), d, weights, At { stride: rows, first });
+        for part in parts::<T>(rows, d) {
+            keys.products(simd, query, part, weights, scratch);
         }
     }
 }
@@ -445,8 +445,8 @@ impl<T: Tile, R: Rows<T>> WithSimd for Mean<'_, T, R> {
     #[inline(always)]
     fn with_simd<V: Simd>(self, simd: V) {
         let Self { weights, values, attended, rows, d, scratch } = self;
-        for (first, n) in parts::<T>(rows, d) {
-            T::add_weighted(simd, weights, At { stride: rows, first }, values.read(first, n, scratch), d, attended);
+        for part in parts::<T>(rows, d) {
+            values.add_weighted(simd, weights, part, attended, scratch);
         }
     }
 }

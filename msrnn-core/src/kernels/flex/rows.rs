@@ -1,15 +1,29 @@
 //! The rows of a head in the accumulation dtype, a few at a time.
 
+use pulp::Simd;
+
 use super::number::Stored;
+use super::tile::{At, Tile};
 
 /// Bytes of rows that are read at once: with as much again of what they are read from, they stay in a core's nearest cache.
 const AT_ONCE: usize = 16 << 10;
 
-/// Parts of so many rows of d numbers of T that are read at once: the first of each, and how many it has.
-pub(crate) fn parts<T>(rows: usize, d: usize) -> impl Iterator<Item = (usize, usize)> {
+/// Rows that are read at once.
+#[derive(Clone, Copy)]
+pub(crate) struct Part {
+    pub(crate) first: usize,
+    pub(crate) n: usize,
+    /// How many rows there are in all, and so many weights of each query.
+    pub(crate) stride: usize,
+    /// Numbers of a row.
+    pub(crate) d: usize,
+}
+
+/// Parts of so many rows of d numbers of T.
+pub(crate) fn parts<T>(rows: usize, d: usize) -> impl Iterator<Item = Part> {
     // A multiple of what products take at once.
     let most = (AT_ONCE / size_of::<T>() / d.max(1) / 8 * 8).max(8);
-    (0..rows).step_by(most).map(move |first| (first, most.min(rows - first)))
+    (0..rows).step_by(most).map(move |first| Part { first, n: most.min(rows - first), stride: rows, d })
 }
 
 /// What rows that are held otherwise are widened or unpacked into.
@@ -29,9 +43,23 @@ impl<T> Scratch<T> {
 }
 
 /// The rows of one head by slot.
-pub(crate) trait Rows<T> {
+pub(crate) trait Rows<T: Tile> {
     /// `n` of them, `[n, head_dim]`.
     fn read<'a>(&'a self, first: usize, n: usize, scratch: &'a mut Scratch<T>) -> &'a [T];
+
+    /// Their products with queries, as [`Tile::products`].
+    #[inline(always)]
+    fn products<V: Simd>(&self, simd: V, query: &[T], part: Part, weights: &mut [T], scratch: &mut Scratch<T>) {
+        let Part { first, n, stride, d } = part;
+        T::products(simd, query, self.read(first, n, scratch), d, weights, At { stride, first });
+    }
+
+    /// Their sums by weights, as [`Tile::add_weighted`].
+    #[inline(always)]
+    fn add_weighted<V: Simd>(&self, simd: V, weights: &[T], part: Part, sums: &mut [T], scratch: &mut Scratch<T>) {
+        let Part { first, n, stride, d } = part;
+        T::add_weighted(simd, weights, At { stride, first }, self.read(first, n, scratch), d, sums);
+    }
 }
 
 /// Rows in the dtype of the state.
@@ -41,7 +69,7 @@ pub(crate) struct Whole<'a, S> {
     pub(crate) d: usize,
 }
 
-impl<T, S: Stored<T>> Rows<T> for Whole<'_, S> {
+impl<T: Tile, S: Stored<T>> Rows<T> for Whole<'_, S> {
     fn read<'a>(&'a self, first: usize, n: usize, scratch: &'a mut Scratch<T>) -> &'a [T] {
         S::widened(&self.rows[first * self.d..(first + n) * self.d], &mut scratch.rows)
     }

@@ -1,14 +1,14 @@
 //! Packed rows as numbers, a few at a time.
 
 use burn::backend::flex::FlexTensor;
-use pulp::bytemuck;
+use pulp::{Simd, bytemuck};
 
+use super::coded::{Coded, OfCode};
 use crate::kernels::flex::access::{open, open_int};
 use crate::kernels::flex::number::{Index, Stored};
-use crate::kernels::flex::rows::{Rows, Scratch};
-use crate::kernels::flex::wide;
-use crate::packing::{Bits, Per};
-use crate::simd::Real;
+use crate::kernels::flex::rows::{Part, Rows, Scratch};
+use crate::kernels::flex::tile::At;
+use crate::packing::Per;
 use crate::state::packed::{Of, Packed};
 use crate::state::rounding::{Codes, Grid};
 
@@ -101,6 +101,29 @@ impl<'a, G, I: Index> PackedRows<'a, G, I> {
         (if self.grid.per == Per::Token { position } else { slot }) % self.places
     }
 
+    /// Whether all of these slots have rows that are packed.
+    fn all_packed(&self, first: usize, n: usize) -> bool {
+        let positions = &self.positions[first..first + n];
+        // Not by the first that is not: so it is a loop of wide registers.
+        match self.grid.per {
+            Per::Token => {
+                let packed = |position: &I| (position.get() >= 0) & (position.get() < self.from);
+                positions.iter().fold(true, |all, position| all & packed(position))
+            }
+            Per::Channel => {
+                (first + n) as i64 <= self.from
+                    && positions.iter().fold(true, |all, position| all & (position.get() >= 0))
+            }
+        }
+    }
+
+    /// The slots that have no row, or one that is whole.
+    fn others(&self, first: usize, n: usize) -> impl Iterator<Item = (usize, Held)> {
+        let none = self.all_packed(first, n);
+        let slots = if none { first..first } else { first..first + n };
+        slots.map(|slot| (slot, self.held(slot))).filter(|(_, held)| !matches!(held, Held::Packed))
+    }
+
     fn held(&self, slot: usize) -> Held {
         let position = self.positions[slot].get();
         let number = if self.grid.per == Per::Token { position } else { slot as i64 };
@@ -118,227 +141,109 @@ pub(crate) struct Unpacked<'a, S, G, I> {
     whole: &'a [S],
 }
 
-impl<T: OfCode, S: Stored<T>, G: Stored<T>, I: Index> Rows<T> for Unpacked<'_, S, G, I> {
-    fn read<'b>(&'b self, first: usize, n: usize, scratch: &'b mut Scratch<T>) -> &'b [T] {
-        let Self { rows: PackedRows { codes, scales, lows, grid, .. }, whole } = self;
-        let Grid { bits, group, per, head_dim: d } = *grid;
+impl<S, G, I: Index> Unpacked<'_, S, G, I> {
+    /// The slots from the first on, in parts within which rows may share scales: the first of each, and how many it has.
+    fn alike(&self, first: usize, n: usize) -> impl Iterator<Item = (usize, usize)> + use<S, G, I> {
+        let Grid { group, per, .. } = self.rows.grid;
+        let end = first + n;
+        let after = move |first: usize| match per {
+            Per::Token => end,
+            Per::Channel => end.min((first / group + 1) * group),
+        };
+        let firsts = std::iter::successors(Some(first), move |&first| Some(after(first)));
+        firsts.take_while(move |&first| first < end).map(move |first| (first, after(first) - first))
+    }
+
+    /// Such a part, in which rows that are not packed are zeros, or, where they share scales, anything.
+    fn coded<'b, T: OfCode>(&'b self, (first, n): (usize, usize), [scales, lows]: [&'b mut Vec<T>; 2]) -> Coded<'b, T>
+    where
+        G: Stored<T>,
+    {
+        let PackedRows { codes, scales: held_scales, lows: held_lows, grid, .. } = self.rows;
+        let Grid { bits, group, per, head_dim } = grid;
         let (lines, each) = match per {
             Per::Token => (first..first + n, grid.parts()),
-            Per::Channel => (first / group..(first + n).div_ceil(group), d),
+            Per::Channel => (first / group..first / group + 1, head_dim),
         };
-        let Scratch { rows, scales: wide_scales, lows: wide_lows, .. } = scratch;
-        for (from, to) in [(scales, &mut *wide_scales), (lows, &mut *wide_lows)] {
+        for (from, to) in [(held_scales, &mut *scales), (held_lows, &mut *lows)] {
             to.resize(lines.len() * each, T::ZERO);
             G::load_all(&from[lines.start * each..lines.end * each], to);
         }
-        rows.resize(n * d, T::ZERO);
-        let bytes = bits.words(d) * size_of::<u32>();
+        if per == Per::Token {
+            for (slot, _) in self.rows.others(first, n) {
+                let own = (slot - first) * each..(slot - first + 1) * each;
+                scales[own.clone()].fill(T::ZERO);
+                lows[own].fill(T::ZERO);
+            }
+        }
+        let bytes = bits.words(head_dim) * size_of::<u32>();
         let codes = &codes[first * bytes..][..n * bytes];
-        wide(
-            #[inline(always)]
-            || {
-                for ((slot, row), codes) in (first..).zip(rows.chunks_exact_mut(d)).zip(codes.chunks_exact(bytes)) {
-                    match self.rows.held(slot) {
-                        Held::Not => row.fill(T::ZERO),
-                        Held::Whole(place) => S::load_all(&whole[place * d..][..d], row),
-                        Held::Packed => {
-                            let line = if per == Per::Token { slot } else { slot / group } - lines.start;
-                            let (scales, lows) = (&wide_scales[line * each..], &wide_lows[line * each..]);
-                            match per {
-                                Per::Token => unpack(codes, bits, row, group, |part| (scales[part], lows[part])),
-                                Per::Channel => unpack_by_channel(codes, bits, row, scales, lows),
-                            }
-                        }
-                    }
-                }
-            },
-        );
+        Coded { codes, bits, scales, lows, group: (per == Per::Token).then_some(group), head_dim }
+    }
+}
+
+impl<T: OfCode, S: Stored<T>, G: Stored<T>, I: Index> Rows<T> for Unpacked<'_, S, G, I> {
+    fn read<'b>(&'b self, first: usize, n: usize, scratch: &'b mut Scratch<T>) -> &'b [T] {
+        let d = self.rows.grid.head_dim;
+        let Scratch { rows, scales, lows, .. } = scratch;
+        rows.resize(n * d, T::ZERO);
+        for (slot, n) in self.alike(first, n) {
+            let coded = self.coded((slot, n), [&mut *scales, &mut *lows]);
+            T::unpack(&coded, &mut rows[(slot - first) * d..][..n * d]);
+        }
+        for (slot, held) in self.rows.others(first, n) {
+            let row = &mut rows[(slot - first) * d..][..d];
+            match held {
+                Held::Whole(place) => S::load_all(&self.whole[place * d..][..d], row),
+                _ => row.fill(T::ZERO),
+            }
+        }
         rows
     }
-}
-
-/// A row whose groups of neighbouring numbers have a scale and a low each.
-#[inline(always)]
-fn unpack<T: OfCode>(codes: &[u8], bits: Bits, row: &mut [T], group: usize, of_part: impl Fn(usize) -> (T, T)) {
-    let mut i = 0;
-    while i < row.len() {
-        let (run, byte, part) = (i / codes.len(), i % codes.len(), i / group);
-        // To the end of the group, or of the bits of the bytes that the numbers are in.
-        let end = row.len().min((run + 1) * codes.len()).min((part + 1) * group);
-        let (scale, low) = of_part(part);
-        T::unpack(&codes[byte..byte + end - i], In::run(bits, run), &mut row[i..end], scale, low);
-        i = end;
-    }
-}
-
-/// A row whose every number has a scale and a low, shared with its neighbours in other rows.
-#[inline(always)]
-fn unpack_by_channel<T: OfCode>(codes: &[u8], bits: Bits, row: &mut [T], scales: &[T], lows: &[T]) {
-    let runs = row.chunks_mut(codes.len()).zip(scales.chunks(codes.len())).zip(lows.chunks(codes.len()));
-    for (run, ((numbers, scales), lows)) in runs.enumerate() {
-        T::unpack_each(codes, In::run(bits, run), numbers, scales, lows);
-    }
-}
-
-/// Which bits of a byte a number is in.
-#[derive(Clone, Copy)]
-pub(crate) struct In {
-    by: u32,
-    mask: i32,
-}
-
-impl In {
-    fn run(bits: Bits, run: usize) -> Self {
-        Self { by: (run * bits.number()) as u32, mask: bits.highest() as i32 }
-    }
 
     #[inline(always)]
-    fn code(self, byte: u8) -> i32 {
-        (i32::from(byte) >> self.by) & self.mask
-    }
-}
-
-/// f32 or f64, made of codes.
-pub(crate) trait OfCode: Real {
-    fn of_code(code: i32) -> Self;
-
-    /// Numbers that share scale and low.
-    #[inline(always)]
-    fn unpack(bytes: &[u8], bits: In, numbers: &mut [Self], scale: Self, low: Self) {
-        one_by_one(bytes, bits, numbers, scale, low);
-    }
-
-    /// Numbers that have scales and lows of their own.
-    #[inline(always)]
-    fn unpack_each(bytes: &[u8], bits: In, numbers: &mut [Self], scales: &[Self], lows: &[Self]) {
-        each_by_one(bytes, bits, numbers, scales, lows);
-    }
-}
-
-#[inline(always)]
-fn one_by_one<T: OfCode>(bytes: &[u8], bits: In, numbers: &mut [T], scale: T, low: T) {
-    for (number, &byte) in numbers.iter_mut().zip(bytes) {
-        *number = T::of_code(bits.code(byte)) * scale + low;
-    }
-}
-
-#[inline(always)]
-fn each_by_one<T: OfCode>(bytes: &[u8], bits: In, numbers: &mut [T], scales: &[T], lows: &[T]) {
-    for (((number, &byte), &scale), &low) in numbers.iter_mut().zip(bytes).zip(scales).zip(lows) {
-        *number = T::of_code(bits.code(byte)) * scale + low;
-    }
-}
-
-impl OfCode for f64 {
-    #[inline(always)]
-    fn of_code(code: i32) -> Self {
-        Self::from(code)
-    }
-}
-
-impl OfCode for f32 {
-    #[inline(always)]
-    fn of_code(code: i32) -> Self {
-        code as Self
-    }
-
-    /// By instructions, since loops over bytes are left scalar by the compiler.
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    fn unpack(bytes: &[u8], bits: In, numbers: &mut [Self], scale: Self, low: Self) {
-        use std::arch::x86_64::{_mm256_add_ps, _mm256_mul_ps, _mm256_set1_ps};
-        if !is_x86_feature_detected!("avx2") {
-            return one_by_one(bytes, bits, numbers, scale, low);
-        }
-        let (bytes8, bytes1) = bytes.as_chunks::<8>();
-        let (numbers8, numbers1) = numbers.as_chunks_mut::<8>();
-        for (numbers, bytes) in numbers8.iter_mut().zip(bytes8) {
-            // SAFETY: the processor has AVX2.
-            unsafe {
-                let (scale, low) = (_mm256_set1_ps(scale), _mm256_set1_ps(low));
-                put(numbers, _mm256_add_ps(_mm256_mul_ps(eight(bytes, bits), scale), low));
+    fn products<V: Simd>(&self, simd: V, query: &[T], part: Part, weights: &mut [T], scratch: &mut Scratch<T>) {
+        let Part { first, n, stride, d } = part;
+        let Scratch { rows, scales, lows, .. } = scratch;
+        for (first, n) in self.alike(first, n) {
+            let coded = self.coded((first, n), [&mut *scales, &mut *lows]);
+            if !T::products_of_codes(query, &coded, weights, At { stride, first }) {
+                rows.resize(n * d, T::ZERO);
+                T::unpack(&coded, rows);
+                T::products(simd, query, rows, d, weights, At { stride, first });
             }
         }
-        one_by_one(bytes1, bits, numbers1, scale, low);
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    fn unpack_each(bytes: &[u8], bits: In, numbers: &mut [Self], scales: &[Self], lows: &[Self]) {
-        use std::arch::x86_64::{_mm256_add_ps, _mm256_loadu_ps, _mm256_mul_ps};
-        if !is_x86_feature_detected!("avx2") {
-            return each_by_one(bytes, bits, numbers, scales, lows);
-        }
-        let (scales, lows) = (&scales[..numbers.len()], &lows[..numbers.len()]);
-        let ((bytes8, bytes1), (scales8, scales1)) = (bytes[..numbers.len()].as_chunks::<8>(), scales.as_chunks::<8>());
-        let ((lows8, lows1), (numbers8, numbers1)) = (lows.as_chunks::<8>(), numbers.as_chunks_mut::<8>());
-        for (((numbers, bytes), scales), lows) in numbers8.iter_mut().zip(bytes8).zip(scales8).zip(lows8) {
-            // SAFETY: the processor has AVX2, and each is eight numbers.
-            unsafe {
-                let (scales, lows) = (_mm256_loadu_ps(scales.as_ptr()), _mm256_loadu_ps(lows.as_ptr()));
-                put(numbers, _mm256_add_ps(_mm256_mul_ps(eight(bytes, bits), scales), lows));
+        rows.resize(d, T::ZERO);
+        for (slot, held) in self.rows.others(first, n) {
+            match held {
+                Held::Whole(place) => {
+                    S::load_all(&self.whole[place * d..][..d], rows);
+                    T::products(simd, query, rows, d, weights, At { stride, first: slot });
+                }
+                _ => weights.iter_mut().skip(slot).step_by(stride).for_each(|weight| *weight = T::ZERO),
             }
         }
-        each_by_one(bytes1, bits, numbers1, scales1, lows1);
     }
-}
 
-/// The codes in eight bytes.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-#[inline]
-fn eight(bytes: &[u8; 8], bits: In) -> std::arch::x86_64::__m256 {
-    use std::arch::x86_64::{
-        _mm_cvtsi32_si128, _mm_loadl_epi64, _mm256_and_si256, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32,
-        _mm256_set1_epi32, _mm256_srl_epi32,
-    };
-    // SAFETY: eight bytes are read.
-    let wide = _mm256_cvtepu8_epi32(unsafe { _mm_loadl_epi64(bytes.as_ptr().cast()) });
-    let codes = _mm256_srl_epi32(wide, _mm_cvtsi32_si128(bits.by as i32));
-    _mm256_cvtepi32_ps(_mm256_and_si256(codes, _mm256_set1_epi32(bits.mask)))
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-#[inline]
-fn put(numbers: &mut [f32; 8], eight: std::arch::x86_64::__m256) {
-    // SAFETY: eight numbers are written.
-    unsafe { std::arch::x86_64::_mm256_storeu_ps(numbers.as_mut_ptr(), eight) };
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        /// The reference is in f64, whose loop is the plain one.
-        #[test]
-        fn rows_are_unpacked_number_by_number(
-            codes in prop::collection::vec(any::<u8>(), 4..80), bits in 0..3usize, group in 1..40usize,
-            scale in 0.01f32..2.0, low in -3.0f32..3.0,
-        ) {
-            let bits = [Bits::Two, Bits::Four, Bits::Eight][bits];
-            let d = codes.len() * 8 / bits.number() - 1;
-            let of = |part: usize| (scale + 0.01 * part as f32, low - 0.01 * part as f32);
-            let (mut found, mut expected) = (vec![0.0f32; d], vec![0.0f64; d]);
-            let scales: Vec<f32> = (0..d).map(|i| of(i).0).collect();
-            let lows: Vec<f32> = (0..d).map(|i| of(i).1).collect();
-            let wide = |x: &[f32]| -> Vec<f64> { x.iter().map(|&x| f64::from(x)).collect() };
-            for by_channel in [false, true] {
-                if by_channel {
-                    unpack_by_channel(&codes, bits, &mut found, &scales, &lows);
-                    unpack_by_channel(&codes, bits, &mut expected, &wide(&scales), &wide(&lows));
-                } else {
-                    unpack(&codes, bits, &mut found, group, of);
-                    unpack(&codes, bits, &mut expected, group, |part| (f64::from(of(part).0), f64::from(of(part).1)));
-                }
-                for (&found, expected) in found.iter().zip(&expected) {
-                    // Half a unit in the last place for each of two operations; a code next to it is off by 0.01.
-                    let bound = 1e-6 * (10.0 + 255.0 * f64::from(scale + 7.0));
-                    prop_assert!((f64::from(found) - expected).abs() <= bound, "{found} instead of {expected}");
-                }
+    #[inline(always)]
+    fn add_weighted<V: Simd>(&self, simd: V, weights: &[T], part: Part, sums: &mut [T], scratch: &mut Scratch<T>) {
+        let Part { first, n, stride, d } = part;
+        if self.rows.grid.per == Per::Channel {
+            // What is not packed would be anything.
+            return T::add_weighted(simd, weights, At { stride, first }, self.read(first, n, scratch), d, sums);
+        }
+        let Scratch { rows, scales, lows, .. } = scratch;
+        let coded = self.coded((first, n), [scales, lows]);
+        if !T::add_codes(weights, At { stride, first }, &coded, sums) {
+            rows.resize(n * d, T::ZERO);
+            T::unpack(&coded, rows);
+            T::add_weighted(simd, weights, At { stride, first }, rows, d, sums);
+        }
+        rows.resize(d, T::ZERO);
+        for (slot, held) in self.rows.others(first, n) {
+            if let Held::Whole(place) = held {
+                S::load_all(&self.whole[place * d..][..d], rows);
+                T::add_weighted(simd, weights, At { stride, first: slot }, rows, d, sums);
             }
         }
     }
