@@ -9,28 +9,31 @@ use msrnn_core::attention::Road;
 use msrnn_core::compression::Compression;
 use msrnn_core::needs::{HEADS, fewest_states};
 use msrnn_core::packing::Packing;
+use msrnn_core::placement::Placement;
 use msrnn_core::policy::{Layer, Policy};
 use msrnn_core::state::MultiState;
 use msrnn_models::decoder::Decoder;
 use msrnn_models::error::ModelError;
+use msrnn_models::placement::Renumbered;
 use msrnn_models::recurrent::{Positions, Recurrent};
 
 use crate::error::BenchError;
 
-/// The road of a policy on a device, rows numbered as they came.
+/// The road of a policy on a device, rows numbered as it says, or else as they came.
 ///
 /// # Errors
 ///
 /// When the policy cannot bound a state.
 pub(crate) fn road(policy: Arc<dyn Policy>, device: &Device) -> Result<Road, BenchError> {
     let states = fewest_states(policy.as_ref(), 0).unwrap_or(0).max(8);
-    if policy.plan(&Layer { kv_heads: HEADS, ..Layer::only(states) }).packs()
-        && !device.supports_dtype(Packing::scales(DType::F32))
-    {
+    let plan = policy.plan(&Layer { kv_heads: HEADS, ..Layer::only(states) });
+    if plan.packs() && !device.supports_dtype(Packing::scales(DType::F32)) {
         return Err(ModelError::PackedScales(policy.name()).into());
     }
+    let placement = Renumbered::of(plan.positions.unwrap_or_default(), None);
+    let placement = placement.map(|placement| Arc::new(placement) as Arc<dyn Placement>);
     let compression = Compression::bounded(policy, states)?;
-    let attention = Attention { heads: 2, kv_heads: 2, head_dim: 4, scale: 0.5, window: None, placement: None };
+    let attention = Attention { heads: 2, kv_heads: 2, head_dim: 4, scale: 0.5, window: None, placement };
     let state = attention.initial_state(1, 0, 1, &compression, DType::F32, device);
     Ok(attention.road(&state))
 }

@@ -39,6 +39,12 @@ pub trait Placement: Debug + Send + Sync {
     /// empty slot gets does not matter, but it must not be above that.
     fn number(&self, positions: Tensor<3, Int>) -> Tensor<3, Int>;
 
+    /// Whether rows of which none has gone, from the first token on, have their positions as numbers: then the first tokens
+    /// of a text are attended as a block.
+    fn numbers_as_they_come(&self) -> bool {
+        false
+    }
+
     /// [`Placement::number`] of the rows of one decision, in the host's memory: what kernels of the host need of a
     /// placement. None where it is not known there; then steps are taken in tensor operations.
     fn number_on_host(&self, _positions: &[i64]) -> Option<Vec<i64>> {

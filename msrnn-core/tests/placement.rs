@@ -19,9 +19,11 @@ const HEADS: usize = 4;
 const KV_HEADS: usize = 2;
 const TOKENS: usize = 20;
 
-/// Stretches queries and keys by their position.
+/// Stretches queries and keys by their position, and says beforehand that it numbers rows so, or does not.
 #[derive(Debug)]
-struct Stretch;
+struct Stretch {
+    says: bool,
+}
 
 fn stretch<const D: usize>(x: Tensor<D>, positions: Tensor<D, Int>) -> Tensor<D> {
     let factor = positions.float().cast(x.dtype()).mul_scalar(0.1).add_scalar(1.0);
@@ -32,6 +34,10 @@ fn stretch<const D: usize>(x: Tensor<D>, positions: Tensor<D, Int>) -> Tensor<D>
 impl Placement for Stretch {
     fn number(&self, positions: Tensor<3, Int>) -> Tensor<3, Int> {
         positions
+    }
+
+    fn numbers_as_they_come(&self) -> bool {
+        self.says
     }
 
     fn rotate(&self, query: Tensor<4>, keys: Tensor<4>, positions: Tensor<3, Int>) -> (Tensor<4>, Tensor<4>) {
@@ -109,15 +115,16 @@ fn a_placement_by_original_positions_equals_placing_beforehand() {
     let placed = [stretch(query, positions.clone()), stretch(key, positions), value];
 
     let plain = attention(None);
-    let placing = Attention { placement: Some(Arc::new(Stretch)), ..plain.clone() };
-
     let bounded = Compression::bounded(Arc::new(Merging), 6).expect("enough states");
     for (name, form) in forms() {
         let (expected, expected_held) = run(&plain, &bounded, &placed, form);
-        let (output, held) = run(&placing, &bounded, &text, form);
-        let off = (expected - output).abs().max().into_scalar::<f64>();
-        assert!(off <= 1e-12, "by {name} off by {off}");
-        assert_eq!(held, expected_held, "by {name}");
+        for says in [false, true] {
+            let placing = Attention { placement: Some(Arc::new(Stretch { says })), ..plain.clone() };
+            let (output, held) = run(&placing, &bounded, &text, form);
+            let off = (expected.clone() - output).abs().max().into_scalar::<f64>();
+            assert!(off <= 1e-12, "by {name} off by {off}");
+            assert_eq!(held, expected_held, "by {name}");
+        }
     }
 }
 

@@ -12,7 +12,7 @@
 //! in the order of their original positions, whatever the gaps.
 
 use burn::tensor::{Int, Tensor};
-use msrnn_core::placement::Placement;
+use msrnn_core::placement::{Placement, Positions};
 
 use crate::rotary::Rotary;
 
@@ -35,6 +35,15 @@ pub struct Renumbered {
 }
 
 impl Renumbered {
+    /// That of a way to number rows, unless they keep their original positions.
+    pub fn of(positions: Positions, rotary: Option<Rotary>) -> Option<Self> {
+        match positions {
+            Positions::Original => None,
+            Positions::GapCompressed => Some(Self::gap_compressed(rotary)),
+            Positions::InState => Some(Self::in_state(rotary)),
+        }
+    }
+
     /// Gaps between neighbouring rows compressed; positions are rotated by `rotary`, in a layer without one not at all:
     /// there the numbers are what a sliding window looks at.
     pub fn gap_compressed(rotary: Option<Rotary>) -> Self {
@@ -51,6 +60,11 @@ impl Placement for Renumbered {
     fn number(&self, positions: Tensor<3, Int>) -> Tensor<3, Int> {
         let [batch, groups, rows] = positions.dims();
         (self.rule)(positions.reshape([batch * groups, rows])).reshape([batch, groups, rows])
+    }
+
+    // Gaps of one stay what they are.
+    fn numbers_as_they_come(&self) -> bool {
+        true
     }
 
     fn number_on_host(&self, positions: &[i64]) -> Option<Vec<i64>> {
@@ -165,7 +179,7 @@ mod tests {
         }
     }
 
-    /// A placement of which the host knows nothing: steps are taken in tensor operations.
+    /// A placement of which nothing is known beforehand: every token is a step, taken in tensor operations.
     #[derive(Debug)]
     struct Plainly(Renumbered);
 
@@ -182,13 +196,13 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// The kernel of the host rotates rows as it reads them. Decisions are compared in f64, where none is within
-        /// rounding; in f32 and 16 bits those that rounding cannot change.
+        /// The first tokens are a block, and the kernel of the host rotates rows as it reads them. Decisions are compared in
+        /// f64, where none is within rounding; in f32 and 16 bits those that rounding cannot change.
         #[test]
-        fn steps_over_rows_that_are_numbered_anew_equal_their_plain_twin(
+        fn tokens_over_rows_that_are_numbered_anew_equal_their_plain_twin(
             heads in (1..=2usize, 1..=3usize, 1..=2usize), half in 1..=20usize, states in 5..=12usize, tokens in 1..=40usize,
             window in proptest::option::of(1..=12usize), policy in 0..5usize, narrow in any::<bool>(), compressed in any::<bool>(),
-            rotates in any::<bool>(), seed in 0..u64::MAX,
+            rotates in any::<bool>(), prompt in proptest::option::of(1..=40usize), seed in 0..u64::MAX,
         ) {
             let (batch, kv_heads, group) = heads;
             let head_dim = 2 * half;
@@ -217,8 +231,18 @@ mod tests {
             let text = [random(kv_heads * group), random(kv_heads), random(kv_heads)];
             let run = |layer: Attention| {
                 let mut state = layer.initial_state(batch, 0, 1, &compression, stored, &device);
-                let [query, key, value] = text.clone();
-                let output = layer.scan(query, key, value, &mut state);
+                let prompt = prompt.unwrap_or(0).min(tokens);
+                let part = |first, n| text.each_ref().map(|x| x.clone().narrow(2, first, n));
+                let mut outputs = Vec::new();
+                if prompt > 0 {
+                    let [query, key, value] = part(0, prompt);
+                    outputs.push(layer.prefill(query, key, value, &mut state).unwrap());
+                }
+                if prompt < tokens {
+                    let [query, key, value] = part(prompt, tokens - prompt);
+                    outputs.push(layer.scan(query, key, value, &mut state));
+                }
+                let output = Tensor::cat(outputs, 2);
                 (output.into_data().convert::<f64>().try_into_vec::<f64>().unwrap(), state.held())
             };
             let (found, expected) = (run(layer(Arc::new(placement.clone()))), run(layer(Arc::new(Plainly(placement)))));

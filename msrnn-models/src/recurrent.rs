@@ -69,14 +69,10 @@ impl<'m> Recurrent<'m> {
         let of_layers: Vec<_> = (0..config.layers).map(|layer| said(layer).unwrap_or(positions)).collect();
         let attention = |layer: usize| {
             let (window, rotated) = (config.window(layer), config.rotated.has(layer));
-            let rotary = || rotated.then(|| decoder.rotary.clone());
-            let placement = match of_layers[layer] {
-                Positions::Original => None,
-                // Rows that nothing looks at the numbers of need none.
-                _ if !rotated && window.is_none() => None,
-                Positions::GapCompressed => Some(Renumbered::gap_compressed(rotary())),
-                Positions::InState => Some(Renumbered::in_state(rotary())),
-            };
+            let rotary = rotated.then(|| decoder.rotary.clone());
+            // Rows that nothing looks at the numbers of need none.
+            let numbered = rotated || window.is_some();
+            let placement = numbered.then(|| Renumbered::of(of_layers[layer], rotary)).flatten();
             Attention {
                 heads: config.heads,
                 kv_heads: config.kv_heads,

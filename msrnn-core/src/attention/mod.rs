@@ -18,6 +18,7 @@ mod blocked;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod cube;
 pub(crate) mod decide;
+mod first;
 #[cfg(feature = "flex")]
 mod flex;
 mod heads;
@@ -138,7 +139,9 @@ impl Attention {
                     (self.decide_inside(part(tokens, done, n - done), state, true), n)
                 }
                 0 => (self.scan_token(part(tokens, done, 1), state), done + 1),
-                _ if n == 1 || self.placement.is_some() => (self.scan_token(part(tokens, done, 1), state), done + 1),
+                _ if n == 1 || (self.placement.is_some() && self.numbers_first(state).is_none()) => {
+                    (self.scan_token(part(tokens, done, 1), state), done + 1)
+                }
                 room => (self.hold(part(tokens, done, room), state), done + room),
             };
             attended.push(part);
@@ -244,6 +247,9 @@ impl Attention {
     /// Tokens of which none makes a row go.
     pub(crate) fn hold(&self, tokens: [Tensor<4>; 3], state: &mut MultiState) -> Tensor<4> {
         let n = tokens[0].dims()[2];
+        if let Some(placement) = self.numbers_first(state) {
+            return self.hold_first(placement, tokens, state);
+        }
         let tensors = state.bound.as_ref().is_some_and(|bound| bound.tensors().is_some());
         if self.placement.is_some() || (tensors && state.remembers()) {
             let each: Vec<_> = (0..n).map(|t| self.show(part(tokens.each_ref(), t, 1), state)).collect();

@@ -8,6 +8,7 @@ use crate::precision::narrow;
 
 /// What a block leaves of one decision's rows. Candidates are the rows in the used slots, by slot, and then the
 /// new ones.
+#[derive(Clone, Copy)]
 pub(crate) struct Left<'a> {
     /// Of every candidate, −1 for an empty slot.
     pub(crate) positions: &'a [i64],
