@@ -1,6 +1,6 @@
 //! A block of tokens through one attention layer: the layer form of every policy against the full state.
 //!
-//! `cargo bench -p msrnn-bench --bench layer`. Names are `policy/form/states/dtype/device`, in a group
+//! `cargo bench --workspace --bench layer`. Names are `policy/form/states/dtype/device`, in a group
 //! per number of query and KV heads; throughput is in tokens. Every block starts from a state that is
 //! full, or that holds as many rows.
 

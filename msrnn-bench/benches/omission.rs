@@ -1,7 +1,7 @@
 //! The decision of one token: scores in plain numbers as in the layer form, and the lowest of scores as
 //! in the step form.
 //!
-//! `cargo bench -p msrnn-bench --bench omission`. Names are `policy/form/states/dtype/device`.
+//! `cargo bench --workspace --bench omission`. Names are `policy/form/states/dtype/device`.
 
 mod common;
 

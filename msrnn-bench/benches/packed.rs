@@ -1,6 +1,6 @@
 //! One token of one attention layer over 4,096 rows: as computed, in 16 bits, and packed in 8, 4 and 2.
 //!
-//! `cargo bench -p msrnn-bench --bench packed`. Names are `rows/dtype`, in a group per shape of heads: those of SmolLM2-135M
+//! `cargo bench --workspace --bench packed`. Names are `rows/dtype`, in a group per shape of heads: those of SmolLM2-135M
 //! and of Llama 3 8B. A row goes at every token, so that every step is alike but for the one in 32 that packs rows.
 
 use std::sync::Arc;

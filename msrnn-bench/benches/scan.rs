@@ -1,7 +1,7 @@
 //! A text through a small decoder: the layer form of every policy, against the full state and
 //! against one token at a time.
 //!
-//! `cargo bench -p msrnn-bench --bench scan`. Names are `policy/form/states/dtype/device`; throughput
+//! `cargo bench --workspace --bench scan`. Names are `policy/form/states/dtype/device`; throughput
 //! is in tokens.
 
 use std::sync::atomic::AtomicBool;

@@ -1,6 +1,6 @@
 //! One token of one attention layer: bounded states against the unbounded one.
 //!
-//! `cargo bench -p msrnn-bench --bench step`. Names are `policy/form/states/dtype/device`, in a group
+//! `cargo bench --workspace --bench step`. Names are `policy/form/states/dtype/device`, in a group
 //! per number of query and KV heads. The baseline `full` holds as many rows as the bounded states, so
 //! that the difference is the policy. `depth` shows that a step costs the same at the 100,000th token as
 //! at the 1,000th.

@@ -77,6 +77,17 @@ fn explain_tells_of_a_policy_that_is_composed_or_typed() {
     assert!(text.contains("m = 0.9 * m + weight; keep m") && text.contains("once per KV head"), "{text}");
 }
 
+/// A policy says how rows are numbered, and that decides which way tokens take.
+#[test]
+fn explain_tells_the_road_that_a_policys_numbers_make_it_take() {
+    let road = |policy| {
+        let text = succeeds(&["explain", policy]).stdout;
+        text.lines().find(|line| line.starts_with("road")).expect("a road").to_owned()
+    };
+    assert!(road("window+4@16").contains("inside blocks"), "{}", road("window+4@16"));
+    assert!(road("streaming@16").contains("numbered anew"), "{}", road("streaming@16"));
+}
+
 #[test]
 fn a_typed_score_equal_to_tova_gives_tovas_results() {
     let directory = tempfile::tempdir().unwrap();
