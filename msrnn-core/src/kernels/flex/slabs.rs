@@ -159,6 +159,7 @@ pub(super) fn each_product(
 }
 
 #[cfg(target_arch = "x86_64")]
+#[allow(clippy::needless_range_loop, reason = "loops over constants, which are unrolled into registers")]
 mod x86 {
     use std::mem::MaybeUninit;
 

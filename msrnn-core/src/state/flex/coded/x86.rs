@@ -56,7 +56,7 @@ pub(super) fn kinds(rows: &Coded<'_, f32>) -> impl Iterator<Item = (&'static str
     let group = rows.group.filter(|&group| group < rows.head_dim);
     let fill = move |lanes: usize| {
         let parts = group.is_none_or(|group| group.is_power_of_two() && group >= lanes);
-        parts && bytes % lanes == 0
+        parts && bytes.is_multiple_of(lanes)
     };
     let whole = rows.head_dim == bytes * 8 / rows.bits.number();
     let avx512 = Functions { unpack: unpack_avx512, products: products_avx512, add_weighted: add_weighted_avx512 };
@@ -444,7 +444,7 @@ unsafe fn all_rows<L: Lanes, const R: usize, const Q: usize, const RUNS: usize, 
     At { stride, first }: At,
 ) {
     let mut row = 0;
-    let pairs = rows.bytes % (2 * L::N) == 0 && rows.group.is_none_or(|group| 1 << group >= 2 * L::N);
+    let pairs = rows.bytes.is_multiple_of(2 * L::N) && rows.group.is_none_or(|group| 1 << group >= 2 * L::N);
     // SAFETY: who calls says so; there are so many rows.
     unsafe {
         while pairs && row + R <= rows.n {
@@ -480,7 +480,7 @@ unsafe fn some_rows<L: Lanes, const H: usize, const R: usize, const Q: usize, co
     unsafe {
         let mut sums = [[L::zero(); R]; Q];
         for byte in (0..rows.bytes).step_by(H * L::N) {
-            if byte % LINE == 0 {
+            if byte.is_multiple_of(LINE) {
                 for r in 0..R {
                     rows.ask_ahead(row + r, byte);
                 }
