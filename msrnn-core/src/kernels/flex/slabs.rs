@@ -4,6 +4,8 @@
 //! activations, which are read where they lie; what is in blocks is unpacked on the way. A product is added up value by
 //! value, whatever rows are multiplied together.
 
+#![allow(clippy::needless_range_loop, reason = "loops over constants, which are unrolled into registers")]
+
 use super::product::{self, Columns};
 use crate::kernels::blocks::Packed;
 
