@@ -16,6 +16,8 @@ impl Codes {
     /// The first 32 bytes.
     #[inline(always)]
     pub(super) fn of(bytes: &[u8]) -> Self {
+        // So many and no others: copying as many as there are is a call.
+        let bytes: [u8; CHUNK] = super::array(bytes);
         let mut words = [0; CHUNK / 8];
         for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
             *word = u64::from_le_bytes(*bytes);

@@ -13,7 +13,7 @@ use super::quads;
 use super::row;
 use super::row::{Row, products as row_products};
 use super::slabs;
-use super::weight::{Arranged, Form, Products, Rows, Weight, seen};
+use super::weight::{Arranged, FEW, Form, Products, Rows, Weight, seen};
 use crate::kernels;
 use crate::kernels::activations::Activations;
 use crate::kernels::blocks::{Format, Int8, Iq4Nl, Packed, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
@@ -66,8 +66,7 @@ impl Blocks {
     /// What they stand for.
     fn values(&self, outputs: Range<usize>) -> Vec<f32> {
         let mut values = vec![0.0; outputs.len() * self.dims[1]];
-        let blocks = self.rows_of(outputs);
-        of_format!(self.format, unpack(blocks, &mut values));
+        self.format.dequantize(self.rows_of(outputs), &mut values);
         values
     }
 }
@@ -79,6 +78,11 @@ impl Weight<f32> for Blocks {
 
     fn dims(&self) -> [usize; 2] {
         self.dims
+    }
+
+    fn few_at_most(&self) -> usize {
+        // Blocks are unpacked for all rows at once only in products of many.
+        if slabs::are_here() { 1 } else { FEW }
     }
 
     fn form(&self) -> Form {
@@ -124,10 +128,6 @@ impl Weight<f32> for Blocks {
             Arranged::Bf16(_) => unreachable!("blocks are multiplied with floats or integers"),
         }
     }
-}
-
-fn unpack<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], values: &mut [f32]) {
-    slabs::unpack::<BYTES, F>(blocks, values);
 }
 
 fn many_products<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &[f32], y: &mut Columns<'_, f32>) {
@@ -191,11 +191,8 @@ pub(super) fn every_product(
                 let (names, found): (Vec<_>, Vec<_>) = found.unzip();
                 all.push((format!("{form} by {}", names[0]), expected.clone(), found.concat()));
             }
-            let many: Vec<_> = match form {
-                "floats" => slabs::each::<BYTES, F>(blocks, x, [rows, outputs])
-                    .into_iter()
-                    .map(|made| (made.name, made.product))
-                    .collect(),
+            let many = match form {
+                "floats" => slabs::each::<BYTES, F>(blocks, x, [rows, outputs]),
                 _ => quads::each::<BYTES, F>(blocks, &Rounded::of(x), [rows, outputs]),
             };
             let many = many.into_iter();
@@ -206,20 +203,17 @@ pub(super) fn every_product(
     of_format!(format, of(blocks, x, [rows, outputs]))
 }
 
-/// The values of a matrix by every kind of registers that this processor has, row by row: as they are unpacked, and as they
-/// are multiplied.
+/// The values of a matrix, row by row, out of the order in which they are multiplied, by every kind of registers that this
+/// processor has.
 #[cfg(test)]
-pub(super) fn every_unpacking(format: Format, blocks: &[u8], outputs: usize) -> Vec<(String, Vec<f32>)> {
-    fn of<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], outputs: usize) -> Vec<(String, Vec<f32>)> {
+pub(super) fn every_unpacking(format: Format, blocks: &[u8], outputs: usize) -> Vec<(&'static str, Vec<f32>)> {
+    fn of<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], outputs: usize) -> Vec<(&'static str, Vec<f32>)> {
         let input = blocks.len() / outputs / BYTES * F::VALUES;
-        let made = slabs::each::<BYTES, F>(blocks, &vec![0.0; input], [1, outputs]).into_iter();
-        let values = made.flat_map(|made| {
-            [
-                (format!("unpacked in {}", made.name), made.values),
-                (format!("multiplied in {}", made.name), made.multiplied),
-            ]
-        });
-        values.collect()
+        // A row with a single one has a column of the weight for a product.
+        let ones: Vec<f32> = (0..input * input).map(|at| if at % (input + 1) == 0 { 1.0 } else { 0.0 }).collect();
+        let columns = slabs::each::<BYTES, F>(blocks, &ones, [input, outputs]).into_iter();
+        let by_row = |y: Vec<f32>| (0..input * outputs).map(|at| y[at % input * outputs + at / input]).collect();
+        columns.map(|(name, y)| (name, by_row(y))).collect()
     }
     of_format!(format, of(blocks, outputs))
 }

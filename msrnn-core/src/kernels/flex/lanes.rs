@@ -100,8 +100,6 @@ pub(super) trait Lanes {
     unsafe fn sub_ints(a: Self::Ints, b: Self::Ints) -> Self::Ints;
     /// A byte of every lane, the first the lowest.
     unsafe fn byte(ints: Self::Ints, at: usize) -> Self::Ints;
-    /// As many bytes as there are lanes, one in each.
-    unsafe fn widened(from: *const u8) -> Self::Ints;
     /// Of as many rows of 32 bytes as there are lanes, so many bytes apart, a lane each: four bytes of all in a register.
     unsafe fn transposed(rows: *const u8, apart: usize) -> [Self::Ints; QUADS];
     /// The same bits.
@@ -118,7 +116,7 @@ pub(super) trait Lanes {
 macro_rules! lanes {
     (
         $(#[$doc:meta])* $kind:ident, $ints:ident, $floats:ident, $lanes:literal, $set1_int:ident, $load_int:ident, $store_int:ident,
-        $sub_int:ident, $and:ident, $shift:ident, $widen:ident, $load_bytes:ident, $transposed:ident, $bits:ident,
+        $sub_int:ident, $and:ident, $shift:ident, $transposed:ident, $bits:ident,
         $cvt:ident, $set1:ident, $load:ident, $mul:ident, $add:ident, $fma:ident, $store:ident
     ) => {
         $(#[$doc])*
@@ -149,10 +147,6 @@ macro_rules! lanes {
             #[inline(always)]
             unsafe fn byte(ints: $ints, at: usize) -> $ints {
                 unsafe { $and($shift(ints, $set1_int(at as i32 * 8)), $set1_int(255)) }
-            }
-            #[inline(always)]
-            unsafe fn widened(from: *const u8) -> $ints {
-                unsafe { $widen($load_bytes(from.cast())) }
             }
             #[inline(always)]
             unsafe fn transposed(rows: *const u8, apart: usize) -> [$ints; QUADS] {
@@ -206,8 +200,6 @@ lanes!(
     _mm512_sub_epi32,
     _mm512_and_si512,
     _mm512_srlv_epi32,
-    _mm512_cvtepu8_epi32,
-    _mm_loadu_si128,
     transposed_512,
     _mm512_castsi512_ps,
     _mm512_cvtepi32_ps,
@@ -230,8 +222,6 @@ lanes!(
     _mm256_sub_epi32,
     _mm256_and_si256,
     _mm256_srlv_epi32,
-    _mm256_cvtepu8_epi32,
-    _mm_loadl_epi64,
     transposed_256,
     _mm256_castsi256_ps,
     _mm256_cvtepi32_ps,

@@ -14,10 +14,6 @@ use super::weight::{Arranged, Form, Reads, Rows, Weight};
 use crate::kernels::{Map, plain};
 use crate::precision::narrow;
 
-/// Most rows that are multiplied in one pass over the weights. It reads them once, as the product of
-/// matrices does too, but that first copies them into an order of its own.
-const FEW: usize = 8;
-
 /// Bytes of weights that one task reads, for few rows.
 const TASK: usize = 1 << 17;
 
@@ -45,7 +41,8 @@ fn linear_in<T: Reads + Product + Stored<T>, const N: usize>(x: Tensor<2>, maps:
     let Some(weights) = opened else { return plain::linear(x, maps) };
     let [rows, input] = x.dims();
     let (dtype, x) = (x.dtype(), Dense::of(x));
-    let products = match rows <= FEW {
+    let few_at_most = weights.iter().map(|weight| weight.few_at_most()).min().unwrap_or_default();
+    let products = match rows <= few_at_most {
         true => few::<T>(x.values(), rows, &weights),
         false => many::<T>(x.values(), input, &weights),
     };

@@ -4,8 +4,10 @@
 //! activations, which are read where they lie; what is in blocks is unpacked on the way. A product is added up value by
 //! value, whatever rows are multiplied together.
 
+#![allow(clippy::needless_range_loop, reason = "loops over constants, which are unrolled into registers")]
+
 use super::product::{self, Columns};
-use crate::kernels::blocks::{Packed, dequantize};
+use crate::kernels::blocks::Packed;
 
 /// Whether this processor has the instructions.
 #[inline]
@@ -54,71 +56,30 @@ pub(super) fn product_with_blocks<const BYTES: usize, F: Packed<BYTES>>(
     }
 }
 
-/// Whole blocks to their values, as [`dequantize`] does it, which are finite.
-pub(super) fn unpack<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], values: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    if are_here() {
-        // SAFETY: the processor has the instructions.
-        return unsafe {
-            match super::lanes::has_512() {
-                true => x86::unpack_in_512_bits::<BYTES, F>(blocks, values),
-                false => x86::unpack_in_256_bits::<BYTES, F>(blocks, values),
-            }
-        };
-    }
-    for (block, values) in blocks.as_chunks::<BYTES>().0.iter().zip(values.chunks_exact_mut(F::VALUES)) {
-        dequantize::<BYTES, F>(block, values);
-    }
-}
-
-/// What kinds of registers make of blocks of rows of weights.
-#[cfg(test)]
-pub(super) struct Made {
-    pub(super) name: &'static str,
-    /// `x · weightᵀ`, `[rows, outputs]`.
-    pub(super) product: Vec<f32>,
-    /// Values, row by row.
-    pub(super) values: Vec<f32>,
-    /// The same, out of the order in which they are multiplied.
-    pub(super) multiplied: Vec<f32>,
-}
-
-/// By every kind of registers that the processor has.
+/// `x · weightᵀ`, `[rows, outputs]`, by every kind of registers that the processor has.
 #[cfg(test)]
 pub(super) fn each<const BYTES: usize, F: Packed<BYTES>>(
     blocks: &[u8],
     x: &[f32],
     [rows, outputs]: [usize; 2],
-) -> Vec<Made> {
+) -> Vec<(&'static str, Vec<f32>)> {
     #[cfg(target_arch = "x86_64")]
     {
         use super::lanes::{has_256, has_512};
 
         type Product = unsafe fn(&[u8], &[f32], &mut Columns<'_, f32>);
-        type Unpack = unsafe fn(&[u8], &mut [f32]);
-        let kinds: [(_, _, Product, Unpack); 2] = [
-            ("512 bits", has_512(), x86::with_blocks_in_512_bits::<BYTES, F>, x86::unpack_in_512_bits::<BYTES, F>),
-            ("256 bits", has_256(), x86::with_blocks_in_256_bits::<BYTES, F>, x86::unpack_in_256_bits::<BYTES, F>),
+        let kinds: [(_, _, Product); 2] = [
+            ("512 bits", has_512(), x86::with_blocks_in_512_bits::<BYTES, F>),
+            ("256 bits", has_256(), x86::with_blocks_in_256_bits::<BYTES, F>),
         ];
-        let input = x.len() / rows;
-        let kinds = kinds.into_iter().filter(|(_, here, ..)| *here);
-        let made = kinds.map(|(name, _, product, unpack)| {
-            let multiplied = |x: &[f32]| {
-                let mut y = vec![0.0; x.len() / input * outputs];
-                // SAFETY: the processor has the instructions.
-                unsafe { product(blocks, x, &mut Columns::over(&mut y, outputs)) };
-                y
-            };
-            let mut values = vec![0.0; input * outputs];
-            // SAFETY: as above.
-            unsafe { unpack(blocks, &mut values) };
-            // A row with a single one has a column of the weight for a product.
-            let ones = (0..input * input).map(|at| if at % (input + 1) == 0 { 1.0 } else { 0.0 });
-            let columns = multiplied(&ones.collect::<Vec<f32>>());
-            let of_weight = |at: usize| columns[at % input * outputs + at / input];
-            Made { name, product: multiplied(x), values, multiplied: (0..input * outputs).map(of_weight).collect() }
+        let kinds = kinds.into_iter().filter(|(_, here, _)| *here);
+        let products = kinds.map(|(name, _, product)| {
+            let mut y = vec![0.0; rows * outputs];
+            // SAFETY: the processor has the instructions.
+            unsafe { product(blocks, x, &mut Columns::over(&mut y, outputs)) };
+            (name, y)
         });
-        made.collect()
+        products.collect()
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
@@ -159,12 +120,11 @@ pub(super) fn each_product(
 }
 
 #[cfg(target_arch = "x86_64")]
-#[allow(clippy::needless_range_loop, reason = "loops over constants, which are unrolled into registers")]
 mod x86 {
     use std::mem::MaybeUninit;
 
-    use crate::kernels::blocks::{CHUNK, Packed, Scales};
-    use crate::kernels::flex::lanes::{self, Aligned, In256, In512, InRegisters, Lanes, QUAD, QUADS};
+    use crate::kernels::blocks::{CHUNK, Packed};
+    use crate::kernels::flex::lanes::{self, Aligned, In256, In512, Lanes, QUAD, QUADS};
     use crate::kernels::flex::product::{Columns, Rows};
 
     /// Rows of x of a tile.
@@ -221,25 +181,7 @@ mod x86 {
         unsafe { by_slabs::<In256, 2, 16, _>(source, x, y, 1.0, with_tiles_in_256_bits) };
     }
 
-    /// # Safety
-    ///
-    /// The processor must have the features.
-    #[target_feature(enable = "avx512f,avx2,fma,f16c")]
-    pub(super) unsafe fn unpack_in_512_bits<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], values: &mut [f32]) {
-        // SAFETY: who calls says so.
-        unsafe { unpack::<In512, BYTES, F>(blocks, values) };
-    }
-
-    /// # Safety
-    ///
-    /// The processor must have the features.
-    #[target_feature(enable = "avx2,fma,f16c")]
-    pub(super) unsafe fn unpack_in_256_bits<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], values: &mut [f32]) {
-        // SAFETY: who calls says so.
-        unsafe { unpack::<In256, BYTES, F>(blocks, values) };
-    }
-
-    /// scale · (code − zero) + shift, rounded twice as [`super::dequantize`] does.
+    /// scale · (code − zero) + shift, rounded twice as [`crate::kernels::blocks::dequantize`] does.
     ///
     /// # Safety
     ///
@@ -255,31 +197,6 @@ mod x86 {
             let code = if F::ZERO == 0 { code } else { L::sub_ints(code, L::ints(i32::from(F::ZERO))) };
             let value = L::mul(scale, L::float(code));
             if F::SHIFTED { L::add(value, shift) } else { value }
-        }
-    }
-
-    /// # Safety
-    ///
-    /// The processor must have the instructions of L.
-    #[inline(always)]
-    unsafe fn unpack<L: Lanes, const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], values: &mut [f32]) {
-        let (blocks, _) = blocks.as_chunks::<BYTES>();
-        for (block, values) in blocks.iter().zip(values.chunks_exact_mut(F::VALUES)) {
-            let Scales { scales, shifts } = F::scales::<InRegisters>(block);
-            for (index, values) in values.as_chunks_mut::<CHUNK>().0.iter_mut().enumerate() {
-                let codes = F::codes::<InRegisters>(block, index).bytes();
-                let mut at = 0;
-                while at < CHUNK {
-                    let group = (index * CHUNK + at) / F::GROUP;
-                    // SAFETY: whole registers of a chunk, and who calls says so.
-                    unsafe {
-                        let code = L::widened(codes.as_ptr().add(at));
-                        let value = value::<L, BYTES, F>(code, L::floats(scales[group]), L::floats(shifts[group]));
-                        L::store(values.as_mut_ptr().add(at), value);
-                    }
-                    at += L::LANES;
-                }
-            }
         }
     }
 

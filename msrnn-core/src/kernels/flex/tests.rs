@@ -317,7 +317,7 @@ fn blocks_are_unpacked_to_the_bit_by_every_instruction_set() {
                 for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
                     // A zero may lose its sign where zeros are added to it.
                     let same = found.to_bits() == expected.to_bits() || (*found == 0.0 && *expected == 0.0);
-                    assert!(same, "{format:?} {name}, value {at} of {outputs} rows: {found} instead of {expected}");
+                    assert!(same, "{format:?} in {name}, value {at} of {outputs} rows: {found} instead of {expected}");
                 }
             }
         }

@@ -19,6 +19,10 @@ use super::wide;
 use crate::kernels::{self, Activations, Values};
 use crate::simd::Real;
 
+/// Most rows that are multiplied in one pass over floats. It reads them once, as the product of
+/// matrices does too, but that first copies them into an order of its own.
+pub(super) const FEW: usize = 8;
+
 /// A matrix `[out, in]`, whatever it is held in, computed with in T.
 pub(super) trait Weight<T: Real>: Sync {
     /// Bytes that it takes, which is what a product with few rows costs.
@@ -26,6 +30,11 @@ pub(super) trait Weight<T: Real>: Sync {
 
     /// `[out, in]`
     fn dims(&self) -> [usize; 2];
+
+    /// Most rows of x that are multiplied in one pass over the weight.
+    fn few_at_most(&self) -> usize {
+        FEW
+    }
 
     /// In which form many rows of x are multiplied.
     fn form(&self) -> Form {
