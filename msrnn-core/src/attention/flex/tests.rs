@@ -64,14 +64,16 @@ impl Policy for Held {
 }
 
 fn packings() -> impl Strategy<Value = Packing> {
+    // Groups of neighbouring channels are of a whole row too, and of a part of a register.
+    packings_by(prop_oneof![3 => 1..=9usize, 1 => (1..=9usize).prop_map(|group| 8 * group)])
+}
+
+fn packings_by(groups: impl Strategy<Value = usize>) -> impl Strategy<Value = Packing> {
     let bits = prop_oneof![Just(Bits::Two), Just(Bits::Four), Just(Bits::Eight)];
-    (bits, 1..=9usize, 0..=5usize, any::<bool>(), 0..=3usize).prop_map(|(bits, group, recent, channel, kivi)| {
-        // Groups of neighbouring channels are of a whole row too, and of a part of a register.
-        let group = if kivi == 1 { 8 * group } else { group };
-        match kivi {
-            0 => Packing::kivi(bits, group, 2 * group),
-            _ => Packing::new(bits, if channel { Per::Channel } else { Per::Token }, group, recent),
-        }
+    (bits, groups, 0..=5usize, any::<bool>(), any::<bool>()).prop_map(|(bits, group, recent, channel, kivi)| match kivi
+    {
+        true => Packing::kivi(bits, group, 2 * group),
+        false => Packing::new(bits, if channel { Per::Channel } else { Per::Token }, group, recent),
     })
 }
 
@@ -352,6 +354,21 @@ proptest! {
         let keys = Side { per, ..packing.keys };
         let policy = Lowest { packing: Some(Packing { keys, ..packing }), ..shape.policy };
         steps_agree(&Shape { policy, ..shape }, 40)?;
+    }
+
+    /// Heads and groups as models have them, whose codes are whole registers, and which are multiplied in those. Any row goes, so that
+    /// whole rows lie among packed ones.
+    #[test]
+    fn a_step_over_packed_rows_that_fill_registers_equals_its_plain_twin(
+        shape in shapes(), packing in packings_by(prop::sample::select(vec![16, 32, 64])),
+        stored in prop::sample::select(vec![DType::F32, DType::F16, DType::BF16]),
+        head_dim in prop::sample::select(vec![64, 80, 96, 128]), states in proptest::option::of(1..=40usize),
+    ) {
+        let per = if states.is_some() { Per::Token } else { packing.keys.per };
+        let keys = Side { per, ..packing.keys };
+        let policy = Lowest { packing: Some(Packing { keys, ..packing }), ..shape.policy };
+        let dtypes = (DType::F32, stored);
+        steps_agree(&Shape { policy, head_dim, states, dtypes, window: None, ..shape }, 70)?;
     }
 
     #[test]

@@ -1,5 +1,7 @@
-//! Registers of x86: blocks taken apart by its instructions, and codes of many outputs side by side, as products of many rows
-//! want them.
+//! Registers of x86, as loops over any width of them see them; blocks taken apart by its instructions, and codes of many
+//! outputs side by side, as products of many rows want them.
+
+#![allow(clippy::needless_range_loop, reason = "loops over constants, which are unrolled into registers")]
 
 use std::arch::x86_64::*;
 
@@ -13,13 +15,13 @@ pub(super) const QUADS: usize = CHUNK / QUAD;
 
 /// Whether the processor has what [`In256`] and [`InRegisters`] need.
 #[inline]
-pub(super) fn has_256() -> bool {
+pub(crate) fn has_256() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
 }
 
 /// Whether the processor has what [`In512`] needs.
 #[inline]
-pub(super) fn has_512() -> bool {
+pub(crate) fn has_512() -> bool {
     is_x86_feature_detected!("avx512f") && has_256()
 }
 
@@ -89,7 +91,7 @@ impl Unpacks for InRegisters {
 pub(super) struct Aligned<T>(pub(super) T);
 
 /// Registers of 32-bit lanes. Its functions are called only where the processor has their instructions.
-pub(super) trait Lanes {
+pub(crate) trait Lanes {
     const LANES: usize;
     type Ints: Copy;
     type Floats: Copy;
@@ -99,7 +101,15 @@ pub(super) trait Lanes {
     unsafe fn store_ints(to: *mut u32, value: Self::Ints);
     unsafe fn sub_ints(a: Self::Ints, b: Self::Ints) -> Self::Ints;
     /// A byte of every lane, the first the lowest.
-    unsafe fn byte(ints: Self::Ints, at: usize) -> Self::Ints;
+    #[inline(always)]
+    unsafe fn byte(ints: Self::Ints, at: usize) -> Self::Ints {
+        // SAFETY: who calls says so.
+        unsafe { Self::within(ints, 8 * at as i32, 255) }
+    }
+    /// The bits of a mask of every lane, from so many bits up.
+    unsafe fn within(ints: Self::Ints, from: i32, mask: i32) -> Self::Ints;
+    /// As many bytes as there are lanes, one in each.
+    unsafe fn widened(from: *const u8) -> Self::Ints;
     /// Of as many rows of 32 bytes as there are lanes, so many bytes apart, a lane each: four bytes of all in a register.
     unsafe fn transposed(rows: *const u8, apart: usize) -> [Self::Ints; QUADS];
     /// The same bits.
@@ -111,16 +121,18 @@ pub(super) trait Lanes {
     unsafe fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     unsafe fn mul_add(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
     unsafe fn store(to: *mut f32, value: Self::Floats);
+    /// The sum over the lanes of each, by four.
+    unsafe fn totals(of: [[Self::Floats; 4]; 4]) -> [[f32; 4]; 4];
 }
 
 macro_rules! lanes {
     (
         $(#[$doc:meta])* $kind:ident, $ints:ident, $floats:ident, $lanes:literal, $set1_int:ident, $load_int:ident, $store_int:ident,
-        $sub_int:ident, $and:ident, $shift:ident, $transposed:ident, $bits:ident,
-        $cvt:ident, $set1:ident, $load:ident, $mul:ident, $add:ident, $fma:ident, $store:ident
+        $sub_int:ident, $and:ident, $shift:ident, $widen:ident, $load_bytes:ident, $transposed:ident, $bits:ident,
+        $cvt:ident, $set1:ident, $load:ident, $mul:ident, $add:ident, $fma:ident, $store:ident, $totals:ident
     ) => {
         $(#[$doc])*
-        pub(super) struct $kind;
+        pub(crate) struct $kind;
 
         // SAFETY: see the trait.
         impl Lanes for $kind {
@@ -145,8 +157,12 @@ macro_rules! lanes {
                 unsafe { $sub_int(a, b) }
             }
             #[inline(always)]
-            unsafe fn byte(ints: $ints, at: usize) -> $ints {
-                unsafe { $and($shift(ints, $set1_int(at as i32 * 8)), $set1_int(255)) }
+            unsafe fn within(ints: $ints, from: i32, mask: i32) -> $ints {
+                unsafe { $and($shift(ints, $set1_int(from)), $set1_int(mask)) }
+            }
+            #[inline(always)]
+            unsafe fn widened(from: *const u8) -> $ints {
+                unsafe { $widen($load_bytes(from.cast())) }
             }
             #[inline(always)]
             unsafe fn transposed(rows: *const u8, apart: usize) -> [$ints; QUADS] {
@@ -184,6 +200,10 @@ macro_rules! lanes {
             unsafe fn store(to: *mut f32, value: $floats) {
                 unsafe { $store(to, value) }
             }
+            #[inline(always)]
+            unsafe fn totals(of: [[$floats; 4]; 4]) -> [[f32; 4]; 4] {
+                unsafe { $totals(of) }
+            }
         }
     };
 }
@@ -200,6 +220,8 @@ lanes!(
     _mm512_sub_epi32,
     _mm512_and_si512,
     _mm512_srlv_epi32,
+    _mm512_cvtepu8_epi32,
+    _mm_loadu_si128,
     transposed_512,
     _mm512_castsi512_ps,
     _mm512_cvtepi32_ps,
@@ -208,7 +230,8 @@ lanes!(
     _mm512_mul_ps,
     _mm512_add_ps,
     _mm512_fmadd_ps,
-    _mm512_storeu_ps
+    _mm512_storeu_ps,
+    totals_512
 );
 lanes!(
     /// Of AVX2, where [`has_256`].
@@ -222,6 +245,8 @@ lanes!(
     _mm256_sub_epi32,
     _mm256_and_si256,
     _mm256_srlv_epi32,
+    _mm256_cvtepu8_epi32,
+    _mm_loadl_epi64,
     transposed_256,
     _mm256_castsi256_ps,
     _mm256_cvtepi32_ps,
@@ -230,8 +255,57 @@ lanes!(
     _mm256_mul_ps,
     _mm256_add_ps,
     _mm256_fmadd_ps,
-    _mm256_storeu_ps
+    _mm256_storeu_ps,
+    totals_256
 );
+
+/// # Safety
+///
+/// A processor with AVX-512.
+#[inline(always)]
+unsafe fn totals_512(of: [[__m512; 4]; 4]) -> [[f32; 4]; 4] {
+    let mut totals = [[0.0; 4]; 4];
+    // SAFETY: who calls says so; there are sixteen totals.
+    unsafe {
+        let mut quarters = [_mm512_setzero_ps(); 4];
+        for i in 0..4 {
+            let [a, b, c, d] = of[i];
+            let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+            let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+            // Of every 128 bits the lanes of a, b, c and d.
+            let (low, high) = (_mm512_shuffle_ps(ab, cd, 0b01_00_01_00), _mm512_shuffle_ps(ab, cd, 0b11_10_11_10));
+            quarters[i] = _mm512_add_ps(low, high);
+        }
+        let [a, b, c, d] = quarters;
+        let ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0b10_00_10_00), _mm512_shuffle_f32x4(a, b, 0b11_01_11_01));
+        let cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0b10_00_10_00), _mm512_shuffle_f32x4(c, d, 0b11_01_11_01));
+        let (low, high) = (_mm512_shuffle_f32x4(ab, cd, 0b10_00_10_00), _mm512_shuffle_f32x4(ab, cd, 0b11_01_11_01));
+        _mm512_storeu_ps(totals.as_mut_ptr().cast(), _mm512_add_ps(low, high));
+    }
+    totals
+}
+
+/// # Safety
+///
+/// A processor with AVX2.
+#[inline(always)]
+unsafe fn totals_256(of: [[__m256; 4]; 4]) -> [[f32; 4]; 4] {
+    let mut totals = [[0.0; 4]; 4];
+    for i in 0..4 {
+        let [a, b, c, d] = of[i];
+        // SAFETY: who calls says so; there are four totals.
+        unsafe {
+            let ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            let cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+            // Of every 128 bits the lanes of a, b, c and d.
+            let (low, high) = (_mm256_shuffle_ps(ab, cd, 0b01_00_01_00), _mm256_shuffle_ps(ab, cd, 0b11_10_11_10));
+            let sums = _mm256_add_ps(low, high);
+            let four = _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps(sums, 1));
+            _mm_storeu_ps(totals[i].as_mut_ptr(), four);
+        }
+    }
+    totals
+}
 
 /// # Safety
 ///

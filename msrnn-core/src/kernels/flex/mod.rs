@@ -10,7 +10,7 @@ mod dot;
 mod elementwise;
 mod integers;
 #[cfg(target_arch = "x86_64")]
-mod lanes;
+pub(crate) mod lanes;
 mod likelihood;
 mod linear;
 pub(crate) mod number;

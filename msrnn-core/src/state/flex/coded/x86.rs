@@ -2,9 +2,10 @@
 
 #![allow(clippy::needless_range_loop, reason = "loops over constants, which are unrolled into registers")]
 
-use std::arch::x86_64::*;
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
 use super::Coded;
+use crate::kernels::flex::lanes::{In256, In512, Lanes, has_256, has_512};
 use crate::kernels::flex::tile::At;
 use crate::packing::Bits;
 
@@ -50,8 +51,6 @@ impl Functions {
 
 /// The kinds of instructions that the processor has, and that rows like these fill registers of: the fastest first.
 pub(super) fn kinds(rows: &Coded<'_, f32>) -> impl Iterator<Item = (&'static str, Functions)> {
-    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-    let wide = avx2 && is_x86_feature_detected!("avx512f");
     let bytes = rows.bytes();
     let group = rows.group.filter(|&group| group < rows.head_dim);
     let fill = move |lanes: usize| {
@@ -60,8 +59,8 @@ pub(super) fn kinds(rows: &Coded<'_, f32>) -> impl Iterator<Item = (&'static str
     };
     let whole = rows.head_dim == bytes * 8 / rows.bits.number();
     let avx512 = Functions { unpack: unpack_avx512, products: products_avx512, add_weighted: add_weighted_avx512 };
-    let avx2_functions = Functions { unpack: unpack_avx2, products: products_avx2, add_weighted: add_weighted_avx2 };
-    let kinds = [("AVX-512", wide && fill(Sixteen::N), avx512), ("AVX2", avx2 && fill(Eight::N), avx2_functions)];
+    let avx2 = Functions { unpack: unpack_avx2, products: products_avx2, add_weighted: add_weighted_avx2 };
+    let kinds = [("AVX-512", has_512() && fill(In512::LANES), avx512), ("AVX2", has_256() && fill(In256::LANES), avx2)];
     kinds.into_iter().filter(move |(_, here, _)| whole && *here).map(|(name, _, functions)| (name, functions))
 }
 
@@ -117,9 +116,9 @@ impl<'a> Rows<'a> {
     ///
     /// There must be so many rows and bytes, and the processor must have the instructions.
     #[inline(always)]
-    unsafe fn load<L: Lanes>(&self, row: usize, byte: usize) -> L::Bytes {
+    unsafe fn load<L: Lanes>(&self, row: usize, byte: usize) -> L::Ints {
         // SAFETY: who calls says so.
-        unsafe { L::bytes(self.codes.as_ptr().add(row * self.bytes + byte)) }
+        unsafe { L::widened(self.codes.as_ptr().add(row * self.bytes + byte)) }
     }
 
     /// Asks for the line of memory that lies as far behind these rows as this one behind the first: rows are read in order.
@@ -136,202 +135,16 @@ impl<'a> Rows<'a> {
     ///
     /// There must be such a row and such channels, scales as `PARTS` says, and the processor must have the instructions.
     #[inline(always)]
-    unsafe fn scales<L: Lanes, const PARTS: bool>(&self, row: usize, channel: usize) -> [L; 2] {
+    unsafe fn scales<L: Lanes, const PARTS: bool>(&self, row: usize, channel: usize) -> [L::Floats; 2] {
         // SAFETY: who calls says so.
         unsafe {
             if PARTS {
                 let at = row * self.parts + (channel >> self.group.unwrap_unchecked());
-                [L::all(*self.scales.get_unchecked(at)), L::all(*self.lows.get_unchecked(at))]
+                [L::floats(*self.scales.get_unchecked(at)), L::floats(*self.lows.get_unchecked(at))]
             } else {
                 [L::load(self.scales.as_ptr().add(channel)), L::load(self.lows.as_ptr().add(channel))]
             }
         }
-    }
-}
-
-/// Numbers side by side in a register.
-///
-/// # Safety
-///
-/// Of all functions: the processor must have the instructions, and what is loaded and stored must be there.
-trait Lanes: Copy {
-    const N: usize;
-    type Bytes: Copy;
-
-    unsafe fn zero() -> Self;
-    unsafe fn all(x: f32) -> Self;
-    unsafe fn load(from: *const f32) -> Self;
-    unsafe fn store(self, to: *mut f32);
-    unsafe fn add(self, other: Self) -> Self;
-    /// self · by + to
-    unsafe fn mul_add(self, by: Self, to: Self) -> Self;
-    unsafe fn bytes(from: *const u8) -> Self::Bytes;
-    /// The codes of a run.
-    unsafe fn codes(bytes: Self::Bytes, by: u32, mask: i32) -> Self;
-    /// The sum over the lanes of each, by four.
-    unsafe fn totals(of: [[Self; 4]; 4]) -> [[f32; 4]; 4];
-}
-
-#[derive(Clone, Copy)]
-struct Sixteen(__m512);
-
-impl Lanes for Sixteen {
-    const N: usize = 16;
-    type Bytes = __m512i;
-
-    #[inline(always)]
-    unsafe fn zero() -> Self {
-        // SAFETY: who calls says so.
-        Self(unsafe { _mm512_setzero_ps() })
-    }
-
-    #[inline(always)]
-    unsafe fn all(x: f32) -> Self {
-        // SAFETY: who calls says so.
-        Self(unsafe { _mm512_set1_ps(x) })
-    }
-
-    #[inline(always)]
-    unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: who calls says so.
-        Self(unsafe { _mm512_loadu_ps(from) })
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, to: *mut f32) {
-        // SAFETY: who calls says so.
-        unsafe { _mm512_storeu_ps(to, self.0) };
-    }
-
-    #[inline(always)]
-    unsafe fn add(self, other: Self) -> Self {
-        // SAFETY: who calls says so.
-        Self(unsafe { _mm512_add_ps(self.0, other.0) })
-    }
-
-    #[inline(always)]
-    unsafe fn mul_add(self, by: Self, to: Self) -> Self {
-        // SAFETY: who calls says so.
-        Self(unsafe { _mm512_fmadd_ps(self.0, by.0, to.0) })
-    }
-
-    #[inline(always)]
-    unsafe fn bytes(from: *const u8) -> Self::Bytes {
-        // SAFETY: who calls says so.
-        unsafe { _mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast())) }
-    }
-
-    #[inline(always)]
-    unsafe fn codes(bytes: Self::Bytes, by: u32, mask: i32) -> Self {
-        // SAFETY: who calls says so.
-        unsafe {
-            let shifted = _mm512_srl_epi32(bytes, _mm_cvtsi32_si128(by.cast_signed()));
-            Self(_mm512_cvtepi32_ps(_mm512_and_si512(shifted, _mm512_set1_epi32(mask))))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn totals(of: [[Self; 4]; 4]) -> [[f32; 4]; 4] {
-        let mut totals = [[0.0; 4]; 4];
-        // SAFETY: who calls says so; there are sixteen totals.
-        unsafe {
-            let mut quarters = [_mm512_setzero_ps(); 4];
-            for i in 0..4 {
-                let [a, b, c, d] = of[i];
-                let ab = _mm512_add_ps(_mm512_unpacklo_ps(a.0, b.0), _mm512_unpackhi_ps(a.0, b.0));
-                let cd = _mm512_add_ps(_mm512_unpacklo_ps(c.0, d.0), _mm512_unpackhi_ps(c.0, d.0));
-                // Of every 128 bits the lanes of a, b, c and d.
-                let (low, high) = (_mm512_shuffle_ps(ab, cd, 0b01_00_01_00), _mm512_shuffle_ps(ab, cd, 0b11_10_11_10));
-                quarters[i] = _mm512_add_ps(low, high);
-            }
-            let [a, b, c, d] = quarters;
-            let ab =
-                _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0b10_00_10_00), _mm512_shuffle_f32x4(a, b, 0b11_01_11_01));
-            let cd =
-                _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0b10_00_10_00), _mm512_shuffle_f32x4(c, d, 0b11_01_11_01));
-            let (low, high) =
-                (_mm512_shuffle_f32x4(ab, cd, 0b10_00_10_00), _mm512_shuffle_f32x4(ab, cd, 0b11_01_11_01));
-            _mm512_storeu_ps(totals.as_mut_ptr().cast(), _mm512_add_ps(low, high));
-        }
-        totals
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Eight(__m256);
-
-impl Lanes for Eight {
-    const N: usize = 8;
-    type Bytes = __m256i;
-
-    #[inline(always)]
-    unsafe fn zero() -> Self {
-        // SAFETY: who calls says so.
-        Self(unsafe { _mm256_setzero_ps() })
-    }
-
-    #[inline(always)]
-    unsafe fn all(x: f32) -> Self {
-        // SAFETY: who calls says so.
-        Self(unsafe { _mm256_set1_ps(x) })
-    }
-
-    #[inline(always)]
-    unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: who calls says so.
-        Self(unsafe { _mm256_loadu_ps(from) })
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, to: *mut f32) {
-        // SAFETY: who calls says so.
-        unsafe { _mm256_storeu_ps(to, self.0) };
-    }
-
-    #[inline(always)]
-    unsafe fn add(self, other: Self) -> Self {
-        // SAFETY: who calls says so.
-        Self(unsafe { _mm256_add_ps(self.0, other.0) })
-    }
-
-    #[inline(always)]
-    unsafe fn mul_add(self, by: Self, to: Self) -> Self {
-        // SAFETY: who calls says so.
-        Self(unsafe { _mm256_fmadd_ps(self.0, by.0, to.0) })
-    }
-
-    #[inline(always)]
-    unsafe fn bytes(from: *const u8) -> Self::Bytes {
-        // SAFETY: who calls says so.
-        unsafe { _mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast())) }
-    }
-
-    #[inline(always)]
-    unsafe fn codes(bytes: Self::Bytes, by: u32, mask: i32) -> Self {
-        // SAFETY: who calls says so.
-        unsafe {
-            let shifted = _mm256_srl_epi32(bytes, _mm_cvtsi32_si128(by.cast_signed()));
-            Self(_mm256_cvtepi32_ps(_mm256_and_si256(shifted, _mm256_set1_epi32(mask))))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn totals(of: [[Self; 4]; 4]) -> [[f32; 4]; 4] {
-        let mut totals = [[0.0; 4]; 4];
-        for i in 0..4 {
-            let [a, b, c, d] = of[i];
-            // SAFETY: who calls says so; there are four totals.
-            unsafe {
-                let ab = _mm256_add_ps(_mm256_unpacklo_ps(a.0, b.0), _mm256_unpackhi_ps(a.0, b.0));
-                let cd = _mm256_add_ps(_mm256_unpacklo_ps(c.0, d.0), _mm256_unpackhi_ps(c.0, d.0));
-                // Of every 128 bits the lanes of a, b, c and d.
-                let (low, high) = (_mm256_shuffle_ps(ab, cd, 0b01_00_01_00), _mm256_shuffle_ps(ab, cd, 0b11_10_11_10));
-                let sums = _mm256_add_ps(low, high);
-                let four = _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps(sums, 1));
-                _mm_storeu_ps(totals[i].as_mut_ptr(), four);
-            }
-        }
-        totals
     }
 }
 
@@ -349,10 +162,16 @@ macro_rules! by_packing {
     };
 }
 
-/// Bits of a code of which a byte holds so many, and those that it has.
-const fn of_runs(runs: usize) -> (u32, i32) {
-    let bits = 8 / runs as u32;
-    (bits, (1 << bits) - 1)
+/// Those of a run, of bytes that hold so many.
+///
+/// # Safety
+///
+/// The processor must have the instructions of L.
+#[inline(always)]
+unsafe fn codes<L: Lanes>(bytes: L::Ints, run: usize, runs: usize) -> L::Floats {
+    let bits = 8 / runs;
+    // SAFETY: who calls says so.
+    unsafe { L::float(L::within(bytes, (run * bits) as i32, (1 << bits) - 1)) }
 }
 
 macro_rules! functions {
@@ -406,25 +225,24 @@ macro_rules! functions {
     };
 }
 
-functions!(Sixteen, "avx512f,avx2,fma", 4, 4, unpack_avx512, products_avx512, add_weighted_avx512);
-functions!(Eight, "avx2,fma", 2, 2, unpack_avx2, products_avx2, add_weighted_avx2);
+functions!(In512, "avx512f,avx2,fma,f16c", 4, 4, unpack_avx512, products_avx512, add_weighted_avx512);
+functions!(In256, "avx2,fma,f16c", 2, 2, unpack_avx2, products_avx2, add_weighted_avx2);
 
 /// # Safety
 ///
 /// See [`Functions`].
 #[inline(always)]
 unsafe fn unpack_all<L: Lanes, const RUNS: usize, const PARTS: bool>(rows: &Rows, numbers: &mut [f32]) {
-    let (bits, mask) = of_runs(RUNS);
     for row in 0..rows.n {
-        for byte in (0..rows.bytes).step_by(L::N) {
+        for byte in (0..rows.bytes).step_by(L::LANES) {
             // SAFETY: there are so many rows, bytes and numbers.
             unsafe {
                 let bytes = rows.load::<L>(row, byte);
                 for run in 0..RUNS {
                     let channel = run * rows.bytes + byte;
-                    let codes = L::codes(bytes, run as u32 * bits, mask);
+                    let codes = codes::<L>(bytes, run, RUNS);
                     let [scales, lows] = rows.scales::<L, PARTS>(row, channel);
-                    codes.mul_add(scales, lows).store(numbers.as_mut_ptr().add(row * rows.d + channel));
+                    L::store(numbers.as_mut_ptr().add(row * rows.d + channel), L::mul_add(codes, scales, lows));
                 }
             }
         }
@@ -444,7 +262,7 @@ unsafe fn all_rows<L: Lanes, const R: usize, const Q: usize, const RUNS: usize, 
     At { stride, first }: At,
 ) {
     let mut row = 0;
-    let pairs = rows.bytes.is_multiple_of(2 * L::N) && rows.group.is_none_or(|group| 1 << group >= 2 * L::N);
+    let pairs = rows.bytes.is_multiple_of(2 * L::LANES) && rows.group.is_none_or(|group| 1 << group >= 2 * L::LANES);
     // SAFETY: who calls says so; there are so many rows.
     unsafe {
         while pairs && row + R <= rows.n {
@@ -475,40 +293,39 @@ unsafe fn some_rows<L: Lanes, const H: usize, const R: usize, const Q: usize, co
     weights: &mut [f32],
     At { stride, first }: At,
 ) {
-    let (bits, mask) = of_runs(RUNS);
     // SAFETY: who calls says so.
     unsafe {
-        let mut sums = [[L::zero(); R]; Q];
-        for byte in (0..rows.bytes).step_by(H * L::N) {
+        let mut sums = [[L::floats(0.0); R]; Q];
+        for byte in (0..rows.bytes).step_by(H * L::LANES) {
             if byte.is_multiple_of(LINE) {
                 for r in 0..R {
                     rows.ask_ahead(row + r, byte);
                 }
             }
             for run in 0..RUNS {
-                let mut scales = [[L::zero(); 2]; R];
+                let mut scales = [[L::floats(0.0); 2]; R];
                 for r in 0..R {
                     scales[r] = rows.scales::<L, PARTS>(row + r, run * rows.bytes + byte);
                 }
                 for h in 0..H {
-                    let byte = byte + h * L::N;
+                    let byte = byte + h * L::LANES;
                     let channel = run * rows.bytes + byte;
-                    let mut numbers = [L::zero(); R];
+                    let mut numbers = [L::floats(0.0); R];
                     for r in 0..R {
-                        let codes = L::codes(rows.load::<L>(row + r, byte), run as u32 * bits, mask);
+                        let codes = codes::<L>(rows.load::<L>(row + r, byte), run, RUNS);
                         let [scales, lows] = if PARTS { scales[r] } else { rows.scales::<L, PARTS>(row + r, channel) };
-                        numbers[r] = codes.mul_add(scales, lows);
+                        numbers[r] = L::mul_add(codes, scales, lows);
                     }
                     for q in 0..Q {
                         let x = L::load(query.as_ptr().add(q * rows.d + channel));
                         for r in 0..R {
-                            sums[q][r] = numbers[r].mul_add(x, sums[q][r]);
+                            sums[q][r] = L::mul_add(numbers[r], x, sums[q][r]);
                         }
                     }
                 }
             }
         }
-        let mut of_queries = [[L::zero(); 4]; QUERIES];
+        let mut of_queries = [[L::floats(0.0); 4]; QUERIES];
         for q in 0..Q {
             for r in 0..R {
                 of_queries[q][r] = sums[q][r];
@@ -542,17 +359,17 @@ unsafe fn all_columns<L: Lanes, const V: usize, const Q: usize, const RUNS: usiz
     let mut byte = 0;
     // SAFETY: who calls says so; there are so many bytes.
     unsafe {
-        while V >= 4 * RUNS && byte + 4 * L::N <= rows.bytes {
+        while V >= 4 * RUNS && byte + 4 * L::LANES <= rows.bytes {
             columns::<L, 4, Q, RUNS, PARTS>(of_queries, rows, byte, sums);
-            byte += 4 * L::N;
+            byte += 4 * L::LANES;
         }
-        while V >= 2 * RUNS && byte + 2 * L::N <= rows.bytes {
+        while V >= 2 * RUNS && byte + 2 * L::LANES <= rows.bytes {
             columns::<L, 2, Q, RUNS, PARTS>(of_queries, rows, byte, sums);
-            byte += 2 * L::N;
+            byte += 2 * L::LANES;
         }
         while byte < rows.bytes {
             columns::<L, 1, Q, RUNS, PARTS>(of_queries, rows, byte, sums);
-            byte += L::N;
+            byte += L::LANES;
         }
     }
 }
@@ -567,27 +384,26 @@ unsafe fn columns<L: Lanes, const C: usize, const Q: usize, const RUNS: usize, c
     byte: usize,
     sums: &mut [f32],
 ) {
-    let (bits, mask) = of_runs(RUNS);
     // SAFETY: who calls says so.
     unsafe {
-        let mut of_columns = [[[L::zero(); RUNS]; C]; Q];
+        let mut of_columns = [[[L::floats(0.0); RUNS]; C]; Q];
         for row in 0..rows.n {
-            let mut of_row = [L::zero(); Q];
+            let mut of_row = [L::floats(0.0); Q];
             for q in 0..Q {
-                of_row[q] = L::all(*weights[q].add(row));
+                of_row[q] = L::floats(*weights[q].add(row));
             }
             for c in 0..C {
-                let byte = byte + c * L::N;
+                let byte = byte + c * L::LANES;
                 let bytes = rows.load::<L>(row, byte);
                 if c == 0 {
                     rows.ask_ahead(row, byte);
                 }
                 for run in 0..RUNS {
-                    let codes = L::codes(bytes, run as u32 * bits, mask);
+                    let codes = codes::<L>(bytes, run, RUNS);
                     let [scales, lows] = rows.scales::<L, PARTS>(row, run * rows.bytes + byte);
-                    let numbers = codes.mul_add(scales, lows);
+                    let numbers = L::mul_add(codes, scales, lows);
                     for q in 0..Q {
-                        of_columns[q][c][run] = numbers.mul_add(of_row[q], of_columns[q][c][run]);
+                        of_columns[q][c][run] = L::mul_add(numbers, of_row[q], of_columns[q][c][run]);
                     }
                 }
             }
@@ -595,9 +411,9 @@ unsafe fn columns<L: Lanes, const C: usize, const Q: usize, const RUNS: usize, c
         for q in 0..Q {
             for c in 0..C {
                 for run in 0..RUNS {
-                    let channel = run * rows.bytes + byte + c * L::N;
+                    let channel = run * rows.bytes + byte + c * L::LANES;
                     let sum = sums.as_mut_ptr().add(q * rows.d + channel);
-                    of_columns[q][c][run].add(L::load(sum)).store(sum);
+                    L::store(sum, L::add(of_columns[q][c][run], L::load(sum)));
                 }
             }
         }
