@@ -183,9 +183,6 @@ fn index(mut offset: usize, shape: &[usize]) -> Vec<usize> {
 /// Where tensors begin, so that the widest registers read them at aligned addresses.
 const ALIGNMENT: usize = 64;
 
-/// Elements that are looked at together, whole blocks of every format.
-const FEW: usize = 1 << 12;
-
 /// Elements that one task reads, about.
 const PIECE: usize = 1 << 20;
 
@@ -288,9 +285,7 @@ fn copy_blocks(
         }
         RowOrder::Pairs { .. } => piece.copy_from_slice(&blocks(file, place, format, row..row + rows)?),
     }
-    // Few at a time: their values are not kept.
-    let mut parts = piece.chunks(format.bytes(FEW).expect("few values"));
-    Ok(parts.all(|part| values_of(format, part).iter().all(|value| value.is_finite())))
+    Ok(format.finite(piece))
 }
 
 fn values_of(format: Format, blocks: &[u8]) -> Vec<f32> {

@@ -91,10 +91,21 @@ pub(crate) fn dequantize<const BYTES: usize, F: Packed<BYTES>>(block: &[u8], val
         }
     }
     // Infinities and NaNs, which chunks do not know.
-    let special = |at: &usize| block[at + 1] & 0x7c == 0x7c;
-    if F::HALVES.iter().any(special) {
+    if !finite(block, F::HALVES) {
         values.fill(f32::NAN);
     }
+}
+
+/// Whether no half float of a block, at these places, is infinite or NaN. No value is then: such scales are of a few bits each.
+#[inline(always)]
+fn finite<const BYTES: usize>(block: &[u8; BYTES], halves: &[usize]) -> bool {
+    !halves.iter().fold(false, |found, at| found | (block[at + 1] & 0x7c == 0x7c))
+}
+
+/// Of whole blocks.
+fn all_finite<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8]) -> bool {
+    let (blocks, _) = blocks.as_chunks::<BYTES>();
+    blocks.iter().fold(true, |all, block| all & finite(block, F::HALVES))
 }
 
 /// In which form the values of a tensor are stored.
@@ -145,35 +156,54 @@ struct Traits {
     bytes: usize,
     /// A block to its values.
     dequantize: fn(&[u8], &mut [f32]),
+    /// Whether all values of whole blocks are finite, where that can be told without them.
+    finite: Option<fn(&[u8]) -> bool>,
 }
 
-const fn of(
+/// Of a format of a GGUF file.
+const fn floats(
     format: Format,
     id: u32,
     name: &'static str,
-    (values, bytes): (usize, usize),
+    bytes: usize,
     dequantize: fn(&[u8], &mut [f32]),
 ) -> Traits {
-    Traits { format, id: Some(id), name, values, bytes, dequantize }
+    Traits { format, id: Some(id), name, values: 1, bytes, dequantize, finite: None }
+}
+
+/// Of a format of a GGUF file.
+const fn blocks<const BYTES: usize, F: Packed<BYTES>>(format: Format, id: u32, name: &'static str) -> Traits {
+    let finite: fn(&[u8]) -> bool = all_finite::<BYTES, F>;
+    let dequantize = dequantize::<BYTES, F>;
+    Traits { format, id: Some(id), name, values: F::VALUES, bytes: BYTES, dequantize, finite: Some(finite) }
 }
 
 /// In the order of [`Format`].
 const ALL: [Traits; 15] = [
-    of(Format::F32, 0, "F32", (1, 4), |block, values| values[0] = f32::from_le_bytes(array(block))),
-    of(Format::F16, 1, "F16", (1, 2), |block, values| values[0] = f16::from_le_bytes(array(block)).to_f32()),
-    of(Format::BF16, 30, "BF16", (1, 2), |block, values| values[0] = bf16::from_le_bytes(array(block)).to_f32()),
-    of(Format::Q4_0, 2, "Q4_0", (32, 18), dequantize::<18, Q4_0>),
-    of(Format::Q4_1, 3, "Q4_1", (32, 20), dequantize::<20, Q4_1>),
-    of(Format::Q5_0, 6, "Q5_0", (32, 22), dequantize::<22, Q5_0>),
-    of(Format::Q5_1, 7, "Q5_1", (32, 24), dequantize::<24, Q5_1>),
-    of(Format::Q8_0, 8, "Q8_0", (32, 34), dequantize::<34, Q8_0>),
-    of(Format::Q2_K, 10, "Q2_K", (256, 84), dequantize::<84, Q2K>),
-    of(Format::Q3_K, 11, "Q3_K", (256, 110), dequantize::<110, Q3K>),
-    of(Format::Q4_K, 12, "Q4_K", (256, 144), dequantize::<144, Q4K>),
-    of(Format::Q5_K, 13, "Q5_K", (256, 176), dequantize::<176, Q5K>),
-    of(Format::Q6_K, 14, "Q6_K", (256, 210), dequantize::<210, Q6K>),
-    of(Format::IQ4_NL, 20, "IQ4_NL", (32, 18), dequantize::<18, Iq4Nl>),
-    Traits { format: Format::Int8, id: None, name: "int8", values: 64, bytes: 68, dequantize: dequantize::<68, Int8> },
+    floats(Format::F32, 0, "F32", 4, |block, values| values[0] = f32::from_le_bytes(array(block))),
+    floats(Format::F16, 1, "F16", 2, |block, values| values[0] = f16::from_le_bytes(array(block)).to_f32()),
+    floats(Format::BF16, 30, "BF16", 2, |block, values| values[0] = bf16::from_le_bytes(array(block)).to_f32()),
+    blocks::<18, Q4_0>(Format::Q4_0, 2, "Q4_0"),
+    blocks::<20, Q4_1>(Format::Q4_1, 3, "Q4_1"),
+    blocks::<22, Q5_0>(Format::Q5_0, 6, "Q5_0"),
+    blocks::<24, Q5_1>(Format::Q5_1, 7, "Q5_1"),
+    blocks::<34, Q8_0>(Format::Q8_0, 8, "Q8_0"),
+    blocks::<84, Q2K>(Format::Q2_K, 10, "Q2_K"),
+    blocks::<110, Q3K>(Format::Q3_K, 11, "Q3_K"),
+    blocks::<144, Q4K>(Format::Q4_K, 12, "Q4_K"),
+    blocks::<176, Q5K>(Format::Q5_K, 13, "Q5_K"),
+    blocks::<210, Q6K>(Format::Q6_K, 14, "Q6_K"),
+    blocks::<18, Iq4Nl>(Format::IQ4_NL, 20, "IQ4_NL"),
+    Traits {
+        format: Format::Int8,
+        id: None,
+        name: "int8",
+        values: Int8::VALUES,
+        bytes: 68,
+        dequantize: dequantize::<68, Int8>,
+        // Scales in 32 bits, with which a value can overflow.
+        finite: None,
+    },
 ];
 
 /// Names of numbers that are not read, for messages.
@@ -259,6 +289,18 @@ impl Format {
         assert_eq!(blocks.len() / traits.bytes * traits.values, values.len(), "values of {}", traits.name);
         for (block, values) in blocks.chunks_exact(traits.bytes).zip(values.chunks_exact_mut(traits.values)) {
             (traits.dequantize)(block, values);
+        }
+    }
+
+    /// Whether all values of whole blocks are finite, which is told from their scales where these are half floats.
+    pub fn finite(self, blocks: &[u8]) -> bool {
+        match self.traits().finite {
+            Some(finite) => finite(blocks),
+            None => blocks.chunks(self.traits().bytes * CHUNK).all(|few| {
+                let mut values = vec![0.0; self.values(few.len())];
+                self.dequantize(few, &mut values);
+                values.iter().all(|value: &f32| value.is_finite())
+            }),
         }
     }
 
@@ -393,6 +435,33 @@ mod tests {
                 _ => 1,
             };
             assert_eq!(found, halves, "{format:?}");
+        }
+    }
+
+    #[test]
+    fn scales_tell_whether_all_values_are_finite() {
+        let mut state = 1u64;
+        for format in ALL.iter().map(|traits| traits.format) {
+            let mut found = [0; 2];
+            for case in 0..500 {
+                let mut blocks = vec![0; format.bytes(3 * format.block()).unwrap()];
+                for byte in &mut blocks {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    *byte = match case % 4 {
+                        // The largest finite half floats, times the largest codes, and those after them.
+                        0 => [0xff, 0x7b, 0xfb][(state >> 60) as usize % 3],
+                        1 => [0xff, 0x7b, 0x7c][(state >> 60) as usize % 3],
+                        2 => (state >> 56) as u8 & 0x3f,
+                        _ => (state >> 56) as u8,
+                    };
+                }
+                let mut values = vec![0.0; format.values(blocks.len())];
+                format.dequantize(&blocks, &mut values);
+                let finite = values.iter().all(|value| value.is_finite());
+                assert_eq!(format.finite(&blocks), finite, "{format:?} {blocks:?}");
+                found[usize::from(finite)] += 1;
+            }
+            assert!(found.into_iter().all(|cases| cases > 10), "{format:?}: {found:?}");
         }
     }
 
