@@ -1,12 +1,12 @@
 //! The row that goes is merged into the one that is most like it, where it lies. The plain twin is `merging.rs`.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::Arch;
 
 use crate::kernels::flex::number::{Index, Stored, load_all};
 use crate::kernels::flex::rows::{Part, Rows, Scratch, Whole, parts};
 use crate::kernels::flex::tile::{At, Tile};
 use crate::merging::{Merging, Threshold, Weight};
-use crate::simd::Real;
+use crate::simd::{Real, wide};
 
 /// The row of one head that is most like the one in a slot, and the cosine of the two, which may be no number.
 /// keys: `[slots, head_dim]`; positions: of the slots that may hold rows.
@@ -18,9 +18,8 @@ pub(super) fn nearest<T: Tile, S: Stored<T>, I: Index>(
 ) -> Option<(usize, f64)> {
     let mut key = vec![T::ZERO; d];
     load_all(&keys[slot * d..][..d], &mut key);
-    let mut products = vec![T::ZERO; positions.len()];
-    let mut squares = vec![0.0; positions.len()];
-    Arch::new().dispatch(Products { key: &key, keys, d, products: &mut products, squares: &mut squares });
+    let (mut products, mut squares) = (vec![T::ZERO; positions.len()], vec![0.0; positions.len()]);
+    multiply(&key, &Whole { rows: keys, d }, d, &mut products, &mut squares);
     let norm = |row: usize| squares[row].sqrt().max(1e-12);
     let mut partner: Option<(usize, f64)> = None;
     for (row, position) in positions.iter().enumerate().filter(|(row, position)| *row != slot && position.get() >= 0) {
@@ -70,29 +69,20 @@ pub(super) fn merge<T: Real, S: Stored<T>>(
 }
 
 /// Products of a key with all rows, and of each row with itself.
-struct Products<'a, T, S> {
-    key: &'a [T],
-    keys: &'a [S],
-    d: usize,
-    products: &'a mut [T],
-    squares: &'a mut [f64],
-}
-
-impl<T: Tile, S: Stored<T>> WithSimd for Products<'_, T, S> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<V: Simd>(self, simd: V) {
-        let Self { key, keys, d, products, squares } = self;
-        let (rows, keys) = (products.len(), Whole { rows: keys, d });
-        let mut scratch = Scratch::new();
-        for Part { first, n, .. } in parts::<T>(rows, d) {
-            let keys = keys.read(first, n, &mut scratch);
-            T::products(simd, key, keys, d, products, At { stride: rows, first });
-            for (square, key) in squares[first..first + n].iter_mut().zip(keys.chunks_exact(d)) {
-                *square = sum_of_squares(key);
-            }
-        }
+fn multiply<T: Tile>(key: &[T], keys: &dyn Rows<T>, d: usize, products: &mut [T], squares: &mut [f64]) {
+    let (arch, rows) = (Arch::new(), products.len());
+    let mut scratch = Scratch::new();
+    for Part { first, n, .. } in parts::<T>(rows, d, keys.at_once()) {
+        let keys = keys.read(first, n, &mut scratch);
+        T::products(arch, key, keys, d, products, At { stride: rows, first });
+        wide(
+            #[inline(always)]
+            || {
+                for (square, key) in squares[first..first + n].iter_mut().zip(keys.chunks_exact(d)) {
+                    *square = sum_of_squares(key);
+                }
+            },
+        );
     }
 }
 

@@ -8,7 +8,7 @@ use crate::kernels::flex::number::{Index, Stored};
 use crate::kernels::flex::rows::{Rows, Scratch};
 use crate::kernels::flex::tile::Tile;
 use crate::placement::Placement;
-use crate::simd::Real;
+use crate::simd::{Real, wide};
 use crate::state::flex::whole;
 
 /// Whether a placement tells the host its numbers, and rotates by tables in that dtype.
@@ -76,21 +76,25 @@ impl<T: Real> Angles<'_, T> {
 }
 
 /// The keys of one head, rotated.
-pub(super) struct Rotated<'a, K, T> {
-    pub(super) keys: &'a K,
+pub(super) struct Rotated<'a, T> {
+    pub(super) keys: &'a dyn Rows<T>,
     pub(super) angles: Angles<'a, T>,
     pub(super) d: usize,
 }
 
-impl<T: Tile, K: Rows<T>> Rows<T> for Rotated<'_, K, T> {
-    #[inline(always)]
+impl<T: Tile> Rows<T> for Rotated<'_, T> {
     fn read<'a>(&'a self, first: usize, n: usize, scratch: &'a mut Scratch<T>) -> &'a [T] {
         let mut rotated = std::mem::take(&mut scratch.rotated);
         rotated.clear();
         rotated.extend_from_slice(self.keys.read(first, n, scratch));
-        for (row, key) in rotated.chunks_exact_mut(self.d).enumerate() {
-            self.angles.rotate(first + row, key);
-        }
+        wide(
+            #[inline(always)]
+            || {
+                for (row, key) in rotated.chunks_exact_mut(self.d).enumerate() {
+                    self.angles.rotate(first + row, key);
+                }
+            },
+        );
         scratch.rotated = rotated;
         &scratch.rotated
     }

@@ -4,7 +4,7 @@
 //! Nothing is copied but what the policy is shown.
 
 use burn::tensor::{DType, Int, Tensor, TensorData, bf16, f16};
-use pulp::{Arch, Simd, WithSimd};
+use pulp::Arch;
 use rayon::prelude::*;
 
 use super::decide::{Decider, decide};
@@ -368,9 +368,9 @@ impl<T: Tile + OfCode, S: Stored<T>, G: Stored<T>, I: Index> Head<'_, T, S, G, I
         let to = Attend { query, bias, weights, logits, attended, d };
         match packed {
             Some([packed_keys, packed_values]) => {
-                to.keys(&packed_keys.beside(keys), angles, &packed_values.beside(values));
+                to.rows(&packed_keys.beside(keys), angles, &packed_values.beside(values));
             }
-            None => to.keys(&Whole { rows: keys, d }, angles, &Whole { rows: values, d }),
+            None => to.rows(&Whole { rows: keys, d }, angles, &Whole { rows: values, d }),
         }
     }
 }
@@ -379,74 +379,30 @@ impl<T: Tile + OfCode, S: Stored<T>, G: Stored<T>, I: Index> Head<'_, T, S, G, I
 struct Attend<'a, T> {
     query: &'a [T],
     bias: &'a [T],
+    /// `[group, rows]`
     weights: &'a mut [T],
     logits: &'a mut [T],
+    /// `[group, head_dim]`, which begins at nothing.
     attended: &'a mut [T],
     d: usize,
 }
 
 impl<T: Tile> Attend<'_, T> {
-    fn keys(self, keys: &impl Rows<T>, angles: Option<Angles<'_, T>>, values: &impl Rows<T>) {
-        let d = self.d;
-        match angles {
-            Some(angles) => self.all(&Rotated { keys, angles, d }, values),
-            None => self.all(keys, values),
-        }
-    }
-
-    fn all(self, keys: &impl Rows<T>, values: &impl Rows<T>) {
+    fn rows(self, keys: &dyn Rows<T>, angles: Option<Angles<'_, T>>, values: &dyn Rows<T>) {
         let Self { query, bias, weights, logits, attended, d } = self;
-        let rows = bias.len();
+        let rotated = angles.map(|angles| Rotated { keys, angles, d });
+        let keys = rotated.as_ref().map_or(keys, |rotated| rotated);
+        let (arch, rows) = (Arch::new(), bias.len());
         let mut scratch = Scratch::new();
-        Arch::new().dispatch(Logits { query, keys, weights: &mut *weights, rows, d, scratch: &mut scratch });
+        for part in parts::<T>(rows, d, keys.at_once()) {
+            keys.products(arch, query, part, weights, &mut scratch);
+        }
         if !logits.is_empty() {
             logits.copy_from_slice(weights);
         }
         weights.chunks_exact_mut(rows).for_each(|weights| T::softmax(weights, &mut [], bias));
-        Arch::new().dispatch(Mean { weights, values, attended, rows, d, scratch: &mut scratch });
-    }
-}
-
-/// Products of all keys with all queries of a group: weights `[group, rows]`.
-struct Logits<'a, T, K> {
-    query: &'a [T],
-    keys: &'a K,
-    weights: &'a mut [T],
-    rows: usize,
-    d: usize,
-    scratch: &'a mut Scratch<T>,
-}
-
-impl<T: Tile, K: Rows<T>> WithSimd for Logits<'_, T, K> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<V: Simd>(self, simd: V) {
-        let Self { query, keys, weights, rows, d, scratch } = self;
-        for part in parts::<T>(rows, d) {
-            keys.products(simd, query, part, weights, scratch);
-        }
-    }
-}
-
-/// The sum of all values by weights `[group, rows]`: attended `[group, head_dim]`, which begins at nothing.
-struct Mean<'a, T, R> {
-    weights: &'a [T],
-    values: &'a R,
-    attended: &'a mut [T],
-    rows: usize,
-    d: usize,
-    scratch: &'a mut Scratch<T>,
-}
-
-impl<T: Tile, R: Rows<T>> WithSimd for Mean<'_, T, R> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<V: Simd>(self, simd: V) {
-        let Self { weights, values, attended, rows, d, scratch } = self;
-        for part in parts::<T>(rows, d) {
-            values.add_weighted(simd, weights, part, attended, scratch);
+        for part in parts::<T>(rows, d, values.at_once()) {
+            values.add_weighted(arch, weights, part, attended, &mut scratch);
         }
     }
 }

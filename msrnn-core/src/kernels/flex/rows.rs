@@ -1,12 +1,15 @@
 //! The rows of a head in the accumulation dtype, a few at a time.
 
-use pulp::Simd;
+use pulp::Arch;
 
 use super::number::Stored;
 use super::tile::{At, Tile};
 
-/// Bytes of rows that are read at once: with as much again of what they are read from, they stay in a core's nearest cache.
-const AT_ONCE: usize = 16 << 10;
+/// Bytes of rows that are widened at once: with as much again of what they are read from, they stay in a core's nearest cache.
+const WIDENED: usize = 16 << 10;
+
+/// Bytes of rows, as numbers, that are taken at once where they are multiplied as they are held.
+pub(crate) const AS_HELD: usize = 128 << 10;
 
 /// Rows that are read at once.
 #[derive(Clone, Copy)]
@@ -19,10 +22,10 @@ pub(crate) struct Part {
     pub(crate) d: usize,
 }
 
-/// Parts of so many rows of d numbers of T.
-pub(crate) fn parts<T>(rows: usize, d: usize) -> impl Iterator<Item = Part> {
+/// Parts of so many rows of d numbers of T, of so many bytes each.
+pub(crate) fn parts<T>(rows: usize, d: usize, bytes: usize) -> impl Iterator<Item = Part> {
     // A multiple of what products take at once.
-    let most = (AT_ONCE / size_of::<T>() / d.max(1) / 8 * 8).max(8);
+    let most = (bytes / size_of::<T>() / d.max(1) / 8 * 8).max(8);
     (0..rows).step_by(most).map(move |first| Part { first, n: most.min(rows - first), stride: rows, d })
 }
 
@@ -42,23 +45,26 @@ impl<T> Scratch<T> {
     }
 }
 
-/// The rows of one head by slot.
+/// The rows of one head by slot. There are many forms to hold them: so nothing more is compiled for each than what reads it.
 pub(crate) trait Rows<T: Tile> {
+    /// Bytes of them, as numbers, that are best taken at once.
+    fn at_once(&self) -> usize {
+        WIDENED
+    }
+
     /// `n` of them, `[n, head_dim]`.
     fn read<'a>(&'a self, first: usize, n: usize, scratch: &'a mut Scratch<T>) -> &'a [T];
 
     /// Their products with queries, as [`Tile::products`].
-    #[inline(always)]
-    fn products<V: Simd>(&self, simd: V, query: &[T], part: Part, weights: &mut [T], scratch: &mut Scratch<T>) {
+    fn products(&self, arch: Arch, query: &[T], part: Part, weights: &mut [T], scratch: &mut Scratch<T>) {
         let Part { first, n, stride, d } = part;
-        T::products(simd, query, self.read(first, n, scratch), d, weights, At { stride, first });
+        T::products(arch, query, self.read(first, n, scratch), d, weights, At { stride, first });
     }
 
     /// Their sums by weights, as [`Tile::add_weighted`].
-    #[inline(always)]
-    fn add_weighted<V: Simd>(&self, simd: V, weights: &[T], part: Part, sums: &mut [T], scratch: &mut Scratch<T>) {
+    fn add_weighted(&self, arch: Arch, weights: &[T], part: Part, sums: &mut [T], scratch: &mut Scratch<T>) {
         let Part { first, n, stride, d } = part;
-        T::add_weighted(simd, weights, At { stride, first }, self.read(first, n, scratch), d, sums);
+        T::add_weighted(arch, weights, At { stride, first }, self.read(first, n, scratch), d, sums);
     }
 }
 
@@ -70,6 +76,10 @@ pub(crate) struct Whole<'a, S> {
 }
 
 impl<T: Tile, S: Stored<T>> Rows<T> for Whole<'_, S> {
+    fn at_once(&self) -> usize {
+        if size_of::<S>() == size_of::<T>() { AS_HELD } else { WIDENED }
+    }
+
     fn read<'a>(&'a self, first: usize, n: usize, scratch: &'a mut Scratch<T>) -> &'a [T] {
         S::widened(&self.rows[first * self.d..(first + n) * self.d], &mut scratch.rows)
     }

@@ -5,7 +5,7 @@
 
 #![allow(clippy::needless_range_loop, reason = "loops over constants, which are unrolled into registers")]
 
-use pulp::Simd;
+use pulp::{Arch, Simd, WithSimd};
 
 use crate::simd::Real;
 
@@ -22,17 +22,48 @@ pub(crate) struct At {
 /// f32 or f64.
 pub(crate) trait Tile: Real {
     /// `weights[j, row] = query[j] · rows[row]`. query: `[queries, d]`, rows: `[n, d]`
-    fn products<V: Simd>(simd: V, query: &[Self], rows: &[Self], d: usize, weights: &mut [Self], at: At);
+    fn products(arch: Arch, query: &[Self], rows: &[Self], d: usize, weights: &mut [Self], at: At);
 
     /// `sums[j] += Σ weights[j, row] · rows[row]`. sums: `[queries, d]`, rows: `[n, d]`
-    fn add_weighted<V: Simd>(simd: V, weights: &[Self], at: At, rows: &[Self], d: usize, sums: &mut [Self]);
+    fn add_weighted(arch: Arch, weights: &[Self], at: At, rows: &[Self], d: usize, sums: &mut [Self]);
+}
+
+/// What [`Tile::products`] is given.
+struct Products<'a, T> {
+    query: &'a [T],
+    rows: &'a [T],
+    d: usize,
+    weights: &'a mut [T],
+    at: At,
+}
+
+/// What [`Tile::add_weighted`] is given.
+struct Sums<'a, T> {
+    weights: &'a [T],
+    at: At,
+    rows: &'a [T],
+    d: usize,
+    sums: &'a mut [T],
 }
 
 macro_rules! tile {
     ($real:ident, $split:ident, $split_mut:ident, $splat:ident, $mul_add:ident, $add:ident, $reduce:ident) => {
         impl Tile for $real {
+            fn products(arch: Arch, query: &[$real], rows: &[$real], d: usize, weights: &mut [$real], at: At) {
+                arch.dispatch(Products { query, rows, d, weights, at });
+            }
+
+            fn add_weighted(arch: Arch, weights: &[$real], at: At, rows: &[$real], d: usize, sums: &mut [$real]) {
+                arch.dispatch(Sums { weights, at, rows, d, sums });
+            }
+        }
+
+        impl WithSimd for Products<'_, $real> {
+            type Output = ();
+
             #[inline(always)]
-            fn products<V: Simd>(simd: V, query: &[$real], rows: &[$real], d: usize, weights: &mut [$real], at: At) {
+            fn with_simd<V: Simd>(self, simd: V) {
+                let Self { query, rows, d, weights, at } = self;
                 let weights = weights.chunks_mut(QUERIES * at.stride);
                 for (query, weights) in query.chunks(QUERIES * d).zip(weights) {
                     match query.len() / d {
@@ -103,9 +134,14 @@ macro_rules! tile {
                     }
                 }
             }
+        }
+
+        impl WithSimd for Sums<'_, $real> {
+            type Output = ();
 
             #[inline(always)]
-            fn add_weighted<V: Simd>(simd: V, weights: &[$real], at: At, rows: &[$real], d: usize, sums: &mut [$real]) {
+            fn with_simd<V: Simd>(self, simd: V) {
+                let Self { weights, at, rows, d, sums } = self;
                 let weights = weights.chunks(QUERIES * at.stride);
                 for (sums, weights) in sums.chunks_mut(QUERIES * d).zip(weights) {
                     match sums.len() / d {
@@ -191,29 +227,8 @@ tile!(f64, as_simd_f64s, as_mut_simd_f64s, splat_f64s, mul_add_e_f64s, add_f64s,
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use pulp::{Arch, WithSimd};
-
     use super::*;
-
-    struct Both<'a, T> {
-        query: &'a [T],
-        rows: &'a [T],
-        weights: &'a mut [T],
-        sums: &'a mut [T],
-        d: usize,
-        at: At,
-    }
-
-    impl<T: Tile> WithSimd for Both<'_, T> {
-        type Output = ();
-
-        #[inline(always)]
-        fn with_simd<V: Simd>(self, simd: V) {
-            T::products(simd, self.query, self.rows, self.d, self.weights, self.at);
-            T::add_weighted(simd, self.weights, self.at, self.rows, self.d, self.sums);
-        }
-    }
+    use proptest::prelude::*;
 
     fn agree<T: Tile>([queries, n, d, before, after]: [usize; 5], numbers: &[f64], bound: f64) {
         let mut next = numbers.iter().cycle().map(|&x| T::from_f64(x));
@@ -230,10 +245,8 @@ mod tests {
                 (0..d).for_each(|c| expected.1[j * d + c] += weight * rows[r * d + c]);
             }
         }
-        let (weights, sums) = {
-            Arch::new().dispatch(Both { query: &query, rows: &rows, weights: &mut weights, sums: &mut sums, d, at });
-            (weights, sums)
-        };
+        T::products(Arch::new(), &query, &rows, d, &mut weights, at);
+        T::add_weighted(Arch::new(), &weights, at, &rows, d, &mut sums);
         for (found, expected) in weights.iter().chain(&sums).zip(expected.0.iter().chain(&expected.1)) {
             assert!((found.to_f64() - expected.to_f64()).abs() <= bound, "{found:?} instead of {expected:?}");
         }

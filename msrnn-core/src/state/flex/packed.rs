@@ -1,13 +1,14 @@
 //! Packed rows as numbers, a few at a time.
 
 use burn::backend::flex::FlexTensor;
-use pulp::{Simd, bytemuck};
+use pulp::{Arch, bytemuck};
 
 use super::coded::{Coded, OfCode};
 use crate::kernels::flex::access::{open, open_int};
 use crate::kernels::flex::number::{Index, Stored};
-use crate::kernels::flex::rows::{Part, Rows, Scratch};
+use crate::kernels::flex::rows::{AS_HELD, Part, Rows, Scratch};
 use crate::kernels::flex::tile::At;
+use crate::kernels::flex::wide;
 use crate::packing::Per;
 use crate::state::packed::{Of, Packed};
 use crate::state::rounding::{Codes, Grid};
@@ -104,17 +105,16 @@ impl<'a, G, I: Index> PackedRows<'a, G, I> {
     /// Whether all of these slots have rows that are packed.
     fn all_packed(&self, first: usize, n: usize) -> bool {
         let positions = &self.positions[first..first + n];
+        let before = match self.grid.per {
+            Per::Token => self.from,
+            Per::Channel if (first + n) as i64 > self.from => return false,
+            Per::Channel => i64::MAX,
+        };
         // Not by the first that is not: so it is a loop of wide registers.
-        match self.grid.per {
-            Per::Token => {
-                let packed = |position: &I| (position.get() >= 0) & (position.get() < self.from);
-                positions.iter().fold(true, |all, position| all & packed(position))
-            }
-            Per::Channel => {
-                (first + n) as i64 <= self.from
-                    && positions.iter().fold(true, |all, position| all & (position.get() >= 0))
-            }
-        }
+        wide(
+            #[inline(always)]
+            || positions.iter().fold(true, |all, p| all & (p.get() >= 0) & (p.get() < before)),
+        )
     }
 
     /// The slots that have no row, or one that is whole.
@@ -183,6 +183,10 @@ impl<S, G, I: Index> Unpacked<'_, S, G, I> {
 }
 
 impl<T: OfCode, S: Stored<T>, G: Stored<T>, I: Index> Rows<T> for Unpacked<'_, S, G, I> {
+    fn at_once(&self) -> usize {
+        AS_HELD
+    }
+
     fn read<'b>(&'b self, first: usize, n: usize, scratch: &'b mut Scratch<T>) -> &'b [T] {
         let d = self.rows.grid.head_dim;
         let Scratch { rows, scales, lows, .. } = scratch;
@@ -201,8 +205,7 @@ impl<T: OfCode, S: Stored<T>, G: Stored<T>, I: Index> Rows<T> for Unpacked<'_, S
         rows
     }
 
-    #[inline(always)]
-    fn products<V: Simd>(&self, simd: V, query: &[T], part: Part, weights: &mut [T], scratch: &mut Scratch<T>) {
+    fn products(&self, arch: Arch, query: &[T], part: Part, weights: &mut [T], scratch: &mut Scratch<T>) {
         let Part { first, n, stride, d } = part;
         let Scratch { rows, scales, lows, .. } = scratch;
         for (first, n) in self.alike(first, n) {
@@ -210,7 +213,7 @@ impl<T: OfCode, S: Stored<T>, G: Stored<T>, I: Index> Rows<T> for Unpacked<'_, S
             if !T::products_of_codes(query, &coded, weights, At { stride, first }) {
                 rows.resize(n * d, T::ZERO);
                 T::unpack(&coded, rows);
-                T::products(simd, query, rows, d, weights, At { stride, first });
+                T::products(arch, query, rows, d, weights, At { stride, first });
             }
         }
         rows.resize(d, T::ZERO);
@@ -218,32 +221,31 @@ impl<T: OfCode, S: Stored<T>, G: Stored<T>, I: Index> Rows<T> for Unpacked<'_, S
             match held {
                 Held::Whole(place) => {
                     S::load_all(&self.whole[place * d..][..d], rows);
-                    T::products(simd, query, rows, d, weights, At { stride, first: slot });
+                    T::products(arch, query, rows, d, weights, At { stride, first: slot });
                 }
                 _ => weights.iter_mut().skip(slot).step_by(stride).for_each(|weight| *weight = T::ZERO),
             }
         }
     }
 
-    #[inline(always)]
-    fn add_weighted<V: Simd>(&self, simd: V, weights: &[T], part: Part, sums: &mut [T], scratch: &mut Scratch<T>) {
+    fn add_weighted(&self, arch: Arch, weights: &[T], part: Part, sums: &mut [T], scratch: &mut Scratch<T>) {
         let Part { first, n, stride, d } = part;
         if self.rows.grid.per == Per::Channel {
             // What is not packed would be anything.
-            return T::add_weighted(simd, weights, At { stride, first }, self.read(first, n, scratch), d, sums);
+            return T::add_weighted(arch, weights, At { stride, first }, self.read(first, n, scratch), d, sums);
         }
         let Scratch { rows, scales, lows, .. } = scratch;
         let coded = self.coded((first, n), [scales, lows]);
         if !T::add_codes(weights, At { stride, first }, &coded, sums) {
             rows.resize(n * d, T::ZERO);
             T::unpack(&coded, rows);
-            T::add_weighted(simd, weights, At { stride, first }, rows, d, sums);
+            T::add_weighted(arch, weights, At { stride, first }, rows, d, sums);
         }
         rows.resize(d, T::ZERO);
         for (slot, held) in self.rows.others(first, n) {
             if let Held::Whole(place) = held {
                 S::load_all(&self.whole[place * d..][..d], rows);
-                T::add_weighted(simd, weights, At { stride, first: slot }, rows, d, sums);
+                T::add_weighted(arch, weights, At { stride, first: slot }, rows, d, sums);
             }
         }
     }
