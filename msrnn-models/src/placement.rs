@@ -201,13 +201,16 @@ mod tests {
         #[test]
         fn tokens_over_rows_that_are_numbered_anew_equal_their_plain_twin(
             heads in (1..=2usize, 1..=3usize, 1..=2usize), half in 1..=20usize, states in 5..=12usize, tokens in 1..=40usize,
-            window in proptest::option::of(1..=12usize), policy in 0..5usize, narrow in any::<bool>(), compressed in any::<bool>(),
+            window in proptest::option::of(1..=12usize), policy in 0..6usize, narrow in any::<bool>(), compressed in any::<bool>(),
             rotates in any::<bool>(), prompt in proptest::option::of(1..=40usize), seed in 0..u64::MAX,
         ) {
             let (batch, kv_heads, group) = heads;
             let head_dim = 2 * half;
             let device = Device::flex();
-            let policy = ["window+2", "tova", "tova-head", "h2o", "int8(tova-head, group=3, recent=2)"][if narrow { 0 } else { policy }];
+            let policies = [
+                "window+2", "tova", "tova-head", "h2o", "int8(tova-head, group=3, recent=2)", "every(4, snapkv(window=3))",
+            ];
+            let policy = policies[if narrow { 0 } else { policy }];
             let (dtype, stored) = if narrow { (DType::F32, DType::F16) } else { (DType::F64, DType::F64) };
             let config = ModelConfig::parse(&serde_json::json!({
                 "model_type": "llama", "hidden_size": head_dim, "intermediate_size": 4, "num_hidden_layers": 1,
