@@ -245,6 +245,26 @@ fn steps_on_all_cores_equal_their_plain_twin() {
     }
 }
 
+/// More rows of a head than are taken at once, however they are held.
+#[test]
+fn steps_over_several_parts_of_rows_equal_their_plain_twin() {
+    let (kivi, int8) = (Packing::kivi(Bits::Four, 32, 64), Packing::new(Bits::Eight, Per::Token, 32, 5));
+    let odd = Packing::new(Bits::Four, Per::Token, 3, 5);
+    let f32s = (DType::F32, DType::F32);
+    for (dtypes, packing, head_dim) in [
+        (f32s, None, 128),
+        ((DType::F32, DType::F16), None, 128),
+        ((DType::F64, DType::F64), None, 128),
+        (f32s, Some(int8), 128),
+        (f32s, Some(kivi), 128),
+        (f32s, Some(odd), 130),
+    ] {
+        let policy = Lowest { packing, decides: Decides::Layer, remembers: false, is_program: true, merging: None };
+        let (batch, kv_heads, group, window, states, reset) = (1, 1, 3, None, None, 0);
+        steps_agree(&Shape { batch, kv_heads, group, head_dim, window, states, policy, dtypes, reset }, 300).unwrap();
+    }
+}
+
 fn threshold() -> impl Strategy<Value = Threshold> {
     prop_oneof![(-1.0..1.0f64).prop_map(Threshold::Fixed), (0.0..=1.0f64).prop_map(Threshold::Moving)]
 }

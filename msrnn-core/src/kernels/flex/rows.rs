@@ -6,7 +6,7 @@ use super::number::Stored;
 use super::tile::{At, Tile};
 
 /// Bytes of rows that are widened at once: with as much again of what they are read from, they stay in a core's nearest cache.
-const WIDENED: usize = 16 << 10;
+pub(crate) const WIDENED: usize = 16 << 10;
 
 /// Bytes of rows, as numbers, that are taken at once where they are multiplied as they are held.
 pub(crate) const AS_HELD: usize = 128 << 10;

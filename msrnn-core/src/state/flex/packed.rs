@@ -6,7 +6,7 @@ use pulp::{Arch, bytemuck};
 use super::coded::{Coded, OfCode};
 use crate::kernels::flex::access::{open, open_int};
 use crate::kernels::flex::number::{Index, Stored};
-use crate::kernels::flex::rows::{AS_HELD, Part, Rows, Scratch};
+use crate::kernels::flex::rows::{AS_HELD, Part, Rows, Scratch, WIDENED};
 use crate::kernels::flex::tile::At;
 use crate::kernels::flex::wide;
 use crate::packing::Per;
@@ -184,7 +184,10 @@ impl<S, G, I: Index> Unpacked<'_, S, G, I> {
 
 impl<T: OfCode, S: Stored<T>, G: Stored<T>, I: Index> Rows<T> for Unpacked<'_, S, G, I> {
     fn at_once(&self) -> usize {
-        AS_HELD
+        let Grid { bits, group, per, head_dim } = self.rows.grid;
+        let group = (per == Per::Token).then_some(group);
+        let form = Coded { codes: &[], bits, scales: &[], lows: &[], group, head_dim };
+        if T::in_registers(&form) { AS_HELD } else { WIDENED }
     }
 
     fn read<'b>(&'b self, first: usize, n: usize, scratch: &'b mut Scratch<T>) -> &'b [T] {

@@ -38,6 +38,11 @@ pub(crate) trait OfCode: Tile {
         plain(rows, numbers);
     }
 
+    /// Whether the processor has instructions to multiply rows of that form as codes.
+    fn in_registers(_form: &Coded<'_, Self>) -> bool {
+        false
+    }
+
     /// [`Tile::products`] with packed rows, where the processor has instructions for it: else false.
     fn products_of_codes(_query: &[Self], _rows: &Coded<'_, Self>, _weights: &mut [Self], _at: At) -> bool {
         false
@@ -67,6 +72,11 @@ impl OfCode for f32 {
         if !x86::unpack(rows, numbers) {
             plain(rows, numbers);
         }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn in_registers(form: &Coded<'_, Self>) -> bool {
+        x86::kinds(form).next().is_some()
     }
 
     #[cfg(target_arch = "x86_64")]
