@@ -8,9 +8,10 @@
 
 use std::collections::VecDeque;
 
-use burn::tensor::{Device, Int, IntDType, Tensor, TensorData};
+use burn::tensor::{Int, IntDType, Tensor, TensorData};
 use msrnn_core::state::MultiState;
 
+use crate::captured::Captured;
 use crate::error::ModelError;
 use crate::generate::Stop;
 use crate::model::Model;
@@ -20,6 +21,10 @@ use crate::trouble::{BadLogits, reason};
 
 /// Most tokens of prompts that go through the layers at once.
 const BLOCK: usize = 256;
+
+/// Tokens that every row has to draw before a step is captured, which takes six steps and is done again whenever a row
+/// begins anew.
+const WORTH_CAPTURING: usize = 32;
 
 /// What is to be continued, and how.
 #[derive(Clone, Debug)]
@@ -52,6 +57,8 @@ pub struct BatchedGeneration<'m> {
     rows: Vec<Option<Row>>,
     queue: VecDeque<(usize, Request)>,
     requests: usize,
+    /// Whether the device has refused to replay a step.
+    never_replays: bool,
 }
 
 /// A request in its row.
@@ -78,7 +85,7 @@ impl<'m> BatchedGeneration<'m> {
         }
         let states = recurrent.initial_states(batch);
         let rows = (0..batch).map(|_| None).collect();
-        Ok(Self { model, recurrent, states, rows, queue: VecDeque::new(), requests: 0 })
+        Ok(Self { model, recurrent, states, rows, queue: VecDeque::new(), requests: 0, never_replays: false })
     }
 
     /// Puts a request into the queue, and returns its number, counted from 0.
@@ -130,6 +137,8 @@ impl<'m> BatchedGeneration<'m> {
     /// Fills empty rows from the queue, lets every row take as many tokens as all of them have, and
     /// draws the next token of the rows whose prompt is used up. One read-back. Returns what ended.
     ///
+    /// Where a step can be captured ([`Captured::is_possible`]) and no row is near its end, it is replayed until one ends.
+    ///
     /// # Errors
     ///
     /// When the logits of a request make no distribution; when a sampler cannot be made, which
@@ -139,8 +148,17 @@ impl<'m> BatchedGeneration<'m> {
         let Some(n) = self.rows.iter().flatten().map(|row| row.pending.len()).min() else {
             return Ok(Vec::new());
         };
+        let left = self.rows.iter().flatten().map(|row| row.left).min().unwrap_or(0);
+        if n == 1
+            && left >= WORTH_CAPTURING
+            && !self.never_replays
+            && Captured::is_possible(&self.recurrent, &self.states)
+        {
+            return self.replay(emit);
+        }
         let n = n.min(BLOCK);
-        let ids = self.take(n);
+        let ids: Vec<i64> = self.take(n).into_iter().map(i64::from).collect();
+        let ids = Tensor::from_data(TensorData::new(ids, [self.rows.len(), n]), &self.states[0].device());
         let logits = self.recurrent.scan(ids, &mut self.states);
         let draws = self.rows.iter().flatten().any(|row| row.pending.is_empty());
         if !draws {
@@ -148,8 +166,33 @@ impl<'m> BatchedGeneration<'m> {
         }
         let [batch, _, vocab] = logits.dims();
         let logits = logits.narrow(1, n - 1, 1).reshape([batch, vocab]);
-        let drawn = self.draw(logits)?;
+        let drawn = self.draw(logits).map_err(|bad| self.broken(bad))?;
+        let ended = self.note(drawn, emit);
+        Ok(self.release(ended))
+    }
 
+    /// A step of one token of every row, captured and replayed until a row ends.
+    fn replay(&mut self, emit: &mut dyn FnMut(usize, u32) -> bool) -> Result<Vec<Completion>, ModelError> {
+        let recurrent = self.recurrent.clone();
+        let tokens = self.take(1);
+        let (mut logits, mut captured) = Captured::step(&recurrent, std::mem::take(&mut self.states), &tokens);
+        self.never_replays = captured.is_err();
+        let ended = loop {
+            let ended = match self.draw_on_host(&logits) {
+                Ok(drawn) => self.note(drawn, emit),
+                Err(bad) => break Err(bad),
+            };
+            match &mut captured {
+                Ok(captured) if ended.is_empty() => logits = captured.replay(&self.take(1)),
+                _ => break Ok(ended),
+            }
+        };
+        self.states = captured.map_or_else(|states| states, Captured::into_states);
+        ended.map(|ended| self.release(ended)).map_err(|bad| self.broken(bad))
+    }
+
+    /// Gives every row the token that it has drawn. Which rows end with it.
+    fn note(&mut self, drawn: Vec<Option<u32>>, emit: &mut dyn FnMut(usize, u32) -> bool) -> Vec<(usize, Completion)> {
         let mut ended = Vec::new();
         for (index, (slot, token)) in self.rows.iter_mut().zip(drawn).enumerate() {
             let (Some(row), Some(token)) = (slot.as_mut(), token) else { continue };
@@ -166,11 +209,18 @@ impl<'m> BatchedGeneration<'m> {
                 }
             };
             if let (Some(stop), Some(row)) = (stop, slot.take_if(|_| stop.is_some())) {
-                self.states.iter_mut().for_each(|state| state.reset(index));
-                ended.push(Completion { request: row.request, tokens: row.tokens, stop });
+                ended.push((index, Completion { request: row.request, tokens: row.tokens, stop }));
             }
         }
-        Ok(ended)
+        ended
+    }
+
+    /// Makes the states of rows that ended know nothing.
+    fn release(&mut self, ended: Vec<(usize, Completion)>) -> Vec<Completion> {
+        for (index, _) in &ended {
+            self.states.iter_mut().for_each(|state| state.reset(*index));
+        }
+        ended.into_iter().map(|(_, completion)| completion).collect()
     }
 
     /// Gives empty rows the next requests, with states that know nothing.
@@ -198,55 +248,54 @@ impl<'m> BatchedGeneration<'m> {
 
     /// The next `n` tokens of every row, `[batch, n]`. A row without a request is fed token 0: what it
     /// makes of it is thrown away.
-    fn take(&mut self, n: usize) -> Tensor<2, Int> {
+    fn take(&mut self, n: usize) -> Vec<u32> {
         let mut ids = Vec::with_capacity(self.rows.len() * n);
         for row in &mut self.rows {
             match row {
-                Some(row) => ids.extend(row.pending.drain(..n).map(i64::from)),
+                Some(row) => ids.extend(row.pending.drain(..n)),
                 None => ids.extend(std::iter::repeat_n(0, n)),
             }
         }
-        let shape = [self.rows.len(), n];
-        Tensor::from_data(TensorData::new(ids, shape), &self.device())
+        ids
     }
 
-    fn device(&self) -> Device {
-        self.states[0].device()
-    }
-
-    /// The next token of every row whose prompt is used up. `[batch, vocab]` logits stay on the device
-    /// as long as all rows take the most likely token.
-    fn draw(&mut self, logits: Tensor<2>) -> Result<Vec<Option<u32>>, ModelError> {
-        let due = |row: &Option<Row>| row.as_ref().is_some_and(|row| row.pending.is_empty());
+    /// The next token of every row whose prompt is used up, or which row has logits that make no distribution.
+    /// `[batch, vocab]` logits stay on the device as long as all rows take the most likely token.
+    fn draw(&mut self, logits: Tensor<2>) -> Result<Vec<Option<u32>>, (usize, BadLogits)> {
         if self.rows.iter().flatten().all(|row| row.greedy) {
             let [_, vocab] = logits.dims();
             let ids = likeliest(logits.clone()).into_data().convert::<i64>();
             let ids = ids.as_slice::<i64>().expect("ids are integers").iter();
-            let next = |(index, (row, &id)): (usize, (&Option<Row>, &i64))| match due(row) {
-                true if id < vocab as i64 => Ok(Some(id as u32)),
+            let next = |(index, (row, &id)): (usize, (&Option<Row>, &i64))| match row {
+                Some(row) if row.pending.is_empty() && id < vocab as i64 => Ok(Some(id as u32)),
                 // Looked at on the host, where it is told what is wrong.
-                true => {
+                Some(row) if row.pending.is_empty() => {
                     let data = logits.clone().narrow(0, index, 1).into_data().convert::<f32>();
                     let logits: &[f32] = data.as_slice().expect("logits are floats");
-                    greedy(logits).map(Some).map_err(|what| self.broken(index, what))
+                    greedy(logits).map(Some).map_err(|what| (index, what))
                 }
-                false => Ok(None),
+                _ => Ok(None),
             };
             return self.rows.iter().zip(ids).enumerate().map(next).collect();
         }
-        let [_, vocab] = logits.dims();
         let data = logits.into_data().convert::<f32>();
-        let logits = data.as_slice::<f32>().expect("logits are numbers").chunks(vocab);
-        let next = |(row, logits): (&mut Option<Row>, &[f32])| match row {
-            Some(row) if row.pending.is_empty() => row.sampler.next(logits).map(Some),
-            _ => Ok(None),
-        };
-        let drawn: Vec<_> = self.rows.iter_mut().zip(logits).map(next).collect();
-        drawn.into_iter().enumerate().map(|(index, drawn)| drawn.map_err(|what| self.broken(index, what))).collect()
+        self.draw_on_host(data.as_slice().expect("logits are numbers"))
     }
 
-    /// Logits of a row that make no distribution.
-    fn broken(&self, index: usize, what: BadLogits) -> ModelError {
+    /// As [`BatchedGeneration::draw`], from the logits of one row after another.
+    fn draw_on_host(&mut self, logits: &[f32]) -> Result<Vec<Option<u32>>, (usize, BadLogits)> {
+        let vocab = logits.len() / self.rows.len();
+        let next = |(index, (row, logits)): (usize, (&mut Option<Row>, &[f32]))| match row {
+            Some(row) if row.pending.is_empty() => row.sampler.next(logits).map(Some).map_err(|what| (index, what)),
+            _ => Ok(None),
+        };
+        // Every sampler draws, whatever becomes of the others.
+        let drawn: Vec<_> = self.rows.iter_mut().zip(logits.chunks(vocab)).enumerate().map(next).collect();
+        drawn.into_iter().collect()
+    }
+
+    /// Why a request cannot go on, of which row.
+    fn broken(&self, (index, what): (usize, BadLogits)) -> ModelError {
         let row = self.rows[index].as_ref();
         let (request, token) = row.map_or((0, 0), |row| (row.request, row.tokens.len()));
         let reason = reason(self.model.decoder.storage(), self.recurrent.compression(), &self.states, index);

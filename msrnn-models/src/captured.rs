@@ -13,6 +13,26 @@ use msrnn_core::state::MultiState;
 
 use crate::recurrent::Recurrent;
 
+/// Whether steps are captured once and replayed, where the device and the policy allow it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Capture {
+    /// They are launched one by one.
+    #[default]
+    Never,
+    /// Where the device replays a graph in one launch.
+    OnHardware,
+    /// Everywhere: without a graph a replay launches everything again. It saves nothing, and shows on any GPU that a loop of
+    /// replays does what a loop of steps does.
+    Rehearsed,
+}
+
+impl Capture {
+    /// On hardware, if it is allowed at all.
+    pub fn when(allowed: bool) -> Self {
+        if allowed { Self::OnHardware } else { Self::Never }
+    }
+}
+
 /// What one step has computed: `[batch, 1, vocab]` logits.
 type Step<'r> = Box<dyn FnMut() -> Tensor<3> + 'r>;
 
@@ -31,7 +51,7 @@ impl<'r> Captured<'r> {
     /// [`Attention::captures`](msrnn_core::attention::Attention::captures) is true.
     pub fn is_possible(recurrent: &Recurrent<'_>, states: &[MultiState]) -> bool {
         let mut layers = recurrent.attentions().iter().zip(states);
-        recurrent.captures() && layers.all(|(attention, state)| attention.captures(state))
+        recurrent.capture() != Capture::Never && layers.all(|(attention, state)| attention.captures(state))
     }
 
     /// Makes one step plainly and captures it, with a token of every batch row: its logits, row after row, and the
@@ -58,7 +78,7 @@ impl<'r> Captured<'r> {
             Box::new(move || recurrent.scan(token.borrow().clone(), &mut states.borrow_mut()))
         };
         let graph = capture(&device, closure);
-        if !graph.is_hardware() {
+        if !graph.is_hardware() && recurrent.capture() != Capture::Rehearsed {
             return (expected, Err(plain));
         }
         // The runs of the capture have fed the states; back to where they were, in the same buffers.
@@ -85,7 +105,9 @@ impl<'r> Captured<'r> {
         // token and the states, which only this value holds and which stay in their buffers; nothing else
         // runs on them, since `self` is borrowed mutably until the logits are read below.
         let logits = unsafe { self.graph.replay() }.clone();
-        self.states.borrow_mut().iter_mut().for_each(MultiState::count_replayed);
+        if self.graph.is_hardware() {
+            self.states.borrow_mut().iter_mut().for_each(MultiState::count_replayed);
+        }
         host(logits)
     }
 

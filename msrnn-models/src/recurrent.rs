@@ -15,6 +15,7 @@ use msrnn_core::policy::{Layer, Policy};
 use msrnn_core::rnn::MultiStateRnn;
 use msrnn_core::state::MultiState;
 
+use crate::captured::Capture;
 use crate::decoder::{Decoder, DecoderLayer};
 use crate::error::ModelError;
 use crate::length::Length;
@@ -31,7 +32,7 @@ pub struct Recurrent<'m> {
     /// Layer by layer.
     positions: Vec<Positions>,
     attentions: Vec<Attention>,
-    captures: bool,
+    capture: Capture,
 }
 
 /// Bytes of weights from which on the pool of threads is entered for every token.
@@ -83,18 +84,18 @@ impl<'m> Recurrent<'m> {
             }
         };
         let attentions = (0..config.layers).map(attention).collect();
-        Self { decoder, asked: positions, positions: of_layers, attentions, captures: false, compression }
+        Self { decoder, asked: positions, positions: of_layers, attentions, capture: Capture::Never, compression }
     }
 
-    /// Lets generation capture a step once and replay it, where the device and the policy allow it.
+    /// Lets generation capture a step once and replay it.
     #[must_use]
-    pub fn with_capture(self, captures: bool) -> Self {
-        Self { captures, ..self }
+    pub fn with_capture(self, capture: Capture) -> Self {
+        Self { capture, ..self }
     }
 
-    /// Whether steps may be captured.
-    pub fn captures(&self) -> bool {
-        self.captures
+    /// Whether steps are captured.
+    pub fn capture(&self) -> Capture {
+        self.capture
     }
 
     /// How the state is bounded.

@@ -13,6 +13,7 @@ use msrnn_bench::writing::times::Speed;
 use msrnn_bench::writing::{Ended, Told, Writing, Written};
 use msrnn_core::budget::Budget;
 use msrnn_models::Model;
+use msrnn_models::captured::Capture;
 use msrnn_models::chat::{ChatTemplate, Message};
 use msrnn_models::recurrent::Recurrent;
 use msrnn_models::sampling::{Sampler, Sampling};
@@ -81,6 +82,12 @@ pub(super) struct Args {
     /// Launch every step's kernels one by one, on a GPU that could be given all of them at once
     #[arg(long)]
     no_capture: bool,
+}
+
+impl Args {
+    pub(super) fn capture(&self) -> Capture {
+        Capture::when(!self.no_capture)
+    }
 }
 
 #[derive(Serialize)]
@@ -168,7 +175,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     // A bounded state has all its rows from the beginning.
     msrnn_bench::room::check(&model.decoder, &compression, args.draw.max_new_tokens, args.samples.min(2))?;
     let recurrent =
-        Recurrent::new(&model.decoder, compression.clone(), args.run.positions).with_capture(!args.no_capture);
+        Recurrent::new(&model.decoder, compression.clone(), args.run.positions).with_capture(args.capture());
     let identity = args.state.identity(&args.model, &compression, args.run.positions)?;
     let (mut session, aside) = match (&args.state.state_in, &identity) {
         (Some(path), Some(identity)) => saved::load(path, identity, &model, &recurrent)?,

@@ -48,7 +48,7 @@ pub(super) fn run(args: &Args, model: &Model, template: Option<&ChatTemplate>) -
     if left.len() < all {
         say(&format!("{} of {all} prompts were finished before", all - left.len()));
     }
-    let recurrent = Recurrent::new(&model.decoder, compression, args.run.positions);
+    let recurrent = Recurrent::new(&model.decoder, compression, args.run.positions).with_capture(args.capture());
     let bar = ProgressBar::new(left.len() as u64);
     let finished = write((model, recurrent, &identity), &left, args.batch, &mut results, &INTERRUPT, || bar.inc(1))?;
     bar.finish_and_clear();

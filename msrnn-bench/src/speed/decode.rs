@@ -6,7 +6,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use msrnn_core::compression::Compression;
 use msrnn_core::rnn::MultiStateRnn;
 use msrnn_core::state::MultiState;
-use msrnn_models::captured::Captured;
+use msrnn_models::captured::{Capture, Captured};
 use msrnn_models::decoder::Decoder;
 use msrnn_models::recurrent::{Positions, Recurrent};
 use rand::{Rng, SeedableRng};
@@ -56,7 +56,7 @@ impl<'m> DecodeLoop<'m> {
     /// That takes the memory of the states three times.
     #[must_use]
     pub(crate) fn with_capture(self, captures: bool) -> Self {
-        Self { recurrent: self.recurrent.with_capture(captures), ..self }
+        Self { recurrent: self.recurrent.with_capture(Capture::when(captures)), ..self }
     }
 
     /// The states of all layers.

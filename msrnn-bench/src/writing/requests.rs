@@ -321,11 +321,14 @@ pub(crate) fn run(
     }
     let mut finished = 0;
     while generation.unfinished() > 0 && !interrupt.load(Ordering::Relaxed) {
-        let mut failed = None;
+        let (mut failed, mut broken_off) = (None, false);
         let ended = generation.round(&mut |request, token| {
             let goes_on = draw(&mut under[request], &asked[request], tokenizer, token);
             match goes_on {
-                Ok(goes_on) => goes_on,
+                Ok(goes_on) => {
+                    broken_off |= goes_on && interrupt.load(Ordering::Relaxed);
+                    goes_on && !broken_off
+                }
                 Err(error) => {
                     failed = Some(error);
                     false
@@ -337,7 +340,11 @@ pub(crate) fn run(
         }
         for completion in ended {
             let one = &asked[completion.request];
-            let (text, stopped) = match under[completion.request].take() {
+            let (under, stop) = (under[completion.request].take(), completion.stop);
+            if stop == Stop::Interrupted && !under.as_ref().is_some_and(|under| under.stopped) {
+                continue;
+            }
+            let (text, stopped) = match under {
                 None => (String::new(), false),
                 Some(Under { text, stopped: true, .. }) => (text, true),
                 Some(Under { stream, stops, text, .. }) => {
@@ -345,7 +352,7 @@ pub(crate) fn run(
                     (text + &passed.text, passed.stopped)
                 }
             };
-            let ended = match completion.stop {
+            let ended = match stop {
                 _ if stopped => Ended::StopText,
                 Stop::Eos => Ended::Eos,
                 _ => Ended::Length,

@@ -7,7 +7,7 @@ use msrnn_core::kernels;
 use msrnn_core::precision::computes_in;
 use msrnn_models::Model;
 use msrnn_models::batched::{BatchedGeneration, Completion, Request};
-use msrnn_models::captured::Captured;
+use msrnn_models::captured::{Capture, Captured};
 use msrnn_models::generate::generate;
 use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::{Positions, Recurrent};
@@ -198,16 +198,16 @@ fn products_equal(cpu: &Device, device: &Device) {
     }
 }
 
-/// Greedy tokens and what is held at the end, captured and not. Where the device replays graphs the
-/// first captured step has been held against a plain one; where it does not nothing is captured.
+/// Greedy tokens and what is held at the end, captured and not. The first captured step has been held against a plain one;
+/// where the device replays no graph, what was to be captured is launched again.
 fn captured_steps_equal(_cpu: &Device, device: &Device) {
     let model = bundled::load(DType::F32, device).expect("the bundled model is whole");
     for spec in ["tova@16", "h2o@16", "window+4@16"] {
         let spec: PolicySpec = spec.parse().expect("a spec");
         let compression = spec.compression(TOKENS, |_| 1).expect("a bound");
-        let run = |captures: bool| {
+        let run = |capture: Capture| {
             let recurrent = Recurrent::new(&model.decoder, compression.clone(), Positions::Original);
-            let recurrent = recurrent.with_capture(captures);
+            let recurrent = recurrent.with_capture(capture);
             let prompt = &ids(&model)[..20];
             let sampling = Sampling::default();
             let done = generate(&model, &recurrent, prompt, Protocol::Strict, sampling, 12, |_| true);
@@ -215,17 +215,17 @@ fn captured_steps_equal(_cpu: &Device, device: &Device) {
             let possible = Captured::is_possible(&recurrent, &done.states);
             (possible, done.tokens, done.states.iter().map(|state| state.held()).collect::<Vec<_>>())
         };
-        let (plain, captured) = (run(false), run(true));
+        let (plain, captured) = (run(Capture::Never), run(Capture::Rehearsed));
         assert!(!plain.0 && captured.0, "a full state can be captured if that is allowed");
         assert_eq!((plain.1, plain.2), (captured.1, captured.2), "{spec}");
     }
 }
 
-/// Steps of several sequences at once: replayed where the device can, plain where it cannot, equal either way.
+/// Steps of several sequences at once, replayed.
 fn captured_batches_equal(_cpu: &Device, device: &Device) {
     let model = bundled::load(DType::F32, device).expect("the bundled model is whole");
     let compression = "tova@16".parse::<PolicySpec>().expect("a spec").compression(TOKENS, |_| 1).expect("a bound");
-    let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original).with_capture(true);
+    let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original).with_capture(Capture::Rehearsed);
     let ids = ids(&model);
     let rows = |from: usize, n: usize| {
         let of = |row: usize| ids[from + row..from + row + n].iter().map(|&id| i64::from(id));
@@ -239,39 +239,32 @@ fn captured_batches_equal(_cpu: &Device, device: &Device) {
     let (first, captured) = Captured::step(&recurrent, states, &ids[20..23]);
     let wide = |logits: Vec<f32>| logits.into_iter().map(f64::from).collect::<Vec<f64>>();
     near("the captured step", &expected[0], &wide(first));
-    let found = match captured {
-        Ok(mut captured) => {
-            for (t, expected) in (21..24).zip(&expected[1..]) {
-                near("a replayed step", expected, &wide(captured.replay(&ids[t..t + 3])));
-            }
-            captured.into_states()
-        }
-        Err(mut states) => {
-            for (t, expected) in (21..24).zip(&expected[1..]) {
-                near("a plain step", expected, &host(recurrent.scan(rows(t, 1), &mut states)));
-            }
-            states
-        }
-    };
+    let mut captured = captured.expect("the captured step is the plain one");
+    for (t, expected) in (21..24).zip(&expected[1..]) {
+        near("a replayed step", expected, &wide(captured.replay(&ids[t..t + 3])));
+    }
     let held = |states: &[msrnn_core::state::MultiState]| states.iter().map(|state| state.held()).collect::<Vec<_>>();
-    assert_eq!(held(&plain), held(&found));
+    assert_eq!(held(&plain), held(&captured.into_states()));
 }
 
+/// Requests side by side, with steps that are replayed between two ends.
 fn batched_equals(cpu: &Device, device: &Device) {
-    let run = |device: &Device| {
+    let run = |device: &Device, capture: Capture| {
         let model = bundled::load(DType::F32, device).expect("the bundled model is whole");
         let spec: PolicySpec = "tova@16".parse().expect("a spec");
         let compression = spec.compression(TOKENS, |_| 1).expect("a bound");
-        let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
+        let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original).with_capture(capture);
         let mut generation = BatchedGeneration::new(&model, recurrent, 2).expect("a batch");
         for (first, n) in [(0, 18), (3, 5), (9, 12)] {
             let prompt = ids(&model)[first..first + n].to_vec();
-            let request = Request { prompt, sampling: Sampling::default(), max_new_tokens: 4 + first };
+            let request = Request { prompt, sampling: Sampling::default(), max_new_tokens: 38 + 3 * first };
             generation.push(request).expect("a good request");
         }
         let mut done = generation.run(|_, _| true).expect("samplers were tried");
         done.sort_by_key(|completion: &Completion| completion.request);
         done
     };
-    assert_eq!(run(cpu), run(device));
+    let expected = run(cpu, Capture::Never);
+    assert_eq!(expected, run(device, Capture::Never));
+    assert_eq!(expected, run(device, Capture::Rehearsed));
 }

@@ -11,7 +11,7 @@ use msrnn_core::compression::Compression;
 use msrnn_core::kernels::Activations;
 use msrnn_core::policy::{Layer, Rule};
 use msrnn_models::Model;
-use msrnn_models::captured::Captured;
+use msrnn_models::captured::{Capture, Captured};
 use msrnn_models::recurrent::{Positions, Recurrent};
 use msrnn_models::storage::{Storage, Weights};
 use msrnn_policies::registry;
@@ -99,7 +99,7 @@ fn under(policy: &str, model: &Model, device: &Device) {
         }
         Err(_) => Compression::Unbounded,
     };
-    let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original).with_capture(true);
+    let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original).with_capture(Capture::OnHardware);
     for batch in [1, 3] {
         if recurrent.check_length(STATES + 40, 0).is_ok() {
             let mut states = recurrent.initial_states(batch);
