@@ -5,11 +5,16 @@ use std::time::Instant;
 
 use burn::tensor::{DType, Device, Distribution, Tensor};
 
+use crate::error::BenchError;
+
 /// Bytes that are read to measure the bandwidth, where a device has them in one piece: far more than a cache holds.
 const BYTES: usize = 256 << 20;
 
 /// Rows and columns of the matrices whose product is timed.
 const SIDE: usize = 1024;
+
+/// Times that a device reads them before it is waited for, which would else be a part of what is measured.
+const READS: usize = 8;
 
 /// Tries per measurement, of which the best counts: a limit is what is possible.
 const TRIES: usize = 5;
@@ -31,40 +36,55 @@ enum Memory {
 }
 
 impl Memory {
-    /// The largest of a device's that is summed without a failure, since adapters have buffers of different sizes at most.
-    fn of_device(device: &Device) -> Self {
+    /// The largest of a device's that is summed, since adapters have buffers of different sizes at most.
+    fn of_device(device: &Device) -> Result<Self, BenchError> {
         let ones = |bytes: usize| Tensor::ones([bytes / size_of::<f32>()], (device, DType::F32));
-        let sums = |values: &Tensor<1>| values.clone().sum().try_into_data().is_ok();
-        let fits = [BYTES, BYTES / 4].into_iter().map(ones).find(sums);
-        Self::Device(Box::new(fits.unwrap_or_else(|| ones(BYTES / 16))))
+        let mut fits = [BYTES, BYTES / 4, BYTES / 16].into_iter().map(ones);
+        let values = fits.find(|values| sum(values, 1).is_ok());
+        values.map(|values| Self::Device(Box::new(values))).ok_or_else(|| {
+            BenchError::Input(format!(
+                "{device:?} cannot add up {} bytes, so that its bandwidth is not known",
+                BYTES / 16
+            ))
+        })
     }
 
+    /// Bytes that one measurement reads.
     fn bytes(&self) -> usize {
         match self {
             Self::Host(words) => words.len() * size_of::<u64>(),
-            Self::Device(values) => values.dims()[0] * size_of::<f32>(),
+            Self::Device(values) => READS * values.dims()[0] * size_of::<f32>(),
         }
     }
 }
 
 impl Limits {
     /// Allocates what is read. `on_host`: whether the device computes in the host's memory.
-    pub(crate) fn new(device: &Device, on_host: bool, threads: usize) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// When the device does not read what it was given.
+    pub(crate) fn new(device: &Device, on_host: bool, threads: usize) -> Result<Self, BenchError> {
         let memory = match on_host {
             // Not zero: untouched pages of zeros are all the same page.
             true => Memory::Host(vec![1; BYTES / size_of::<u64>()]),
-            false => Memory::of_device(device),
+            false => Memory::of_device(device)?,
         };
-        Self { memory, device: device.clone(), threads: threads.max(1) }
+        Ok(Self { memory, device: device.clone(), threads: threads.max(1) })
     }
 
     /// Bytes read per second, by all threads together.
-    pub(crate) fn bandwidth(&self) -> f64 {
-        self.memory.bytes() as f64
-            / fastest(|| match &self.memory {
-                Memory::Host(words) => read(words, self.threads),
-                Memory::Device(values) => drop(black_box(values.as_ref().clone().sum().into_data())),
-            })
+    ///
+    /// # Errors
+    ///
+    /// When the device says another sum than that of what it was given.
+    pub(crate) fn bandwidth(&self) -> Result<f64, BenchError> {
+        let mut result = Ok(());
+        let seconds = fastest(|| match &self.memory {
+            Memory::Host(words) => read(words, self.threads),
+            Memory::Device(values) => result = std::mem::replace(&mut result, Ok(())).and(sum(values, READS)),
+        });
+        result.map(|()| self.memory.bytes() as f64 / seconds)
     }
 
     /// Floating-point operations per second of a square matrix product in `dtype`.
@@ -79,6 +99,23 @@ impl Limits {
             drop(product);
         });
         2.0 * (SIDE as f64).powi(3) / seconds
+    }
+}
+
+/// Adds ones up on their device, several times in a row.
+fn sum(ones: &Tensor<1>, times: usize) -> Result<(), BenchError> {
+    let sums: Vec<_> = (0..times).map(|_| ones.clone().sum()).collect();
+    let expected = ones.dims()[0] as f32;
+    // What is launched in a row ends in a row. A device whose buffers are smaller may say that all went well.
+    let found =
+        sums[times - 1].clone().try_into_data().ok().and_then(|data| data.as_slice::<f32>().ok()?.first().copied());
+    match found {
+        // Millions of ones in f32.
+        Some(found) if (found - expected).abs() <= 1e-3 * expected => Ok(()),
+        found => Err(BenchError::Input(format!(
+            "the device adds {expected} ones up to {found:?}, so that its bandwidth is not known; give a smaller shape, or \
+             another ‘device’"
+        ))),
     }
 }
 

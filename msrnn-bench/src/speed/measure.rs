@@ -241,7 +241,7 @@ pub(crate) fn measure(
     let peak_resident_bytes = memory::peak();
 
     let dtype = model.decoder.storage().vectors();
-    let limits = Limits::new(&model.decoder.device(), settings.on_host, settings.conditions.threads);
+    let limits = Limits::new(&model.decoder.device(), settings.on_host, settings.conditions.threads)?;
     let mut turns = vec![Turn::Bandwidth, Turn::Multiply(DType::F32)];
     if dtype != DType::F32 {
         turns.push(Turn::Multiply(dtype));
@@ -249,7 +249,7 @@ pub(crate) fn measure(
     let first_row = turns.len();
     turns.extend(workloads.into_iter().map(|workload| Turn::Row(Box::new(workload))));
     let values = in_turn(&mut turns, settings.repetitions, go_on, |index, turn| match turn {
-        Turn::Bandwidth => Ok(Some(limits.bandwidth())),
+        Turn::Bandwidth => limits.bandwidth().map(Some),
         Turn::Multiply(dtype) => Ok(Some(limits.matrix_rate(*dtype))),
         Turn::Row(workload) => told.run(index - first_row, workload),
     })?;
