@@ -1,9 +1,10 @@
 //! Whether weights and states of a run fit into the memory at hand, looked at before they are made.
 //!
 //! What is counted is the least that is needed: whatever is refused here could not have been done. Of a GPU's memory
-//! nothing is known here; who runs out of it is told by its driver.
+//! only the largest buffer is known here; who runs out of the whole is told by its driver.
 
 use msrnn_core::compression::Compression;
+use msrnn_core::kernels::largest_buffer;
 use msrnn_core::policy::Layer;
 use msrnn_models::config::ModelConfig;
 use msrnn_models::decoder::Decoder;
@@ -27,11 +28,14 @@ pub(crate) fn check(
     batch: usize,
 ) -> Result<(), BenchError> {
     let device = decoder.device();
-    if !is_host(&device) {
-        return Ok(());
-    }
+    let config = decoder.config();
     let rows = compression.states().unwrap_or(tokens);
-    let logits = memory::product(&[batch, tokens.min(BLOCK), decoder.config().vocab_size, size_of::<f32>()]);
+    let logits = memory::product(&[batch, tokens.min(BLOCK), config.vocab_size, size_of::<f32>()]);
+    if !is_host(&device) {
+        let keys = memory::product(&[batch, rows, config.kv_heads, config.head_dim, decoder.storage().states.size()]);
+        return check_buffer(keys, largest_buffer(&device), "the keys of a layer", "fewer states, a shorter text")
+            .and_then(|()| check_buffer(logits, largest_buffer(&device), "logits of a block", "a shorter text"));
+    }
     let states = memory::product(&[state_bytes(decoder, compression, tokens), batch]);
     let what = match batch {
         1 => format!("a state of {rows} rows"),
@@ -42,6 +46,18 @@ pub(crate) fn check(
         &what,
         "give fewer states, a shorter text or ‘context’, or a smaller ‘batch’",
     )
+}
+
+/// Refuses what is one tensor and larger than a device's largest buffer, where that is known.
+fn check_buffer(bytes: u64, most: Option<u64>, what: &str, less: &str) -> Result<(), BenchError> {
+    match most {
+        Some(most) if bytes > most => Err(BenchError::Input(format!(
+            "{what} would take {}, and the device's largest buffer has {}; give {less}, a smaller ‘batch’, or ‘device’ cpu",
+            memory::in_words(bytes),
+            memory::in_words(most)
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a ceiling that is told of more tokens than the weights fit of that it is told: at every token those of all rows,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use burn::tensor::DType;
 use msrnn_core::state::MultiState;
 
 use crate::recurrent::Positions;
@@ -191,6 +192,21 @@ pub enum ModelError {
     /// Packed rows on a device that cannot hold their scales.
     #[error("{0} holds scales of packed rows in f16, which this device does not have; take ‘device’ cpu")]
     PackedScales(String),
+    /// A matrix on a device that has no buffer for it.
+    #[error(
+        "tensor {name} takes {} MiB in {dtype:?} where it is computed with, and the device's largest buffer has {} MiB; take a narrower dtype, or ‘device’ cpu",
+        bytes.div_ceil(1 << 20), most >> 20
+    )]
+    Buffer {
+        /// Its name.
+        name: String,
+        /// Its bytes.
+        bytes: u64,
+        /// What it is computed with in.
+        dtype: DType,
+        /// Bytes of the largest buffer.
+        most: u64,
+    },
     /// Sampling parameters that make no sense.
     #[error("{0}")]
     Sampling(String),

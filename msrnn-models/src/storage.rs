@@ -1,8 +1,8 @@
 //! In which dtypes a decoder is held.
 
-use burn::tensor::{DType, FloatDType};
+use burn::tensor::{DType, Device, FloatDType};
 use msrnn_core::budget::StateBytes;
-use msrnn_core::kernels::{Activations, Format};
+use msrnn_core::kernels::{Activations, Format, largest_buffer};
 use msrnn_core::policy::{Layer, Plan, Policy};
 use msrnn_core::precision::accumulation;
 
@@ -141,6 +141,24 @@ impl Storage {
         match inputs.into_iter().find(|input| !input.is_multiple_of(block)) {
             Some(input) if self.weights == Weights::Int8 => Err(ModelError::Blocks { input, block }),
             _ => Ok(()),
+        }
+    }
+
+    /// As [`Storage::check`], and whether a device has buffers for the matrices.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::check`]; when a matrix, out of its blocks, is larger than the device's [largest
+    /// buffer](largest_buffer).
+    pub fn check_on(&self, config: &ModelConfig, device: &Device) -> Result<(), ModelError> {
+        self.check(config)?;
+        let Some(most) = largest_buffer(device) else { return Ok(()) };
+        let dtype = self.vectors();
+        let bytes =
+            |named: &Named| named.shape.iter().fold(dtype.size() as u64, |all, &n| all.saturating_mul(n as u64));
+        match tensors(config).into_iter().find(|named| bytes(named) > most) {
+            Some(named) => Err(ModelError::Buffer { bytes: bytes(&named), name: named.name, dtype, most }),
+            None => Ok(()),
         }
     }
 

@@ -227,7 +227,7 @@ fn open(args: &Args, conditions: Conditions) -> Result<(Model, Setting), BenchEr
         let device = args.model.device.open()?;
         let storage = args.model.precision()?.of_shape()?.on(&device, args.model.device)?;
         room::check_weights(&shape.config(), 1)?;
-        storage.check(&shape.config())?;
+        storage.check_on(&shape.config(), &device)?;
         Ok(shape.model(args.seed, storage, &device))
     };
     let (model, startup) = start(|| args.shape.map_or_else(|| args.model.open(), random), conditions)?;

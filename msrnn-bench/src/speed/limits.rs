@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use burn::tensor::{DType, Device, Distribution, Tensor};
+use msrnn_core::kernels::largest_buffer;
 
 use crate::error::BenchError;
 
@@ -36,17 +37,10 @@ enum Memory {
 }
 
 impl Memory {
-    /// The largest of a device's that is summed, since adapters have buffers of different sizes at most.
-    fn of_device(device: &Device) -> Result<Self, BenchError> {
-        let ones = |bytes: usize| Tensor::ones([bytes / size_of::<f32>()], (device, DType::F32));
-        let mut fits = [BYTES, BYTES / 4, BYTES / 16].into_iter().map(ones);
-        let values = fits.find(|values| sum(values, 1).is_ok());
-        values.map(|values| Self::Device(Box::new(values))).ok_or_else(|| {
-            BenchError::Input(format!(
-                "{device:?} cannot add up {} bytes, so that its bandwidth is not known",
-                BYTES / 16
-            ))
-        })
+    /// As large as the device has a buffer for: to ask for more is no error at once, and nothing after it is right.
+    fn of_device(device: &Device) -> Self {
+        let most = largest_buffer(device).map_or(BYTES, |most| most.min(BYTES as u64) as usize);
+        Self::Device(Box::new(Tensor::ones([most / size_of::<f32>()], (device, DType::F32))))
     }
 
     /// Bytes that one measurement reads.
@@ -60,17 +54,13 @@ impl Memory {
 
 impl Limits {
     /// Allocates what is read. `on_host`: whether the device computes in the host's memory.
-    ///
-    /// # Errors
-    ///
-    /// When the device does not read what it was given.
-    pub(crate) fn new(device: &Device, on_host: bool, threads: usize) -> Result<Self, BenchError> {
+    pub(crate) fn new(device: &Device, on_host: bool, threads: usize) -> Self {
         let memory = match on_host {
             // Not zero: untouched pages of zeros are all the same page.
             true => Memory::Host(vec![1; BYTES / size_of::<u64>()]),
-            false => Memory::of_device(device)?,
+            false => Memory::of_device(device),
         };
-        Ok(Self { memory, device: device.clone(), threads: threads.max(1) })
+        Self { memory, device: device.clone(), threads: threads.max(1) }
     }
 
     /// Bytes read per second, by all threads together.
@@ -136,4 +126,20 @@ fn read(words: &[u64], threads: usize) {
             scope.spawn(|| black_box(part.iter().fold(0u64, |sum, &word| sum.wrapping_add(word))));
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_does_not_read_what_it_was_given_has_no_bandwidth() {
+        let device = Device::flex();
+        let of = |value: f32| {
+            let values = Tensor::full([1 << 20], value, (&device, DType::F32));
+            Limits { memory: Memory::Device(Box::new(values)), device: device.clone(), threads: 1 }
+        };
+        assert!(of(1.0).bandwidth().expect("it adds up") > 0.0);
+        assert!(of(0.0).bandwidth().unwrap_err().to_string().contains("the device adds 1048576 ones up to Some(0.0)"));
+    }
 }

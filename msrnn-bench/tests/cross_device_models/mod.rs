@@ -18,9 +18,10 @@ use msrnn_policies::PolicySpec;
 type Test = fn(&Device, &Device);
 
 /// All of them, by name.
-pub(crate) const TESTS: [(&str, Test); 9] = [
+pub(crate) const TESTS: [(&str, Test); 10] = [
     ("products_equal_the_cpus", products_equal),
     ("token_wise_kernels_equal_the_cpus", token_wise_kernels_equal),
+    ("a_matrix_larger_than_the_largest_buffer_is_refused", large_matrices_refused),
     ("captured_steps_generate_the_same_tokens", captured_steps_equal),
     ("captured_steps_of_several_sequences_equal_plain_ones", captured_batches_equal),
     ("batched_generation_equals_the_cpus", batched_equals),
@@ -196,6 +197,19 @@ fn products_equal(cpu: &Device, device: &Device) {
             }
         }
     }
+}
+
+/// Before anything is made of it: what a device does behind an allocation that failed is not what it was told.
+fn large_matrices_refused(_cpu: &Device, device: &Device) {
+    let most = kernels::largest_buffer(device).expect("a GPU says it");
+    let model = bundled::load(DType::F32, &Device::flex()).expect("the bundled model is whole");
+    let (mut config, storage) = (model.decoder.config().clone(), model.decoder.storage());
+    let row = 4 * config.hidden_size as u64;
+    config.vocab_size = usize::try_from(most / row).expect("a size");
+    storage.check_on(&config, device).expect("it fits");
+    config.vocab_size += 1;
+    let refused = storage.check_on(&config, device).expect_err("it does not fit").to_string();
+    assert!(refused.contains("tensor model.embed_tokens.weight takes"), "{refused}");
 }
 
 /// Greedy tokens and what is held at the end, captured and not. The first captured step has been held against a plain one;

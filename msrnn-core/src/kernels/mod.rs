@@ -33,7 +33,7 @@ pub(crate) mod flex;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use burn::tensor::{DType, Int, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor};
 
 pub use activations::Activations;
 pub use blocks::Format;
@@ -207,6 +207,16 @@ pub(crate) fn is_on_host<const D: usize>(x: &Tensor<D>) -> bool {
         let _ = x;
         false
     }
+}
+
+/// Bytes that one tensor may take on a device, where it says so: adapters for graphics have buffers of some size at most.
+pub fn largest_buffer(device: &Device) -> Option<u64> {
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    if matches!(device.as_dispatch(), burn::backend::DispatchDevice::Cube(_)) {
+        return Some(cube::largest_buffer(device));
+    }
+    let _ = device;
+    None
 }
 
 /// Values of `x` in its accumulation dtype: [`widen`](crate::precision::widen), as fast as memory.

@@ -98,7 +98,7 @@ fn decoder(
     storage: Storage,
     device: &Device,
 ) -> Result<Loaded, ModelError> {
-    storage.check(&config)?;
+    storage.check_on(&config, device)?;
     let notes = shards.untie(&mut config, storage.vectors())?;
     let Wanted { places, unused } = shards.wanted(&config)?;
     let decoder: Result<Decoder, ModelError> = match storage.weights {

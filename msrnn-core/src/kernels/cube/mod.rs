@@ -8,7 +8,7 @@ mod overwrite;
 mod product;
 pub(crate) mod reduce;
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
 use crate::kernels::Map;
 use crate::precision::narrow;
@@ -21,6 +21,11 @@ pub(crate) use product::product;
 /// Whether `x` is one that the token-wise kernels compute with.
 pub(super) fn takes_tokens<const D: usize>(x: &Tensor<D>) -> bool {
     is_here(x) && is_read(x) && x.shape().num_elements() > 0
+}
+
+/// Bytes of the largest buffer that a device gives out.
+pub(super) fn largest_buffer(device: &Device) -> u64 {
+    access::read(Tensor::<1>::zeros([1], device)).client.properties().memory.max_page_size
 }
 
 /// Writes the values of `from` over those of `to`, in the same buffer.
