@@ -37,10 +37,17 @@ enum Memory {
 }
 
 impl Memory {
-    /// As large as the device has a buffer for: to ask for more is no error at once, and nothing after it is right.
-    fn of_device(device: &Device) -> Self {
+    /// The largest that the device has a buffer for and adds up: to ask for a larger buffer is no error at once, and nothing
+    /// after it is right; and burn's sum leaves out what is beyond the launches that some adapters allow.
+    fn of_device(device: &Device) -> Result<Self, BenchError> {
         let most = largest_buffer(device).map_or(BYTES, |most| most.min(BYTES as u64) as usize);
-        Self::Device(Box::new(Tensor::ones([most / size_of::<f32>()], (device, DType::F32))))
+        let ones = |bytes: usize| Tensor::ones([bytes / size_of::<f32>()], (device, DType::F32));
+        let tries = [4, 16, 64].map(|part| most / part);
+        let all = ones(most);
+        sum(&all, 1)
+            .map(|()| all)
+            .or_else(|error| tries.into_iter().map(ones).find(|values| sum(values, 1).is_ok()).ok_or(error))
+            .map(|values| Self::Device(Box::new(values)))
     }
 
     /// Bytes that one measurement reads.
@@ -54,13 +61,17 @@ impl Memory {
 
 impl Limits {
     /// Allocates what is read. `on_host`: whether the device computes in the host's memory.
-    pub(crate) fn new(device: &Device, on_host: bool, threads: usize) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// When the device does not read what it was given.
+    pub(crate) fn new(device: &Device, on_host: bool, threads: usize) -> Result<Self, BenchError> {
         let memory = match on_host {
             // Not zero: untouched pages of zeros are all the same page.
             true => Memory::Host(vec![1; BYTES / size_of::<u64>()]),
-            false => Memory::of_device(device),
+            false => Memory::of_device(device)?,
         };
-        Self { memory, device: device.clone(), threads: threads.max(1) }
+        Ok(Self { memory, device: device.clone(), threads: threads.max(1) })
     }
 
     /// Bytes read per second, by all threads together.
