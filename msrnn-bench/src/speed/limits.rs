@@ -14,8 +14,8 @@ const BYTES: usize = 256 << 20;
 /// Rows and columns of the matrices whose product is timed.
 const SIDE: usize = 1024;
 
-/// Times that a device reads them before it is waited for, which would else be a part of what is measured.
-const READS: usize = 8;
+/// Times that a device reads and writes them before it is waited for, which would else be a part of what is measured.
+const PASSES: usize = 8;
 
 /// Tries per measurement, of which the best counts: a limit is what is possible.
 const TRIES: usize = 5;
@@ -32,58 +32,48 @@ pub(crate) struct Limits {
 enum Memory {
     /// The host's, read by as many threads as compute.
     Host(Vec<u64>),
-    /// A device's, summed by its own kernel.
+    /// A device's, copied by its own kernel.
     Device(Box<Tensor<1>>),
 }
 
 impl Memory {
-    /// The largest that the device has a buffer for and adds up: to ask for a larger buffer is no error at once, and nothing
-    /// after it is right; and burn's sum leaves out what is beyond the launches that some adapters allow.
-    fn of_device(device: &Device) -> Result<Self, BenchError> {
+    /// As large as the device has a buffer for: to ask for more is no error at once, and nothing after it is right.
+    fn of_device(device: &Device) -> Self {
         let most = largest_buffer(device).map_or(BYTES, |most| most.min(BYTES as u64) as usize);
-        let ones = |bytes: usize| Tensor::ones([bytes / size_of::<f32>()], (device, DType::F32));
-        let tries = [4, 16, 64].map(|part| most / part);
-        let all = ones(most);
-        sum(&all, 1)
-            .map(|()| all)
-            .or_else(|error| tries.into_iter().map(ones).find(|values| sum(values, 1).is_ok()).ok_or(error))
-            .map(|values| Self::Device(Box::new(values)))
+        Self::Device(Box::new(Tensor::ones([most / size_of::<f32>()], (device, DType::F32))))
     }
 
-    /// Bytes that one measurement reads.
+    /// Bytes that one measurement reads, and on a device writes too.
     fn bytes(&self) -> usize {
         match self {
             Self::Host(words) => words.len() * size_of::<u64>(),
-            Self::Device(values) => READS * values.dims()[0] * size_of::<f32>(),
+            Self::Device(values) => 2 * PASSES * values.dims()[0] * size_of::<f32>(),
         }
     }
 }
 
 impl Limits {
     /// Allocates what is read. `on_host`: whether the device computes in the host's memory.
-    ///
-    /// # Errors
-    ///
-    /// When the device does not read what it was given.
-    pub(crate) fn new(device: &Device, on_host: bool, threads: usize) -> Result<Self, BenchError> {
+    pub(crate) fn new(device: &Device, on_host: bool, threads: usize) -> Self {
         let memory = match on_host {
             // Not zero: untouched pages of zeros are all the same page.
             true => Memory::Host(vec![1; BYTES / size_of::<u64>()]),
-            false => Memory::of_device(device)?,
+            false => Memory::of_device(device),
         };
-        Ok(Self { memory, device: device.clone(), threads: threads.max(1) })
+        Self { memory, device: device.clone(), threads: threads.max(1) }
     }
 
-    /// Bytes read per second, by all threads together.
+    /// Bytes per second: read, by all threads together; on a device read and written, since it has no sum that is right on every
+    /// adapter.
     ///
     /// # Errors
     ///
-    /// When the device says another sum than that of what it was given.
+    /// When what the device has written is not what it should be.
     pub(crate) fn bandwidth(&self) -> Result<f64, BenchError> {
         let mut result = Ok(());
         let seconds = fastest(|| match &self.memory {
             Memory::Host(words) => read(words, self.threads),
-            Memory::Device(values) => result = std::mem::replace(&mut result, Ok(())).and(sum(values, READS)),
+            Memory::Device(values) => result = std::mem::replace(&mut result, Ok(())).and(copy(values)),
         });
         result.map(|()| self.memory.bytes() as f64 / seconds)
     }
@@ -103,19 +93,20 @@ impl Limits {
     }
 }
 
-/// Adds ones up on their device, several times in a row.
-fn sum(ones: &Tensor<1>, times: usize) -> Result<(), BenchError> {
-    let sums: Vec<_> = (0..times).map(|_| ones.clone().sum()).collect();
-    let expected = ones.dims()[0] as f32;
+/// Adds one to every one of the ones on their device, several times in a row.
+fn copy(ones: &Tensor<1>) -> Result<(), BenchError> {
+    let n = ones.dims()[0];
+    let added = (0..PASSES).fold(ones.clone(), |values, _| values.add_scalar(1.0));
     // What is launched in a row ends in a row. A device whose buffers are smaller may say that all went well.
-    let found =
-        sums[times - 1].clone().try_into_data().ok().and_then(|data| data.as_slice::<f32>().ok()?.first().copied());
-    match found {
-        // Millions of ones in f32.
-        Some(found) if (found - expected).abs() <= 1e-3 * expected => Ok(()),
-        found => Err(BenchError::Input(format!(
-            "the device adds {expected} ones up to {found:?}, so that its bandwidth is not known; give a smaller shape, or \
-             another ‘device’"
+    let value = |at: usize| {
+        let data = added.clone().narrow(0, at, 1).try_into_data().ok()?;
+        data.as_slice::<f32>().ok()?.first().copied()
+    };
+    let (found, expected) = ([value(n - 1), value(0), value(n / 2)], (1 + PASSES) as f32);
+    match found.iter().all(|&found| found == Some(expected)) {
+        true => Ok(()),
+        false => Err(BenchError::Input(format!(
+            "the device writes {found:?} where {expected} is right, so that its bandwidth is not known; take another ‘device’"
         ))),
     }
 }
@@ -150,7 +141,13 @@ mod tests {
             let values = Tensor::full([1 << 20], value, (&device, DType::F32));
             Limits { memory: Memory::Device(Box::new(values)), device: device.clone(), threads: 1 }
         };
-        assert!(of(1.0).bandwidth().expect("it adds up") > 0.0);
-        assert!(of(0.0).bandwidth().unwrap_err().to_string().contains("the device adds 1048576 ones up to Some(0.0)"));
+        assert!(of(1.0).bandwidth().expect("it is right") > 0.0);
+        assert!(
+            of(0.0)
+                .bandwidth()
+                .unwrap_err()
+                .to_string()
+                .contains("the device writes [Some(8.0), Some(8.0), Some(8.0)] where 9 is right")
+        );
     }
 }

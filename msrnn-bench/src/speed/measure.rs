@@ -241,7 +241,7 @@ pub(crate) fn measure(
     let peak_resident_bytes = memory::peak();
 
     let dtype = model.decoder.storage().vectors();
-    let limits = Limits::new(&model.decoder.device(), settings.on_host, settings.conditions.threads)?;
+    let limits = Limits::new(&model.decoder.device(), settings.on_host, settings.conditions.threads);
     let mut turns = vec![Turn::Bandwidth, Turn::Multiply(DType::F32)];
     if dtype != DType::F32 {
         turns.push(Turn::Multiply(dtype));
