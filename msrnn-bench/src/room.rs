@@ -27,15 +27,12 @@ pub(crate) fn check(
     tokens: usize,
     batch: usize,
 ) -> Result<(), BenchError> {
-    let device = decoder.device();
-    let config = decoder.config();
+    let (device, config) = (decoder.device(), decoder.config());
+    if !is_host(&device) {
+        return check_buffer(keys_of_layer(decoder, compression, tokens, batch), largest_buffer(&device));
+    }
     let rows = compression.states().unwrap_or(tokens);
     let logits = memory::product(&[batch, tokens.min(BLOCK), config.vocab_size, size_of::<f32>()]);
-    if !is_host(&device) {
-        let keys = memory::product(&[batch, rows, config.kv_heads, config.head_dim, decoder.storage().states.size()]);
-        return check_buffer(keys, largest_buffer(&device), "the keys of a layer", "fewer states, a shorter text")
-            .and_then(|()| check_buffer(logits, largest_buffer(&device), "logits of a block", "a shorter text"));
-    }
     let states = memory::product(&[state_bytes(decoder, compression, tokens), batch]);
     let what = match batch {
         1 => format!("a state of {rows} rows"),
@@ -48,12 +45,33 @@ pub(crate) fn check(
     )
 }
 
-/// Refuses what is one tensor and larger than a device's largest buffer, where that is known.
-fn check_buffer(bytes: u64, most: Option<u64>, what: &str, less: &str) -> Result<(), BenchError> {
+/// Bytes of the keys of the layer that holds most, where they are one tensor: 0 where they are packed, or every head has its
+/// own.
+fn keys_of_layer(decoder: &Decoder, compression: &Compression, tokens: usize, batch: usize) -> u64 {
+    let config = decoder.config();
+    let of_layer = |index| {
+        let rows = match compression.planned() {
+            None => tokens,
+            Some((policy, states)) => {
+                let plan = policy.plan(&Layer { index, layers: config.layers, kv_heads: config.kv_heads, states });
+                match plan.packing.is_some() || plan.pooled.is_some() || !plan.heads.is_empty() {
+                    true => 0,
+                    false => plan.slots().unwrap_or(tokens),
+                }
+            }
+        };
+        memory::product(&[batch, rows, config.kv_heads, config.head_dim, decoder.storage().states.size()])
+    };
+    (0..config.layers).map(of_layer).max().unwrap_or(0)
+}
+
+/// Refuses keys that are larger than a device's largest buffer, where that is known.
+fn check_buffer(keys: u64, most: Option<u64>) -> Result<(), BenchError> {
     match most {
-        Some(most) if bytes > most => Err(BenchError::Input(format!(
-            "{what} would take {}, and the device's largest buffer has {}; give {less}, a smaller ‘batch’, or ‘device’ cpu",
-            memory::in_words(bytes),
+        Some(most) if keys > most => Err(BenchError::Input(format!(
+            "the keys of a layer would take {}, and the device's largest buffer has {}; give fewer states, a shorter text, a \
+             smaller ‘batch’, or ‘device’ cpu",
+            memory::in_words(keys),
             memory::in_words(most)
         ))),
         _ => Ok(()),
@@ -127,7 +145,7 @@ pub(crate) fn check_units(counts: &[usize]) -> Result<(), BenchError> {
 #[cfg(test)]
 mod tests {
     use burn::tensor::{DType, Device};
-    use msrnn_policies::registry;
+    use msrnn_policies::{PolicySpec, registry};
 
     use super::*;
     use crate::speed::shape::Shape;
@@ -150,5 +168,24 @@ mod tests {
         assert!(check_weights(&shape.config(), 4).is_ok());
         assert!(check_units(&[1_000_000, 1_000_000]).unwrap_err().to_string().contains("1000000000000 units"));
         assert!(check_units(&[1000, 1000]).is_ok());
+    }
+
+    #[test]
+    fn keys_are_counted_where_a_layer_holds_them_in_one_tensor() {
+        let shape: Shape = "4x64x4:2x128x256".parse().unwrap();
+        let model = shape.model(0, DType::F32, &Device::flex());
+        let row = 3 * 2 * 16 * 4;
+        let of = |spec: &str| {
+            let compression = spec.parse::<PolicySpec>().unwrap().compression(1000, |_| 1).unwrap();
+            keys_of_layer(&model.decoder, &compression, 1000, 3)
+        };
+        let tova = of("tova@64");
+        assert_eq!(keys_of_layer(&model.decoder, &Compression::Unbounded, 1000, 3), 1000 * row);
+        assert_eq!(tova, 65 * row);
+        assert!(of("pyramid(tova)@64") > tova);
+        assert_eq!(of("int4(tova)@64"), 0);
+        assert!(check_buffer(tova, Some(tova)).is_ok());
+        let refused = check_buffer(tova, Some(tova - 1)).unwrap_err().to_string();
+        assert!(refused.contains("the keys of a layer would take"), "{refused}");
     }
 }

@@ -8,7 +8,7 @@ use msrnn_core::kernels::largest_buffer;
 
 use crate::error::BenchError;
 
-/// Bytes that are read to measure the bandwidth, where a device has them in one piece: far more than a cache holds.
+/// Bytes that are read, or copied, to measure the bandwidth, where a device has them in one piece: far more than a cache holds.
 const BYTES: usize = 256 << 20;
 
 /// Rows and columns of the matrices whose product is timed.

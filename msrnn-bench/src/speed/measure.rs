@@ -38,7 +38,7 @@ pub(crate) struct Settings {
 /// What the machine allows, measured in every round.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Allowed {
-    /// Bytes read per second by all threads.
+    /// Bytes read per second by all threads; on a device of its own memory, read and written by copies.
     pub read_bytes_per_second: Spread,
     /// Floating-point operations per second of a matrix product in f32.
     pub f32_operations_per_second: Spread,
