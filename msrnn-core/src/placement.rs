@@ -45,6 +45,12 @@ pub trait Placement: Debug + Send + Sync {
         false
     }
 
+    /// Whether what a query makes of a key depends on the difference of their numbers alone, and neighbours in the text that are
+    /// both held differ by one: then tokens of a state of which always the oldest goes are attended as a block.
+    fn is_relative(&self) -> bool {
+        false
+    }
+
     /// [`Placement::number`] of the rows of one decision, in the host's memory: what kernels of the host need of a
     /// placement. None where it is not known there; then steps are taken in tensor operations.
     fn number_on_host(&self, _positions: &[i64]) -> Option<Vec<i64>> {

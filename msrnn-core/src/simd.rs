@@ -139,10 +139,15 @@ macro_rules! real {
                     let bias_chunks = bias.chunks_exact(LANES);
                     let rest_bias = bias_chunks.remainder();
                     for (x, bias) in chunks.by_ref().zip(bias_chunks) {
+                        // Apart from x, so that it is known that neither is the other.
+                        let mut of_lanes = [0.0; LANES];
                         for lane in 0..LANES {
-                            x[lane] = $exp(x[lane] + bias[lane] - highest);
-                            lanes[lane] += x[lane];
+                            of_lanes[lane] = $exp(x[lane] + bias[lane] - highest);
                         }
+                        for lane in 0..LANES {
+                            lanes[lane] += of_lanes[lane];
+                        }
+                        x.copy_from_slice(&of_lanes);
                     }
                     let mut sum: $real = lanes.into_iter().sum();
                     for (x, bias) in chunks.into_remainder().iter_mut().zip(rest_bias) {

@@ -67,6 +67,10 @@ impl Placement for Renumbered {
         true
     }
 
+    fn is_relative(&self) -> bool {
+        self.rotary.as_ref().is_none_or(Rotary::is_relative)
+    }
+
     fn number_on_host(&self, positions: &[i64]) -> Option<Vec<i64>> {
         Some((self.on_host)(positions))
     }
@@ -201,16 +205,17 @@ mod tests {
         #[test]
         fn tokens_over_rows_that_are_numbered_anew_equal_their_plain_twin(
             heads in (1..=2usize, 1..=3usize, 1..=2usize), half in 1..=20usize, states in 5..=12usize, tokens in 1..=40usize,
-            window in proptest::option::of(1..=12usize), policy in 0..6usize, narrow in any::<bool>(), compressed in any::<bool>(),
-            rotates in any::<bool>(), prompt in proptest::option::of(1..=40usize), seed in 0..u64::MAX,
+            window in proptest::option::of(1..=24usize), policy in 0..9usize, narrow in any::<bool>(), compressed in any::<bool>(),
+            rotates in any::<bool>(), prompt in proptest::option::of(1..=40usize), again in any::<bool>(), seed in 0..u64::MAX,
         ) {
             let (batch, kv_heads, group) = heads;
             let head_dim = 2 * half;
             let device = Device::flex();
             let policies = [
-                "window+2", "tova", "tova-head", "h2o", "int8(tova-head, group=3, recent=2)", "every(4, snapkv(window=3))",
+                "window+2", "window", "protect(window+1, newest=3)", "int8(window+3, group=3, recent=2)", "tova", "tova-head", "h2o",
+                "int8(tova-head, group=3, recent=2)", "every(4, snapkv(window=3))",
             ];
-            let policy = policies[if narrow { 0 } else { policy }];
+            let policy = policies[if narrow { policy % 3 } else { policy }];
             let (dtype, stored) = if narrow { (DType::F32, DType::F16) } else { (DType::F64, DType::F64) };
             let config = ModelConfig::parse(&serde_json::json!({
                 "model_type": "llama", "hidden_size": head_dim, "intermediate_size": 4, "num_hidden_layers": 1,
@@ -243,6 +248,12 @@ mod tests {
                 }
                 if prompt < tokens {
                     let [query, key, value] = part(prompt, tokens - prompt);
+                    outputs.push(layer.scan(query, key, value, &mut state));
+                }
+                if again {
+                    // Batch rows that have seen different numbers of tokens.
+                    state.reset(0);
+                    let [query, key, value] = part(0, tokens);
                     outputs.push(layer.scan(query, key, value, &mut state));
                 }
                 let output = Tensor::cat(outputs, 2);

@@ -81,6 +81,12 @@ impl Rotary {
         Self { low: table(1, SPAN, 1.0), high: table(SPAN, Self::LIMIT / SPAN, scale), dynamic, first: Arc::default() }
     }
 
+    /// Whether products of rotated queries and keys depend on the differences of positions alone: frequencies do not change
+    /// with the length of the text.
+    pub fn is_relative(&self) -> bool {
+        self.dynamic.is_none()
+    }
+
     /// The rotation of `positions`, `[batch, rows]`, each as the end of the text so far.
     pub fn at(&self, positions: Tensor<2, Int>) -> Rotation {
         let lengths = positions.clone().add_scalar(1);

@@ -85,7 +85,8 @@ fn explain_tells_the_road_that_a_policys_numbers_make_it_take() {
         text.lines().find(|line| line.starts_with("road")).expect("a road").to_owned()
     };
     assert!(road("window+4@16").contains("inside blocks"), "{}", road("window+4@16"));
-    assert!(road("streaming@16").contains("numbered anew"), "{}", road("streaming@16"));
+    assert!(road("in-state(tova)@16").contains("numbered anew"), "{}", road("in-state(tova)@16"));
+    assert!(road("streaming@16").contains("inside blocks"), "{}", road("streaming@16"));
 }
 
 #[test]

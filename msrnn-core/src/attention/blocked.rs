@@ -68,15 +68,16 @@ impl Attention {
         let stored = |x: Tensor<4>| read(narrow(x, state.shape.dtype), dtype);
         let (key, value) = (stored(key), stored(value));
         let used = state.used();
-        let query = query.mul_scalar(self.scale).reshape([batch, kv_heads, group * n, head_dim]);
+        let query = query.mul_scalar(self.scale);
         let mut deciders = Decider::of(state, &key, &value, used);
         let decision = decision.filter(|decision| {
             let goes = |states: usize| state.held.iter().any(|held| held + n > states);
-            state.remembers() || decision.states.is_some_and(goes)
+            self.placement.is_some() || state.remembers() || decision.states.is_some_and(goes)
         });
         let attended = match decision {
             Some(decision) => self.decided::<T>(query, [&key, &value], state, (decision, &mut deciders), used),
             None => {
+                let query = query.reshape([batch, kv_heads, group * n, head_dim]);
                 let attended = self.undecided::<T>(query, [&key, &value], state, &deciders, used);
                 deciders.iter_mut().for_each(|decider| decider.hold_all(used));
                 attended
@@ -89,7 +90,7 @@ impl Attention {
 
     /// A block in which rows may have to go: what is decided together is computed together.
     ///
-    /// query, result: `[batch, kv_heads, group · n, head_dim]`
+    /// query: `[batch, heads, n, head_dim]`, result: `[batch, kv_heads, group · n, head_dim]`
     fn decided<T: Real>(
         &self,
         query: Tensor<4>,
@@ -98,19 +99,35 @@ impl Attention {
         (decision, deciders): (Decision<'_>, &mut [Decider]),
         used: usize,
     ) -> Tensor<4> {
-        let [batch, kv_heads, n, _] = key.dims();
-        let [_, _, rows, _] = query.dims();
-        let (dtype, device) = (query.dtype(), query.device());
-        let logits = |keys: Tensor<4>| host::<T, 4>(widen(query.clone().matmul(keys.swap_dims(2, 3))));
-        let mut on_old = if used > 0 { logits(read(state.keys().narrow(2, 0, used), dtype)) } else { Vec::new() };
-        let mut on_new = logits(key.clone());
+        let ([batch, kv_heads, n, head_dim], [_, heads, _, _]) = (key.dims(), query.dims());
+        let (dtype, device, rows) = (query.dtype(), query.device(), heads / kv_heads * n);
+        let logits = |query: Tensor<4>, keys: Tensor<4>| {
+            let query = query.reshape([batch, kv_heads, rows, head_dim]);
+            host::<T, 4>(widen(query.matmul(keys.swap_dims(2, 3))))
+        };
+        let old = (used > 0).then(|| read(state.keys().narrow(2, 0, used), dtype));
+        let (mut on_old, mut on_new) = match self.shifted(state) {
+            Some(shifted) => {
+                let positions: Vec<&[i64]> = deciders.iter().map(|decider| &decider.positions[..]).collect();
+                let rotated = shifted.block(state, query, old, key.clone(), &positions);
+                let mut on_old = rotated.old.map_or_else(Vec::new, |old| logits(rotated.query.clone(), old));
+                let mut on_new = logits(rotated.query, rotated.new);
+                if let Some(first) = rotated.first {
+                    first.put(&logits(first.query.clone(), first.keys.clone()), &mut on_old, &mut on_new);
+                }
+                (on_old, on_new)
+            }
+            None => (old.map_or_else(Vec::new, |old| logits(query.clone(), old)), logits(query, key.clone())),
+        };
+        // Where rows are numbered anew the window hides none.
+        let window = self.window.filter(|_| self.placement.is_none());
 
         let parts = deciders.len();
         let heads = batch * kv_heads * rows / n / parts;
         let blocks = split(&mut on_old, heads * n * used, parts)
             .into_par_iter()
             .zip(split(&mut on_new, heads * n * n, parts))
-            .map(|(old, new)| Block { old, new, used, n, heads, window: self.window });
+            .map(|(old, new)| Block { old, new, used, n, heads, window });
         deciders.par_iter_mut().zip(blocks).for_each(|(decider, block)| decider.run(block, decision));
 
         let weights = |values: Vec<T>, on: usize| {

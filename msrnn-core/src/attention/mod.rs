@@ -23,6 +23,7 @@ mod first;
 mod flex;
 mod heads;
 mod road;
+mod shifted;
 mod step;
 
 use std::sync::Arc;
@@ -125,6 +126,8 @@ impl Attention {
         }
         let (n, tokens) = (query.dims()[2], [&query, &key, &value]);
         let inside = matches!(Road::deciding(self, state), Road::InBlocks | Road::InKernels);
+        // Anew, and no more as they came.
+        let numbered = |state: &MultiState| self.placement.is_some() && self.numbers_first(state).is_none();
         let mut attended = Vec::new();
         let mut done = 0;
         while done < n {
@@ -135,13 +138,11 @@ impl Attention {
                     (self.in_heads(part(tokens, done, m), state, cuts), done + m)
                 }
                 // What remembers is shown every token on the way anyway.
-                _ if n > 1 && inside && (state.remembers() || room <= 1) => {
+                _ if n > 1 && inside && (state.remembers() || room <= 1 || numbered(state)) => {
                     (self.decide_inside(part(tokens, done, n - done), state, true), n)
                 }
                 0 => (self.scan_token(part(tokens, done, 1), state), done + 1),
-                _ if n == 1 || (self.placement.is_some() && self.numbers_first(state).is_none()) => {
-                    (self.scan_token(part(tokens, done, 1), state), done + 1)
-                }
+                _ if n == 1 || numbered(state) => (self.scan_token(part(tokens, done, 1), state), done + 1),
                 room => (self.hold(part(tokens, done, room), state), done + room),
             };
             attended.push(part);

@@ -55,6 +55,7 @@ impl Road {
             };
         };
         match (bound.program(), bound.is_strict()) {
+            _ if attention.shifted(state).is_some() => Self::InBlocks,
             // What a kernel attends, tensor code may still have to decide at every token.
             (program, strict) if attention.placement.is_some() => match by_steps && (program.is_some() || !strict) {
                 true => Self::BySteps,

@@ -113,6 +113,15 @@ impl Program {
         [Op::Weight, Op::MaxWeight, Op::Logit].into_iter().any(|op| self.uses(op))
     }
 
+    /// Whether the oldest goes, whatever the rows are.
+    pub(crate) fn omits_the_oldest(&self) -> bool {
+        self.channels.is_empty()
+            && match self.ops[self.keep] {
+                Op::Number(score) => !score.is_nan(),
+                op => op == Op::Position,
+            }
+    }
+
     /// Whether the score is the weight itself.
     pub(crate) fn is_weight(&self) -> bool {
         self.channels.is_empty() && self.ops[self.keep] == Op::Weight

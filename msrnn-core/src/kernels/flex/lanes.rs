@@ -91,7 +91,7 @@ impl Unpacks for InRegisters {
 pub(super) struct Aligned<T>(pub(super) T);
 
 /// Registers of 32-bit lanes. Its functions are called only where the processor has their instructions.
-pub(crate) trait Lanes {
+pub(crate) trait Lanes: Copy {
     const LANES: usize;
     type Ints: Copy;
     type Floats: Copy;
@@ -116,6 +116,10 @@ pub(crate) trait Lanes {
     unsafe fn bits(ints: Self::Ints) -> Self::Floats;
     unsafe fn float(ints: Self::Ints) -> Self::Floats;
     unsafe fn floats(value: f32) -> Self::Floats;
+    /// Of a table of as many floats as there are lanes those that lanes name by their lowest bits.
+    unsafe fn of_table(table: Self::Floats, at: Self::Ints) -> Self::Floats;
+    /// Lanes moved down by so many bits.
+    unsafe fn down(ints: Self::Ints, bits: i32) -> Self::Ints;
     unsafe fn load(from: *const f32) -> Self::Floats;
     unsafe fn mul(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     unsafe fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats;
@@ -129,9 +133,10 @@ macro_rules! lanes {
     (
         $(#[$doc:meta])* $kind:ident, $ints:ident, $floats:ident, $lanes:literal, $set1_int:ident, $load_int:ident, $store_int:ident,
         $sub_int:ident, $and:ident, $shift:ident, $widen:ident, $load_bytes:ident, $transposed:ident, $bits:ident,
-        $cvt:ident, $set1:ident, $load:ident, $mul:ident, $add:ident, $fma:ident, $store:ident, $totals:ident
+        $cvt:ident, $table:ident, $set1:ident, $load:ident, $mul:ident, $add:ident, $fma:ident, $store:ident, $totals:ident
     ) => {
         $(#[$doc])*
+        #[derive(Clone, Copy)]
         pub(crate) struct $kind;
 
         // SAFETY: see the trait.
@@ -175,6 +180,14 @@ macro_rules! lanes {
             #[inline(always)]
             unsafe fn float(ints: $ints) -> $floats {
                 unsafe { $cvt(ints) }
+            }
+            #[inline(always)]
+            unsafe fn of_table(table: $floats, at: $ints) -> $floats {
+                unsafe { $table(table, at) }
+            }
+            #[inline(always)]
+            unsafe fn down(ints: $ints, bits: i32) -> $ints {
+                unsafe { $shift(ints, $set1_int(bits)) }
             }
             #[inline(always)]
             unsafe fn floats(value: f32) -> $floats {
@@ -225,6 +238,7 @@ lanes!(
     transposed_512,
     _mm512_castsi512_ps,
     _mm512_cvtepi32_ps,
+    table_512,
     _mm512_set1_ps,
     _mm512_loadu_ps,
     _mm512_mul_ps,
@@ -250,6 +264,7 @@ lanes!(
     transposed_256,
     _mm256_castsi256_ps,
     _mm256_cvtepi32_ps,
+    _mm256_permutevar8x32_ps,
     _mm256_set1_ps,
     _mm256_loadu_ps,
     _mm256_mul_ps,
@@ -258,6 +273,15 @@ lanes!(
     _mm256_storeu_ps,
     totals_256
 );
+
+/// # Safety
+///
+/// A processor with AVX-512.
+#[inline(always)]
+unsafe fn table_512(table: __m512, at: __m512i) -> __m512 {
+    // SAFETY: who calls says so.
+    unsafe { _mm512_permutexvar_ps(at, table) }
+}
 
 /// # Safety
 ///

@@ -112,6 +112,12 @@ impl<'a> Rows<'a> {
         assert!(at.first + self.n <= at.stride && queries * at.stride <= weights, "rows have weights");
     }
 
+    /// Whether registers of neighbours share scales two by two.
+    #[inline(always)]
+    fn pairs<L: Lanes>(&self) -> bool {
+        self.bytes.is_multiple_of(2 * L::LANES) && self.group.is_none_or(|group| 1 << group >= 2 * L::LANES)
+    }
+
     /// # Safety
     ///
     /// There must be so many rows and bytes, and the processor must have the instructions.
@@ -162,16 +168,65 @@ macro_rules! by_packing {
     };
 }
 
-/// Those of a run, of bytes that hold so many.
-///
-/// # Safety
-///
-/// The processor must have the instructions of L.
-#[inline(always)]
-unsafe fn codes<L: Lanes>(bytes: L::Ints, run: usize, runs: usize) -> L::Floats {
-    let bits = 8 / runs;
-    // SAFETY: who calls says so.
-    unsafe { L::float(L::within(bytes, (run * bits) as i32, (1 << bits) - 1)) }
+/// All codes of so many bits, again and again: what bits behind a code are does not matter to a table of these.
+const fn steps(bits: usize) -> [f32; 16] {
+    let (mut steps, mut at) = ([0.0; 16], 0);
+    while at < 16 {
+        steps[at] = (at % (1 << bits)) as f32;
+        at += 1;
+    }
+    steps
+}
+
+static OF_TWO: [f32; 16] = steps(2);
+static OF_FOUR: [f32; 16] = steps(4);
+
+/// What codes that share a scale are made numbers with: their scale and their low, or, where all codes fit a register, what
+/// each of them is.
+#[derive(Clone, Copy)]
+enum Book<L: Lanes> {
+    Scaled([L::Floats; 2]),
+    Table(L::Floats),
+}
+
+impl<L: Lanes> Book<L> {
+    /// Of a row from that channel on.
+    ///
+    /// # Safety
+    ///
+    /// As of [`Rows::scales`].
+    #[inline(always)]
+    unsafe fn of<const RUNS: usize, const PARTS: bool>(rows: &Rows, row: usize, channel: usize) -> Self {
+        // SAFETY: who calls says so.
+        unsafe {
+            let [scales, lows] = rows.scales::<L, PARTS>(row, channel);
+            match 8 / RUNS {
+                bits if !PARTS || 1 << bits > L::LANES => Self::Scaled([scales, lows]),
+                2 => Self::Table(L::mul_add(L::load(OF_TWO.as_ptr()), scales, lows)),
+                _ => Self::Table(L::mul_add(L::load(OF_FOUR.as_ptr()), scales, lows)),
+            }
+        }
+    }
+
+    /// The numbers of a run, of bytes that hold so many.
+    ///
+    /// # Safety
+    ///
+    /// The processor must have the instructions of L.
+    #[inline(always)]
+    unsafe fn numbers<const RUNS: usize>(self, bytes: L::Ints, run: usize) -> L::Floats {
+        let bits = 8 / RUNS;
+        // SAFETY: who calls says so.
+        unsafe {
+            match self {
+                Self::Table(table) => L::of_table(table, L::down(bytes, (run * bits) as i32)),
+                Self::Scaled([scales, lows]) => {
+                    let codes = L::float(L::within(bytes, (run * bits) as i32, (1 << bits) - 1));
+                    L::mul_add(codes, scales, lows)
+                }
+            }
+        }
+    }
 }
 
 macro_rules! functions {
@@ -240,9 +295,8 @@ unsafe fn unpack_all<L: Lanes, const RUNS: usize, const PARTS: bool>(rows: &Rows
                 let bytes = rows.load::<L>(row, byte);
                 for run in 0..RUNS {
                     let channel = run * rows.bytes + byte;
-                    let codes = codes::<L>(bytes, run, RUNS);
-                    let [scales, lows] = rows.scales::<L, PARTS>(row, channel);
-                    L::store(numbers.as_mut_ptr().add(row * rows.d + channel), L::mul_add(codes, scales, lows));
+                    let numbers_of_run = Book::<L>::of::<RUNS, PARTS>(rows, row, channel).numbers::<RUNS>(bytes, run);
+                    L::store(numbers.as_mut_ptr().add(row * rows.d + channel), numbers_of_run);
                 }
             }
         }
@@ -262,7 +316,7 @@ unsafe fn all_rows<L: Lanes, const R: usize, const Q: usize, const RUNS: usize, 
     At { stride, first }: At,
 ) {
     let mut row = 0;
-    let pairs = rows.bytes.is_multiple_of(2 * L::LANES) && rows.group.is_none_or(|group| 1 << group >= 2 * L::LANES);
+    let pairs = rows.pairs::<L>();
     // SAFETY: who calls says so; there are so many rows.
     unsafe {
         while pairs && row + R <= rows.n {
@@ -303,18 +357,18 @@ unsafe fn some_rows<L: Lanes, const H: usize, const R: usize, const Q: usize, co
                 }
             }
             for run in 0..RUNS {
-                let mut scales = [[L::floats(0.0); 2]; R];
+                let mut books = [Book::<L>::Table(L::floats(0.0)); R];
                 for r in 0..R {
-                    scales[r] = rows.scales::<L, PARTS>(row + r, run * rows.bytes + byte);
+                    books[r] = Book::of::<RUNS, PARTS>(rows, row + r, run * rows.bytes + byte);
                 }
                 for h in 0..H {
                     let byte = byte + h * L::LANES;
                     let channel = run * rows.bytes + byte;
                     let mut numbers = [L::floats(0.0); R];
                     for r in 0..R {
-                        let codes = codes::<L>(rows.load::<L>(row + r, byte), run, RUNS);
-                        let [scales, lows] = if PARTS { scales[r] } else { rows.scales::<L, PARTS>(row + r, channel) };
-                        numbers[r] = L::mul_add(codes, scales, lows);
+                        // Scales of channels are those of a register.
+                        let book = if PARTS { books[r] } else { Book::of::<RUNS, PARTS>(rows, row + r, channel) };
+                        numbers[r] = book.numbers::<RUNS>(rows.load::<L>(row + r, byte), run);
                     }
                     for q in 0..Q {
                         let x = L::load(query.as_ptr().add(q * rows.d + channel));
@@ -357,28 +411,31 @@ unsafe fn all_columns<L: Lanes, const V: usize, const Q: usize, const RUNS: usiz
         of_queries[q] = weights[q * stride + first..].as_ptr();
     }
     let mut byte = 0;
+    let pairs = rows.pairs::<L>();
     // SAFETY: who calls says so; there are so many bytes.
     unsafe {
-        while V >= 4 * RUNS && byte + 4 * L::LANES <= rows.bytes {
-            columns::<L, 4, Q, RUNS, PARTS>(of_queries, rows, byte, sums);
+        while pairs && V >= 4 * RUNS && byte + 4 * L::LANES <= rows.bytes {
+            columns::<L, 2, 2, Q, RUNS, PARTS>(of_queries, rows, byte, sums);
             byte += 4 * L::LANES;
         }
-        while V >= 2 * RUNS && byte + 2 * L::LANES <= rows.bytes {
-            columns::<L, 2, Q, RUNS, PARTS>(of_queries, rows, byte, sums);
+        while pairs && V >= 2 * RUNS && byte + 2 * L::LANES <= rows.bytes {
+            columns::<L, 1, 2, Q, RUNS, PARTS>(of_queries, rows, byte, sums);
             byte += 2 * L::LANES;
         }
         while byte < rows.bytes {
-            columns::<L, 1, Q, RUNS, PARTS>(of_queries, rows, byte, sums);
+            columns::<L, 1, 1, Q, RUNS, PARTS>(of_queries, rows, byte, sums);
             byte += L::LANES;
         }
     }
 }
 
+/// `C` times `H` registers of neighbours, which share scales.
+///
 /// # Safety
 ///
 /// See [`Functions`].
 #[inline(always)]
-unsafe fn columns<L: Lanes, const C: usize, const Q: usize, const RUNS: usize, const PARTS: bool>(
+unsafe fn columns<L: Lanes, const C: usize, const H: usize, const Q: usize, const RUNS: usize, const PARTS: bool>(
     weights: [*const f32; Q],
     rows: &Rows,
     byte: usize,
@@ -386,34 +443,43 @@ unsafe fn columns<L: Lanes, const C: usize, const Q: usize, const RUNS: usize, c
 ) {
     // SAFETY: who calls says so.
     unsafe {
-        let mut of_columns = [[[L::floats(0.0); RUNS]; C]; Q];
+        let mut of_columns = [[[[L::floats(0.0); RUNS]; H]; C]; Q];
         for row in 0..rows.n {
             let mut of_row = [L::floats(0.0); Q];
             for q in 0..Q {
                 of_row[q] = L::floats(*weights[q].add(row));
             }
+            rows.ask_ahead(row, byte);
             for c in 0..C {
-                let byte = byte + c * L::LANES;
-                let bytes = rows.load::<L>(row, byte);
-                if c == 0 {
-                    rows.ask_ahead(row, byte);
+                let byte = byte + c * H * L::LANES;
+                let mut bytes = [L::ints(0); H];
+                for h in 0..H {
+                    bytes[h] = rows.load::<L>(row, byte + h * L::LANES);
                 }
                 for run in 0..RUNS {
-                    let codes = codes::<L>(bytes, run, RUNS);
-                    let [scales, lows] = rows.scales::<L, PARTS>(row, run * rows.bytes + byte);
-                    let numbers = L::mul_add(codes, scales, lows);
-                    for q in 0..Q {
-                        of_columns[q][c][run] = L::mul_add(numbers, of_row[q], of_columns[q][c][run]);
+                    let channel = run * rows.bytes + byte;
+                    let shared = Book::<L>::of::<RUNS, PARTS>(rows, row, channel);
+                    for h in 0..H {
+                        // Scales of channels are those of a register.
+                        let own = !PARTS && h > 0;
+                        let book =
+                            if own { Book::of::<RUNS, PARTS>(rows, row, channel + h * L::LANES) } else { shared };
+                        let numbers = book.numbers::<RUNS>(bytes[h], run);
+                        for q in 0..Q {
+                            of_columns[q][c][h][run] = L::mul_add(numbers, of_row[q], of_columns[q][c][h][run]);
+                        }
                     }
                 }
             }
         }
         for q in 0..Q {
             for c in 0..C {
-                for run in 0..RUNS {
-                    let channel = run * rows.bytes + byte + c * L::LANES;
-                    let sum = sums.as_mut_ptr().add(q * rows.d + channel);
-                    L::store(sum, L::add(of_columns[q][c][run], L::load(sum)));
+                for h in 0..H {
+                    for run in 0..RUNS {
+                        let channel = run * rows.bytes + byte + (c * H + h) * L::LANES;
+                        let sum = sums.as_mut_ptr().add(q * rows.d + channel);
+                        L::store(sum, L::add(of_columns[q][c][h][run], L::load(sum)));
+                    }
                 }
             }
         }
