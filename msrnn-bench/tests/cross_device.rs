@@ -26,7 +26,7 @@ use msrnn_policies::registry;
 use cross_device_models as models;
 
 /// Policies of every kind of decision: by position, by weight, with memory, per layer and per head.
-const POLICIES: [&str; 13] = [
+const POLICIES: [&str; 14] = [
     "window",
     "window+2",
     "h2o",
@@ -39,7 +39,18 @@ const POLICIES: [&str; 13] = [
     "every(3, h2o)",
     "every(2, pooled(tova, floor=0.3))",
     "merge(h2o, threshold=ema0.5)",
+    "int8(tova, group=3, recent=1)",
     "score(m = 0.5 * m + weight; keep if(head == 1, m, age * (head - 1)); per head)",
+];
+
+/// Policies whose rows are packed: in every number of bits, between cuts, by channel, with what looks at queries.
+const PACKED: [&str; 6] = [
+    "int4(h2o+1, group=2, recent=0)",
+    "every(3, int4(tova, group=3, recent=5))",
+    "after-prompt(int8(tova, keys=channel, group=3, recent=0))",
+    "every(4, int2(tova-head, keys=channel, group=2, recent=1))",
+    "int8(merge(h2o), group=2, recent=1)",
+    "protect(int2(snapkv(window=3, pool=max3), group=2, recent=1), first=1)",
 ];
 
 /// Policies of which every head does something else: by blocks, by steps, at cuts, after a prompt.
@@ -110,6 +121,12 @@ fn of_device(name: DeviceName, device: Option<Device>) -> Vec<Trial> {
         "laws::skips_are_written_down".into(),
         Box::new(move |_| laws::skips_are_written_down(listed(), include_str!("cross_device_skipped.txt"))),
     );
+    for policy in PACKED {
+        let shared = move || registry::policy(policy).expect("the registry knows its policies");
+        let law = laws::a_packed_state_equals_the_plain_state_over_rounded_rows;
+        let name = "a_packed_state_equals_the_plain_state_over_rounded_rows";
+        add(format!("laws::{policy}::{name}"), Box::new(move |device| law(&shared(), device)));
+    }
     for policy in BY_HEAD {
         let shared = move || registry::policy(policy).expect("the registry knows its policies");
         let law = laws::heads_with_plans_of_their_own_equal_layers_of_one_head;

@@ -99,7 +99,9 @@ fn near(told: &str, one: &[f64], other: &[f64]) {
 /// Under every policy, in the same form on both devices: equal omissions and logits. No decision of
 /// this text is within rounding.
 fn logits_equal(cpu: &Device, device: &Device, form: Form) {
-    for spec in ["full", "window+4@16", "h2o@16", "tova@16", "tova-head@16", "random@16"] {
+    let packed = ["int4(full, keys=channel, group=8)", "int4(tova, group=8, recent=4)@16"];
+    let specs = ["full", "window+4@16", "h2o@16", "tova@16", "tova-head@16", "random@16", "streaming@16"];
+    for spec in specs.into_iter().chain(packed) {
         let spec: PolicySpec = spec.parse().expect("a spec");
         let compression = spec.compression(TOKENS, |_| 1).expect("a bound");
         let expected = run(cpu, compression.clone(), Positions::Original, form);

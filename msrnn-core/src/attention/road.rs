@@ -24,7 +24,8 @@ pub enum Road {
     ByTokenMerged,
     /// Token by token, since a row is packed at every token.
     ByTokenPacked,
-    /// Whole rows are made of packed ones for every block, since the device has no kernel that reads them packed.
+    /// Whole rows are made of packed ones for every block, since the device has no kernel that reads them packed, but for one
+    /// token alone.
     Unpacked,
 }
 
@@ -110,7 +111,8 @@ impl std::fmt::Display for Road {
                  at once"
             }
             Self::Unpacked => {
-                "whole blocks, over rows that are unpacked for each: held packed, and no kernel on this device reads them so"
+                "whole blocks, over rows that are unpacked for each: held packed, and on this device only steps of one token read \
+                 them so"
             }
         })
     }

@@ -78,7 +78,7 @@ pub(crate) fn step(
     }
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
     if kernels::allowed()
-        && cube::takes(attention, &query, state)
+        && cube::takes_step(attention, &query, state)
         && cube::runs(state)
         && let asked = Asked::about(state, false)
         && asked.suits_kernels(state)

@@ -159,7 +159,7 @@ impl MultiState {
     }
 
     /// Rows that have come, by which it is told how many are packed: by batch row.
-    pub(super) fn came(&self, per: Per) -> &[usize] {
+    pub(crate) fn came(&self, per: Per) -> &[usize] {
         match per {
             Per::Token => &self.seen,
             Per::Channel => &self.held,

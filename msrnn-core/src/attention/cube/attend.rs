@@ -63,14 +63,8 @@ fn attend_kernel<F: Float, S: Float>(
 
     for member in 0..group {
         let query_head = head * group + member;
-        let of_query = (query_head * head_dim) as usize;
-        let of_logits = (query_head * rows) as usize;
-        let mut channel = UNIT_POS;
-        while channel < head_dim {
-            scaled[channel as usize] = f32::cast_from(query[of_query + channel as usize]) * scale;
-            channel += units;
-        }
-        sync_cube();
+        let of_logits = query_head * rows;
+        begin_query(query, &mut scaled, query_head * head_dim, scale, head_dim, units);
 
         let mut highest = HIDDEN.runtime();
         // All teams take as many turns, since sums of a team wait for each other.
@@ -80,7 +74,7 @@ fn attend_kernel<F: Float, S: Float>(
             let mut seen = false;
             if row < end {
                 let position = positions[(of_positions + row) as usize];
-                seen = position >= 0 && now - position < window;
+                seen = sees(position, now, window);
             }
             let mut dot = 0.0f32;
             if seen {
@@ -99,28 +93,15 @@ fn attend_kernel<F: Float, S: Float>(
                 logit = HIDDEN.runtime();
             }
             if row < end && lane == 0 {
-                logits[of_logits + row as usize] = logit;
+                logits[(of_logits + row) as usize] = logit;
             }
             if logit > highest {
                 highest = logit;
             }
             first += teams;
         }
-        let highest = team_max(highest, &mut shared, units);
-        sync_storage();
-
-        let mut sum = 0.0f32;
-        let mut row = begin + UNIT_POS;
-        while row < end {
-            sum += exponential(logits[of_logits + row as usize], highest);
-            row += units;
-        }
-        let sum = team_sum(sum, &mut shared, units);
         let of_part = query_head * parts + part;
-        if UNIT_POS == 0 {
-            of_parts[(2 * of_part) as usize] = highest;
-            of_parts[(2 * of_part + 1) as usize] = sum;
-        }
+        let highest = rest_of_part(highest, logits, of_parts, of_logits, of_part, begin, end, &mut shared, units);
 
         let first = UNIT_POS / head_dim;
         let mut block = 0u32;
@@ -131,29 +112,97 @@ fn attend_kernel<F: Float, S: Float>(
                 let mut row = begin + first;
                 while row < end {
                     let of_value = ((of_rows + row) * head_dim + channel) as usize;
-                    let weight = exponential(logits[of_logits + row as usize], highest);
+                    let weight = exponential(logits[(of_logits + row) as usize], highest);
                     sum += weight * f32::cast_from(values[of_value]);
                     row += abreast;
                 }
             }
-            shared[UNIT_POS as usize] = sum;
-            sync_cube();
-            if first == 0 && channel < head_dim {
-                let mut total = 0.0f32;
-                for other in 0..abreast {
-                    total += shared[(other * head_dim + UNIT_POS) as usize];
-                }
-                sums[(of_part * head_dim + channel) as usize] = total;
-            }
-            sync_cube();
+            end_channels(sum, &mut shared, sums, of_part * head_dim + channel, first, channel, abreast, head_dim);
             block += units;
         }
     }
 }
 
+/// Whether a query of a position attends to a row of another; −1 is none.
+#[cube]
+pub(super) fn sees(position: i32, now: i32, window: i32) -> bool {
+    position >= 0 && now - position < window
+}
+
+/// Puts a query, scaled, where all units read it.
+#[cube]
+pub(super) fn begin_query<F: Float>(
+    query: &[F],
+    scaled: &mut [f32],
+    first: u32,
+    scale: f32,
+    #[comptime] head_dim: u32,
+    #[comptime] units: u32,
+) {
+    let mut channel = UNIT_POS;
+    while channel < head_dim {
+        scaled[channel as usize] = f32::cast_from(query[(first + channel) as usize]) * scale;
+        channel += units;
+    }
+    sync_cube();
+}
+
+/// Once its logits are there: what a part leaves beside its sums, h and s. Returns h, to all units.
+#[cube]
+pub(super) fn rest_of_part(
+    highest: f32,
+    logits: &mut [f32],
+    of_parts: &mut [f32],
+    of_logits: u32,
+    of_part: u32,
+    begin: u32,
+    end: u32,
+    shared: &mut [f32],
+    #[comptime] units: u32,
+) -> f32 {
+    let highest = team_max(highest, shared, units);
+    sync_storage();
+    let mut sum = 0.0f32;
+    let mut row = begin + UNIT_POS;
+    while row < end {
+        sum += exponential(logits[(of_logits + row) as usize], highest);
+        row += units;
+    }
+    let sum = team_sum(sum, shared, units);
+    if UNIT_POS == 0 {
+        of_parts[(2 * of_part) as usize] = highest;
+        of_parts[(2 * of_part + 1) as usize] = sum;
+    }
+    highest
+}
+
+/// Adds up what units that took the same channel of different rows found, and leaves it.
+#[cube]
+pub(super) fn end_channels(
+    sum: f32,
+    shared: &mut [f32],
+    sums: &mut [f32],
+    to: u32,
+    first: u32,
+    channel: u32,
+    #[comptime] abreast: u32,
+    #[comptime] head_dim: u32,
+) {
+    shared[UNIT_POS as usize] = sum;
+    sync_cube();
+    if first == 0 && channel < head_dim {
+        let mut total = 0.0f32;
+        for other in 0..abreast {
+            total += shared[(other * head_dim + UNIT_POS) as usize];
+        }
+        sums[to as usize] = total;
+    }
+    sync_cube();
+}
+
 /// exp(logit − highest); 0 where nothing is attended. Of a logit that is not a number the weight is none either.
 #[cube]
-fn exponential(logit: f32, highest: f32) -> f32 {
+pub(super) fn exponential(logit: f32, highest: f32) -> f32 {
     let mut exponential = 0.0f32;
     if logit != HIDDEN.runtime() {
         exponential = (logit - highest).exp();
@@ -217,6 +266,8 @@ pub(super) struct Rows<'a> {
     pub(super) positions: &'a CubeTensor,
     /// `[deciders]`.
     pub(super) next: &'a CubeTensor,
+    /// `[deciders]`.
+    pub(super) free: &'a CubeTensor,
     /// Whether a layer's heads hold the same rows.
     pub(super) layer_wise: bool,
     /// Slots, and how many of them hold something at most.
@@ -224,49 +275,74 @@ pub(super) struct Rows<'a> {
     pub(super) rows: usize,
 }
 
+/// How the rows of a step are cut into parts, and what those leave.
+pub(super) struct Split {
+    pub(super) parts: usize,
+    pub(super) lanes: u32,
+    pub(super) units: u32,
+    /// `[batch, kv_heads, group, rows]`: logits, which become weights.
+    pub(super) weights: CubeTensor,
+    /// `[batch · heads, parts, 2]`
+    pub(super) of_parts: CubeTensor,
+    /// `[batch · heads, parts, head_dim]`
+    pub(super) sums: CubeTensor,
+}
+
+impl Split {
+    pub(super) fn of(query: &CubeTensor, [batch, heads, d]: [usize; 3], kv_heads: usize, rows: usize) -> Self {
+        let client = &query.client;
+        let parts = parts(client, batch * kv_heads, rows);
+        Self {
+            parts,
+            lanes: lanes(client),
+            units: units(client),
+            weights: empty(query, [batch, kv_heads, heads / kv_heads, rows], DType::F32),
+            of_parts: empty(query, [batch * heads, parts, 2], DType::F32),
+            sums: empty(query, [batch * heads, parts, d], DType::F32),
+        }
+    }
+}
+
 /// What `query`, `[batch, heads, head_dim]`, takes from the rows, in its own shape and dtype, and the weights,
 /// `[batch, kv_heads, group, rows]`.
-pub(super) fn attend(
-    attention: &Attention,
-    query: &CubeTensor,
-    [batch, heads, head_dim]: [usize; 3],
-    state: &Rows<'_>,
-) -> [CubeTensor; 2] {
-    let Rows { keys, values, positions, next, layer_wise, slots, rows } = *state;
-    let (kv_heads, client) = (attention.kv_heads, &query.client);
-    let parts = parts(client, batch * kv_heads, rows);
-    let units = units(client);
-    let weights = empty(query, [batch, kv_heads, heads / kv_heads, rows], DType::F32);
-    let of_parts = empty(query, [batch * heads, parts, 2], DType::F32);
-    let sums = empty(query, [batch * heads, parts, head_dim], DType::F32);
-    let attended = empty(query, [batch, heads, head_dim], query.dtype);
+pub(super) fn attend(attention: &Attention, query: &CubeTensor, dims: [usize; 3], state: &Rows<'_>) -> [CubeTensor; 2] {
+    let ([batch, heads, head_dim], kv_heads) = (dims, attention.kv_heads);
+    let split = Split::of(query, dims, kv_heads, state.rows);
     attend_kernel::launch(
-        client,
-        CubeCount::Static((batch * kv_heads) as u32, parts as u32, 1),
-        CubeDim::new_1d(units),
+        &query.client,
+        CubeCount::Static((batch * kv_heads) as u32, split.parts as u32, 1),
+        CubeDim::new_1d(split.units),
         argument(query),
-        argument(keys),
-        argument(values),
-        argument(positions),
-        argument(next),
-        argument(&weights),
-        argument(&of_parts),
-        argument(&sums),
+        argument(state.keys),
+        argument(state.values),
+        argument(state.positions),
+        argument(state.next),
+        argument(&split.weights),
+        argument(&split.of_parts),
+        argument(&split.sums),
         attention.scale as f32,
         attention.window.and_then(|window| i32::try_from(window).ok()).unwrap_or(i32::MAX),
-        slots,
-        rows as u32,
-        rows.div_ceil(parts) as u32,
+        state.slots,
+        state.rows as u32,
+        state.rows.div_ceil(split.parts) as u32,
         kv_heads as u32,
         (heads / kv_heads) as u32,
         head_dim as u32,
-        layer_wise,
-        lanes(client),
-        units,
-        [dtype_to_storage_type(query.dtype), dtype_to_storage_type(keys.dtype)],
+        state.layer_wise,
+        split.lanes,
+        split.units,
+        [dtype_to_storage_type(query.dtype), dtype_to_storage_type(state.keys.dtype)],
     );
+    join(query, dims, state.rows, split)
+}
+
+/// What the parts found, together: results and weights as of [`attend`].
+pub(super) fn join(query: &CubeTensor, dims: [usize; 3], rows: usize, split: Split) -> [CubeTensor; 2] {
+    let [batch, heads, head_dim] = dims;
+    let Split { parts, units, weights, of_parts, sums, .. } = split;
+    let attended = empty(query, dims, query.dtype);
     join_kernel::launch(
-        client,
+        &query.client,
         CubeCount::Static((batch * heads) as u32, 1, 1),
         CubeDim::new_1d(units),
         argument(&of_parts),

@@ -4,6 +4,7 @@
 
 mod attend;
 mod block;
+mod packed;
 mod score;
 mod step;
 mod take_in;
@@ -17,11 +18,16 @@ use crate::state::MultiState;
 pub(super) use block::block;
 pub(super) use step::step;
 
-/// Whether steps and blocks of this query and state can be taken: rows where the model put them, on
-/// a device that runs the kernels.
+/// Whether steps and blocks of this query and state can be taken: rows where the model put them, not packed, on a device
+/// that runs the kernels.
 pub(super) fn takes<const D: usize>(attention: &Attention, query: &Tensor<D>, state: &MultiState) -> bool {
+    state.packed.is_none() && takes_step(attention, query, state)
+}
+
+/// The same of steps alone, for which rows may be packed.
+pub(super) fn takes_step<const D: usize>(attention: &Attention, query: &Tensor<D>, state: &MultiState) -> bool {
     attention.placement.is_none()
-        && state.packed.is_none()
+        && state.packed.as_ref().is_none_or(|packed| packed::reads(packed, state))
         && is_here(query)
         && is_read(query)
         && is_here(&state.keys)

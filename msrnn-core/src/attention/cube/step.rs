@@ -7,6 +7,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::attend::{Rows, attend};
+use super::packed;
 use super::score::{Numbers, Steps, numbers, score};
 use crate::attention::Attention;
 use crate::attention::blocked::Decision;
@@ -176,6 +177,27 @@ impl Opened {
     }
 }
 
+/// Writes the new row, `[batch, kv_heads, head_dim]`; `dims`: of the query.
+fn append([key, value]: [&CubeTensor; 2], [batch, _, d]: [usize; 3], state: &Rows<'_>, kv_heads: usize, units: u32) {
+    append_kernel::launch(
+        &key.client,
+        CubeCount::Static((batch * kv_heads) as u32, 1, 1),
+        CubeDim::new_1d(units.min(d.next_power_of_two() as u32)),
+        argument(key),
+        argument(value),
+        argument(state.keys),
+        argument(state.values),
+        argument(state.positions),
+        argument(state.free),
+        argument(state.next),
+        state.slots,
+        kv_heads as u32,
+        d as u32,
+        state.layer_wise,
+        [dtype_to_storage_type(key.dtype), dtype_to_storage_type(state.keys.dtype)],
+    );
+}
+
 /// Appends and attends; with a `decision`, or where nobody decides, also omits and counts the
 /// token. Else, with none at all, returns the weights, `[batch, kv_heads, group, rows]`, for who decides. Shapes as in
 /// [`Attention::step`].
@@ -200,41 +222,37 @@ pub(crate) fn step(
         state.begin_memory(initial);
     }
     let [query, key, value] = token.map(read);
+    let packed = state.packed.take();
+    let codes = packed.as_ref().map(|packed| packed::Opened::of(packed, head_dim));
     let opened = Opened::take(state);
-    let dtypes = [dtype_to_storage_type(query.dtype), dtype_to_storage_type(opened.keys.dtype)];
     let client = query.client.clone();
     let units = units(&client);
     let cubes = |n: usize| CubeCount::Static(n as u32, 1, 1);
-
-    append_kernel::launch(
-        &client,
-        cubes(batch * kv_heads),
-        CubeDim::new_1d(units.min(head_dim.next_power_of_two() as u32)),
-        argument(&key),
-        argument(&value),
-        argument(&opened.keys),
-        argument(&opened.values),
-        argument(&opened.positions),
-        argument(&opened.free),
-        argument(&opened.next),
-        slots,
-        kv_heads as u32,
-        head_dim as u32,
-        layer_wise,
-        dtypes,
-    );
     let held = Rows {
         keys: &opened.keys,
         values: &opened.values,
         positions: &opened.positions,
         next: &opened.next,
+        free: &opened.free,
         layer_wise,
         slots,
         rows,
     };
-    let [attended, weights] = attend(attention, &query, [batch, heads, head_dim], &held);
+    let dims = [batch, heads, head_dim];
+    let [attended, weights] = match &codes {
+        Some(codes) => {
+            codes.append([&key, &value], dims, &held, kv_heads, units);
+            codes.attend(attention, &query, dims, &held)
+        }
+        None => {
+            append([&key, &value], dims, &held, kv_heads, units);
+            attend(attention, &query, dims, &held)
+        }
+    };
+    drop(codes);
     let Some(decision) = decision else {
         opened.put_back(state);
+        state.packed = packed;
         return (close(attended), Some(close(weights)));
     };
     let program = decision.and_then(|decision| Steps::of(decision.program)).unwrap_or_else(Steps::nothing);
@@ -267,6 +285,7 @@ pub(crate) fn step(
         *own = close(memory);
     }
     opened.put_back(state);
+    state.packed = packed;
     let any = goes.is_some() && state.any_full();
     if let Some(log) = &mut state.omitted {
         log.push(any.then(|| close_int(omitted)));
@@ -278,5 +297,6 @@ pub(crate) fn step(
         }
         None => state.count_held(1),
     }
+    state.pack_due();
     (close(attended), None)
 }
