@@ -23,10 +23,13 @@ const HEAD_SIZES: [usize; 3] = [64, 96, 128];
 const STATES: usize = 64;
 
 /// Beside the registry's: a score that was typed, cuts at other moments, and what combinators make.
-const COMPOSED: [&str; 3] = [
+const COMPOSED: [&str; 6] = [
     "score(m = 0.5 * m + max_weight; keep m * value_norm / (1 + age); first 1; per head)",
     "every(3, h2o)",
     "protect(tova, first=2, newest=3)",
+    "int8(tova, group=16, recent=8)",
+    "int4(tova, group=32, recent=8)",
+    "every(4, int2(tova-head, keys=channel, group=16, recent=8))",
 ];
 
 /// Walks through all cases on the device. Nothing is computed, so that a policy in tensor code, which looks at its numbers
