@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 use libtest_mimic::Failed;
+use walkdir::WalkDir;
 
 use crate::toolkit::Toolkit;
 use crate::walk;
@@ -22,15 +24,26 @@ pub(crate) struct Kernel {
     left_out: bool,
 }
 
-/// msrnn's own kernels, that one excepted which takes burn's products' place where there is no card.
-const OURS: [&str; 11] =
-    ["append", "attend", "decide", "join", "move", "overwrite", "place", "rms_norm", "rotate", "swiglu", "weigh"];
+/// msrnn's own kernels, as its sources name them, that one excepted which takes burn's products' place where there is no
+/// card.
+static OURS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let sources = WalkDir::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../msrnn-core/src")).into_iter();
+    let files = sources.map(|entry| entry.expect("the sources can be read").into_path());
+    let mut ours = Vec::new();
+    for file in files.filter(|file| file.extension().is_some_and(|extension| extension == "rs")) {
+        let text = std::fs::read_to_string(file).expect("the sources can be read");
+        let functions = text.lines().filter_map(|line| line.strip_prefix("fn ")?.split(['<', '(']).next());
+        let kernels = functions.filter_map(|name| name.strip_suffix("_kernel"));
+        ours.extend(kernels.filter(|&name| name != "product").map(str::to_string));
+    }
+    ours
+});
 
 impl Kernel {
     /// Which of msrnn's own it is.
     fn ours(&self) -> Option<&'static str> {
         let (name, _) = self.name.split_once("_kernel")?;
-        OURS.into_iter().find(|own| *own == name)
+        OURS.iter().find(|own| *own == name).map(String::as_str)
     }
 }
 
@@ -73,8 +86,8 @@ pub(crate) fn none_was_refused(folder: &Path) -> Result<(), Failed> {
 
 /// Fails where kernels that every state needs were not seen: the walk has not gone where it should.
 pub(crate) fn cover(kernels: &[Kernel]) -> Result<(), Failed> {
-    for name in OURS {
-        if !kernels.iter().any(|kernel| kernel.ours() == Some(name)) {
+    for name in OURS.iter() {
+        if !kernels.iter().any(|kernel| kernel.ours() == Some(name.as_str())) {
             return Err(format!("no kernel called {name} was compiled").into());
         }
     }
