@@ -297,6 +297,7 @@ pub fn evaluate(
         recurrent.check_length(ids.len(), scoring.protocol.block(ids.len()))?;
     }
     let device = model.decoder.device();
+    roads::warn_where_packing_costs(&model.decoder, &scoring.compression);
     let mut evaluation = Evaluation {
         contexts: Vec::with_capacity(contexts.len()),
         observed: Observed::default(),

@@ -10,7 +10,7 @@ use msrnn_core::compression::Compression;
 use msrnn_core::needs::{HEADS, fewest_states};
 use msrnn_core::packing::Packing;
 use msrnn_core::placement::Placement;
-use msrnn_core::policy::{Layer, Policy};
+use msrnn_core::policy::{Layer, Plan, Policy};
 use msrnn_core::state::MultiState;
 use msrnn_models::decoder::Decoder;
 use msrnn_models::error::ModelError;
@@ -57,5 +57,29 @@ pub(crate) fn warn_where_slow(recurrent: &Recurrent<'_>, states: &[MultiState]) 
         && TOLD.lock().is_ok_and(|mut told| told.insert(policy.name()))
     {
         tracing::warn!("{} goes {road}", policy.name());
+    }
+}
+
+/// Says once for every policy that its rows take more memory packed than they would whole.
+pub(crate) fn warn_where_packing_costs(decoder: &Decoder, compression: &Compression) {
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let Some((policy, states)) = compression.planned() else { return };
+    let (config, dtype) = (decoder.config(), decoder.storage().states);
+    let costs = |plan: &Plan| {
+        let (packing, slots) = (plan.packing?, plan.slots()?);
+        let whole = 2 * slots * config.head_dim * dtype.size();
+        (packing.bytes(slots, config.head_dim, dtype) > whole).then_some(packing.keys.whole())
+    };
+    let mut layers =
+        (0..config.layers).map(|index| Layer { index, layers: config.layers, kv_heads: config.kv_heads, states });
+    let costs = layers.find_map(|layer| policy.plan(&layer).parts().iter().find_map(costs));
+    if let Some(whole) = costs
+        && TOLD.lock().is_ok_and(|mut told| told.insert(policy.name()))
+    {
+        tracing::warn!(
+            "{} with {states} states takes more memory than as many rows that are whole, of which there is room for {whole} beside \
+             those that are packed; give more states, or fewer whole rows, as in int4(.., group=8, recent=0)",
+            policy.name()
+        );
     }
 }

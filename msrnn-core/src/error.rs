@@ -15,7 +15,8 @@ pub enum Error {
     },
     /// A budget that does not make one state.
     #[error(
-        "a budget of {budget} makes no state, of {bytes_per_state} bytes each and {beside} beside all of them, in a context of {context} tokens; give at least one state"
+        "a budget of {budget} makes no state, of {bytes_per_state} bytes each and {beside} beside all of them, in a context of {context} tokens; {}",
+        for_a_state(*.beside)
     )]
     EmptyBudget {
         /// As written.
@@ -92,6 +93,18 @@ pub enum Error {
         "in {0} KV heads have policies of their own, which can neither compete, nor number rows anew, nor have heads in turn; put pooled(..) elsewhere, and in-state(..) around the whole"
     )]
     Heads(String),
+    /// A layer, or a head, that the model has not.
+    #[error("{policy} names {one} {index}, and there are {there}, counted from 0; name those that there are")]
+    NotThere {
+        /// Its name.
+        policy: String,
+        /// Of which kind.
+        one: &'static str,
+        /// Counted from 0.
+        index: usize,
+        /// How many there are.
+        there: usize,
+    },
     /// A share that is none.
     #[error("in {0} every head keeps a share of the states at least; give a floor from 0 to 1")]
     Floor(String),
@@ -116,4 +129,11 @@ pub enum Error {
     /// A prefill into a state that has already seen tokens.
     #[error("a prefill starts from an empty state, but {0} tokens were seen; use a fresh state or the strict protocol")]
     PrefillNotFirst(usize),
+}
+
+fn for_a_state(beside: usize) -> &'static str {
+    match beside {
+        0 => "give at least one state",
+        _ => "give more, or let fewer rows be whole beside packed ones, as in int4(.., group=8, recent=0)",
+    }
 }

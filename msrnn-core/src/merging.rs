@@ -1,7 +1,7 @@
 //! What goes may be merged into what stays, instead of being lost.
 //!
 //! Wan et al. 2024 (D2O, arXiv 2406.13035, section 3.3): each row o that goes has as partner the row that stays whose
-//! key is most similar, of equally similar ones the oldest; u is the cosine of the two keys. From a [`Threshold`] on,
+//! key is most similar, of equally similar ones ([`equal`]) the oldest; u is the cosine of the two keys. From a [`Threshold`] on,
 //! K ← (K + Σ a·Kₒ) / (1 + Σ b) over the rows merged into one, and V likewise with the same a and b, which follow from u
 //! by [`Weight`]. All cosines are taken before any of them is merged. Positions, and what is carried with rows, stay
 //! those of the partner.
@@ -9,11 +9,17 @@
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
-use burn::tensor::{Bool, FloatDType, IndexingUpdateOp, Int, Tensor};
+use burn::tensor::{Bool, DType, FloatDType, IndexingUpdateOp, Int, Tensor};
 
 use crate::omission::lowest;
 use crate::precision::{narrow, widen};
 use crate::tensors::{Rows, View};
+
+/// Cosines that differ by no more are equal, among each other and to a threshold. Tokens that are repeated have the same keys
+/// where those are not rotated: then rounding would choose the partner, and another order of sums another one.
+pub(crate) fn equal(dtype: DType) -> f64 {
+    if dtype == DType::F64 { 1e-12 } else { 1e-5 }
+}
 
 /// How rows that go are merged.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -166,6 +172,9 @@ impl Merging {
         let stays = positions.clone().greater_equal_elem(0).bool_and(gone.equal_elem(0.0));
         let stays = stays.reshape([batch, kv_heads, 1, shown]).expand(dims);
         let scores = cosines.clone().neg().mask_fill(stays.bool_not(), f32::INFINITY);
+        let equal = equal(scores.dtype());
+        let best = scores.clone().min_dim(3).expand(dims);
+        let scores = scores.clone().mask_where(scores.lower_equal(best.clone().add_scalar(equal)), best);
         let places = positions.reshape([batch, kv_heads, 1, shown]).expand(dims);
         let flat = [batch, kv_heads * n, shown];
         let partner = lowest(scores.reshape(flat), places.reshape(flat)).reshape([batch, kv_heads, n]);
@@ -179,7 +188,7 @@ impl Merging {
                 moves(share, [shown, count], threshold)
             }
             (Threshold::Moving(_), None) => unreachable!("a state has the numbers of its thresholds"),
-            (Threshold::Fixed(cosine), _) => similarity.clone().greater_equal_elem(cosine),
+            (Threshold::Fixed(cosine), _) => similarity.clone().greater_equal_elem(cosine - equal),
         };
         let lost = merges.bool_and(goes).bool_not();
         let [share, count] = self.weight.in_tensors(similarity).map(|x| x.mask_fill(lost.clone(), 0.0));
@@ -218,7 +227,8 @@ fn moves(share: f64, shown: [Tensor<4>; 2], threshold: &mut Tensor<3>) -> Tensor
     };
     let moved = moved.mask_where(before.clone().greater_equal_elem(Threshold::UNSET), mean);
     *threshold = moved.mask_where(rows.equal_elem(0.0), before);
-    let merges = each.greater_equal(threshold.clone().expand([batch, units, n]));
+    let least = threshold.clone().sub_scalar(equal(each.dtype()));
+    let merges = each.greater_equal(least.expand([batch, units, n]));
     let merges = merges.reshape([batch, units, 1, n]).expand([batch, units, kv_heads / units, n]);
     merges.reshape([batch, kv_heads, n, 1])
 }

@@ -94,9 +94,26 @@ pub struct Plan {
     pub merging: Vec<Merging>,
     /// In how many bits keys and values are held; none as they were computed.
     pub packing: Option<Packing>,
+    /// How many layers, and KV heads of a layer, are named: there must be as many.
+    pub named: Named,
     /// What every KV head of the layer does by itself, in their order, each with a k of its own: then nothing of the above
     /// counts but `positions`, and `decides` is [`Decides::KvHead`]; see [`Plan::by_head`]. Empty where all heads do the same, as they usually do.
     pub heads: Vec<Plan>,
+}
+
+/// Layers and KV heads that a plan names, counted from 0: one more than the highest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// Of the stack.
+    pub layers: usize,
+    /// Of the layer.
+    pub heads: usize,
+}
+
+impl Named {
+    fn and(self, other: Self) -> Self {
+        Self { layers: self.layers.max(other.layers), heads: self.heads.max(other.heads) }
+    }
 }
 
 /// How the rows that go are chosen.
@@ -149,6 +166,7 @@ impl Plan {
             positions: None,
             merging: Vec::new(),
             packing: None,
+            named: Named::default(),
             heads: Vec::new(),
         }
     }
@@ -161,7 +179,8 @@ impl Plan {
     /// A plan for every KV head of a layer.
     pub fn by_head(layer: &Layer, heads: Vec<Self>) -> Self {
         let states = heads.iter().filter_map(|head| head.states).max();
-        Self { states, heads, ..Self::full(layer) }.per_head()
+        let named = heads.iter().fold(Named::default(), |all, head| all.and(head.named));
+        Self { states, named, heads, ..Self::full(layer) }.per_head()
     }
 
     /// The plans that are carried out: of every head, or the one of all.
@@ -235,6 +254,25 @@ impl Plan {
     #[must_use]
     pub fn packed(self, packing: Packing) -> Self {
         self.mapped(|plan| Self { packing: Some(packing), ..plan })
+    }
+
+    /// Names layers and heads, beside those that are named already.
+    #[must_use]
+    pub fn naming(self, named: Named) -> Self {
+        Self { named: self.named.and(named), ..self }
+    }
+
+    /// Whether the layers and heads that it names are there.
+    ///
+    /// # Errors
+    ///
+    /// When one is not.
+    pub fn check_named(&self, policy: &dyn Policy, layer: &Layer) -> Result<(), Error> {
+        let each = [("layer", self.named.layers, layer.layers), ("KV head", self.named.heads, layer.kv_heads)];
+        match each.into_iter().find(|(_, named, there)| named > there) {
+            Some((one, named, there)) => Err(Error::NotThere { policy: policy.name(), one, index: named - 1, there }),
+            None => Ok(()),
+        }
     }
 
     /// Rows of each head that the layer makes room for, which is how many it holds before a cut, the most of any head; none

@@ -207,14 +207,15 @@ macro_rules! real {
                             }
                         }
                         let highest = lanes.iter().chain(rest).copied().fold($real::NEG_INFINITY, $real::max);
-                        let mut lanes = [0.0; LANES];
+                        // In f64: what is small would be lost beside what is large, always to the same side.
+                        let mut lanes = [0.0f64; LANES];
                         for x in chunks {
                             for lane in 0..LANES {
-                                lanes[lane] += $exp(x[lane] - highest);
+                                lanes[lane] += f64::from($exp(x[lane] - highest));
                             }
                         }
-                        let rest: $real = rest.iter().map(|x| $exp(x - highest)).sum();
-                        highest + (lanes.into_iter().sum::<$real>() + rest).ln()
+                        let rest: f64 = rest.iter().map(|x| f64::from($exp(x - highest))).sum();
+                        (f64::from(highest) + (lanes.into_iter().sum::<f64>() + rest).ln()) as $real
                     },
                 )
             }
@@ -292,6 +293,15 @@ mod tests {
         }
         check::<f32>();
         check::<f64>();
+    }
+
+    /// Each of them is less than half a unit in the last place of the largest, all together 2,000 units.
+    #[test]
+    fn what_is_small_counts_beside_what_is_large() {
+        let mut x = vec![-17.0f32; 49_152];
+        x[7] = 0.0;
+        let expected = (1.0 + 49_151.0 * f64::from(-17.0f32).exp()).ln();
+        assert!((f64::from(f32::log_sum_exp(&x)) - expected).abs() < 1e-7, "{} {expected}", f32::log_sum_exp(&x));
     }
 
     #[test]

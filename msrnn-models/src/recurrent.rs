@@ -16,6 +16,7 @@ use msrnn_core::rnn::MultiStateRnn;
 use msrnn_core::state::MultiState;
 
 use crate::captured::Capture;
+use crate::config::ModelConfig;
 use crate::decoder::{Decoder, DecoderLayer};
 use crate::error::ModelError;
 use crate::length::Length;
@@ -63,11 +64,7 @@ impl<'m> Recurrent<'m> {
     /// not say it.
     pub fn new(decoder: &'m Decoder, compression: Compression, positions: Positions) -> Self {
         let config = decoder.config();
-        let said = |index: usize| {
-            let (policy, states) = compression.planned()?;
-            policy.plan(&Layer { index, layers: config.layers, kv_heads: config.kv_heads, states }).positions
-        };
-        let of_layers: Vec<_> = (0..config.layers).map(|layer| said(layer).unwrap_or(positions)).collect();
+        let of_layers = positions_of_layers(config, &compression, positions);
         let attention = |layer: usize| {
             let (window, rotated) = (config.window(layer), config.rotated.has(layer));
             let rotary = rotated.then(|| decoder.rotary.clone());
@@ -113,7 +110,8 @@ impl<'m> Recurrent<'m> {
     ///
     /// # Errors
     ///
-    /// As [`Length::check`]; when a layer's plan cannot be carried out ([`Plan::check`](msrnn_core::policy::Plan::check));
+    /// As [`Length::check`]; when a layer's plan cannot be carried out ([`Plan::check`](msrnn_core::policy::Plan::check)), or names layers or
+    /// heads that the model has not;
     /// when nothing enters as a block and the policy cuts after the prompt only; and when the policy is a ceiling that has not
     /// been told what comes.
     pub fn check_length(&self, tokens: usize, block: usize) -> Result<(), ModelError> {
@@ -124,6 +122,7 @@ impl<'m> Recurrent<'m> {
                 let layer = Layer { index, layers, kv_heads, states };
                 let plan = policy.plan(&layer);
                 plan.check(policy, &layer)?;
+                plan.check_named(policy, &layer)?;
                 let (scales, device) =
                     (plan.packs().then(|| Packing::scales(self.decoder.storage.states)), self.decoder.device());
                 if scales.is_some_and(|dtype| !device.supports_dtype(dtype)) {
@@ -203,6 +202,15 @@ impl<'m> Recurrent<'m> {
             false => f(),
         }
     }
+}
+
+/// How rows are numbered in every layer: as the policy says, or else as asked.
+pub fn positions_of_layers(config: &ModelConfig, compression: &Compression, asked: Positions) -> Vec<Positions> {
+    let said = |index: usize| {
+        let (policy, states) = compression.planned()?;
+        policy.plan(&Layer { index, layers: config.layers, kv_heads: config.kv_heads, states }).positions
+    };
+    (0..config.layers).map(|layer| said(layer).unwrap_or(asked)).collect()
 }
 
 /// Bytes that one state takes in all layers, key, value, position and the policy's memory.

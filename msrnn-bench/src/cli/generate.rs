@@ -12,6 +12,7 @@ use msrnn_bench::writing::saved::{self, Aside};
 use msrnn_bench::writing::times::Speed;
 use msrnn_bench::writing::{Ended, Told, Writing, Written};
 use msrnn_core::budget::Budget;
+use msrnn_core::compression::Compression;
 use msrnn_models::Model;
 use msrnn_models::captured::Capture;
 use msrnn_models::chat::{ChatTemplate, Message};
@@ -267,7 +268,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         saved::save(path, identity, session, aside)?;
     }
     if args.run.json {
-        let setting = args.setting(&model, context)?;
+        let setting = args.setting(&model, context, &compression)?;
         let one = samples.len() == 1 && args.samples == 1;
         print_json(&Report {
             policy: spec.name(),
@@ -382,8 +383,8 @@ impl Args {
         Ok(())
     }
 
-    fn setting(&self, model: &Model, context: usize) -> Result<Setting, BenchError> {
+    fn setting(&self, model: &Model, context: usize, compression: &Compression) -> Result<Setting, BenchError> {
         let prefix = if self.chat.chat { Vec::new() } else { model.tokenizer()?.prefix()? };
-        Setting::new(&self.model, &self.run, model, context, (self.reading.options(), &prefix))
+        Setting::new(&self.model, &self.run, model, context, compression, (self.reading.options(), &prefix))
     }
 }

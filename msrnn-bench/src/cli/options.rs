@@ -18,7 +18,7 @@ use msrnn_core::compression::Compression;
 use msrnn_core::state::MultiState;
 use msrnn_models::Model;
 use msrnn_models::protocol::Protocol;
-use msrnn_models::recurrent::{Positions, Recurrent, bytes_per_state, state_bytes};
+use msrnn_models::recurrent::{Positions, Recurrent, bytes_per_state, positions_of_layers, state_bytes};
 use msrnn_models::tokenizer::{Bos, SpecialTokens, TextOptions};
 use msrnn_policies::PolicySpec;
 use serde::Serialize;
@@ -233,7 +233,8 @@ pub(super) struct ScoringOptions {
     policy: PolicyOptions,
     #[command(flatten)]
     pub(super) run: RunOptions,
-    /// step: token by token through all layers; layer: blocks of tokens layer by layer, the same result faster
+    /// step: token by token through all layers; layer: blocks of tokens layer by layer, the same result
+    /// faster, but for rounding, which decides where two scores are equal but for it
     #[arg(long, value_enum, default_value_t)]
     pub(super) form: Form,
     /// Say what would be done, with tokens, bytes and the time that it takes, and end
@@ -273,7 +274,7 @@ impl ScoringOptions {
 
     pub(super) fn setting(&self, opened: &Opened) -> Result<Setting, BenchError> {
         let reading = (self.text.options(), &*opened.contexts.prefix);
-        Setting::new(&self.model, &self.run, &opened.model, opened.context, reading)
+        Setting::new(&self.model, &self.run, &opened.model, opened.context, &opened.scoring.compression, reading)
     }
 }
 
@@ -357,7 +358,8 @@ pub(super) struct Setting {
     reading: TextOptions,
     prefix: Vec<u32>,
     protocol: Protocol,
-    positions: Positions,
+    /// How rows are numbered; none where layers differ in it.
+    positions: Option<Positions>,
     seed: u64,
 }
 
@@ -368,8 +370,10 @@ impl Setting {
         run: &RunOptions,
         model: &Model,
         context: usize,
+        compression: &Compression,
         (reading, prefix): (TextOptions, &[u32]),
     ) -> Result<Self, BenchError> {
+        let of_layers = positions_of_layers(model.decoder.config(), compression, run.positions);
         Ok(Self {
             version: env!("CARGO_PKG_VERSION"),
             model: options.model.display().to_string(),
@@ -380,7 +384,7 @@ impl Setting {
             reading,
             prefix: prefix.to_vec(),
             protocol: run.protocol,
-            positions: run.positions,
+            positions: of_layers.first().copied().filter(|first| of_layers.iter().all(|other| other == first)),
             seed: run.seed,
         })
     }

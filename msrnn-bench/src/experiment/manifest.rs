@@ -20,7 +20,7 @@ pub(crate) const MANIFEST: &str = "manifest.toml";
 /// **Raise it by hand** with every change after which some unit would leave other numbers behind: another rule of a
 /// built-in policy, another cut of texts, a metric counted otherwise, a fault mended that had changed a result. Rounding is
 /// no reason, nor are new options, policies or outputs: what was measured before keeps its worth.
-pub(crate) const MEANING: u32 = 1;
+pub(crate) const MEANING: u32 = 2;
 
 /// What a run is and where it came from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -222,6 +222,23 @@ fn a_bound_that_the_policy_cannot_have_is_refused_with_one_that_it_can() {
 }
 
 #[test]
+fn layers_and_heads_that_the_model_has_not_are_refused_with_how_many_there_are() {
+    let place = Place::new();
+    let there = |policy: &str, words: &[&str]| place.refuses(1, &["--policy", policy], words);
+    there("layers(0-63: full, *: tova)@5", &["names layer 63", "counted from 0"]);
+    there("heads(31: full, *: tova)@5", &["names KV head 31"]);
+    there("layers(1: heads(31: full, *: window), *: tova)@5", &["names KV head 31"]);
+    there("protect(every(3, heads(31: full, *: tova)), first=1)@5", &["names KV head 31"]);
+}
+
+#[test]
+fn a_bound_that_no_run_takes_is_not_explained() {
+    let place = Place::new();
+    refused(place.path(), 1, &["explain", "streaming@4"], &["in-state(window+4)@5"]);
+    refused(place.path(), 1, &["explain", "pooled(snapkv)@40"], &["@"]);
+}
+
+#[test]
 fn a_policy_that_cannot_be_read_is_refused_with_those_there_are() {
     let place = Place::new();
     place.refuses(2, &["--policy", "tovaa@5"], &["tovaa", "tova-head", "window+i", "full"]);

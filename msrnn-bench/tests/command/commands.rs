@@ -100,6 +100,33 @@ fn a_typed_score_equal_to_tova_gives_tovas_results() {
     assert_ne!(of("score(1 - weight)@5")["nll"], typed["nll"]);
 }
 
+/// Rows that are whole beside few that are packed take more memory than they save.
+#[test]
+fn what_is_packed_at_a_loss_is_told() {
+    let text = testdata().join("../README.md");
+    let told = |policy: &str| {
+        let run = ["perplexity", "--text", text_of(&text), "--context", "200", "--contexts", "1"];
+        succeeds(&[&run[..], &["--policy", policy]].concat()).stderr.contains("takes more memory")
+    };
+    assert!(told("int4(tova)@16"));
+    assert!(!told("int4(tova, group=8, recent=0)@96") && !told("tova@16") && !told("int4(full)"));
+}
+
+/// Positions in JSON are those that were used.
+#[test]
+fn json_tells_how_rows_were_numbered() {
+    let text = testdata().join("../README.md");
+    let positions = |more: &[&str]| {
+        let run = ["perplexity", "--text", text_of(&text), "--context", "40", "--contexts", "1", "--json"];
+        succeeds(&[&run[..], more].concat()).json()["positions"].clone()
+    };
+    assert_eq!(positions(&["--policy", "streaming@16"]), "in-state");
+    assert_eq!(positions(&["--policy", "gap-compressed(tova)@16"]), "gap-compressed");
+    assert_eq!(positions(&["--policy", "tova@16"]), "original");
+    assert_eq!(positions(&["--policy", "tova@16", "--positions", "in-state"]), "in-state");
+    assert_eq!(positions(&["--policy", "layers(0: in-state(tova), *: tova)@16"]), Value::Null);
+}
+
 /// A window in some heads and all rows in the others: between the two in all heads, in what it costs and in what it holds.
 #[test]
 fn policies_by_head_hold_what_each_head_says() {

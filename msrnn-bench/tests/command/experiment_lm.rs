@@ -273,6 +273,8 @@ fn what_every_context_and_token_cost_adds_up_to_what_is_reported() {
         let nll = |row: &&csv::StringRecord| &row[1] == policy && row[2] == k && &row[6] == "nll";
         let (contexts, whole): (Vec<_>, Vec<_>) = rows.iter().filter(nll).partition(|row| !row[3].is_empty());
         assert_eq!((contexts.len(), whole.len()), (2 * seeds as usize, 1));
+        let predicted = |row: &csv::StringRecord| row[9].parse::<f64>().unwrap();
+        assert_eq!(predicted(whole[0]) * seeds, contexts.iter().map(|row| predicted(row)).sum::<f64>(), "{policy}");
         assert_close(&json!(whole[0][7].parse::<f64>().unwrap()), &arm["nll"]["mean"], 1e-12);
         assert_close(&json!(whole[0][8].parse::<f64>().unwrap()), &arm["nll"]["standard_error"], 1e-12);
         let sum = contexts.iter().map(|row| of(row)).sum::<f64>() / seeds;

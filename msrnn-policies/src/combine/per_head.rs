@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use msrnn_core::needs::HEADS;
-use msrnn_core::policy::{Layer, Plan, Policy};
+use msrnn_core::policy::{Layer, Named, Plan, Policy};
 
 use super::ranges::{Of, Ranges};
 use crate::error::SpecError;
@@ -53,6 +53,7 @@ impl Policy for PerHead {
 
     fn plan(&self, layer: &Layer) -> Plan {
         let one = Layer { kv_heads: 1, ..*layer };
-        Plan::by_head(layer, (0..layer.kv_heads).map(|head| self.ranges.plan(head, &one)).collect())
+        let heads = (0..layer.kv_heads).map(|head| self.ranges.plan(head, &one)).collect();
+        Plan::by_head(layer, heads).naming(Named { heads: self.ranges.named(), ..Named::default() })
     }
 }

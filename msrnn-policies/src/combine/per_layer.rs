@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use msrnn_core::policy::{Foresight, Layer, Plan, Policy};
+use msrnn_core::policy::{Foresight, Layer, Named, Plan, Policy};
 
 use super::ranges::{Of, Part, Ranges};
 use crate::error::SpecError;
@@ -50,7 +50,7 @@ impl Policy for PerLayer {
     }
 
     fn plan(&self, layer: &Layer) -> Plan {
-        self.ranges.plan(layer.index, layer)
+        self.ranges.plan(layer.index, layer).naming(Named { layers: self.ranges.named(), ..Named::default() })
     }
 
     /// Every layer has its own.

@@ -65,6 +65,11 @@ impl Ranges {
         Self { of: self.of, ranges, rest }
     }
 
+    /// One more than the highest that is named.
+    pub(super) fn named(&self) -> usize {
+        self.ranges.iter().map(|(range, _)| range.end() + 1).max().unwrap_or(0)
+    }
+
     /// What one does in a layer.
     pub(super) fn plan(&self, index: usize, layer: &Layer) -> Plan {
         let of = self.ranges.iter().find(|(range, _)| range.contains(&index)).map(|(_, policy)| policy);

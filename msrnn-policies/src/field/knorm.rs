@@ -35,7 +35,7 @@ pub(crate) fn entries() -> Vec<Entry> {
         rule: "Per KV head, omit the row with the largest Euclidean norm of its key.",
         cost: "O(k) comparisons of norms that are carried with the rows; no attention weights",
         citation: "Devoto et al. 2024, arXiv 2406.11430, section 3",
-        differences: "At every token unless composed otherwise; after-prompt(knorm) is kvpress' KnormPress. The authors' code leaves the first two layers whole and prunes above 2,048 rows only.",
+        differences: "At every token unless composed otherwise; after-prompt(knorm) is kvpress' KnormPress. The authors' code leaves the first two layers whole and prunes above 2,048 rows only. A token that comes again has a key of the same norm in the first layer but for rounding, which then decides.",
         ..Entry::new("knorm", Knorm)
     }]
 }

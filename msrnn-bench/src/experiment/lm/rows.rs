@@ -13,7 +13,7 @@ pub(super) fn rows(lm: &Lm, samples: &[Sample], summaries: &[ModelSummary]) -> V
                 model: summary.model.clone(),
                 policy: arm.policy.clone(),
                 states: arm.states,
-                n: Some(summary.tokens),
+                n: Some(arm.tokens),
                 ..Row::default()
             };
             rows.push(row.mean("nll", arm.nll));

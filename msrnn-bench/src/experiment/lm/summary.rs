@@ -62,6 +62,9 @@ pub struct ArmSummary {
     pub states: Option<usize>,
     /// Seeds, 1 for what does not draw.
     pub seeds: usize,
+    /// Tokens that it predicted: fewer of a baseline, which forgets all at times.
+    #[serde(default)]
+    pub tokens: usize,
     /// Mean negative log-likelihood in nats per token.
     pub nll: Mean,
     /// exp of that; none where it is beyond a 64-bit number.
@@ -105,6 +108,7 @@ impl ModelSummary {
                 policy: arm.policy.clone(),
                 states: arm.states,
                 seeds: arm.seeds,
+                tokens: arm.scores.iter().map(|score| score.tokens).sum(),
                 nll,
                 perplexity: nll.exp(),
                 bits_per_byte: bits_per_byte(&arm.scores),

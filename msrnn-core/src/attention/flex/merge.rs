@@ -5,7 +5,7 @@ use pulp::Arch;
 use crate::kernels::flex::number::{Index, Stored, load_all};
 use crate::kernels::flex::rows::{Part, Rows, Scratch, Whole, parts};
 use crate::kernels::flex::tile::{At, Tile};
-use crate::merging::{Merging, Threshold, Weight};
+use crate::merging::{Merging, Threshold, Weight, equal};
 use crate::simd::{Real, wide};
 
 /// The row of one head that is most like the one in a slot, and the cosine of the two, which may be no number.
@@ -21,20 +21,17 @@ pub(super) fn nearest<T: Tile, S: Stored<T>, I: Index>(
     let (mut products, mut squares) = (vec![T::ZERO; positions.len()], vec![0.0; positions.len()]);
     multiply(&key, &Whole { rows: keys, d }, d, &mut products, &mut squares);
     let norm = |row: usize| squares[row].sqrt().max(1e-12);
-    let mut partner: Option<(usize, f64)> = None;
-    for (row, position) in positions.iter().enumerate().filter(|(row, position)| *row != slot && position.get() >= 0) {
-        let cosine = products[row].to_f64() / (norm(slot) * norm(row));
-        if cosine.is_nan() {
-            return Some((row, cosine));
-        }
-        let is_nearer = partner.is_none_or(|(other, highest)| {
-            cosine > highest || (cosine == highest && position.get() < positions[other].get())
-        });
-        if is_nearer {
-            partner = Some((row, cosine));
-        }
+    let others = positions.iter().enumerate().filter(|(row, position)| *row != slot && position.get() >= 0);
+    let cosines: Vec<(usize, i64, f64)> = others
+        .map(|(row, position)| (row, position.get(), products[row].to_f64() / (norm(slot) * norm(row))))
+        .collect();
+    if let Some(&(row, _, cosine)) = cosines.iter().find(|(_, _, cosine)| cosine.is_nan()) {
+        return Some((row, cosine));
     }
-    partner
+    let highest = cosines.iter().map(|&(_, _, cosine)| cosine).fold(f64::NEG_INFINITY, f64::max);
+    let least = highest - equal(T::dtype());
+    let nearest = cosines.into_iter().filter(|&(_, _, cosine)| cosine >= least);
+    nearest.min_by_key(|&(_, position, _)| position).map(|(row, _, cosine)| (row, cosine))
 }
 
 /// Which heads of one batch row merge, by the cosines of the rows that go: below a threshold, which moves, nothing is merged.
@@ -44,10 +41,14 @@ pub(super) fn merges<T: Real>(merging: &Merging, cosines: &[f64], threshold: Opt
             // As it is kept, so that equal means are equal.
             let mean = T::from_f64(cosines.iter().sum::<f64>() / cosines.len() as f64);
             *threshold = T::from_f64(Threshold::moved(threshold.to_f64(), mean.to_f64(), share));
-            vec![mean >= *threshold; cosines.len()]
+            let least = *threshold - T::from_f64(equal(T::dtype()));
+            vec![mean >= least; cosines.len()]
         }
         (Threshold::Moving(_), None) => unreachable!("a state has the numbers of its thresholds"),
-        (Threshold::Fixed(least), _) => cosines.iter().map(|&cosine| cosine >= least).collect(),
+        (Threshold::Fixed(least), _) => {
+            let least = least - equal(T::dtype());
+            cosines.iter().map(|&cosine| cosine >= least).collect()
+        }
     }
 }
 
