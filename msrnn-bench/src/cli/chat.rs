@@ -46,7 +46,8 @@ pub(super) struct Args {
     /// What the system says first
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
-    /// Never lets rows of what the system says go; they count inside the bound
+    /// Never lets the rows of what the system says go, nor what the template has between it and the first message; they count inside
+    /// the bound
     #[arg(long, requires = "system")]
     protect_system: bool,
     /// A template in Jinja instead of the model's own

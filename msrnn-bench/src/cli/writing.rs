@@ -75,7 +75,8 @@ pub(super) struct ChatArgs {
     /// What the system says before it
     #[arg(long, value_name = "TEXT", requires = "chat")]
     pub(super) system: Option<String>,
-    /// Never lets rows of what the system says go; they count inside the bound
+    /// Never lets the rows of what the system says go, nor what the template has between it and the first message; they count inside
+    /// the bound
     #[arg(long, requires = "system", conflicts_with = "prompts")]
     protect_system: bool,
     /// A template in Jinja instead of the model's own
