@@ -240,7 +240,12 @@ fn numbers_of_two_meanings_never_mix_unless_that_is_asked_for() {
     let calm = Trouble::default();
     with(&[1.0, 2.0], &options(out, None), &calm, |asked| asked.meaning(MEANING - 1).unwrap()).unwrap();
     let error = go(&[1.0, 2.0], out, None, &calm).unwrap_err().to_string();
-    assert!(error.contains("meaning 0") && error.contains("‘accept_version’") && error.contains("‘out’"), "{error}");
+    assert!(
+        error.contains(&format!("meaning {}", MEANING - 1))
+            && error.contains("‘accept_version’")
+            && error.contains("‘out’"),
+        "{error}"
+    );
     let accepting = RunOptions { accept_version: true, ..options(out, None) };
     let outcome = with(&[1.0, 2.0, 3.0], &accepting, &calm, |asked| asked).unwrap();
     assert_eq!((outcome.resumed, outcome.finished), (2, 3));
