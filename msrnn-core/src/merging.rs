@@ -1,7 +1,7 @@
 //! What goes may be merged into what stays, instead of being lost.
 //!
 //! Wan et al. 2024 (D2O, arXiv 2406.13035, section 3.3): each row o that goes has as partner the row that stays whose
-//! key is most similar, of equally similar ones ([`equal`]) the oldest; u is the cosine of the two keys. From a [`Threshold`] on,
+//! key is most similar, of those that are equally similar to 1e-5 (in f64 to 1e-12) the oldest; u is the cosine of the two keys. From a [`Threshold`] on,
 //! K ← (K + Σ a·Kₒ) / (1 + Σ b) over the rows merged into one, and V likewise with the same a and b, which follow from u
 //! by [`Weight`]. All cosines are taken before any of them is merged. Positions, and what is carried with rows, stay
 //! those of the partner.
