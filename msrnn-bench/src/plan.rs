@@ -64,15 +64,20 @@ impl Plan {
         if spec.is_full() {
             return Ok(Vec::new());
         }
+        let config = model.decoder.config();
+        let named = |compression: Compression| -> Result<_, SpecError> {
+            compression.check_named(config.layers, config.kv_heads)?;
+            Ok(compression)
+        };
         if spec.keeps_all() {
-            let compression = spec.compression(context, |_| 1)?;
+            let compression = named(spec.compression(context, |_| 1)?)?;
             return Ok(vec![Self { kind: Kind::Policy, policy: spec.name(), states: None, compression }]);
         }
         let own = spec.budget();
         let budgets = own.as_ref().map_or(states, std::slice::from_ref);
         let plan = |&budget: &Budget| {
             let bytes = |policy: &dyn msrnn_core::policy::Policy| bytes_per_state(&model.decoder, policy);
-            let compression = spec.with_budget(budget).compression(context, bytes)?;
+            let compression = named(spec.with_budget(budget).compression(context, bytes)?)?;
             let states = compression.states();
             Ok(Self { kind: Kind::Policy, policy: spec.name(), states, compression })
         };

@@ -81,6 +81,18 @@ impl Compression {
         }
     }
 
+    /// Refuses a policy that names layers or KV heads which a model of so many has not; see
+    /// [`Plan::check_named`](crate::policy::Plan::check_named).
+    ///
+    /// # Errors
+    ///
+    /// When it does.
+    pub fn check_named(&self, layers: usize, kv_heads: usize) -> Result<(), Error> {
+        let Some((policy, states)) = self.planned() else { return Ok(()) };
+        let mut of_model = (0..layers).map(|index| Layer { index, layers, kv_heads, states });
+        of_model.try_for_each(|layer| policy.plan(&layer).check_named(policy, &layer))
+    }
+
     /// The bound k, or none.
     pub fn states(&self) -> Option<usize> {
         match self {

@@ -116,13 +116,13 @@ impl<'m> Recurrent<'m> {
     /// been told what comes.
     pub fn check_length(&self, tokens: usize, block: usize) -> Result<(), ModelError> {
         self.compression.check_no_foresight()?;
+        self.compression.check_named(self.decoder.layers.len(), self.decoder.config().kv_heads)?;
         if let Some((policy, states)) = self.compression.planned() {
             let (layers, kv_heads) = (self.decoder.layers.len(), self.decoder.config().kv_heads);
             for index in 0..layers {
                 let layer = Layer { index, layers, kv_heads, states };
                 let plan = policy.plan(&layer);
                 plan.check(policy, &layer)?;
-                plan.check_named(policy, &layer)?;
                 let (scales, device) =
                     (plan.packs().then(|| Packing::scales(self.decoder.storage.states)), self.decoder.device());
                 if scales.is_some_and(|dtype| !device.supports_dtype(dtype)) {

@@ -233,8 +233,8 @@ pub(super) struct ScoringOptions {
     policy: PolicyOptions,
     #[command(flatten)]
     pub(super) run: RunOptions,
-    /// step: token by token through all layers; layer: blocks of tokens layer by layer, the same result
-    /// faster, but for rounding, which decides where two scores are equal but for it
+    /// step: token by token through all layers; layer: blocks of tokens layer by layer, faster, with
+    /// the same result, but where two scores differ by rounding alone
     #[arg(long, value_enum, default_value_t)]
     pub(super) form: Form,
     /// Say what would be done, with tokens, bytes and the time that it takes, and end

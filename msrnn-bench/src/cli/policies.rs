@@ -11,7 +11,6 @@ use clap::{Arg, Command};
 use msrnn_bench::device::DeviceName;
 use msrnn_bench::error::BenchError;
 use msrnn_bench::roads;
-use msrnn_core::budget::Budget;
 use msrnn_policies::registry::{self, Entry, Registry};
 use msrnn_policies::{PolicySpec, SpecError, split};
 
@@ -50,13 +49,8 @@ pub(super) fn list(args: &ListArgs) -> Result<Outcome, BenchError> {
 }
 
 pub(super) fn explain(args: &ExplainArgs) -> Result<Outcome, BenchError> {
-    let spec = args.name.parse::<PolicySpec>().ok();
-    if let Some(spec) = spec.as_ref().filter(|spec| matches!(spec.budget(), Some(Budget::States(_)))) {
-        // What no run takes is not told of as if one did.
-        spec.compression(usize::MAX, |_| 1)?;
-    }
     print(&registry::explain(&args.name)?)?;
-    if let Some(policy) = spec.and_then(|spec| spec.policy()) {
+    if let Some(policy) = args.name.parse::<PolicySpec>().ok().and_then(|spec| spec.policy()) {
         let road = roads::road(policy, &args.device.open()?)?;
         print(&format!("{:<13} {road} ({})\n", "road", args.device))?;
     }

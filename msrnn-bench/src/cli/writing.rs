@@ -7,6 +7,7 @@ use msrnn_bench::error::BenchError;
 use msrnn_bench::experiment::models::Models;
 use msrnn_bench::input;
 use msrnn_bench::output::write_file;
+use msrnn_bench::roads;
 use msrnn_bench::writing::conversation::opening;
 use msrnn_bench::writing::remembered::{Marking, Remembered};
 use msrnn_bench::writing::saved::Identity;
@@ -190,7 +191,9 @@ impl PolicyOptions {
         tokens: usize,
         model: &Model,
     ) -> Result<Compression, BenchError> {
-        Ok(spec.compression(tokens, |policy| bytes_per_state(&model.decoder, policy))?)
+        let compression = spec.compression(tokens, |policy| bytes_per_state(&model.decoder, policy))?;
+        roads::warn_where_packing_costs(&model.decoder, &compression);
+        Ok(compression)
     }
 }
 

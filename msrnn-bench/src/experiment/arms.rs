@@ -90,6 +90,7 @@ impl Bound {
         let int = Tensor::<1, Int>::zeros([1], &device).dtype().size();
         let bytes = |policy: Option<&dyn Policy>| storage.bytes_per_state(&config, policy, int);
         let compression = spec.compression(context, |policy| bytes(Some(policy)))?;
+        compression.check_named(config.layers, config.kv_heads)?;
         let state_bytes = storage.state_bytes(&config, compression.planned(), context, int);
         Ok(Self { state_bytes, compression })
     }

@@ -164,9 +164,10 @@ impl Grid {
         spec: &PolicySpec,
         decoder: &Decoder,
     ) -> Result<Vec<(Compression, usize)>, BenchError> {
-        let decodes = matches!(test, Test::Decode { .. });
+        let (decodes, config) = (matches!(test, Test::Decode { .. }), decoder.config());
         if spec.keeps_all() {
             let compression = spec.compression(usize::MAX, |_| 1)?;
+            compression.check_named(config.layers, config.kv_heads)?;
             let depths = match (decodes, self.depths.is_empty()) {
                 (false, _) => vec![0],
                 (true, true) => self.states.clone(),
@@ -184,10 +185,11 @@ impl Grid {
             // A number of states is taken as it is; a share refers to the positions of the model.
             let context = match budget {
                 Budget::States(states) => states,
-                _ => decoder.config().max_position_embeddings,
+                _ => config.max_position_embeddings,
             };
             let compression = spec.compression(context, |policy| bytes_per_state(decoder, policy))?;
             compression.check_no_foresight()?;
+            compression.check_named(config.layers, config.kv_heads)?;
             let states = compression.states().unwrap_or(0);
             let depths = match (decodes, self.depths.is_empty()) {
                 (false, _) => vec![0],

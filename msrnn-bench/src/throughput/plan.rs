@@ -81,7 +81,8 @@ pub(crate) fn work_bytes(config: &ModelConfig, states: usize) -> u64 {
 ///
 /// # Errors
 ///
-/// When not even one sequence does, or the policy lets states grow, so that no batch fits for ever.
+/// When not even one sequence does, the policy lets states grow, so that no batch fits for ever, or it names layers or heads
+/// that the model has not.
 pub(crate) fn plan(
     model: &Outline,
     policy: &dyn Policy,
@@ -90,8 +91,15 @@ pub(crate) fn plan(
     memory: u64,
 ) -> Result<Plan, BenchError> {
     let config = &model.config;
-    let plan_of = |index| policy.plan(&Layer { index, layers: config.layers, kv_heads: config.kv_heads, states });
-    if (0..config.layers).map(plan_of).any(|plan| plan.slots().is_none()) {
+    let layers =
+        (0..config.layers).map(|index| Layer { index, layers: config.layers, kv_heads: config.kv_heads, states });
+    let mut grows = false;
+    for layer in layers {
+        let plan = policy.plan(&layer);
+        plan.check_named(policy, &layer)?;
+        grows |= plan.slots().is_none();
+    }
+    if grows {
         return Err(BenchError::Input(format!(
             "under {} states grow with the text, so that no batch fits for ever; take a policy that goes on cutting, as \
              every(128, ..) does",

@@ -227,6 +227,30 @@ fn layers_and_heads_that_the_model_has_not_are_refused_with_how_many_there_are()
     let there = |policy: &str, words: &[&str]| place.refuses(1, &["--policy", policy], words);
     there("layers(0-63: full, *: tova)@5", &["names layer 63", "counted from 0"]);
     there("heads(31: full, *: tova)@5", &["names KV head 31"]);
+    // Before anything runs, also where there are many runs, and where nothing is to run.
+    let before = |command: &[&str]| refused(place.path(), 1, command, &["names layer 63"]);
+    let policy = "layers(63: full, *: tova)";
+    let compare = ["compare", "--stories", "1", "--policies", policy, "--states", "16"];
+    before(&compare);
+    before(&[&compare[..], &["--dry-run"]].concat());
+    let packed = "layers(63: full, *: int4(full))";
+    before(&["compare", "--stories", "1", "--policies", packed, "--states", "16"]);
+    before(&["experiment", "story", "--policies", policy, "--states", "16", "--dry-run"]);
+    before(&["experiment", "retrieval", "--policies", policy, "--states", "16", "--dry-run"]);
+    let bench = ["bench", "--shape", "2x24x4:2x32x50", "--policies", policy, "--states", "16"];
+    before(&[&bench[..], &["--prefill", "8", "--score", "0", "--decode", "0"]].concat());
+    before(&[
+        "throughput",
+        "--shape",
+        "2x24x4:2x32x50",
+        "--policy",
+        policy,
+        "--states",
+        "16",
+        "--memory",
+        "1MiB",
+        "--dry-run",
+    ]);
     there("layers(1: heads(31: full, *: window), *: tova)@5", &["names KV head 31"]);
     there("protect(every(3, heads(31: full, *: tova)), first=1)@5", &["names KV head 31"]);
 }

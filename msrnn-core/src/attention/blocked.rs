@@ -106,8 +106,9 @@ impl Attention {
             host::<T, 4>(widen(query.matmul(keys.swap_dims(2, 3))))
         };
         let old = (used > 0).then(|| read(state.keys().narrow(2, 0, used), dtype));
-        let (mut on_old, mut on_new) = match self.shifted(state) {
-            Some(shifted) => {
+        let (mut on_old, mut on_new) = match &self.placement {
+            Some(_) => {
+                let shifted = self.shifted(state).expect("other rows that are numbered anew go step by step");
                 let positions: Vec<&[i64]> = deciders.iter().map(|decider| &decider.positions[..]).collect();
                 let rotated = shifted.block(state, query, old, key.clone(), &positions);
                 let mut on_old = rotated.old.map_or_else(Vec::new, |old| logits(rotated.query.clone(), old));

@@ -187,10 +187,11 @@ impl Registry {
             return Ok(entry.explain());
         }
         let spec = self.spec(text)?;
+        // What no run takes is not told of as if one did.
+        if let (Some(policy), Some(Budget::States(states))) = (spec.policy(), spec.budget()) {
+            crate::spec::bounded(policy, states)?;
+        }
         if let (Some(entry), Some(budget)) = (self.entry(text::without_budget(text)), spec.budget()) {
-            if let (Some(policy), Budget::States(states)) = (spec.policy(), budget) {
-                crate::spec::bounded(policy, states)?;
-            }
             return Ok(entry.explain() + &describe::budget(budget));
         }
         Ok(match spec.policy() {

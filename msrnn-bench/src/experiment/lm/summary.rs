@@ -63,7 +63,6 @@ pub struct ArmSummary {
     /// Seeds, 1 for what does not draw.
     pub seeds: usize,
     /// Tokens that it predicted: fewer of a baseline, which forgets all at times.
-    #[serde(default)]
     pub tokens: usize,
     /// Mean negative log-likelihood in nats per token.
     pub nll: Mean,
