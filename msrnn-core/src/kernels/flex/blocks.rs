@@ -82,7 +82,7 @@ impl Weight<f32> for Blocks {
 
     fn few_at_most(&self) -> usize {
         // Blocks are unpacked for all rows at once only in products of many.
-        if slabs::are_here() { 1 } else { FEW }
+        if slabs::products().next().is_some() { 1 } else { FEW }
     }
 
     fn form(&self) -> Form {
@@ -103,8 +103,11 @@ impl Weight<f32> for Blocks {
         let blocks = self.rows_of(y.range());
         match x {
             Rows::Integers(x) => of_format!(self.format, many_rounded_products(blocks, x, y)),
-            Rows::Floats(x) if slabs::are_here() => of_format!(self.format, many_products(blocks, x, y)),
-            Rows::Floats(x) => f32::product(y, x, product::Rows::Transposed(&self.values(y.range())), 1.0),
+            Rows::Floats(x) => {
+                if !of_format!(self.format, many_products(blocks, x, y)) {
+                    f32::product(y, x, product::Rows::Transposed(&self.values(y.range())), 1.0);
+                }
+            }
             Rows::Bf16(_) => unreachable!("blocks are multiplied with floats or integers"),
         }
     }
@@ -130,8 +133,11 @@ impl Weight<f32> for Blocks {
     }
 }
 
-fn many_products<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &[f32], y: &mut Columns<'_, f32>) {
-    slabs::product_with_blocks::<BYTES, F>(blocks, x, y);
+/// Whether the processor has the registers; the products, if it has.
+fn many_products<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &[f32], y: &mut Columns<'_, f32>) -> bool {
+    // SAFETY: the processor has the registers.
+    let product = |(_, product): (_, slabs::ProductWithBlocks)| unsafe { product(blocks, x, y) };
+    slabs::products_with_blocks::<BYTES, F>().next().map(product).is_some()
 }
 
 fn rounded<const BYTES: usize, F: Packed<BYTES>>(x: &[f32]) -> Row {
@@ -139,7 +145,9 @@ fn rounded<const BYTES: usize, F: Packed<BYTES>>(x: &[f32]) -> Row {
 }
 
 fn many_rounded_products<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &Rounded, y: &mut Columns<'_, f32>) {
-    quads::product::<BYTES, F>(blocks, x, y);
+    let (_, product) = quads::products::<BYTES, F>().next().expect("a form that the processor has");
+    // SAFETY: the processor has the instructions.
+    unsafe { product(blocks, x, y) };
 }
 
 /// |scale| · (code + zero) + |shift| of every value.
@@ -185,18 +193,24 @@ pub(super) fn every_product(
                 y
             };
             let expected: Vec<f32> = xs.iter().flat_map(plain).collect();
-            let kinds = row::each::<BYTES, F>(blocks, &xs[0], outputs).len();
-            for kind in 0..kinds {
-                let found = xs.iter().map(|x| row::each::<BYTES, F>(blocks, x, outputs).swap_remove(kind));
-                let (names, found): (Vec<_>, Vec<_>) = found.unzip();
-                all.push((format!("{form} by {}", names[0]), expected.clone(), found.concat()));
+            for (name, products) in row::kinds::<BYTES, F>() {
+                let mut found = vec![0.0; rows * outputs];
+                // SAFETY: the processor has the instructions.
+                xs.iter().zip(found.chunks_mut(outputs)).for_each(|(x, y)| unsafe { products(blocks, x, y) });
+                all.push((format!("{form} by {name}"), expected.clone(), found));
             }
-            let many = match form {
-                "floats" => slabs::each::<BYTES, F>(blocks, x, [rows, outputs]),
-                _ => quads::each::<BYTES, F>(blocks, &Rounded::of(x), [rows, outputs]),
+            let mut add = |name: &str, product: &dyn Fn(&mut Columns<'_, f32>)| {
+                let mut found = vec![0.0; rows * outputs];
+                product(&mut Columns::over(&mut found, outputs));
+                all.push((format!("{form} of many rows in {name}"), expected.clone(), found));
             };
-            let many = many.into_iter();
-            all.extend(many.map(|(name, found)| (format!("{form} of many rows in {name}"), expected.clone(), found)));
+            // SAFETY: the processor has the instructions.
+            match form {
+                "floats" => slabs::products_with_blocks::<BYTES, F>()
+                    .for_each(|(name, product)| add(name, &|y| unsafe { product(blocks, x, y) })),
+                _ => quads::products::<BYTES, F>()
+                    .for_each(|(name, product)| add(name, &|y| unsafe { product(blocks, &Rounded::of(x), y) })),
+            }
         }
         all
     }
@@ -211,9 +225,14 @@ pub(super) fn every_unpacking(format: Format, blocks: &[u8], outputs: usize) -> 
         let input = blocks.len() / outputs / BYTES * F::VALUES;
         // A row with a single one has a column of the weight for a product.
         let ones: Vec<f32> = (0..input * input).map(|at| if at % (input + 1) == 0 { 1.0 } else { 0.0 }).collect();
-        let columns = slabs::each::<BYTES, F>(blocks, &ones, [input, outputs]).into_iter();
         let by_row = |y: Vec<f32>| (0..input * outputs).map(|at| y[at % input * outputs + at / input]).collect();
-        columns.map(|(name, y)| (name, by_row(y))).collect()
+        let values = |product: slabs::ProductWithBlocks| {
+            let mut columns = vec![0.0; input * outputs];
+            // SAFETY: the processor has the registers.
+            unsafe { product(blocks, &ones, &mut Columns::over(&mut columns, outputs)) };
+            by_row(columns)
+        };
+        slabs::products_with_blocks::<BYTES, F>().map(|(name, product)| (name, values(product))).collect()
     }
     of_format!(format, of(blocks, outputs))
 }

@@ -9,7 +9,7 @@ mod blocks;
 mod dot;
 mod elementwise;
 mod integers;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) mod lanes;
 mod likelihood;
 mod linear;

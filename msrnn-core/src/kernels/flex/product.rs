@@ -95,9 +95,10 @@ pub(crate) trait Product: Real {
 
 impl Product for f32 {
     fn product(y: &mut Columns<'_, f32>, x: &[f32], rows: Rows<'_, f32>, factor: f32) {
-        match slabs::are_here() {
-            true => slabs::product(y, x, rows, factor),
-            false => f32::multiplied(y, x, rows, factor),
+        match slabs::products().next() {
+            // SAFETY: the processor has the registers.
+            Some((_, product)) => unsafe { product(y, x, rows, factor) },
+            None => f32::multiplied(y, x, rows, factor),
         }
     }
 }

@@ -8,7 +8,7 @@ use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorData};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-use super::product::Rows;
+use super::product::{Columns, Rows};
 use crate::kernels::{Activations, Blocks, Format, Map, Values, Weight, flex, plain};
 
 pub(crate) fn config(cases: u32) -> ProptestConfig {
@@ -288,7 +288,10 @@ fn products_of_floats_by_every_instruction_set_are_those_of_f64() {
         for (side, right) in
             [("transposed", Rows::Transposed(&narrow_rows)), ("as it is", Rows::AsTheyAre(&as_they_are))]
         {
-            for (name, found) in flex::slabs::each_product(&narrow_x, right, [m, n], 0.5) {
+            for (name, product) in flex::slabs::products() {
+                let mut found = vec![0.0; m * n];
+                // SAFETY: the processor has the registers.
+                unsafe { product(&mut Columns::over(&mut found, n), &narrow_x, right, 0.5) };
                 for (at, found) in found.into_iter().enumerate() {
                     let (row, column) = (&x[at / n * k..][..k], &rows[at % n * k..][..k]);
                     let terms = row.iter().zip(column).map(|(a, b)| 0.5 * a * b);

@@ -187,7 +187,7 @@ impl Weight<f32> for Rounding {
     }
 
     fn form(&self) -> Form {
-        if pairs::are_here() { Form::Bf16 } else { Form::Floats(Activations::Bf16) }
+        if pairs::products().is_some() { Form::Bf16 } else { Form::Floats(Activations::Bf16) }
     }
 
     fn rows<'a>(&self, x: &'a [f32]) -> Rows<'a, f32> {
@@ -198,8 +198,9 @@ impl Weight<f32> for Rounding {
     }
 
     fn many(&self, x: &Rows<'_, f32>, y: &mut Columns<'_, f32>) {
-        match x {
-            Rows::Bf16(x) => pairs::product(self.0.stored::<f32>(y.range()), x, y),
+        match (x, pairs::products()) {
+            // SAFETY: the processor has the instructions.
+            (Rows::Bf16(x), Some(products)) => unsafe { (products.many)(self.0.stored::<f32>(y.range()), x, y) },
             _ => self.0.many(x, y),
         }
     }
@@ -213,8 +214,9 @@ impl Weight<f32> for Rounding {
     }
 
     fn few(&self, outputs: Range<usize>, x: &Arranged<f32>, y: &mut [f32]) {
-        match x {
-            Arranged::Bf16(x) => pairs::few(self.0.stored::<f32>(outputs), x, y),
+        match (x, pairs::products()) {
+            // SAFETY: as above.
+            (Arranged::Bf16(x), Some(products)) => unsafe { (products.few)(self.0.stored::<f32>(outputs), x, y) },
             _ => self.0.few(outputs, x, y),
         }
     }

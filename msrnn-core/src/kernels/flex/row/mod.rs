@@ -2,6 +2,8 @@
 //!
 //! Chunks are taken in pairs, which fill the widest registers.
 
+#[cfg(target_arch = "aarch64")]
+mod arm;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -82,28 +84,26 @@ impl Row {
     }
 }
 
-/// Products of a row with rows in blocks, by the fastest instructions that the processor has.
-pub(super) fn products<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &Row, y: &mut [f32]) {
+/// Blocks of rows, a row of activations, and products. Safe where the processor has the instructions, as it has those of what
+/// is found here.
+pub(super) type Products = unsafe fn(&[u8], &Row, &mut [f32]);
+
+/// By every kind of instructions for it that the processor has, the fastest first.
+pub(super) fn kinds<const BYTES: usize, F: Packed<BYTES>>() -> impl Iterator<Item = (&'static str, Products)> {
+    #[cfg(target_arch = "aarch64")]
+    return arm::kinds::<BYTES, F>();
     #[cfg(target_arch = "x86_64")]
-    if x86::products::<BYTES, F>(blocks, x, y) {
-        return;
-    }
-    plain::<BYTES, F>(blocks, x, y);
+    return x86::kinds::<BYTES, F>();
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    std::iter::empty()
 }
 
-/// The products by every kind of instructions that the processor has.
-#[cfg(test)]
-pub(super) fn each<const BYTES: usize, F: Packed<BYTES>>(
-    blocks: &[u8],
-    x: &Row,
-    outputs: usize,
-) -> Vec<(&'static str, Vec<f32>)> {
-    #[cfg(target_arch = "x86_64")]
-    return x86::each::<BYTES, F>(blocks, x, outputs);
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        let _ = (blocks, x, outputs);
-        Vec::new()
+/// Products of a row with rows in blocks, by the fastest instructions that the processor has.
+pub(super) fn products<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &Row, y: &mut [f32]) {
+    match kinds::<BYTES, F>().next() {
+        // SAFETY: the processor has the instructions.
+        Some((_, products)) => unsafe { products(blocks, x, y) },
+        None => plain::<BYTES, F>(blocks, x, y),
     }
 }
 

@@ -3,18 +3,16 @@
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
-use super::{Adds, Chunks, Floats, Integers, OfPair, Pair, Row, Sums, rows};
+use super::{Adds, Chunks, Floats, Integers, OfPair, Pair, Products, Row, Sums, rows};
 use crate::kernels::blocks::Packed;
-use crate::kernels::flex::lanes::{InRegisters, has_256};
+use crate::kernels::flex::lanes::{In256, In512, InRegisters, Lanes, has_256};
 
 /// The code that is subtracted from those of all 8 bits: they are multiplied with their signs.
 const SIGNED: u8 = 128;
 
-type Products = unsafe fn(&[u8], &Row, &mut [f32]);
-
 /// The kinds of instructions that the processor has, the fastest first.
 #[inline]
-fn kinds<const BYTES: usize, F: Packed<BYTES>>() -> impl Iterator<Item = (&'static str, Products)> {
+pub(super) fn kinds<const BYTES: usize, F: Packed<BYTES>>() -> impl Iterator<Item = (&'static str, Products)> {
     let both = has_256();
     let wide = is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512bw");
     let kinds: [(_, _, Products); 3] = [
@@ -23,34 +21,6 @@ fn kinds<const BYTES: usize, F: Packed<BYTES>>() -> impl Iterator<Item = (&'stat
         ("AVX2", both, avx2::<BYTES, F>),
     ];
     kinds.into_iter().filter(|(_, here, _)| *here).map(|(name, _, products)| (name, products))
-}
-
-/// Whether the processor has instructions for it; the products, if it has.
-pub(super) fn products<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &Row, y: &mut [f32]) -> bool {
-    match kinds::<BYTES, F>().next() {
-        Some((_, products)) => {
-            // SAFETY: the processor has the instructions.
-            unsafe { products(blocks, x, y) };
-            true
-        }
-        None => false,
-    }
-}
-
-/// The products by every kind of instructions that the processor has.
-#[cfg(test)]
-pub(super) fn each<const BYTES: usize, F: Packed<BYTES>>(
-    blocks: &[u8],
-    x: &Row,
-    outputs: usize,
-) -> Vec<(&'static str, Vec<f32>)> {
-    let products = |(name, products): (_, Products)| {
-        let mut y = vec![0.0; outputs];
-        // SAFETY: the processor has the instructions.
-        unsafe { products(blocks, x, &mut y) };
-        (name, y)
-    };
-    kinds::<BYTES, F>().map(products).collect()
 }
 
 macro_rules! products {
@@ -107,7 +77,7 @@ impl Sums for Sixteen {
     #[inline(always)]
     fn total(self) -> f32 {
         // SAFETY: see the type.
-        unsafe { _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(self.0[0], self.0[1]), self.0[2])) }
+        unsafe { In512::total(_mm512_add_ps(_mm512_add_ps(self.0[0], self.0[1]), self.0[2])) }
     }
 }
 
@@ -217,12 +187,7 @@ impl<Q: Quads> Sums for Eight<Q> {
     #[inline(always)]
     fn total(self) -> f32 {
         // SAFETY: see the type.
-        unsafe {
-            let sum = _mm256_add_ps(_mm256_add_ps(self.0[0], self.0[1]), self.0[2]);
-            let four = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps(sum, 1));
-            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
-        }
+        unsafe { In256::total(_mm256_add_ps(_mm256_add_ps(self.0[0], self.0[1]), self.0[2])) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Rows of codes as numbers, and the two sums of an attention step over them, for which they are made numbers in registers.
 
-#[cfg(target_arch = "x86_64")]
-mod x86;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod registers;
 
 use crate::kernels::flex::tile::{At, Tile};
 use crate::kernels::flex::wide;
@@ -67,26 +67,26 @@ impl OfCode for f32 {
         code as Self
     }
 
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     fn unpack(rows: &Coded<'_, Self>, numbers: &mut [Self]) {
-        if !x86::unpack(rows, numbers) {
+        if !registers::unpack(rows, numbers) {
             plain(rows, numbers);
         }
     }
 
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     fn in_registers(form: &Coded<'_, Self>) -> bool {
-        x86::kinds(form).next().is_some()
+        registers::kinds(form).next().is_some()
     }
 
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     fn products_of_codes(query: &[Self], rows: &Coded<'_, Self>, weights: &mut [Self], at: At) -> bool {
-        x86::products(query, rows, weights, at)
+        registers::products(query, rows, weights, at)
     }
 
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     fn add_codes(weights: &[Self], at: At, rows: &Coded<'_, Self>, sums: &mut [Self]) -> bool {
-        x86::add_weighted(weights, at, rows, sums)
+        registers::add_weighted(weights, at, rows, sums)
     }
 }
 
@@ -227,8 +227,8 @@ mod tests {
             let mut found = vec![0.0; expected.len()];
             plain(&coded, &mut found);
             near(&found, &expected, bound, "plain")?;
-            #[cfg(target_arch = "x86_64")]
-            for (kind, functions) in x86::kinds(&coded) {
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+            for (kind, functions) in registers::kinds(&coded) {
                 found.fill(f32::NAN);
                 functions.unpack(&coded, &mut found);
                 near(&found, &expected, bound, kind)?;
@@ -236,7 +236,7 @@ mod tests {
         }
 
         #[test]
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
         fn sums_over_codes_are_those_over_the_numbers(
             rows in rows(), queries in 1..10usize, before in 0..3usize, after in 0..3usize,
             numbers in prop::collection::vec(-1.0f32..1.0, 97),
@@ -261,7 +261,7 @@ mod tests {
             }
             // So many sums of numbers up to the largest, a unit in the last place each.
             let bound = |terms: usize| 2.0f64.powi(-23) * terms as f64 * rows.largest();
-            for (kind, functions) in x86::kinds(&coded) {
+            for (kind, functions) in registers::kinds(&coded) {
                 let (mut found, mut sums) = (given.clone(), sums.clone());
                 functions.products(&query, &coded, &mut found, at);
                 near(&found, &weights, bound(d + 1), kind)?;

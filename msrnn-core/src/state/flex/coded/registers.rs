@@ -1,11 +1,9 @@
-//! Codes in registers of x86.
+//! Codes in registers.
 
 #![allow(clippy::needless_range_loop, reason = "loops over constants, which are unrolled into registers")]
 
-use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-
 use super::Coded;
-use crate::kernels::flex::lanes::{In256, In512, Lanes, has_256, has_512};
+use crate::kernels::flex::lanes::{self, Lanes, for_registers};
 use crate::kernels::flex::tile::At;
 use crate::packing::Bits;
 
@@ -15,9 +13,10 @@ const LINE: usize = 64;
 /// Queries that are handled side by side.
 const QUERIES: usize = 4;
 
-/// What one kind of instructions does. A row must be whole registers of it, as [`kinds`] sees to.
+/// What one kind of registers does. A row must be whole registers of it, as [`kinds`] sees to.
 #[derive(Clone, Copy)]
 pub(super) struct Functions {
+    lanes: usize,
     unpack: unsafe fn(&Rows, &mut [f32]),
     products: unsafe fn(&[f32], &Rows, &mut [f32], At),
     add_weighted: unsafe fn(&[f32], At, &Rows, &mut [f32]),
@@ -47,21 +46,19 @@ impl Functions {
         // SAFETY: the processor has the instructions.
         unsafe { (self.add_weighted)(weights, at, &rows, sums) }
     }
+
+    /// Whether rows like these are whole registers.
+    fn take(&self, rows: &Coded<'_, f32>) -> bool {
+        let bytes = rows.bytes();
+        let group = rows.group.filter(|&group| group < rows.head_dim);
+        let parts = group.is_none_or(|group| group.is_power_of_two() && group >= self.lanes);
+        parts && bytes.is_multiple_of(self.lanes) && rows.head_dim == bytes * 8 / rows.bits.number()
+    }
 }
 
-/// The kinds of instructions that the processor has, and that rows like these fill registers of: the fastest first.
+/// The kinds of registers that the processor has, and that rows like these fill: the widest first.
 pub(super) fn kinds(rows: &Coded<'_, f32>) -> impl Iterator<Item = (&'static str, Functions)> {
-    let bytes = rows.bytes();
-    let group = rows.group.filter(|&group| group < rows.head_dim);
-    let fill = move |lanes: usize| {
-        let parts = group.is_none_or(|group| group.is_power_of_two() && group >= lanes);
-        parts && bytes.is_multiple_of(lanes)
-    };
-    let whole = rows.head_dim == bytes * 8 / rows.bits.number();
-    let avx512 = Functions { unpack: unpack_avx512, products: products_avx512, add_weighted: add_weighted_avx512 };
-    let avx2 = Functions { unpack: unpack_avx2, products: products_avx2, add_weighted: add_weighted_avx2 };
-    let kinds = [("AVX-512", has_512() && fill(In512::LANES), avx512), ("AVX2", has_256() && fill(In256::LANES), avx2)];
-    kinds.into_iter().filter(move |(_, here, _)| whole && *here).map(|(name, _, functions)| (name, functions))
+    for_registers!(Functions: FUNCTIONS).filter(|(_, functions)| functions.take(rows))
 }
 
 /// Whether the processor has instructions for it; the numbers, if it has.
@@ -130,9 +127,7 @@ impl<'a> Rows<'a> {
     /// Asks for the line of memory that lies as far behind these rows as this one behind the first: rows are read in order.
     #[inline(always)]
     fn ask_ahead(&self, row: usize, byte: usize) {
-        let ahead = self.codes.as_ptr().wrapping_add((self.n + row) * self.bytes + byte);
-        // SAFETY: every processor of this architecture has the instruction, and it reads no memory that is not there.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.cast()) };
+        lanes::ask_for(self.codes.as_ptr().wrapping_add((self.n + row) * self.bytes + byte));
     }
 
     /// Scales and lows of a row from that channel on.
@@ -229,50 +224,66 @@ impl<L: Lanes> Book<L> {
     }
 }
 
-macro_rules! functions {
-    ($lanes:ty, $features:literal, $rows_at_once:literal, $vectors:literal, $unpack:ident, $products:ident, $add_weighted:ident) => {
-        /// # Safety
-        ///
-        /// The processor must have the features, `numbers` must be `[n, head_dim]`, and rows must fill registers.
-        #[target_feature(enable = $features)]
-        unsafe fn $unpack(rows: &Rows, numbers: &mut [f32]) {
-            // SAFETY: who calls says so.
-            unsafe { by_packing!(rows, unpack_all::<$lanes>(rows, numbers)) }
-        }
+/// What one kind of registers does, so many rows and registers of channels at a time.
+macro_rules! in_registers {
+    ($name:ident, $lanes:ident, $rows_at_once:literal, $vectors:literal, $features:literal) => {
+        mod $name {
+            use super::*;
 
-        /// # Safety
-        ///
-        /// The processor must have the features, rows must have their weights and fill registers.
-        #[target_feature(enable = $features)]
-        unsafe fn $products(query: &[f32], rows: &Rows, weights: &mut [f32], at: At) {
-            let weights = weights.chunks_mut(QUERIES * at.stride);
-            for (query, weights) in query.chunks(QUERIES * rows.d).zip(weights) {
+            pub(super) const FUNCTIONS: Functions =
+                Functions { lanes: lanes::$lanes::LANES, unpack, products, add_weighted };
+
+            /// # Safety
+            ///
+            /// The processor must have the features, `numbers` must be `[n, head_dim]`, and rows must fill registers.
+            #[target_feature(enable = $features)]
+            unsafe fn unpack(rows: &Rows, numbers: &mut [f32]) {
                 // SAFETY: who calls says so.
-                unsafe {
-                    match query.len() / rows.d {
-                        4 => by_packing!(rows, all_rows::<$lanes, $rows_at_once, 4>(query, rows, weights, at)),
-                        3 => by_packing!(rows, all_rows::<$lanes, $rows_at_once, 3>(query, rows, weights, at)),
-                        2 => by_packing!(rows, all_rows::<$lanes, $rows_at_once, 2>(query, rows, weights, at)),
-                        _ => by_packing!(rows, all_rows::<$lanes, $rows_at_once, 1>(query, rows, weights, at)),
+                unsafe { by_packing!(rows, unpack_all::<lanes::$lanes>(rows, numbers)) }
+            }
+
+            /// # Safety
+            ///
+            /// The processor must have the features, rows must have their weights and fill registers.
+            #[target_feature(enable = $features)]
+            unsafe fn products(query: &[f32], rows: &Rows, weights: &mut [f32], at: At) {
+                let weights = weights.chunks_mut(QUERIES * at.stride);
+                for (query, weights) in query.chunks(QUERIES * rows.d).zip(weights) {
+                    // SAFETY: who calls says so.
+                    unsafe {
+                        match query.len() / rows.d {
+                            4 => {
+                                by_packing!(rows, all_rows::<lanes::$lanes, $rows_at_once, 4>(query, rows, weights, at))
+                            }
+                            3 => {
+                                by_packing!(rows, all_rows::<lanes::$lanes, $rows_at_once, 3>(query, rows, weights, at))
+                            }
+                            2 => {
+                                by_packing!(rows, all_rows::<lanes::$lanes, $rows_at_once, 2>(query, rows, weights, at))
+                            }
+                            _ => {
+                                by_packing!(rows, all_rows::<lanes::$lanes, $rows_at_once, 1>(query, rows, weights, at))
+                            }
+                        }
                     }
                 }
             }
-        }
 
-        /// # Safety
-        ///
-        /// The processor must have the features, rows must have their weights and fill registers.
-        #[target_feature(enable = $features)]
-        unsafe fn $add_weighted(weights: &[f32], at: At, rows: &Rows, sums: &mut [f32]) {
-            let weights = weights.chunks(QUERIES * at.stride);
-            for (sums, weights) in sums.chunks_mut(QUERIES * rows.d).zip(weights) {
-                // SAFETY: who calls says so.
-                unsafe {
-                    match sums.len() / rows.d {
-                        4 => by_packing!(rows, all_columns::<$lanes, $vectors, 4>(weights, at, rows, sums)),
-                        3 => by_packing!(rows, all_columns::<$lanes, $vectors, 3>(weights, at, rows, sums)),
-                        2 => by_packing!(rows, all_columns::<$lanes, $vectors, 2>(weights, at, rows, sums)),
-                        _ => by_packing!(rows, all_columns::<$lanes, $vectors, 1>(weights, at, rows, sums)),
+            /// # Safety
+            ///
+            /// The processor must have the features, rows must have their weights and fill registers.
+            #[target_feature(enable = $features)]
+            unsafe fn add_weighted(weights: &[f32], at: At, rows: &Rows, sums: &mut [f32]) {
+                let weights = weights.chunks(QUERIES * at.stride);
+                for (sums, weights) in sums.chunks_mut(QUERIES * rows.d).zip(weights) {
+                    // SAFETY: who calls says so.
+                    unsafe {
+                        match sums.len() / rows.d {
+                            4 => by_packing!(rows, all_columns::<lanes::$lanes, $vectors, 4>(weights, at, rows, sums)),
+                            3 => by_packing!(rows, all_columns::<lanes::$lanes, $vectors, 3>(weights, at, rows, sums)),
+                            2 => by_packing!(rows, all_columns::<lanes::$lanes, $vectors, 2>(weights, at, rows, sums)),
+                            _ => by_packing!(rows, all_columns::<lanes::$lanes, $vectors, 1>(weights, at, rows, sums)),
+                        }
                     }
                 }
             }
@@ -280,8 +291,12 @@ macro_rules! functions {
     };
 }
 
-functions!(In512, "avx512f,avx2,fma,f16c", 4, 4, unpack_avx512, products_avx512, add_weighted_avx512);
-functions!(In256, "avx2,fma,f16c", 2, 2, unpack_avx2, products_avx2, add_weighted_avx2);
+#[cfg(target_arch = "x86_64")]
+in_registers!(avx512, In512, 4, 4, "avx512f,avx2,fma,f16c");
+#[cfg(target_arch = "x86_64")]
+in_registers!(avx2, In256, 2, 2, "avx2,fma,f16c");
+#[cfg(target_arch = "aarch64")]
+in_registers!(neon, In128, 4, 4, "neon");
 
 /// # Safety
 ///

@@ -1,17 +1,11 @@
-//! Registers of x86, as loops over any width of them see them; blocks taken apart by its instructions, and codes of many
-//! outputs side by side, as products of many rows want them.
+//! Registers of x86, and blocks taken apart by its instructions.
 
 #![allow(clippy::needless_range_loop, reason = "loops over constants, which are unrolled into registers")]
 
 use std::arch::x86_64::*;
 
-use crate::kernels::blocks::{CHUNK, Codes, GROUPS, Packed, Scales, Unpacks};
-
-/// Four neighbours, which share a lane of 32 bits.
-pub(super) const QUAD: usize = 4;
-
-/// Quads of a chunk.
-pub(super) const QUADS: usize = CHUNK / QUAD;
+use super::{Lanes, QUADS};
+use crate::kernels::blocks::{Codes, Unpacks};
 
 /// Whether the processor has what [`In256`] and [`InRegisters`] need.
 #[inline]
@@ -26,7 +20,7 @@ pub(crate) fn has_512() -> bool {
 }
 
 /// Blocks taken apart. Called only where the processor has AVX2 and F16C.
-pub(super) struct InRegisters;
+pub(crate) struct InRegisters;
 
 impl Unpacks for InRegisters {
     #[inline(always)]
@@ -85,55 +79,11 @@ impl Unpacks for InRegisters {
     }
 }
 
-/// What lies in lines of a cache.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-pub(super) struct Aligned<T>(pub(super) T);
-
-/// Registers of 32-bit lanes. Its functions are called only where the processor has their instructions.
-pub(crate) trait Lanes: Copy {
-    const LANES: usize;
-    type Ints: Copy;
-    type Floats: Copy;
-
-    unsafe fn ints(value: i32) -> Self::Ints;
-    unsafe fn load_ints(from: *const u32) -> Self::Ints;
-    unsafe fn store_ints(to: *mut u32, value: Self::Ints);
-    unsafe fn sub_ints(a: Self::Ints, b: Self::Ints) -> Self::Ints;
-    /// A byte of every lane, the first the lowest.
-    #[inline(always)]
-    unsafe fn byte(ints: Self::Ints, at: usize) -> Self::Ints {
-        // SAFETY: who calls says so.
-        unsafe { Self::within(ints, 8 * at as i32, 255) }
-    }
-    /// The bits of a mask of every lane, from so many bits up.
-    unsafe fn within(ints: Self::Ints, from: i32, mask: i32) -> Self::Ints;
-    /// As many bytes as there are lanes, one in each.
-    unsafe fn widened(from: *const u8) -> Self::Ints;
-    /// Of as many rows of 32 bytes as there are lanes, so many bytes apart, a lane each: four bytes of all in a register.
-    unsafe fn transposed(rows: *const u8, apart: usize) -> [Self::Ints; QUADS];
-    /// The same bits.
-    unsafe fn bits(ints: Self::Ints) -> Self::Floats;
-    unsafe fn float(ints: Self::Ints) -> Self::Floats;
-    unsafe fn floats(value: f32) -> Self::Floats;
-    /// Of a table of as many floats as there are lanes those that lanes name by their lowest bits.
-    unsafe fn of_table(table: Self::Floats, at: Self::Ints) -> Self::Floats;
-    /// Lanes moved down by so many bits.
-    unsafe fn down(ints: Self::Ints, bits: i32) -> Self::Ints;
-    unsafe fn load(from: *const f32) -> Self::Floats;
-    unsafe fn mul(a: Self::Floats, b: Self::Floats) -> Self::Floats;
-    unsafe fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats;
-    unsafe fn mul_add(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
-    unsafe fn store(to: *mut f32, value: Self::Floats);
-    /// The sum over the lanes of each, by four.
-    unsafe fn totals(of: [[Self::Floats; 4]; 4]) -> [[f32; 4]; 4];
-}
-
 macro_rules! lanes {
     (
         $(#[$doc:meta])* $kind:ident, $ints:ident, $floats:ident, $lanes:literal, $set1_int:ident, $load_int:ident, $store_int:ident,
         $sub_int:ident, $and:ident, $shift:ident, $widen:ident, $load_bytes:ident, $transposed:ident, $bits:ident,
-        $cvt:ident, $table:ident, $set1:ident, $load:ident, $mul:ident, $add:ident, $fma:ident, $store:ident, $totals:ident
+        $cvt:ident, $table:ident, $set1:ident, $load:ident, $mul:ident, $add:ident, $fma:ident, $store:ident, $total:ident, $totals:ident
     ) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
@@ -214,6 +164,10 @@ macro_rules! lanes {
                 unsafe { $store(to, value) }
             }
             #[inline(always)]
+            unsafe fn total(of: $floats) -> f32 {
+                unsafe { $total(of) }
+            }
+            #[inline(always)]
             unsafe fn totals(of: [[$floats; 4]; 4]) -> [[f32; 4]; 4] {
                 unsafe { $totals(of) }
             }
@@ -245,6 +199,7 @@ lanes!(
     _mm512_add_ps,
     _mm512_fmadd_ps,
     _mm512_storeu_ps,
+    total_512,
     totals_512
 );
 lanes!(
@@ -271,6 +226,7 @@ lanes!(
     _mm256_add_ps,
     _mm256_fmadd_ps,
     _mm256_storeu_ps,
+    total_256,
     totals_256
 );
 
@@ -281,6 +237,28 @@ lanes!(
 unsafe fn table_512(table: __m512, at: __m512i) -> __m512 {
     // SAFETY: who calls says so.
     unsafe { _mm512_permutexvar_ps(at, table) }
+}
+
+/// # Safety
+///
+/// A processor with AVX-512.
+#[inline(always)]
+unsafe fn total_512(of: __m512) -> f32 {
+    // SAFETY: who calls says so.
+    unsafe { _mm512_reduce_add_ps(of) }
+}
+
+/// # Safety
+///
+/// A processor with AVX2.
+#[inline(always)]
+unsafe fn total_256(of: __m256) -> f32 {
+    // SAFETY: who calls says so.
+    unsafe {
+        let four = _mm_add_ps(_mm256_castps256_ps128(of), _mm256_extractf128_ps(of, 1));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+    }
 }
 
 /// # Safety
@@ -402,58 +380,9 @@ unsafe fn transposed_256(rows: *const u8, apart: usize) -> [__m256i; QUADS] {
     }
 }
 
-/// Blocks of W rows of weights, some of which may be missing: of every chunk of those, and of its groups, one lane a row.
-pub(super) struct Rows<'a, const W: usize, const BYTES: usize> {
-    blocks: &'a [[u8; BYTES]],
-    of_row: usize,
-    codes: Aligned<[Codes; W]>,
-    /// By group of a block.
-    pub(super) scales: [Aligned<[f32; W]>; GROUPS],
-    /// Zeros unless [`Packed::SHIFTED`].
-    pub(super) shifts: [Aligned<[f32; W]>; GROUPS],
-}
-
-impl<'a, const W: usize, const BYTES: usize> Rows<'a, W, BYTES> {
-    /// `blocks`: of at most W rows of `of_row` blocks.
-    #[inline(always)]
-    pub(super) fn of(blocks: &'a [u8], of_row: usize) -> Self {
-        let (blocks, _) = blocks.as_chunks::<BYTES>();
-        assert!(blocks.len() <= W * of_row, "rows of a slab");
-        let zeros = [Aligned([0.0; W]); GROUPS];
-        Self { blocks, of_row, codes: Aligned([Codes([0; QUADS / 2]); W]), scales: zeros, shifts: zeros }
-    }
-
-    /// Reads the scales of a block of every row.
-    #[inline(always)]
-    pub(super) fn read_scales<F: Packed<BYTES>>(&mut self, block: usize) {
-        for (lane, row) in self.blocks.chunks_exact(self.of_row).enumerate() {
-            let Scales { scales, shifts } = F::scales::<InRegisters>(&row[block]);
-            for group in 0..F::VALUES / F::GROUP {
-                self.scales[group].0[lane] = scales[group];
-                if F::SHIFTED {
-                    self.shifts[group].0[lane] = shifts[group];
-                }
-            }
-        }
-    }
-
-    /// Reads the codes of a chunk of a block of every row.
-    #[inline(always)]
-    pub(super) fn read_codes<F: Packed<BYTES>>(&mut self, block: usize, index: usize) {
-        for (lane, row) in self.blocks.chunks_exact(self.of_row).enumerate() {
-            self.codes.0[lane] = F::codes::<InRegisters>(&row[block], index);
-        }
-    }
-
-    /// The codes that were read, in the lanes of the `v`-th register of all that W rows take.
-    ///
-    /// # Safety
-    ///
-    /// The processor must have the instructions of L.
-    #[inline(always)]
-    pub(super) unsafe fn quads<L: Lanes>(&self, v: usize) -> [L::Ints; QUADS] {
-        let codes = &self.codes.0[v * L::LANES..][..L::LANES];
-        // SAFETY: as many chunks as there are lanes, and who calls says so.
-        unsafe { L::transposed(codes.as_ptr().cast(), size_of::<Codes>()) }
-    }
+/// Asks for a line of memory.
+#[inline(always)]
+pub(crate) fn ask_for(at: *const u8) {
+    // SAFETY: every processor of this architecture has the instruction, and it reads no memory that is not there.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
 }
