@@ -8,6 +8,7 @@ use burn::tensor::{Device, Int, Tensor};
 use msrnn_core::attention::Attention;
 use msrnn_core::budget::StateBytes;
 use msrnn_core::compression::Compression;
+use msrnn_core::kernels;
 use msrnn_core::packing::Packing;
 use msrnn_core::placement::Placement;
 pub use msrnn_core::placement::Positions;
@@ -172,12 +173,12 @@ impl<'m> Recurrent<'m> {
     /// `n` tokens of every batch row, layer by layer: equal to `n` steps. `[batch, n]` ids to
     /// `[batch, n, vocab]` logits
     pub fn scan(&self, tokens: Tensor<2, Int>, states: &mut Vec<MultiState>) -> Tensor<3> {
-        self.awake(|| self.decoder.logits(self.layers().scan(self.decoder.embed(tokens), states)))
+        self.awake(tokens.dims()[1], || self.decoder.logits(self.layers().scan(self.decoder.embed(tokens), states)))
     }
 
     /// As [`Recurrent::scan`], without the logits: what leaves the last layer, `[batch, n, d]`.
     pub fn hidden(&self, tokens: Tensor<2, Int>, states: &mut Vec<MultiState>) -> Tensor<3> {
-        self.awake(|| self.layers().scan(self.decoder.embed(tokens), states))
+        self.awake(tokens.dims()[1], || self.layers().scan(self.decoder.embed(tokens), states))
     }
 
     /// Where the model is.
@@ -191,13 +192,15 @@ impl<'m> Recurrent<'m> {
     ///
     /// When the states have already seen tokens.
     pub fn prefill(&self, tokens: Tensor<2, Int>, states: &mut Vec<MultiState>) -> Result<Tensor<3>, ModelError> {
-        self.awake(|| Ok(self.decoder.logits(self.layers().prefill(self.decoder.embed(tokens), states)?)))
+        let go = || Ok(self.decoder.logits(self.layers().prefill(self.decoder.embed(tokens), states)?));
+        self.awake(usize::MAX, go)
     }
 
-    /// Runs `f` inside the pool of threads if the model is large enough: there it costs little to share
-    /// work, while a thread outside has to wake the pool every time.
-    fn awake<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+    /// Runs `f`, which is about `n` tokens, inside the pool of threads if the model is large enough: there it costs little to
+    /// share work, while a thread outside has to wake the pool every time. For a single token they wait for work.
+    fn awake<R: Send>(&self, n: usize, f: impl FnOnce() -> R + Send) -> R {
         match self.decoder.config().parameters() * self.decoder.storage.bytes_per_weight() >= WORTH_WAKING {
+            true if n == 1 => kernels::together(&self.device(), f),
             true => rayon::scope(|_| f()),
             false => f(),
         }

@@ -209,6 +209,17 @@ pub(crate) fn is_on_host<const D: usize>(x: &Tensor<D>) -> bool {
     }
 }
 
+/// Runs `f`, during which the host's other cores wait for parts of what it computes there: for a token at a time, which is
+/// many small steps. Elsewhere it just runs.
+pub fn together<R: Send>(device: &Device, f: impl FnOnce() -> R + Send) -> R {
+    #[cfg(feature = "flex")]
+    if allowed() && matches!(device.as_dispatch(), burn::backend::DispatchDevice::Flex(_)) {
+        return flex::team::together(f);
+    }
+    let _ = device;
+    f()
+}
+
 /// Bytes that one tensor may take on a device, where it says so: adapters for graphics have buffers of some size at most.
 pub fn largest_buffer(device: &Device) -> Option<u64> {
     #[cfg(any(feature = "wgpu", feature = "cuda"))]

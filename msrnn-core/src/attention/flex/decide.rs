@@ -2,10 +2,9 @@
 
 use std::cell::Cell;
 
-use rayon::prelude::*;
-
 use crate::attention::blocked::Decision;
 use crate::kernels::flex::number::Index;
+use crate::kernels::flex::team::each;
 use crate::kernels::flex::{is_worth_cores, wide};
 use crate::omission::{oldest_dead, protect};
 use crate::score::{Columns, Op, Registers};
@@ -33,11 +32,11 @@ pub(crate) struct Decider<'a, T, I> {
 }
 
 /// Makes all decisions of a step.
-pub(crate) fn decide<T: Real, I: Index>(deciders: Vec<Decider<'_, T, I>>, decision: Decision<'_>) {
+pub(crate) fn decide<T: Real, I: Index>(mut deciders: Vec<Decider<'_, T, I>>, decision: Decision<'_>) {
     let values: usize = deciders.iter().map(|decider| size_of_val(decider.weights)).sum();
     match deciders.len() > 1 && is_worth_cores(values) {
-        true => deciders.into_par_iter().for_each(|decider| decider.decide(decision)),
-        false => deciders.into_iter().for_each(|decider| decider.decide(decision)),
+        true => each(&mut deciders, |decider| decider.decide(decision)),
+        false => deciders.iter_mut().for_each(|decider| decider.decide(decision)),
     }
 }
 
@@ -58,7 +57,7 @@ thread_local! {
 }
 
 impl<T: Real, I: Index> Decider<'_, T, I> {
-    fn decide(mut self, decision: Decision<'_>) {
+    fn decide(&mut self, decision: Decision<'_>) {
         let (rows, program) = (self.positions.len(), decision.program);
         if !self.is_full && !program.remembers() {
             return;

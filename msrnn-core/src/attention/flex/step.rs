@@ -15,6 +15,7 @@ use crate::kernels::flex::access::{Dense, is_here, tensor};
 use crate::kernels::flex::is_worth_cores;
 use crate::kernels::flex::number::{Index, Stored};
 use crate::kernels::flex::rows::{Rows, Scratch, Whole, parts};
+use crate::kernels::flex::team::each;
 use crate::kernels::flex::tile::Tile;
 use crate::precision::{accumulation, narrow};
 use crate::score::{Initial, Op};
@@ -89,15 +90,15 @@ fn step_heads_as<T: Tile + OfCode + Stored<T>, S: Stored<T>, G: Stored<T>, I: In
     let token: [&[T]; 3] = token.each_ref().map(|x| x.values());
     let mut attended = vec![T::ZERO; token[0].len()];
     let bytes: usize = heads.iter().map(|head| 2 * head.rows_in_step() * d * size_of::<S>()).sum();
-    let each = heads.iter_mut().zip(attended.chunks_exact_mut(single.heads * d)).zip(decides).enumerate();
-    let go = |(index, ((head, attended), &decides)): (usize, ((&mut MultiState, &mut [T]), &bool))| {
+    let heads = heads.iter_mut().zip(attended.chunks_exact_mut(single.heads * d)).zip(decides).enumerate();
+    let go = |(index, ((head, attended), decides)): &mut (usize, ((&mut MultiState, &mut [T]), &bool))| {
         let own = [single.heads * d, d, d];
-        let token = std::array::from_fn(|part| &token[part][index * own[part]..][..own[part]]);
-        attended.copy_from_slice(&step_of::<T, S, G, I>(single, token, head, true, decides).0);
+        let token = std::array::from_fn(|part| &token[part][*index * own[part]..][..own[part]]);
+        attended.copy_from_slice(&step_of::<T, S, G, I>(single, token, head, true, **decides).0);
     };
     match is_worth_cores(bytes) {
-        true => each.collect::<Vec<_>>().into_par_iter().for_each(go),
-        false => each.for_each(go),
+        true => each(&mut heads.collect::<Vec<_>>(), go),
+        false => heads.for_each(|mut head| go(&mut head)),
     }
     tensor(attended, dims)
 }
@@ -182,7 +183,8 @@ fn step_of<T: Tile + OfCode + Stored<T>, S: Stored<T>, G: Stored<T>, I: Index>(
     weights.resize(batch * heads * rows, T::ZERO);
     let mut logits = vec![T::ZERO; if shows_logits { batch * heads * rows } else { 0 }];
     let mut attended = vec![T::ZERO; batch * heads * d];
-    let attend = |(index, head): (usize, Head<'_, T, S, G, I>)| {
+    let attend = |(index, head): &mut (usize, Head<'_, T, S, G, I>)| {
+        let index = *index;
         let decider = decider_of(index);
         let (slot, position) = (free[decider].get() as usize, next[decider].get() as usize);
         let place = |side: usize| head.packed.as_ref().map_or(slot, |packed| packed[side].place_of_new(slot, position));
@@ -208,9 +210,9 @@ fn step_of<T: Tile + OfCode + Stored<T>, S: Stored<T>, G: Stored<T>, I: Index>(
         (index, Head { keys, values, packed, weights, logits, attended })
     });
     if batch * kv_heads > 1 && is_worth_cores(2 * batch * kv_heads * rows * d * size_of::<S>()) {
-        tasks.collect::<Vec<_>>().into_par_iter().for_each(attend);
+        each(&mut tasks.collect::<Vec<_>>(), attend);
     } else {
-        tasks.for_each(attend);
+        tasks.for_each(|mut task| attend(&mut task));
     }
     drop(codes);
     if !counts {
@@ -362,11 +364,11 @@ fn write<T: Copy, S: Stored<T>>(row: &mut [S], values: &[T]) {
 impl<T: Tile + OfCode, S: Stored<T>, G: Stored<T>, I: Index> Head<'_, T, S, G, I> {
     /// Softmax over all rows, and their values' mean by it. query: `[group, head_dim]`, scaled and rotated; `angles`: by
     /// which keys still have to be rotated.
-    fn attend(self, query: &[T], bias: &[T], angles: Option<Angles<'_, T>>) {
+    fn attend(&mut self, query: &[T], bias: &[T], angles: Option<Angles<'_, T>>) {
         let Self { keys, values, packed, weights, logits, attended } = self;
         let d = query.len() * bias.len() / weights.len();
         let to = Attend { query, bias, weights, logits, attended, d };
-        match packed {
+        match packed.take() {
             Some([packed_keys, packed_values]) => {
                 to.rows(&packed_keys.beside(keys), angles, &packed_values.beside(values));
             }

@@ -10,12 +10,14 @@ use super::access::{Dense, tensor};
 use super::is_worth_cores;
 use super::number::Stored;
 use super::product::{Columns, Product};
+use super::team;
 use super::weight::{Arranged, Form, Reads, Rows, Weight};
 use crate::kernels::{Map, plain};
 use crate::precision::narrow;
 
-/// Bytes of weights that one task reads, for few rows.
+/// Bytes of weights that one task reads, for few rows: the least where cores wait for tasks.
 const TASK: usize = 1 << 17;
+const LEAST: usize = 1 << 15;
 
 /// Outputs of one task, for many rows: twice those of the widest kernel, or once where that leaves few tasks.
 const PANEL: [usize; 2] = [128, 64];
@@ -64,15 +66,19 @@ fn few<T: Reads + Stored<T>>(x: &[T], rows: usize, weights: &[Box<dyn Weight<T>>
     let all = weights.iter().zip(&arranged).zip(&mut products);
     let bytes: usize = weights.iter().map(|weight| weight.bytes()).sum();
     if is_worth_cores(bytes) {
+        let mut sizes = Sizes::of(bytes);
         let mut tasks = Vec::with_capacity(bytes / TASK + weights.len());
-        for ((weight, x), y) in all {
-            let output = weight.dims()[0];
-            let size = (TASK * output / weight.bytes().max(1)).clamp(1, output.max(1));
-            let parts = y.chunks_mut(size * rows).enumerate();
-            tasks.extend(parts.map(|(part, y)| (weight, part * size, x, y)));
+        for ((weight, x), mut y) in all.map(|(all, y)| (all, &mut y[..])) {
+            let of_output = (weight.bytes() / weight.dims()[0].max(1)).max(1);
+            let mut first = 0;
+            while !y.is_empty() {
+                let outputs = (sizes.next(of_output)).min(y.len() / rows);
+                let (part, rest) = y.split_at_mut(outputs * rows);
+                tasks.push((weight, first, x, part));
+                (first, y) = (first + outputs, rest);
+            }
         }
-        let products = tasks.into_par_iter();
-        products.for_each(|(weight, first, x, y)| weight.few(first..first + y.len() / rows, x, y));
+        team::each(&mut tasks, |(weight, first, x, y)| weight.few(*first..*first + y.len() / rows, x, y));
     } else {
         all.for_each(|((weight, x), y)| weight.few(0..weight.dims()[0], x, y));
     }
@@ -81,6 +87,29 @@ fn few<T: Reads + Stored<T>>(x: &[T], rows: usize, weights: &[Box<dyn Weight<T>>
         (_, output) => tensor::<T, 2>(y, [output, rows]).transpose(),
     });
     products.collect()
+}
+
+/// How large tasks of few rows are. Where cores wait for tasks they become smaller towards the end: a core reads the faster
+/// the more it reads in a row, and should not wait long for the last.
+struct Sizes {
+    /// Bytes that are left.
+    left: usize,
+    /// Cores, where they wait.
+    cores: Option<usize>,
+}
+
+impl Sizes {
+    fn of(bytes: usize) -> Self {
+        Self { left: bytes, cores: team::leads().then(rayon::current_num_threads) }
+    }
+
+    /// Of the next task in outputs, which are so many bytes each.
+    fn next(&mut self, of_output: usize) -> usize {
+        let size = self.cores.map_or(TASK, |cores| (self.left / cores).max(LEAST));
+        let outputs = (size / of_output).max(1);
+        self.left = self.left.saturating_sub(outputs * of_output);
+        outputs
+    }
 }
 
 /// Products of matrices, a panel of outputs at a time.

@@ -7,8 +7,10 @@ mod arm;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use std::ptr;
+
 use super::integers::Rounded;
-use super::wide;
+use super::{LINE, ask_for, wide};
 use crate::kernels::blocks::{self, CHUNK, Codes, Packed, Scales, Unpacks};
 
 /// Lanes of a chunk of integers, in each of which four products are added up.
@@ -153,6 +155,7 @@ fn rows<const BYTES: usize, F: Packed<BYTES>, S: Adds<X>, X>(blocks: &[u8], x: &
         if F::VALUES == CHUNK {
             let (pairs, last) = blocks.as_chunks::<2>();
             for (blocks, x) in pairs.iter().zip(x) {
+                ask_ahead(blocks);
                 let (first, second) = (F::scales::<S::Unpacks>(&blocks[0]), F::scales::<S::Unpacks>(&blocks[1]));
                 let codes = [F::codes::<S::Unpacks>(&blocks[0], 0), F::codes::<S::Unpacks>(&blocks[1], 0)];
                 sum = pair::<BYTES, F, S, X>(sum, codes, (&first, 0), (&second, 0), x);
@@ -164,6 +167,7 @@ fn rows<const BYTES: usize, F: Packed<BYTES>, S: Adds<X>, X>(blocks: &[u8], x: &
             }
         } else {
             for (block, x) in blocks.iter().zip(x.chunks_exact(F::VALUES / CHUNK / 2)) {
+                ask_ahead(block);
                 let scales = F::scales::<S::Unpacks>(block);
                 for (at, x) in x.iter().enumerate() {
                     let (first, second) = (2 * at, 2 * at + 1);
@@ -173,6 +177,17 @@ fn rows<const BYTES: usize, F: Packed<BYTES>, S: Adds<X>, X>(blocks: &[u8], x: &
             }
         }
         *y = sum.total();
+    }
+}
+
+/// Asks for memory that lies so far behind blocks: rows are read in order, and what a processor asks for by itself ends with a
+/// page.
+#[inline(always)]
+fn ask_ahead<B>(blocks: &B) {
+    const AHEAD: usize = 4096;
+    let ahead = ptr::from_ref(blocks).cast::<u8>().wrapping_add(AHEAD);
+    for line in (0..size_of::<B>()).step_by(LINE) {
+        ask_for(ahead.wrapping_add(line));
     }
 }
 

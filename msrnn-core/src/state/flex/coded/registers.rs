@@ -5,10 +5,8 @@
 use super::Coded;
 use crate::kernels::flex::lanes::{self, Lanes, for_registers};
 use crate::kernels::flex::tile::At;
+use crate::kernels::flex::{LINE, ask_for};
 use crate::packing::Bits;
-
-/// Bytes of a line of memory.
-const LINE: usize = 64;
 
 /// Queries that are handled side by side.
 const QUERIES: usize = 4;
@@ -127,7 +125,7 @@ impl<'a> Rows<'a> {
     /// Asks for the line of memory that lies as far behind these rows as this one behind the first: rows are read in order.
     #[inline(always)]
     fn ask_ahead(&self, row: usize, byte: usize) {
-        lanes::ask_for(self.codes.as_ptr().wrapping_add((self.n + row) * self.bytes + byte));
+        ask_for(self.codes.as_ptr().wrapping_add((self.n + row) * self.bytes + byte));
     }
 
     /// Scales and lows of a row from that channel on.
