@@ -2,6 +2,8 @@
 
 #![cfg(feature = "flex")]
 
+use std::sync::Mutex;
+
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use msrnn_core::kernels::{self, Activations, Blocks, Format, Map, Values, Weight};
 
@@ -12,9 +14,13 @@ fn on<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
 
 #[track_caller]
 fn same_on_any_number_of_cores<R: PartialEq + Send>(what: &str, f: impl Fn() -> R + Send + Sync) {
+    // Cores wait for one thread at a time.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock();
     let one = on(1, &f);
     for threads in [2, 3, 4, 8, 13] {
         assert!(on(threads, &f) == one, "{what} on {threads} threads");
+        assert!(on(threads, || kernels::together(&Device::flex(), &f)) == one, "{what} on {threads} that wait");
     }
 }
 

@@ -96,15 +96,19 @@ impl Rotary {
     /// That of at least the first `n` positions, each as the end of the text so far: `[1, n, head_dim/2]`. Made once for as
     /// many.
     pub fn first(&self, n: usize) -> Rotation {
-        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*first {
-            Some(rotation) if rotation.cos.dims()[1] >= n => rotation.clone(),
-            _ => {
-                let rows = n.next_power_of_two();
-                let positions = Tensor::<1, Int>::arange(0..rows as i64, &self.low.cos.device()).reshape([1, rows]);
-                first.insert(self.at(positions)).clone()
-            }
+        // Not held while a rotation is made: what that shares with other threads may lead this one here again.
+        let held = || self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(rotation) = held().as_ref().filter(|rotation| rotation.cos.dims()[1] >= n) {
+            return rotation.clone();
         }
+        let rows = n.next_power_of_two();
+        let positions = Tensor::<1, Int>::arange(0..rows as i64, &self.low.cos.device()).reshape([1, rows]);
+        let rotation = self.at(positions);
+        let mut first = held();
+        if first.as_ref().is_none_or(|shorter| shorter.cos.dims()[1] < rows) {
+            *first = Some(rotation.clone());
+        }
+        rotation
     }
 
     /// The rotation of `positions`, `[batch, rows]`, as parts of one text of `length` tokens.

@@ -20,7 +20,7 @@ pub(super) struct Args {
     #[command(flatten)]
     scoring: ScoringOptions,
     /// Contexts side by side
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = super::options::jobs)]
     batch: usize,
     /// Write the logits of every token, float32 [tokens, vocab]; scores one context at a time
     #[arg(long, value_name = "FILE.npy")]

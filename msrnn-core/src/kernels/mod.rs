@@ -214,7 +214,8 @@ pub(crate) fn is_on_host<const D: usize>(x: &Tensor<D>) -> bool {
 pub fn together<R: Send>(device: &Device, f: impl FnOnce() -> R + Send) -> R {
     #[cfg(feature = "flex")]
     if allowed() && matches!(device.as_dispatch(), burn::backend::DispatchDevice::Flex(_)) {
-        return flex::team::together(f);
+        // Within the pool, where what is shared with it costs less too.
+        return rayon::scope(|_| flex::team::together(f));
     }
     let _ = device;
     f()

@@ -4,8 +4,8 @@ use std::cell::Cell;
 
 use crate::attention::blocked::Decision;
 use crate::kernels::flex::number::Index;
-use crate::kernels::flex::team::each;
-use crate::kernels::flex::{is_worth_cores, wide};
+use crate::kernels::flex::team::{each, is_worth_parts};
+use crate::kernels::flex::wide;
 use crate::omission::{oldest_dead, protect};
 use crate::score::{Columns, Op, Registers};
 use crate::simd::{Buffer, Real};
@@ -34,7 +34,7 @@ pub(crate) struct Decider<'a, T, I> {
 /// Makes all decisions of a step.
 pub(crate) fn decide<T: Real, I: Index>(mut deciders: Vec<Decider<'_, T, I>>, decision: Decision<'_>) {
     let values: usize = deciders.iter().map(|decider| size_of_val(decider.weights)).sum();
-    match deciders.len() > 1 && is_worth_cores(values) {
+    match deciders.len() > 1 && is_worth_parts(values) {
         true => each(&mut deciders, |decider| decider.decide(decision)),
         false => deciders.iter_mut().for_each(|decider| decider.decide(decision)),
     }

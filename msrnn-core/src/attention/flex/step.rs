@@ -15,7 +15,7 @@ use crate::kernels::flex::access::{Dense, is_here, tensor};
 use crate::kernels::flex::is_worth_cores;
 use crate::kernels::flex::number::{Index, Stored};
 use crate::kernels::flex::rows::{Rows, Scratch, Whole, parts};
-use crate::kernels::flex::team::each;
+use crate::kernels::flex::team::{each, is_worth_parts};
 use crate::kernels::flex::tile::Tile;
 use crate::precision::{accumulation, narrow};
 use crate::score::{Initial, Op};
@@ -96,7 +96,7 @@ fn step_heads_as<T: Tile + OfCode + Stored<T>, S: Stored<T>, G: Stored<T>, I: In
         let token = std::array::from_fn(|part| &token[part][*index * own[part]..][..own[part]]);
         attended.copy_from_slice(&step_of::<T, S, G, I>(single, token, head, true, **decides).0);
     };
-    match is_worth_cores(bytes) {
+    match is_worth_parts(bytes) {
         true => each(&mut heads.collect::<Vec<_>>(), go),
         false => heads.for_each(|mut head| go(&mut head)),
     }
@@ -209,7 +209,7 @@ fn step_of<T: Tile + OfCode + Stored<T>, S: Stored<T>, G: Stored<T>, I: Index>(
             .map(|codes| codes.each_ref().map(|codes| codes.head::<T, G, I>(index, [kv_heads, slots], positions)));
         (index, Head { keys, values, packed, weights, logits, attended })
     });
-    if batch * kv_heads > 1 && is_worth_cores(2 * batch * kv_heads * rows * d * size_of::<S>()) {
+    if batch * kv_heads > 1 && is_worth_parts(2 * batch * kv_heads * rows * d * size_of::<S>()) {
         each(&mut tasks.collect::<Vec<_>>(), attend);
     } else {
         tasks.for_each(|mut task| attend(&mut task));

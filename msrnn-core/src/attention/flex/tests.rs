@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use crate::attention::Attention;
 use crate::attention::step::{self, step_plain};
 use crate::compression::Compression;
+use crate::kernels::flex::team::surely_together;
 use crate::kernels::flex::tests::{agree, config, dtypes, epsilon, random, values};
 use crate::layer::{Decides, Layer};
 use crate::merging::{Merging, Threshold, Weight};
@@ -242,6 +243,7 @@ fn steps_on_all_cores_equal_their_plain_twin() {
         let (window, states, reset) = (None, Some(150), 100);
         let shape = Shape { batch, kv_heads, group, head_dim, window, states, policy, dtypes, reset };
         rayon::scope(|_| steps_agree(&shape, 160)).unwrap();
+        surely_together(|| steps_agree(&shape, 160)).unwrap();
     }
 }
 

@@ -7,7 +7,6 @@ use burn::tensor::{DType, Tensor};
 use rayon::prelude::*;
 
 use super::access::{Dense, tensor};
-use super::is_worth_cores;
 use super::number::Stored;
 use super::product::{Columns, Product};
 use super::team;
@@ -39,8 +38,14 @@ pub(crate) fn linear<const N: usize>(x: Tensor<2>, maps: [Map; N]) -> [Tensor<2>
 }
 
 fn linear_in<T: Reads + Product + Stored<T>, const N: usize>(x: Tensor<2>, maps: [Map; N]) -> [Tensor<2>; N] {
-    let opened: Option<Vec<_>> = maps.iter().map(|map| T::open(map.weight.clone())).collect();
-    let Some(weights) = opened else { return plain::linear(x, maps) };
+    if x.dims().contains(&0) || !maps.iter().all(|map| T::reads(&map.weight)) {
+        return plain::linear(x, maps);
+    }
+    let mut weights = Vec::with_capacity(N);
+    let biases = maps.map(|Map { weight, bias }| {
+        weights.push(T::open(weight));
+        bias
+    });
     let [rows, input] = x.dims();
     let (dtype, x) = (x.dtype(), Dense::of(x));
     let few_at_most = weights.iter().map(|weight| weight.few_at_most()).min().unwrap_or_default();
@@ -49,10 +54,10 @@ fn linear_in<T: Reads + Product + Stored<T>, const N: usize>(x: Tensor<2>, maps:
         false => many::<T>(x.values(), input, &weights),
     };
     let mut products = products.into_iter();
-    maps.map(|Map { weight, bias }| {
+    biases.map(|bias| {
         let y = products.next().expect("a product for every map");
         match bias {
-            Some(bias) => y + narrow(bias, dtype).reshape([1, weight.dims()[0]]),
+            Some(bias) => y + narrow(bias, dtype).unsqueeze(),
             None => y,
         }
     })
@@ -65,14 +70,14 @@ fn few<T: Reads + Stored<T>>(x: &[T], rows: usize, weights: &[Box<dyn Weight<T>>
     let mut products: Vec<Vec<T>> = weights.iter().map(|weight| vec![T::ZERO; weight.dims()[0] * rows]).collect();
     let all = weights.iter().zip(&arranged).zip(&mut products);
     let bytes: usize = weights.iter().map(|weight| weight.bytes()).sum();
-    if is_worth_cores(bytes) {
+    if team::is_worth_parts(bytes) {
         let mut sizes = Sizes::of(bytes);
         let mut tasks = Vec::with_capacity(bytes / TASK + weights.len());
         for ((weight, x), mut y) in all.map(|(all, y)| (all, &mut y[..])) {
             let of_output = (weight.bytes() / weight.dims()[0].max(1)).max(1);
             let mut first = 0;
             while !y.is_empty() {
-                let outputs = (sizes.next(of_output)).min(y.len() / rows);
+                let outputs = sizes.next(of_output, y.len() / rows);
                 let (part, rest) = y.split_at_mut(outputs * rows);
                 tasks.push((weight, first, x, part));
                 (first, y) = (first + outputs, rest);
@@ -103,10 +108,10 @@ impl Sizes {
         Self { left: bytes, cores: team::leads().then(rayon::current_num_threads) }
     }
 
-    /// Of the next task in outputs, which are so many bytes each.
-    fn next(&mut self, of_output: usize) -> usize {
+    /// Of the next task in outputs, `most` at most, which are so many bytes each.
+    fn next(&mut self, of_output: usize, most: usize) -> usize {
         let size = self.cores.map_or(TASK, |cores| (self.left / cores).max(LEAST));
-        let outputs = (size / of_output).max(1);
+        let outputs = (size / of_output).clamp(1, most);
         self.left = self.left.saturating_sub(outputs * of_output);
         outputs
     }

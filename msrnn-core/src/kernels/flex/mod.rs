@@ -46,15 +46,11 @@ pub(crate) fn ask_for(at: *const u8) {
     let _ = at;
 }
 
-/// Bytes that are worth handing to another core: one that waits for it, one that is awake, and one that has to be woken.
-const WORTH_A_CORE: [usize; 3] = [1 << 16, 1 << 18, 1 << 22];
+/// Bytes that are worth handing to another core that is awake, and one that has to be woken.
+const WORTH_A_CORE: [usize; 2] = [1 << 18, 1 << 22];
 
 /// Whether reading `bytes` is worth more than one core.
 pub(crate) fn is_worth_cores(bytes: usize) -> bool {
-    let least = match (team::leads(), rayon::current_thread_index()) {
-        (true, _) => WORTH_A_CORE[0],
-        (false, Some(_)) => WORTH_A_CORE[1],
-        (false, None) => WORTH_A_CORE[2],
-    };
-    rayon::current_num_threads() > 1 && bytes >= least
+    let awake = rayon::current_thread_index().is_some();
+    rayon::current_num_threads() > 1 && bytes >= if awake { WORTH_A_CORE[0] } else { WORTH_A_CORE[1] }
 }

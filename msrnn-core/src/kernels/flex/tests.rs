@@ -235,6 +235,7 @@ fn linear_on_all_cores_equals_its_plain_twin() {
     for dtypes in [(DType::F32, DType::F32), (DType::F32, DType::BF16), (DType::F64, DType::F64)] {
         for (rows, activations) in [(1, Activations::Float), (3, Activations::Bf16), (40, Activations::Bf16)] {
             rayon::scope(|_| linear_agrees(rows, 517, [1201, 333], dtypes, activations)).unwrap();
+            super::team::surely_together(|| linear_agrees(rows, 517, [1201, 333], dtypes, activations)).unwrap();
         }
     }
 }
@@ -324,6 +325,29 @@ fn blocks_are_unpacked_to_the_bit_by_every_instruction_set() {
                 }
             }
         }
+    }
+}
+
+/// Tests by every instruction set pass where there is none. Where `MSRNN_REQUIRE_REGISTERS` names a kind of registers while this
+/// is compiled, the kernel must be here in it.
+pub(crate) fn check_required(kernel: &str, kinds: &[&str]) {
+    println!("{kernel}: {kinds:?}");
+    if let Some(required) = option_env!("MSRNN_REQUIRE_REGISTERS") {
+        assert!(kinds.contains(&required), "{kernel} in {required}: {kinds:?}");
+    }
+}
+
+#[test]
+fn every_kernel_is_here_in_the_registers_that_are_required() {
+    use crate::kernels::blocks::Q8_0;
+
+    for (kernel, kinds) in [
+        ("products", flex::slabs::products().map(|(name, _)| name).collect::<Vec<_>>()),
+        ("a row with blocks", flex::row::kinds::<34, Q8_0>().map(|(name, _)| name).collect()),
+        ("integers", flex::quads::products::<34, Q8_0>().map(|(name, _)| name).collect()),
+        ("bfloat16", flex::pairs::products().map(|(name, _)| name).into_iter().collect()),
+    ] {
+        check_required(kernel, &kinds);
     }
 }
 

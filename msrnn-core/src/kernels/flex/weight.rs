@@ -87,37 +87,42 @@ pub(super) enum Arranged<T> {
 
 /// A dtype of activations, and the weights that it is multiplied with.
 pub(super) trait Reads: Real {
-    /// The weight, or none if there is no kernel for it.
-    fn open(weight: kernels::Weight) -> Option<Box<dyn Weight<Self>>>;
+    /// Whether there is a kernel for the weight.
+    fn reads(weight: &kernels::Weight) -> bool;
+
+    /// The weight, where [`Reads::reads`].
+    fn open(weight: kernels::Weight) -> Box<dyn Weight<Self>>;
 }
 
 impl Reads for f64 {
-    fn open(weight: kernels::Weight) -> Option<Box<dyn Weight<f64>>> {
-        match weight.values {
-            Values::Float(weight) if takes(&weight) && weight.dtype() == DType::F64 => {
-                Some(Box::new(Floats::<f64>::of(weight)))
-            }
-            _ => None,
-        }
+    fn reads(weight: &kernels::Weight) -> bool {
+        matches!(&weight.values, Values::Float(weight) if takes(weight) && weight.dtype() == DType::F64)
+    }
+
+    fn open(weight: kernels::Weight) -> Box<dyn Weight<f64>> {
+        Box::new(Floats::<f64>::of(weight.float()))
     }
 }
 
 impl Reads for f32 {
-    fn open(weight: kernels::Weight) -> Option<Box<dyn Weight<f32>>> {
+    fn reads(weight: &kernels::Weight) -> bool {
+        match &weight.values {
+            Values::Float(weight) => is_narrow(weight) || takes(weight) && weight.dtype() == DType::F32,
+            Values::Blocks(weight) => is_here_int(&weight.bytes),
+        }
+    }
+
+    fn open(weight: kernels::Weight) -> Box<dyn Weight<f32>> {
         let activations = weight.rounding();
         let weight = match weight.values {
-            Values::Float(weight) if takes(&weight) || is_narrow(&weight) => weight,
-            Values::Blocks(weight) if is_here_int(&weight.bytes) => {
-                return Some(Box::new(Blocks::of(weight, activations)));
-            }
-            _ => return None,
+            Values::Float(weight) => weight,
+            Values::Blocks(weight) => return Box::new(Blocks::of(weight, activations)),
         };
         match weight.dtype() {
-            DType::F32 => Some(Box::new(Floats::<f32>::of(weight))),
-            DType::F16 => Some(Box::new(Floats::<f16>::of(weight))),
-            DType::BF16 if activations == Activations::Bf16 => Some(Box::new(Rounding(Floats::<bf16>::of(weight)))),
-            DType::BF16 => Some(Box::new(Floats::<bf16>::of(weight))),
-            _ => None,
+            DType::F16 => Box::new(Floats::<f16>::of(weight)),
+            DType::BF16 if activations == Activations::Bf16 => Box::new(Rounding(Floats::<bf16>::of(weight))),
+            DType::BF16 => Box::new(Floats::<bf16>::of(weight)),
+            _ => Box::new(Floats::<f32>::of(weight)),
         }
     }
 }
@@ -200,7 +205,7 @@ impl Weight<f32> for Rounding {
     fn many(&self, x: &Rows<'_, f32>, y: &mut Columns<'_, f32>) {
         match (x, pairs::products()) {
             // SAFETY: the processor has the instructions.
-            (Rows::Bf16(x), Some(products)) => unsafe { (products.many)(self.0.stored::<f32>(y.range()), x, y) },
+            (Rows::Bf16(x), Some((_, products))) => unsafe { (products.many)(self.0.stored::<f32>(y.range()), x, y) },
             _ => self.0.many(x, y),
         }
     }
@@ -216,7 +221,7 @@ impl Weight<f32> for Rounding {
     fn few(&self, outputs: Range<usize>, x: &Arranged<f32>, y: &mut [f32]) {
         match (x, pairs::products()) {
             // SAFETY: as above.
-            (Arranged::Bf16(x), Some(products)) => unsafe { (products.few)(self.0.stored::<f32>(outputs), x, y) },
+            (Arranged::Bf16(x), Some((_, products))) => unsafe { (products.few)(self.0.stored::<f32>(outputs), x, y) },
             _ => self.0.few(outputs, x, y),
         }
     }

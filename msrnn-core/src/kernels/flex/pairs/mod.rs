@@ -22,7 +22,7 @@ pub(super) struct Products {
 }
 
 /// By the fastest instructions for it, if the processor has some.
-pub(super) fn products() -> Option<Products> {
+pub(super) fn products() -> Option<(&'static str, Products)> {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     return registers::products();
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]

@@ -42,13 +42,13 @@ impl InPairs for lanes::In128 {
     }
 }
 
-pub(super) fn products() -> Option<Products> {
+pub(super) fn products() -> Option<(&'static str, Products)> {
     #[cfg(target_arch = "x86_64")]
-    let (are_here, products) =
-        (is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw"), avx512::PRODUCTS);
+    let (name, are_here, products) =
+        ("AVX-512", is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw"), avx512::PRODUCTS);
     #[cfg(target_arch = "aarch64")]
-    let (are_here, products) = (lanes::has_pairs(), neon::PRODUCTS);
-    are_here.then_some(products)
+    let (name, are_here, products) = ("NEON", lanes::has_pairs(), neon::PRODUCTS);
+    are_here.then_some((name, products))
 }
 
 /// Products by one kind of registers, of which W outputs are a slab.

@@ -2,16 +2,17 @@
 
 use std::arch::aarch64::*;
 
-use super::{Adds, CHUNK, Chunks, Floats, Integers, LANES, OfPair, Pair, Products, Row, Sums, rows};
+use super::{Adds, CHUNK, Chunks, Floats, Integers, LANES, OfPair, Pair, Products, Row, Sums, plain, rows};
 use crate::kernels::blocks::Packed;
 use crate::kernels::flex::lanes::{InRegisters, has_quads, quads};
 
 /// The code that is subtracted from those of all 8 bits: they are multiplied with their signs.
 const SIGNED: u8 = 128;
 
-/// The kinds of instructions that the processor has.
+/// The kinds of instructions that the processor has, the fastest first.
 pub(super) fn kinds<const BYTES: usize, F: Packed<BYTES>>() -> impl Iterator<Item = (&'static str, Products)> {
-    let kinds: [(_, _, Products); 1] = [("NEON", has_quads(), neon::<BYTES, F>)];
+    let kinds: [(_, _, Products); 2] =
+        [("NEON", has_quads(), neon::<BYTES, F>), ("NEON without quads", true, floats::<BYTES, F>)];
     kinds.into_iter().filter(|(_, here, _)| *here).map(|(name, _, products)| (name, products))
 }
 
@@ -26,7 +27,16 @@ unsafe fn neon<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &Row, y: 
     }
 }
 
-/// Four sums of products of each half of two chunks, and of shifts, since one waits for its last addition. Made and used only
+/// Integers as they are on any processor.
+#[target_feature(enable = "neon")]
+fn floats<const BYTES: usize, F: Packed<BYTES>>(blocks: &[u8], x: &Row, y: &mut [f32]) {
+    match x {
+        Row::Floats(x) => rows::<BYTES, F, Four, Floats>(blocks, x, y),
+        Row::Integers(_) => plain::<BYTES, F>(blocks, x, y),
+    }
+}
+
+/// Four sums of products of each half of two chunks, and of shifts, since one waits for its last addition. Integers are added only
 /// where the processor has products of quads.
 #[derive(Clone, Copy)]
 struct Four([float32x4_t; 5]);

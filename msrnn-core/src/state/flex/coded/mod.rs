@@ -215,6 +215,15 @@ mod tests {
         Ok(())
     }
 
+    #[test]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    fn rows_are_multiplied_in_the_registers_that_are_required() {
+        let (codes, scales) = (&[0; 64], &[0.0]);
+        let row = Coded { codes, bits: Bits::Eight, scales, lows: scales, group: Some(64), head_dim: 64 };
+        let kinds: Vec<_> = registers::kinds(&row).map(|(name, _)| name).collect();
+        crate::kernels::flex::tests::check_required("packed rows", &kinds);
+    }
+
     proptest! {
         #[test]
         fn rows_are_unpacked_number_by_number(rows in rows()) {
