@@ -26,7 +26,7 @@ pub enum BenchError {
         source: std::io::Error,
     },
     /// A file could not be written.
-    #[error("cannot write {}: {source}; choose another place with ‘out’ or free some space", path.display())]
+    #[error("cannot write {}: {source}; choose another place or free some space", path.display())]
     Write {
         /// The file.
         path: PathBuf,

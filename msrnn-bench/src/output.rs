@@ -73,7 +73,7 @@ impl OutputFile {
     fn refuse_other(&self) -> Result<(), BenchError> {
         match self.new && self.path.symlink_metadata().is_ok() {
             true => Err(BenchError::Input(format!(
-                "{} exists already; choose another name with ‘out’, or remove it first",
+                "{} exists already; choose another name, or remove it first",
                 self.path.display()
             ))),
             false => Ok(()),
@@ -128,6 +128,19 @@ impl OutputFile {
     /// Path and file, without what is still in the buffer.
     fn into_parts(self) -> (PathBuf, WholeFile) {
         (self.path, self.writer.into_parts().0.0)
+    }
+}
+
+/// Finds out, before the work is done, whether a result can be written to `path` at its end. `may_be`: a file that it may take
+/// the place of, such as the one that it goes on from.
+///
+/// # Errors
+///
+/// As [`OutputFile::create_new`].
+pub(crate) fn check_free(path: &Path, may_be: Option<&Path>) -> Result<(), BenchError> {
+    match may_be == Some(path) {
+        true => OutputFile::create(path)?.discard(),
+        false => OutputFile::create_new(path)?.discard(),
     }
 }
 

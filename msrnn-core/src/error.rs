@@ -134,6 +134,8 @@ pub enum Error {
 fn for_a_state(beside: usize) -> &'static str {
     match beside {
         0 => "give at least one state",
-        _ => "give more, or let fewer rows be whole beside packed ones, as in int4(.., group=8, recent=0)",
+        _ => {
+            "give more, or keep less beside rows: fewer that are whole, as in int4(.., group=8, recent=0), or fewer queries, as in snapkv(window=8)"
+        }
     }
 }

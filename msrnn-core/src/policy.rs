@@ -294,6 +294,15 @@ impl Plan {
         self.parts().iter().map(carried).max().unwrap_or(0)
     }
 
+    /// How many of the latest queries of every head are kept, in the accumulation dtype, for the rule to look at.
+    pub fn queries(&self) -> usize {
+        let queries = |plan: &Self| match (plan.states, &plan.rule) {
+            (Some(_), Rule::Tensors(tensors)) => tensors.sees().queries,
+            _ => 0,
+        };
+        self.parts().iter().map(queries).max().unwrap_or(0)
+    }
+
     /// Numbers of thresholds that move, which a batch row of that many KV heads carries: `[units, mergings]`, a unit being
     /// the layer, or each of its heads where they compete. None without such.
     pub fn thresholds(&self, kv_heads: usize) -> Option<[usize; 2]> {

@@ -64,7 +64,8 @@ impl Storage {
     /// Bytes that one state takes in all layers: key, value, position and what the policy carries; of an unbounded
     /// state where there is no policy. `int`: bytes of an integer on the device.
     ///
-    /// Of packed rows: the codes of a slot, and beside all of them the rows that are whole.
+    /// Of packed rows: the codes of a slot, and beside all of them the rows that are whole. Beside rows are also the latest
+    /// queries that a rule looks at.
     pub fn bytes_per_state(&self, config: &ModelConfig, policy: Option<&dyn Policy>, int: usize) -> StateBytes {
         let mut all = StateBytes::default();
         for index in 0..config.layers {
@@ -72,6 +73,7 @@ impl Storage {
             let plan = policy.map(|policy| policy.plan(&layer));
             for Part { plan, layer } in Part::all(plan.as_ref(), layer) {
                 let beside_rows = self.beside_rows(plan, &layer, int);
+                all.beside += self.latest_queries(config, plan, &layer);
                 match plan.and_then(|plan| plan.packing.map(|packing| (plan, packing))) {
                     None => all.each += beside_rows + layer.kv_heads * self.row_bytes(config),
                     Some((plan, packing)) => {
@@ -88,7 +90,7 @@ impl Storage {
 
     /// Bytes of one sequence's states in all layers after `tokens` tokens: as many slots of key, value, position and what
     /// the policy carries as its plan for k states has, or one more than tokens in layers that grow, two counters
-    /// per decision, and thresholds that move. `bound`: the policy and k, none of an unbounded state.
+    /// per decision, thresholds that move, and the latest queries that a rule looks at. `bound`: the policy and k, none of an unbounded state.
     pub fn state_bytes(
         &self,
         config: &ModelConfig,
@@ -106,7 +108,8 @@ impl Storage {
             let beside_rows = slots.saturating_mul(self.beside_rows(plan, &layer, int));
             let wide: DType = accumulation(self.states).into();
             let thresholds = plan.and_then(|plan| plan.thresholds(layer.kv_heads)).unwrap_or_default();
-            let beside = beside_rows.saturating_add(counters + thresholds[0] * thresholds[1] * wide.size());
+            let thresholds = thresholds[0] * thresholds[1] * wide.size();
+            let beside = beside_rows.saturating_add(counters + thresholds + self.latest_queries(config, plan, &layer));
             of_head.saturating_mul(layer.kv_heads).saturating_add(beside)
         };
         let of_layer = |index| {
@@ -128,6 +131,13 @@ impl Storage {
         let wide: DType = accumulation(self.states).into();
         let (groups, carried) = plan.map_or((1, 0), |plan| (plan.decides.groups(layer.kv_heads), plan.carried(layer)));
         groups * (int + carried * wide.size())
+    }
+
+    /// Bytes of the latest queries that a rule looks at, of all heads, however many rows they are held beside.
+    fn latest_queries(&self, config: &ModelConfig, plan: Option<&Plan>, layer: &Layer) -> usize {
+        let wide: DType = accumulation(self.states).into();
+        let heads = layer.kv_heads * config.heads / config.kv_heads;
+        plan.map_or(0, Plan::queries) * heads * config.head_dim * wide.size()
     }
 
     /// Whether a model of this configuration can be held so.

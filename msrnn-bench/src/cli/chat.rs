@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use msrnn_bench::error::BenchError;
+use msrnn_bench::output::check_free;
 use msrnn_bench::writing::conversation::{Conversation, Said};
 use msrnn_bench::writing::remembered::Remembered;
 use msrnn_bench::writing::saved::{self, Aside};
@@ -147,6 +148,9 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let recurrent = Recurrent::new(&model.decoder, compression.clone(), args.run.positions);
     recurrent.check_length(1, args.run.protocol.block(1))?;
     msrnn_bench::room::check(&model.decoder, &compression, context, 1)?;
+    if let Some(path) = &args.state_out {
+        check_free(path, args.state_in.as_deref())?;
+    }
     let saves = args.state_in.is_some() || args.state_out.is_some();
     let identity = match saves {
         true => Some(identity(&args.model, &compression, args.run.positions)?),
@@ -207,7 +211,10 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
             Some(state) if state == "state" || state.starts_with("state ") => {
                 let to = state.trim_start_matches("state").trim();
                 let remembered = Remembered::of(session.states(), session.seen(), model.tokenizer()?)?;
-                show_state(&remembered, Path::new(if to.is_empty() { "-" } else { to }), false)?;
+                // A page that cannot be written ends no conversation.
+                if let Err(error) = show_state(&remembered, Path::new(if to.is_empty() { "-" } else { to }), false) {
+                    say(&format!("error: {error}"));
+                }
                 continue;
             }
             Some(other) => {

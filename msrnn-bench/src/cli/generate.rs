@@ -25,7 +25,7 @@ use serde::Serialize;
 use super::interrupt::results_are_in_memory;
 use super::options::{ModelOptions, PolicyOptions, RunOptions, Setting, TextArgs};
 use super::prompts;
-use super::streams::{print_text, say};
+use super::streams::{print_text, remark};
 use super::writing::{ChatArgs, DrawArgs, READ_AGAIN, StateArgs, input, now, show_state};
 use super::{INTERRUPT, Outcome, print_json};
 
@@ -177,6 +177,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     msrnn_bench::room::check(&model.decoder, &compression, args.draw.max_new_tokens, args.samples.min(2))?;
     let recurrent =
         Recurrent::new(&model.decoder, compression.clone(), args.run.positions).with_capture(args.capture());
+    args.state.check()?;
     let identity = args.state.identity(&args.model, &compression, args.run.positions)?;
     let (mut session, aside) = match (&args.state.state_in, &identity) {
         (Some(path), Some(identity)) => saved::load(path, identity, &model, &recurrent)?,
@@ -250,7 +251,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     }
     let seconds = started.elapsed().as_secs_f64();
     if !args.run.json {
-        say(&format!("read {prompt_speed}; wrote {decoding}"));
+        remark(&format!("read {prompt_speed}; wrote {decoding}"));
     }
     if let Some(to) = &args.state.show_state {
         let remembered = Remembered::of(session.states(), session.seen(), model.tokenizer()?)?;

@@ -44,9 +44,9 @@ use streams::{Remarks, may_colour, outlive_limits, print, print_json, print_raw,
     version = version(),
     about = about(),
     after_help = "Without a command, msrnn compares all policies on the bundled model.\n\n\
-    Nothing is overwritten. A --out FILE is written whole or not at all. A --out DIR of a run is a new directory, or one \
-    of which all that is finished is part of what is asked for: that is not done again, and the rest is added. Anything \
-    else is refused and stays as it is.\n\n\
+    Nothing is overwritten, but a --state-out that is the --state-in. A file is written whole or not at all. A --out DIR \
+    of a run is a new directory, or one of which all that is finished is part of what is asked for: that is not done \
+    again, and the rest is added. Another run is refused and stays as it is.\n\n\
     Exit codes: 0 done; 1 failed, with the reason on stderr; 2 wrong usage; 3 some units of a run failed, the others are \
     finished and reported; 130 interrupted, with what was finished kept and marked as partial."
 )]

@@ -59,7 +59,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     let Opened { model, context, contexts, skipped, spec, scoring, .. } = &opened;
     let mut logits = match &args.logits {
         Some(path) => {
-            let file = OutputFile::create(path)?;
+            let file = OutputFile::create_new(path)?;
             Some(LogitsWriter::new(file, contexts, model.decoder.config().vocab_size)?)
         }
         None => None,

@@ -11,7 +11,7 @@ use msrnn_models::protocol::Protocol;
 use msrnn_models::recurrent::Recurrent;
 
 use super::generate::Args;
-use super::streams::say;
+use super::streams::remark;
 use super::writing::{identity, now};
 use super::{INTERRUPT, Outcome};
 
@@ -46,13 +46,13 @@ pub(super) fn run(args: &Args, model: &Model, template: Option<&ChatTemplate>) -
     let all = asked.len();
     let left = results.left(asked, &identity)?;
     if left.len() < all {
-        say(&format!("{} of {all} prompts were finished before", all - left.len()));
+        remark(&format!("{} of {all} prompts were finished before", all - left.len()));
     }
     let recurrent = Recurrent::new(&model.decoder, compression, args.run.positions).with_capture(args.capture());
     let bar = ProgressBar::new(left.len() as u64);
     let finished = write((model, recurrent, &identity), &left, args.batch, &mut results, &INTERRUPT, || bar.inc(1))?;
     bar.finish_and_clear();
     results.finish()?;
-    say(&format!("{finished} of {} prompts continued, {}", left.len(), out.display()));
+    remark(&format!("{finished} of {} prompts continued, {}", left.len(), out.display()));
     Ok(if finished == left.len() { Outcome::Done } else { Outcome::Interrupted })
 }

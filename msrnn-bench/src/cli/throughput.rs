@@ -127,6 +127,11 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
         };
         results_are_in_memory();
         for plan in &plans {
+            if let Run::Sequences { sequences, length } = run {
+                for what in plan.never_reached(sequences, length) {
+                    tracing::warn!("{what}");
+                }
+            }
             let compression = Compression::bounded(policy.clone(), plan.states)?;
             compression.check_no_foresight()?;
             match measure(&model, &compression, *plan, run, args.seed, &INTERRUPT)? {

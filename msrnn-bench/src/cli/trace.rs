@@ -37,8 +37,8 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
     if args.scoring.dry_run {
         return opened.show_plan(args.scoring.run.json);
     }
-    let Opened { contexts, spec, scoring, .. } = &opened;
-    let mut trace = TraceWriter::new(OutputFile::create(&args.out)?);
+    let Opened { spec, scoring, .. } = &opened;
+    let mut trace = TraceWriter::new(OutputFile::create_new(&args.out)?);
     let evaluation = opened.evaluate(&mut trace)?;
     let (lines, complete) = (trace.lines(), evaluation.complete);
     let file = trace.into_file();
@@ -60,7 +60,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome, BenchError> {
             setting: args.scoring.setting(&opened)?,
         })?;
     } else {
-        let (contexts, path) = (contexts.contexts.len(), path.display());
+        let (contexts, path) = (evaluation.contexts.len(), path.display());
         print(&format!("{lines} omissions of {spec} over {contexts} contexts in {path}\n"))?;
     }
     Ok(if complete { Outcome::Done } else { Outcome::Interrupted })

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use msrnn_bench::error::BenchError;
 use msrnn_bench::experiment::models::Models;
 use msrnn_bench::input;
-use msrnn_bench::output::write_file;
+use msrnn_bench::output::{check_free, write_file};
 use msrnn_bench::roads;
 use msrnn_bench::writing::conversation::opening;
 use msrnn_bench::writing::remembered::{Marking, Remembered};
@@ -21,7 +21,7 @@ use msrnn_policies::PolicySpec;
 
 use super::DOWNLOADS;
 use super::options::{ModelOptions, PolicyOptions, TextArgs};
-use super::streams::{print_raw, say, visible};
+use super::streams::{print_raw, remark, visible};
 
 /// Said where a conversation cannot go on from the state.
 pub(super) const READ_AGAIN: &str = "the conversation is read again from its beginning: the chat template changes what was \
@@ -158,6 +158,17 @@ pub(super) struct StateArgs {
 }
 
 impl StateArgs {
+    /// Refuses files that the state could not be written to, before anything is read.
+    pub(super) fn check(&self) -> Result<(), BenchError> {
+        if let Some(page) = self.show_state.as_ref().filter(|to| to.as_os_str() != "-") {
+            check_free(page, None)?;
+        }
+        match &self.state_out {
+            Some(path) => check_free(path, self.state_in.as_deref()),
+            None => Ok(()),
+        }
+    }
+
     /// Of what a state is one; none where none is saved or taken up, since all of the model's files are read for it.
     pub(super) fn identity(
         &self,
@@ -218,8 +229,9 @@ pub(super) fn now() -> NaiveDateTime {
 /// Shows what is held: on stdout, on stderr where that is for JSON, or in a page.
 pub(super) fn show_state(remembered: &Remembered, to: &Path, json: bool) -> Result<(), BenchError> {
     if to.as_os_str() != "-" {
+        check_free(to, None)?;
         write_file(to, remembered.page("What is remembered").as_bytes())?;
-        say(&format!("{}; {}", remembered.summary(), to.display()));
+        remark(&format!("{}; {}", remembered.summary(), to.display()));
         return Ok(());
     }
     let terminal = if json { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() };
@@ -231,6 +243,6 @@ pub(super) fn show_state(remembered: &Remembered, to: &Path, json: bool) -> Resu
         true => super::streams::say_raw(&shown),
         false => print_raw(&format!("{shown}\n"))?,
     }
-    say(&remembered.summary());
+    remark(&remembered.summary());
     Ok(())
 }

@@ -30,6 +30,17 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// What whole sequences never come to: so many rows, or such a batch.
+    pub fn never_reached(&self, sequences: usize, length: usize) -> Vec<String> {
+        let Self { states, batch, .. } = *self;
+        // The last token is drawn and not read.
+        let rows = (length <= states + 1)
+            .then(|| format!("sequences of {length} tokens never omit a row of {states}: give a larger ‘length’"));
+        let full = (sequences < batch)
+            .then(|| format!("{sequences} sequences never fill a batch of {batch}: give more ‘sequences’"));
+        rows.into_iter().chain(full).collect()
+    }
+
     /// Refuses it where weights and states take more memory than is at hand, before they are made.
     ///
     /// # Errors
@@ -191,12 +202,17 @@ mod tests {
                 "int8(tova)",
                 "int4(h2o, group=8, recent=7)",
                 "int2(every(9, tova-head), keys=channel)",
+                "every(9, snapkv(window=3))",
+                "heads(0: every(4, snapkv(window=2)), *: tova)",
             ] {
                 for states in [5, 32] {
                     for batch in [1, 3] {
                         let compression = registry::compression(name, states).unwrap();
                         let recurrent = Recurrent::new(&model.decoder, compression, Positions::Original);
-                        let reported: usize = recurrent.initial_states(batch).iter().map(MultiState::bytes).sum();
+                        // Queries are kept from the first token on.
+                        let mut held = recurrent.initial_states(batch);
+                        recurrent.step(Tensor::zeros([batch], &device), &mut held);
+                        let reported: usize = held.iter().map(MultiState::bytes).sum();
                         let policy = registry::policy(name).unwrap();
                         let predicted = state_bytes(&shape.config(), policy.as_ref(), states, sizes);
                         assert_eq!(
@@ -208,6 +224,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_sequences_never_come_to_is_said() {
+        let plan = Plan { states: 8, weight_bytes: 0, state_bytes: 1, work_bytes: 0, batch: 3 };
+        assert_eq!(plan.never_reached(3, 10), Vec::<String>::new());
+        assert!(plan.never_reached(3, 9)[0].contains("never omit"));
+        assert!(plan.never_reached(2, 10)[0].contains("a batch of 3"));
     }
 
     #[test]

@@ -86,7 +86,8 @@ impl Remembered {
 
     /// One line that says how much is left.
     pub fn summary(&self) -> String {
-        let rows: f64 = self.tokens.iter().map(Token::share).sum();
+        // A sum of nothing would be −0.
+        let rows = self.tokens.iter().map(Token::share).fold(0.0, |sum: f64, share| sum + share);
         format!(
             "{} tokens seen; {} of them held in some layer, {rows:.1} on average over the layers",
             self.tokens.len(),

@@ -238,6 +238,7 @@ fn asked_after_an_answer_is_what_a_saved_state_of_the_document_alone_answers() {
         let answer = generate(&["--prompt", rest, "--max-new-tokens", "12", "--state-in", text_of(&state)]);
         assert_eq!(sample["text"], answer["text"].as_str().unwrap().trim(), "{policy}");
         assert_eq!(sample["tokens"], answer["tokens"]);
+        std::fs::remove_file(&state).unwrap();
         // Rows of the document went, and none of what came after the cut: in four layers, under snapkv in two heads each.
         let document = sample["prompt_tokens"].as_u64().unwrap() - answer["prompt_tokens"].as_u64().unwrap();
         let heads = if policy.starts_with("snapkv") { 2 } else { 1 };

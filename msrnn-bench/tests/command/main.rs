@@ -35,6 +35,7 @@ mod metrics;
 mod numbers;
 #[cfg(unix)]
 mod one_writer;
+mod outputs;
 mod pages;
 
 mod real_checkpoint;

@@ -82,6 +82,7 @@ fn likelihood_and_omissions_of_every_policy_are_those_of_the_independent_impleme
             traced[line["row"].as_u64().unwrap() as usize] += 1;
         }
         assert_eq!(traced, runs.iter().map(omissions).collect::<Vec<u64>>(), "{policy}");
+        std::fs::remove_file(&out).unwrap();
     }
 }
 

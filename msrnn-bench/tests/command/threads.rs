@@ -75,7 +75,9 @@ fn every_logit_of_every_checkpoint_has_the_same_bits_on_any_number_of_threads() 
         let arguments = ["--model", text_of(&model), "--ids", text_of(&ids), "--logits", text_of(&logits)];
         same_on_any_number_of_threads(|threads| {
             on(threads, &[&["perplexity", "--policy", "full"][..], &arguments].concat());
-            std::fs::read(&logits).unwrap()
+            let bytes = std::fs::read(&logits).unwrap();
+            std::fs::remove_file(&logits).unwrap();
+            bytes
         });
         looked_at += 1;
     }

@@ -203,8 +203,16 @@ fn of_layer(plan: &Plan, layer: &Layer) -> String {
     for merging in &plan.merging {
         text.line("merges", &merges(merging));
     }
-    text.line("memory", &format!("{} bytes per state and decision", bytes_per_state(plan, layer)));
+    text.line("memory", &memory(plan, bytes_per_state(plan, layer)));
     text.text
+}
+
+/// What a rule keeps beside keys, values and positions.
+pub(super) fn memory(plan: &Plan, bytes_per_state: usize) -> String {
+    match plan.queries() {
+        0 => format!("{bytes_per_state} bytes per state and decision"),
+        n => format!("{bytes_per_state} bytes per state and decision, and the latest {n} queries of every head"),
+    }
 }
 
 /// What follows from the plans of a policy.

@@ -116,7 +116,7 @@ impl Entry {
         text.line("decides", &format!("once per {}", self.decides()));
         text.line("cuts", &describe::cuts(&plan));
         text.line("cost per step", self.cost);
-        text.line("memory", &format!("{} bytes per state and decision", self.bytes_per_state()));
+        text.line("memory", &describe::memory(&plan, self.bytes_per_state()));
         text.line("needs", &format!("{} needs {}", self.example, describe::needs(policy.as_ref())));
         text.line("citation", self.citation);
         text.line("differences", self.differences);

@@ -122,6 +122,7 @@ fn the_command_goes_on_token_by_token_where_a_saved_state_was() {
             |question: &str| ids(&run(&["--max-new-tokens", "9", "--state-in", text_of(&file), "--prompt", question]));
         assert_eq!(asked(" The dog"), asked(" The dog"));
         assert_ne!(asked(" The dog"), asked(" The girl"));
+        std::fs::remove_file(&file).unwrap();
     }
 }
 

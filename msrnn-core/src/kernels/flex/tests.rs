@@ -331,7 +331,6 @@ fn blocks_are_unpacked_to_the_bit_by_every_instruction_set() {
 /// Tests by every instruction set pass where there is none. Where `MSRNN_REQUIRE_REGISTERS` names a kind of registers while this
 /// is compiled, the kernel must be here in it.
 pub(crate) fn check_required(kernel: &str, kinds: &[&str]) {
-    println!("{kernel}: {kinds:?}");
     if let Some(required) = option_env!("MSRNN_REQUIRE_REGISTERS") {
         assert!(kinds.contains(&required), "{kernel} in {required}: {kinds:?}");
     }
