@@ -78,7 +78,13 @@ impl Claim {
     /// When it cannot be written, or nobody can tell whether somebody is writing there.
     pub(crate) fn try_take(directory: &Path) -> Result<Option<Self>, BenchError> {
         let failed = |source| BenchError::Write { path: directory.into(), source };
-        std::fs::create_dir_all(directory).map_err(failed)?;
+        std::fs::create_dir_all(directory).map_err(|e| match e.kind() {
+            ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
+                let why = "a file is where the directory would be";
+                failed(std::io::Error::new(ErrorKind::NotADirectory, why))
+            }
+            _ => failed(e),
+        })?;
         let path = directory.join(CLAIM);
         let file = match whole::lock(&path) {
             Ok(file) => file,

@@ -81,7 +81,8 @@ pub struct Observed {
     pub omitted: usize,
     /// Most rows that a layer carried from one token to the next.
     pub max_rows: usize,
-    /// Bytes of the states of all layers, of one context, at their largest.
+    /// Bytes allocated by the states of all layers, of one context, at their largest between two blocks: of a prompt that is
+    /// cut at once, after the cut.
     pub state_bytes: usize,
     /// Predictions that were looked at: scored or drawn from.
     #[serde(default)]

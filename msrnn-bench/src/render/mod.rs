@@ -126,7 +126,7 @@ fn arms(results: &Results) -> Option<Figure> {
         title: "What the states held".to_owned(),
         caption: "Read from the states over all samples, not derived from the bound. Most rows: that a layer \
                   carried from one token to the next. Omissions: over layers, heads and samples. Bytes: of the \
-                  states of all layers, of one context, at their largest. Predictions under the bound: those that an \
+                  states of all layers, of one context, at their largest between blocks. Predictions under the bound: those that an \
                   omission preceded; the others are the full state's."
             .to_owned(),
         content: Content::Table {

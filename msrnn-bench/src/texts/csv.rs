@@ -16,8 +16,11 @@ pub(super) fn read(file: &File<'_>, rows: &mut Rows<'_>) -> Result<(), BenchErro
     let damaged = |e: csv::Error| file.wrong(format!("{e}; expected comma-separated rows below a head, quoted by \""));
     let mut reader = csv::Reader::from_reader(content.as_bytes());
     let head = reader.headers().map_err(damaged)?;
-    let column = head.iter().position(|name| name == file.field);
-    let column = column.ok_or_else(|| file.wrong(missing(file.field, head.iter())))?;
+    let mut columns = head.iter().enumerate().filter(|(_, name)| *name == file.field).map(|(column, _)| column);
+    let column = columns.next().ok_or_else(|| file.wrong(missing(file.field, head.iter())))?;
+    if columns.next().is_some() {
+        return Err(file.wrong(format!("several columns are called {:?}; rename all but one", file.field)));
+    }
     for (index, record) in reader.records().enumerate() {
         let record = record.map_err(damaged)?;
         let more = rows.push(|| format!("{}:{}", file.name, index + 1), Some(record[column].to_owned()));
@@ -37,6 +40,13 @@ mod tests {
         let found = of("t.csv", "\u{feff}text,id\r\none,1\r\n\"two, \"\"so\"\"\nlines\",2\r\n,3\r\nfour,4\r\n");
         assert_eq!(pairs(&found), [("t.csv:1", "one"), ("t.csv:2", "two, \"so\"\nlines"), ("t.csv:4", "four")]);
         assert_eq!(found.unwrap().skipped.empty, 1);
+    }
+
+    #[test]
+    fn of_columns_with_the_same_name_none_is_taken_for_the_text() {
+        let error = of("t.csv", "text,id,text\na,1,b\n").unwrap_err().to_string();
+        assert!(error.contains("several columns are called \"text\""), "{error}");
+        assert_eq!(pairs(&of("t.csv", "id,text,id\n1,a,2\n")), [("t.csv:1", "a")]);
     }
 
     #[test]

@@ -181,7 +181,7 @@ fn what_makes_no_sense_is_refused_with_the_remedy() {
         // Nor is a file left behind.
         refused(directory.path(), code, &format!("{more} --out {place}/result"), words);
     }
-    refused(directory.path(), 1, &format!("--out {place}"), &[place, "--out"]);
+    refused(directory.path(), 1, &format!("--out {place}"), &[place, "choose another place"]);
     refused(directory.path(), 1, &format!("--out {file}/result"), &["cannot write", file]);
     refused(directory.path(), 1, &format!("--model {place}/nowhere"), &["Hugging Face model directory"]);
 }

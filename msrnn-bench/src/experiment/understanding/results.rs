@@ -361,7 +361,7 @@ fn table(metric: Metric, rows: &[Row], several: bool) -> Figure {
         id: "scores".into(),
         title: format!("Scores of answers: {}", metric.label()),
         caption:
-            "0 to 100, ± standard error over documents. Rows and bytes are those of the largest state that was seen."
+            "0 to 100, ± standard error over documents. Rows are the most that were held, bytes those allocated, after the cut where a prompt is cut at once."
                 .into(),
         content: Content::Table { columns, rows: cells.collect() },
     }
