@@ -126,7 +126,7 @@ pub(crate) fn is_worth_parts(bytes: usize) -> bool {
 /// `f` of every item, on the cores that wait for it, else on those of rayon's pool.
 pub(crate) fn each<T: Send>(items: &mut [T], f: impl Fn(&mut T) + Sync) {
     if !leads() {
-        return items.par_iter_mut().for_each(|item| f(item));
+        return items.par_iter_mut().for_each(&f);
     }
     /// Of items that are handed out one by one.
     struct First<T>(*mut T);
