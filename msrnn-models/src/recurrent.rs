@@ -173,12 +173,14 @@ impl<'m> Recurrent<'m> {
     /// `n` tokens of every batch row, layer by layer: equal to `n` steps. `[batch, n]` ids to
     /// `[batch, n, vocab]` logits
     pub fn scan(&self, tokens: Tensor<2, Int>, states: &mut Vec<MultiState>) -> Tensor<3> {
-        self.awake(tokens.dims()[1], || self.decoder.logits(self.layers().scan(self.decoder.embed(tokens), states)))
+        self.awake(tokens.dims() == [1, 1], || {
+            self.decoder.logits(self.layers().scan(self.decoder.embed(tokens), states))
+        })
     }
 
     /// As [`Recurrent::scan`], without the logits: what leaves the last layer, `[batch, n, d]`.
     pub fn hidden(&self, tokens: Tensor<2, Int>, states: &mut Vec<MultiState>) -> Tensor<3> {
-        self.awake(tokens.dims()[1], || self.layers().scan(self.decoder.embed(tokens), states))
+        self.awake(tokens.dims() == [1, 1], || self.layers().scan(self.decoder.embed(tokens), states))
     }
 
     /// Where the model is.
@@ -193,14 +195,15 @@ impl<'m> Recurrent<'m> {
     /// When the states have already seen tokens.
     pub fn prefill(&self, tokens: Tensor<2, Int>, states: &mut Vec<MultiState>) -> Result<Tensor<3>, ModelError> {
         let go = || Ok(self.decoder.logits(self.layers().prefill(self.decoder.embed(tokens), states)?));
-        self.awake(usize::MAX, go)
+        self.awake(false, go)
     }
 
-    /// Runs `f`, which is about `n` tokens, inside the pool of threads if the model is large enough: there it costs little to
-    /// share work, while a thread outside has to wake the pool every time. For a single token they wait for work.
-    fn awake<R: Send>(&self, n: usize, f: impl FnOnce() -> R + Send) -> R {
+    /// Runs `f` inside the pool of threads if the model is large enough: there it costs little to share work, while a thread
+    /// outside has to wake the pool every time. Where it `is_token`, one of one text, cores wait for parts of it; products of
+    /// more rows are shared with the pool, which they would be in the way of.
+    fn awake<R: Send>(&self, is_token: bool, f: impl FnOnce() -> R + Send) -> R {
         match self.decoder.config().parameters() * self.decoder.storage.bytes_per_weight() >= WORTH_WAKING {
-            true if n == 1 => kernels::together(&self.device(), f),
+            true if is_token => kernels::together(&self.device(), f),
             true => rayon::scope(|_| f()),
             false => f(),
         }
