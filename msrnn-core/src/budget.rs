@@ -34,7 +34,7 @@ pub enum Budget {
 pub struct StateBytes {
     /// Of every slot.
     pub each: usize,
-    /// Beside all slots: of rows that are whole beside packed ones, and of queries that a rule looks at.
+    /// Beside all slots: of rows that are whole beside packed ones, of queries that a rule looks at, and of counters.
     pub beside: usize,
 }
 

@@ -16,14 +16,14 @@ pub enum Error {
     /// A budget that does not make one state.
     #[error(
         "a budget of {budget} makes no state, of {bytes_per_state} bytes each and {beside} beside all of them, in a context of {context} tokens; {}",
-        for_a_state(*.beside)
+        for_a_state(*.beside, *.bytes_per_state)
     )]
     EmptyBudget {
         /// As written.
         budget: String,
         /// Bytes that one state takes in all layers.
         bytes_per_state: usize,
-        /// Bytes beside all states: of rows that are whole beside packed ones.
+        /// Bytes beside all states: of rows that are whole beside packed ones, of queries that a rule looks at, and of counters.
         beside: usize,
         /// Tokens of a context.
         context: usize,
@@ -131,10 +131,10 @@ pub enum Error {
     PrefillNotFirst(usize),
 }
 
-fn for_a_state(beside: usize) -> &'static str {
-    match beside {
-        0 => "give at least one state",
-        _ => {
+fn for_a_state(beside: usize, each: usize) -> &'static str {
+    match beside > each {
+        false => "give at least one state",
+        true => {
             "give more, or keep less beside rows: fewer that are whole, as in int4(.., group=8, recent=0), or fewer queries, as in snapkv(window=8)"
         }
     }

@@ -64,8 +64,8 @@ impl Storage {
     /// Bytes that one state takes in all layers: key, value, position and what the policy carries; of an unbounded
     /// state where there is no policy. `int`: bytes of an integer on the device.
     ///
-    /// Of packed rows: the codes of a slot, and beside all of them the rows that are whole. Beside rows are also the latest
-    /// queries that a rule looks at.
+    /// Of packed rows: the codes of a slot, and beside all of them the rows that are whole. Beside rows is also what
+    /// [`Storage::state_bytes`] counts once.
     pub fn bytes_per_state(&self, config: &ModelConfig, policy: Option<&dyn Policy>, int: usize) -> StateBytes {
         let mut all = StateBytes::default();
         for index in 0..config.layers {
@@ -73,14 +73,13 @@ impl Storage {
             let plan = policy.map(|policy| policy.plan(&layer));
             for Part { plan, layer } in Part::all(plan.as_ref(), layer) {
                 let beside_rows = self.beside_rows(plan, &layer, int);
-                all.beside += self.latest_queries(config, plan, &layer);
-                match plan.and_then(|plan| plan.packing.map(|packing| (plan, packing))) {
+                all.beside += self.beside_all(config, plan, &layer, int);
+                match plan.and_then(|plan| plan.packing) {
                     None => all.each += beside_rows + layer.kv_heads * self.row_bytes(config),
-                    Some((plan, packing)) => {
+                    Some(packing) => {
                         let (each, beside) = packing.bytes_per_slot(config.head_dim, self.states);
-                        let counters = 2 * plan.decides.groups(layer.kv_heads) * int;
                         all.each += beside_rows + layer.kv_heads * each;
-                        all.beside += layer.kv_heads * beside + counters;
+                        all.beside += layer.kv_heads * beside;
                     }
                 }
             }
@@ -100,16 +99,12 @@ impl Storage {
     ) -> usize {
         let part = |Part { plan, layer }: Part<'_>| {
             let slots = plan.and_then(Plan::slots).unwrap_or_else(|| tokens.saturating_add(1));
-            let counters = 2 * plan.map_or(1, |plan| plan.decides.groups(layer.kv_heads)) * int;
             let of_head = match plan.and_then(|plan| plan.packing) {
                 None => slots.saturating_mul(self.row_bytes(config)),
                 Some(packing) => packing.bytes(slots, config.head_dim, self.states),
             };
             let beside_rows = slots.saturating_mul(self.beside_rows(plan, &layer, int));
-            let wide: DType = accumulation(self.states).into();
-            let thresholds = plan.and_then(|plan| plan.thresholds(layer.kv_heads)).unwrap_or_default();
-            let thresholds = thresholds[0] * thresholds[1] * wide.size();
-            let beside = beside_rows.saturating_add(counters + thresholds + self.latest_queries(config, plan, &layer));
+            let beside = beside_rows.saturating_add(self.beside_all(config, plan, &layer, int));
             of_head.saturating_mul(layer.kv_heads).saturating_add(beside)
         };
         let of_layer = |index| {
@@ -133,11 +128,24 @@ impl Storage {
         groups * (int + carried * wide.size())
     }
 
-    /// Bytes of the latest queries that a rule looks at, of all heads, however many rows they are held beside.
-    fn latest_queries(&self, config: &ModelConfig, plan: Option<&Plan>, layer: &Layer) -> usize {
+    /// Bytes of what there is once, however many rows it is held beside: two counters per decision, thresholds that move, and
+    /// the latest queries that a rule looks at, of all heads. Heads that compete become states of their own, each of which has a
+    /// free slot, beside which the layer's is left.
+    fn beside_all(&self, config: &ModelConfig, plan: Option<&Plan>, layer: &Layer, int: usize) -> usize {
         let wide: DType = accumulation(self.states).into();
+        let groups = plan.map_or(1, |plan| plan.decides.groups(layer.kv_heads));
+        let thresholds = plan.and_then(|plan| plan.thresholds(layer.kv_heads)).unwrap_or_default();
         let heads = layer.kv_heads * config.heads / config.kv_heads;
-        plan.map_or(0, Plan::queries) * heads * config.head_dim * wide.size()
+        let queries = plan.map_or(0, Plan::queries) * heads * config.head_dim;
+        let own = match plan.is_some_and(|plan| plan.pooled.is_some()) {
+            true => {
+                (layer.kv_heads + 1) * self.row_bytes(config)
+                    + 2 * self.beside_rows(plan, layer, int)
+                    + 2 * groups * int
+            }
+            false => 0,
+        };
+        2 * groups * int + (thresholds[0] * thresholds[1] + queries) * wide.size() + own
     }
 
     /// Whether a model of this configuration can be held so.

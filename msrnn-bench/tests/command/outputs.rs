@@ -75,11 +75,23 @@ fn quiet_commands_say_nothing_but_their_result() {
 }
 
 #[test]
-fn a_budget_in_bytes_holds_for_rules_that_keep_queries_and_rows_that_are_whole() {
+fn a_budget_in_bytes_is_never_exceeded_whatever_is_kept_beside_rows() {
     let place = tempfile::tempdir().unwrap();
     let text = write(place.path(), "text.txt", "Once upon a time there was a girl who had a small dog. ".repeat(60));
     let common = ["perplexity", "--json", "-q", "--contexts", "1", "--context", "450", "--text", text_of(&text)];
-    for policy in ["tova", "every(8, tova)", "every(8, snapkv(window=16))", "every(32, snapkv)", "int8(tova)"] {
+    for policy in [
+        "tova",
+        "streaming",
+        "every(8, tova)",
+        "every(8, snapkv(window=16))",
+        "every(32, snapkv)",
+        "int8(tova)",
+        "merge(h2o, threshold=ema0.5)",
+        "pooled(every(16, tova))",
+        "every(16, pooled(knorm))",
+        "pooled(every(16, snapkv(window=8)))",
+        "heads(0: every(8, snapkv(window=8)), *: tova)",
+    ] {
         let spec = format!("{policy}@700KiB");
         let done = succeeds(&[&common[..], &["--policy", &spec]].concat());
         let found: Value = serde_json::from_str(&done.stdout).unwrap();

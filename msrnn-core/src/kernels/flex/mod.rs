@@ -1,8 +1,8 @@
 //! Kernels for burn's CPU backend.
 //!
 //! Loops are plain Rust over slices, compiled for the widest registers that the processor turns out
-//! to have (`pulp`). What reads much memory is cut into parts for all cores of rayon's pool; what
-//! reads little stays on one, since waking another costs more.
+//! to have (`pulp`). What reads much memory is cut into parts for all cores of rayon's pool, or, while a
+//! single token is computed, for threads that wait for them (`team.rs`); what reads little stays on one.
 
 pub(crate) mod access;
 mod blocks;
